@@ -1,0 +1,87 @@
+"""``Precision``: the choices a layer has, and the one place that knows their numbers."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+Real = NDArray[np.float32]
+Integers = NDArray[np.integer]
+
+
+class Precision(StrEnum):
+    """What a user may ask of a layer."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    INT16 = "int16"
+    INT8 = "int8"
+    UINT8 = "uint8"
+
+    @property
+    def bits(self) -> int:
+        """Width of one stored number in bits."""
+        return _BITS[self]
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether numbers are stored as integers with a scale and a zero point."""
+        return self in _LIMITS
+
+    @property
+    def qmin(self) -> int:
+        """Smallest integer; ``ValueError`` for float precisions."""
+        return self._limits()[0]
+
+    @property
+    def qmax(self) -> int:
+        """Largest integer; ``ValueError`` for float precisions."""
+        return self._limits()[1]
+
+    @property
+    def numpy(self) -> np.dtype[np.generic]:
+        """The NumPy type of a stored number."""
+        return np.dtype(self.value)
+
+    @property
+    def onnx(self) -> int:
+        """The ONNX element type of a stored number."""
+        return _ONNX[self]
+
+    def _limits(self) -> tuple[int, int]:
+        if self not in _LIMITS:
+            raise ValueError(f"{self.value} has no integer range")
+        return _LIMITS[self]
+
+
+class Scheme(StrEnum):
+    """How a range becomes a scale and a zero point (``qtype`` in the cfg)."""
+
+    ASYMMETRIC = "asymmetric_affine"
+    SYMMETRIC = "symmetric_affine"
+    DYNAMIC_FIXED_POINT = "dynamic_fixed_point"
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether the real range is centred on zero."""
+        return self is not Scheme.ASYMMETRIC
+
+
+_BITS = {Precision.FLOAT32: 32, Precision.FLOAT16: 16, Precision.INT16: 16, Precision.INT8: 8, Precision.UINT8: 8}
+_LIMITS = {Precision.INT16: (-32768, 32767), Precision.INT8: (-128, 127), Precision.UINT8: (0, 255)}
+_ONNX = {
+    Precision.FLOAT32: TensorProto.FLOAT,
+    Precision.FLOAT16: TensorProto.FLOAT16,
+    Precision.INT16: TensorProto.INT16,
+    Precision.INT8: TensorProto.INT8,
+    Precision.UINT8: TensorProto.UINT8,
+}
+
+
+def widest(precisions: list[Precision]) -> Precision:
+    """The precision with the most bits; among equals float before int, then the order of the list."""
+    order = {Precision.FLOAT32: 4, Precision.FLOAT16: 3, Precision.INT16: 2, Precision.INT8: 1, Precision.UINT8: 1}
+    return max(precisions, key=lambda p: order[p])

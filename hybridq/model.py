@@ -1,0 +1,122 @@
+"""``Model``, ``Layer``, ``Tensor``, ``Group``: our view of the canonical float graph, no weights inside.
+
+A *layer* is one compute node with the activation it absorbs, named by its output tensor after that activation. A
+*group* is a set of float tensors tied by value-preserving operators (Reshape, Concat, MaxPool, ...): they share one
+set of quantization parameters. Every float tensor that a precision can apply to is in exactly one group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import onnx
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A value that flows along an edge. ``shape`` holds ints, or names for dynamic axes; None when unknown."""
+
+    name: str
+    shape: tuple[int | str, ...] | None
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """An initializer that a layer computes with. ``axis`` is its output-channel axis, None if it has none."""
+
+    tensor: str
+    index: int
+    shape: tuple[int, ...]
+    axis: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What a user can give a precision.
+
+    ``name`` is the output tensor after the activation; ``node`` and ``activation`` name the nodes in the graph;
+    ``inputs`` are the float activation tensors it reads (no initializers), in order; ``weights`` its float
+    initializers (the bias apart); ``float_only`` is the reason why it must stay float32, or empty.
+    """
+
+    name: str
+    op: str
+    node: str
+    activation: str
+    activation_op: str
+    inputs: tuple[str, ...]
+    weights: tuple[Weight, ...]
+    bias: str
+    aliases: tuple[str, ...]
+    macs: int
+    group: str
+    float_only: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Tensors that share parameters. ``name`` is the tensor that stands for them in the cfg.
+
+    ``sources`` are the tensors where values enter (layer outputs, model inputs); the others only move them.
+    ``layers`` are the names of the layers that write a source. ``fixed`` is the range known without measuring.
+    """
+
+    name: str
+    tensors: tuple[str, ...]
+    sources: tuple[str, ...]
+    layers: tuple[str, ...]
+    fixed: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """The canonical graph and our view of it. ``proto`` has every initializer's name and shape but no data."""
+
+    name: str
+    sha256: str
+    proto: onnx.ModelProto
+    layers: tuple[Layer, ...]
+    groups: tuple[Group, ...]
+    tensors: Mapping[str, Tensor]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    unsupported: Mapping[str, str] = field(default_factory=dict)  # node name -> why it stays float32
+
+    @cached_property
+    def layer(self) -> dict[str, Layer]:
+        """Layers by name."""
+        return {x.name: x for x in self.layers}
+
+    @cached_property
+    def group(self) -> dict[str, Group]:
+        """Groups by name."""
+        return {g.name: g for g in self.groups}
+
+    @cached_property
+    def group_of(self) -> dict[str, Group]:
+        """The group of every tensor that has one."""
+        return {t: g for g in self.groups for t in g.tensors}
+
+    @cached_property
+    def nodes(self) -> dict[str, onnx.NodeProto]:
+        """Nodes by name."""
+        return {n.name: n for n in self.proto.graph.node}
+
+    @cached_property
+    def consumers(self) -> dict[str, tuple[onnx.NodeProto, ...]]:
+        """Nodes that read each tensor, in graph order (main graph only)."""
+        found: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.proto.graph.node:
+            for name in dict.fromkeys(node.input):
+                found.setdefault(name, []).append(node)
+        return {k: tuple(v) for k, v in found.items()}
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Every name a layer goes by (its own, aliases) to the layer's name."""
+        found = {alias: x.name for x in self.layers for alias in x.aliases}
+        found.update({x.name: x.name for x in self.layers})
+        return found
