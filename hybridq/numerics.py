@@ -6,6 +6,7 @@ Formulas follow the ONNX operators QuantizeLinear and DequantizeLinear (https://
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from hybridq.dtypes import Precision, Scheme
 from hybridq.qparams import QParams, Range
 
+T = TypeVar("T", bound=np.generic)
 TINY = float(np.finfo(np.float32).tiny)
 INT16_HEADROOM = 2.0  # int16 activation ranges are widened by this factor: 6 dB nobody needs against any clipping
 
 
-def along(values: NDArray[np.generic], axis: int | None, ndim: int) -> NDArray[np.generic]:
+def along(values: NDArray[T], axis: int | None, ndim: int) -> NDArray[T]:
     """Per-channel ``values`` of shape (channels,) shaped to broadcast against ``ndim`` axes; scalars pass through."""
     if axis is None:
         return values
