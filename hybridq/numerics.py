@@ -36,7 +36,8 @@ def quantize(x: NDArray[np.floating], p: QParams) -> NDArray[np.integer]:
     """
     scale = along(p.scale, p.axis, x.ndim)
     q = np.rint(x.astype(np.float32, copy=False) / scale) + along(p.zero_point, p.axis, x.ndim)
-    return np.clip(q, p.qmin, p.qmax).astype(p.precision.numpy)
+    clipped: NDArray[np.integer] = np.clip(q, p.qmin, p.qmax).astype(p.precision.numpy)
+    return clipped
 
 
 def dequantize(q: NDArray[np.integer], p: QParams) -> NDArray[np.float32]:

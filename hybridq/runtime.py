@@ -1,0 +1,72 @@
+"""ONNX Runtime as we use it: quiet, on the CPU, with the threads asked for, errors in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from hybridq.errors import ModelError
+
+Feed = Mapping[str, NDArray[Any]]
+Session = ort.InferenceSession
+
+LEVELS = {
+    "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+ERRORS_ONLY, WARNINGS = 3, 2
+_settings = {"severity": ERRORS_ONLY}
+
+
+def set_verbose(verbose: bool) -> None:
+    """Show ONNX Runtime's own warnings (``--verbose``); they are hidden by default."""
+    _settings["severity"] = WARNINGS if verbose else ERRORS_ONLY
+    ort.set_default_logger_severity(_settings["severity"])
+
+
+def options(*, threads: int = 0, level: str = "all") -> ort.SessionOptions:
+    """Session options: ``threads`` 0 means all cores, ``level`` one of ``none basic extended all``."""
+    found = ort.SessionOptions()
+    found.intra_op_num_threads = threads
+    found.inter_op_num_threads = 1
+    found.log_severity_level = _settings["severity"]
+    found.graph_optimization_level = LEVELS[level]
+    return found
+
+
+def session(
+    model: onnx.ModelProto | Path | str,
+    *,
+    threads: int = 0,
+    level: str = "all",
+    session_options: ort.SessionOptions | None = None,
+) -> Session:
+    """A session on the CPU. Raises ModelError when ONNX Runtime refuses the model."""
+    set_verbose(_settings["severity"] == WARNINGS)
+    chosen = session_options or options(threads=threads, level=level)
+    source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
+    try:
+        return ort.InferenceSession(source, chosen, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no public base class
+        raise ModelError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from error
+
+
+def run(one: Session, feed: Feed, names: list[str] | None = None) -> list[NDArray[Any]]:
+    """Outputs for one feed. Raises ModelError with ONNX Runtime's reason."""
+    try:
+        outputs: list[NDArray[Any]] = one.run(names, dict(feed))
+    except Exception as error:
+        raise ModelError(f"ONNX Runtime cannot run the model: {_first_line(error)}") from error
+    return outputs
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
