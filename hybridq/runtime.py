@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import onnx
 import onnxruntime as ort
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hybridq.errors import ModelError
 
 Feed = Mapping[str, NDArray[Any]]
-Session = ort.InferenceSession
+Session: TypeAlias = ort.InferenceSession
 
 LEVELS = {
     "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -53,9 +53,10 @@ def session(
     chosen = session_options or options(threads=threads, level=level)
     source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
     try:
-        return ort.InferenceSession(source, chosen, providers=["CPUExecutionProvider"])
+        made: Session = ort.InferenceSession(source, chosen, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
         raise ModelError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from error
+    return made
 
 
 def run(one: Session, feed: Feed, names: list[str] | None = None) -> list[NDArray[Any]]:
