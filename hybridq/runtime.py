@@ -47,13 +47,16 @@ def session(
     threads: int = 0,
     level: str = "all",
     session_options: ort.SessionOptions | None = None,
+    disabled_optimizers: list[str] | None = None,
 ) -> Session:
     """A session on the CPU. Raises ModelError when ONNX Runtime refuses the model."""
     set_verbose(_settings["severity"] == WARNINGS)
     chosen = session_options or options(threads=threads, level=level)
     source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
     try:
-        made: Session = ort.InferenceSession(source, chosen, providers=["CPUExecutionProvider"])
+        made: Session = ort.InferenceSession(
+            source, chosen, providers=["CPUExecutionProvider"], disabled_optimizers=disabled_optimizers or []
+        )
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
         raise ModelError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from error
     return made

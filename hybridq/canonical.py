@@ -1,0 +1,148 @@
+"""The given model to the canonical float graph.
+
+Canonical: BatchNorm and constants folded, opset 21, unique names, no initializer among the inputs, every node named.
+ONNX Runtime's basic optimization does the folding; it leaves operators of the standard domain only.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import onnx
+from onnx import version_converter
+
+from hybridq import runtime
+from hybridq.errors import ModelError
+
+OPSET = 21
+IR_VERSION = 10
+STANDARD = ("", "ai.onnx")
+BIG = 1 << 30  # bytes of weights above which protobuf's 2 GB limit comes near: weights travel in a file of their own
+PRIVATE_FUSIONS = ["GeluFusionL1", "LayerNormFusionL1", "BiasGeluFusion", "FastGeluFusion", "SkipLayerNormFusion"]
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """Read and check a float ONNX model. Raises ModelError with what is wrong and what to do."""
+    if not path.exists():
+        raise ModelError("no such file", path=str(path))
+    if path.is_dir():
+        raise ModelError("this is a folder; give an .onnx file", path=str(path))
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except Exception as error:
+        raise ModelError("not an ONNX model, or cut short", path=str(path), hint=_first_line(error)) from error
+    if not proto.graph.node:
+        raise ModelError("not an ONNX model: it has no nodes", path=str(path))
+    try:
+        onnx.load_external_data_for_model(proto, str(path.parent))
+    except Exception as error:
+        raise ModelError("its weights lie in another file that cannot be read", path=str(path), hint=str(error)) from error
+    _refuse_quantized(proto, path)
+    return proto
+
+
+def _refuse_quantized(proto: onnx.ModelProto, path: Path) -> None:
+    for node in proto.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") or node.op_type.startswith("QLinear"):
+            hint = "Give the float32 model it was made from."
+            raise ModelError(f"the model is quantized already: {node.op_type} '{node.name}'", path=str(path), hint=hint)
+
+
+def canonicalize(given: onnx.ModelProto, path: str = "") -> onnx.ModelProto:
+    """The canonical graph of a float model, weights included; ``given`` is left as it is.
+
+    Raises ModelError when the opset cannot be converted or ONNX Runtime refuses the model.
+    """
+    proto = onnx.ModelProto()
+    proto.CopyFrom(given)
+    _strip_initializer_inputs(proto)
+    _name_everything(proto.graph)
+    proto = _to_opset(proto, path)
+    proto = _fold(proto, path)
+    _drop_unused_opsets(proto)
+    _name_everything(proto.graph)
+    return proto
+
+
+def _strip_initializer_inputs(proto: onnx.ModelProto) -> None:
+    initializers = {i.name for i in proto.graph.initializer}
+    kept = [i for i in proto.graph.input if i.name not in initializers]
+    if len(kept) != len(proto.graph.input):
+        del proto.graph.input[:]
+        proto.graph.input.extend(kept)
+
+
+def _name_everything(graph: onnx.GraphProto) -> None:
+    """Give every node a name of its own: its first output's where it has none."""
+    taken: set[str] = set()
+    for node in graph.node:
+        wanted = node.name or f"{node.op_type}/{next((o for o in node.output if o), '')}"
+        name, count = wanted, 1
+        while name in taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        node.name = name
+        taken.add(name)
+
+
+def _to_opset(proto: onnx.ModelProto, path: str) -> onnx.ModelProto:
+    version = next((o.version for o in proto.opset_import if o.domain in STANDARD), 0)
+    if version == 0:
+        raise ModelError("the model imports no standard operators", path=path)
+    if version != OPSET:
+        try:
+            proto = version_converter.convert_version(proto, OPSET)
+        except Exception as error:
+            raise ModelError(
+                f"opset {version} cannot be converted to {OPSET}: {_first_line(error)}",
+                path=path,
+                hint="Export the model again with opset 13 to 21.",
+            ) from error
+    proto.ir_version = IR_VERSION
+    return proto
+
+
+def _fold(proto: onnx.ModelProto, path: str) -> onnx.ModelProto:
+    folded = _optimized(proto, path, [])
+    known = {n.domain for n in proto.graph.node}
+    if any(n.domain not in known and n.domain not in STANDARD for n in folded.graph.node):
+        folded = _optimized(proto, path, PRIVATE_FUSIONS)
+    return folded
+
+
+def _optimized(proto: onnx.ModelProto, path: str, without: list[str]) -> onnx.ModelProto:
+    with tempfile.TemporaryDirectory() as folder:
+        source, result = Path(folder) / "given.onnx", Path(folder) / "folded.onnx"
+        options = runtime.options(threads=1, level="basic")
+        options.optimized_model_filepath = str(result)
+        big = proto.ByteSize() > BIG
+        if big:
+            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "folded.data")
+            onnx.save(proto, source, save_as_external_data=True, location="given.data")
+        try:
+            runtime.session(source if big else proto, session_options=options, disabled_optimizers=without)
+        except ModelError as error:
+            raise ModelError(error.problems[0].message, path=path) from error
+        return onnx.load(result)
+
+
+def _drop_unused_opsets(proto: onnx.ModelProto) -> None:
+    used = {d for n in proto.graph.node for d in _domains(n)}
+    kept = [o for o in proto.opset_import if o.domain in used or o.domain in STANDARD]
+    del proto.opset_import[:]
+    proto.opset_import.extend(kept)
+
+
+def _domains(node: onnx.NodeProto) -> set[str]:
+    found = {node.domain}
+    for attribute in node.attribute:
+        for graph in [attribute.g, *attribute.graphs]:
+            for inner in graph.node:
+                found |= _domains(inner)
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
