@@ -6,10 +6,12 @@ ONNX Runtime's basic optimization does the folding; it leaves operators of the s
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import Message
 from onnx import version_converter
 
 from hybridq import runtime
@@ -18,6 +20,7 @@ from hybridq.errors import ModelError
 OPSET = 21
 IR_VERSION = 10
 STANDARD = ("", "ai.onnx")
+SMALL = 64  # initializers up to this many numbers are kept where decisions depend on them
 BIG = 1 << 30  # bytes of weights above which protobuf's 2 GB limit comes near: weights travel in a file of their own
 PRIVATE_FUSIONS = ["GeluFusionL1", "LayerNormFusionL1", "BiasGeluFusion", "FastGeluFusion", "SkipLayerNormFusion"]
 
@@ -37,7 +40,9 @@ def read_model(path: Path) -> onnx.ModelProto:
     try:
         onnx.load_external_data_for_model(proto, str(path.parent))
     except Exception as error:
-        raise ModelError("its weights lie in another file that cannot be read", path=str(path), hint=str(error)) from error
+        raise ModelError(
+            "its weights lie in another file that cannot be read", path=str(path), hint=str(error)
+        ) from error
     _refuse_quantized(proto, path)
     return proto
 
@@ -62,7 +67,46 @@ def canonicalize(given: onnx.ModelProto, path: str = "") -> onnx.ModelProto:
     proto = _fold(proto, path)
     _drop_unused_opsets(proto)
     _name_everything(proto.graph)
+    _complete_types(proto)
     return proto
+
+
+def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy without the data of its large initializers; their names, types and shapes stay."""
+    copy = onnx.ModelProto()
+    for name, _ in proto.ListFields():
+        if name.name != "graph":
+            copy.MergeFrom(_only(proto, name.name))
+    for name, _ in proto.graph.ListFields():
+        if name.name != "initializer":
+            copy.graph.MergeFrom(_only(proto.graph, name.name))
+    for initializer in proto.graph.initializer:
+        if math.prod(initializer.dims) <= SMALL:
+            copy.graph.initializer.append(initializer)
+        else:
+            copy.graph.initializer.add(name=initializer.name, data_type=initializer.data_type, dims=initializer.dims)
+    return copy
+
+
+def _only(message: Message, name: str) -> Message:
+    found: Message = type(message)()
+    if message.DESCRIPTOR.fields_by_name[name].is_repeated:
+        getattr(found, name).extend(getattr(message, name))
+    elif isinstance(getattr(message, name), Message):
+        getattr(found, name).CopyFrom(getattr(message, name))
+    else:
+        setattr(found, name, getattr(message, name))
+    return found
+
+
+def _complete_types(proto: onnx.ModelProto) -> None:
+    """Add the types and shapes that ONNX Runtime did not write down."""
+    known = {v.name for v in [*proto.graph.value_info, *proto.graph.input, *proto.graph.output]}
+    try:
+        inferred = onnx.shape_inference.infer_shapes(skeleton(proto), data_prop=True)
+    except Exception:  # a model may use operators that the inference does not know
+        return
+    proto.graph.value_info.extend(v for v in inferred.graph.value_info if v.name not in known)
 
 
 def _strip_initializer_inputs(proto: onnx.ModelProto) -> None:
