@@ -1,0 +1,330 @@
+"""Cosine, SQNR (whole and by slice), MSE, largest error: pure NumPy, and streaming over samples.
+
+Every figure compares a reference with an approximation ``x`` of the same shape; noise is ``reference - x``. Integers
+and bools count as real numbers. Sums are float64. Where both hold the same NaN or infinity there is no noise; a NaN or
+infinity on one side only is infinite noise: SQNR is then ``-inf`` and the cosine 0. Empty arrays are identical.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Doubles = NDArray[np.float64]
+
+SINGLES = 64  # an axis whose slices hold one number a sample is cut only up to this many slices
+SIGNAL_FLOOR = 1e-10  # of the strongest slice: a slice with less signal is weighed as if it had this much
+
+
+class Largest(NamedTuple):
+    """The largest ``|reference - x|`` and where it is, ``()`` when there is no element."""
+
+    error: float
+    at: tuple[int, ...]
+
+
+NO_ERROR = Largest(0.0, ())
+
+
+class Worst(NamedTuple):
+    """The slice with the least SQNR. Axis -1: the output has no axis to cut, the figure is the whole's.
+
+    ``at`` counts along ``axis``; for a concatenated part it is the part's first index.
+    """
+
+    db: float
+    axis: int
+    at: int
+
+
+class Parts(NamedTuple):
+    """Where a Concat joined an output: the axis and the sizes of its inputs along it."""
+
+    axis: int
+    sizes: tuple[int, ...]
+
+
+class Slice(NamedTuple):
+    """One cut of an output, ``[start, stop)`` along ``axis``, with sums of squares of its signal and its noise."""
+
+    axis: int
+    start: int
+    stop: int
+    signal: float
+    noise: float
+    sqnr_db: float
+
+
+def decibel(signal: float, noise: float) -> float:
+    """``10 * log10(signal / noise)``: ``inf`` without noise, else ``-inf`` without signal or with infinite noise."""
+    if noise == 0.0:
+        return math.inf
+    if signal == 0.0 or not math.isfinite(noise):
+        return -math.inf
+    return 10.0 * (math.log10(signal) - math.log10(noise))
+
+
+def sqnr_db(reference: Array, x: Array) -> float:
+    """Signal to quantization noise ``10 * log10(sum(reference ** 2) / sum((reference - x) ** 2))`` in dB."""
+    return measure(reference, x).sqnr_db
+
+
+def cosine(reference: Array, x: Array) -> float:
+    """``sum(reference * x) / (|reference| * |x|)``, in [-1, 1]; 1 for two zero vectors, 0 if only one is zero."""
+    return measure(reference, x).cosine
+
+
+def mse(reference: Array, x: Array) -> float:
+    """Mean of ``(reference - x) ** 2``; 0 for empty arrays."""
+    return measure(reference, x).mse
+
+
+def euclidean(reference: Array, x: Array) -> float:
+    """``|reference - x|``, the square root of the summed squares."""
+    return measure(reference, x).euclidean
+
+
+def largest_error(reference: Array, x: Array) -> Largest:
+    """The largest ``|reference - x|`` and its index (the first one among equals)."""
+    found = measure(reference, x).largest
+    return Largest(found.error, found.at[1:])
+
+
+def slices(reference: Array, x: Array, parts: Parts | None = None) -> list[Slice]:
+    """The damage of every slice of one output, each weighed by its own signal. See ``cut_axes`` for which."""
+    damage = SliceDamage(parts)
+    damage.add(reference, x)
+    return damage.slices()
+
+
+def worst_slice_sqnr_db(reference: Array, x: Array, parts: Parts | None = None) -> Worst:
+    """``(db, axis, at)`` of the slice with the least SQNR, each slice weighed by its own signal.
+
+    One number for a whole output hides damage: where boxes (0..640) and scores (0..1) share a tensor the whole reads
+    50 dB while every score is gone.
+    """
+    damage = SliceDamage(parts)
+    damage.add(reference, x)
+    return damage.worst()
+
+
+def cut_axes(shape: Sequence[int]) -> tuple[int, ...]:
+    """The axes along which an output of ``shape`` (batch first) is cut: channels (axis 1) and the last axis.
+
+    Of three axes only the shorter is channels, the other one positions: ``[1, 84, 8400]`` is cut along 1 and
+    ``[1, 25200, 85]`` along 2. An axis of one slice says nothing, and many slices of a single number (the logits of
+    1000 classes) say only which number was near zero: both are left whole.
+    """
+    axes = {axis for axis in (1, len(shape) - 1) if 0 < axis < len(shape) and shape[axis] > 1}
+    if len(shape) == 3 and len(axes) == 2:
+        axes = {1 if shape[1] <= shape[2] else 2}
+    positions = {axis: math.prod(shape[1:]) // shape[axis] for axis in axes}
+    return tuple(sorted(axis for axis in axes if positions[axis] > 1 or shape[axis] <= SINGLES))
+
+
+def measure(reference: Array, x: Array) -> Damage:
+    """Every whole-tensor figure of one pair. Raises ValueError when the shapes differ."""
+    if np.shape(reference) != np.shape(x):
+        raise ValueError(f"cannot compare shapes {np.shape(reference)} and {np.shape(x)}")
+    damage = Damage()
+    damage.add(reference, x)
+    return damage
+
+
+@dataclass(slots=True)
+class Damage:
+    """Sums over samples from which every whole-tensor figure follows; no array is kept.
+
+    ``largest.at`` starts with the sample's number. ``mismatched`` counts samples whose shapes differed (outputs of
+    data-dependent size): they have no other part in the figures. ``nonfinite`` counts NaN and infinities that one side
+    alone has.
+    """
+
+    samples: int = 0
+    count: int = 0
+    signal: float = 0.0
+    noise: float = 0.0
+    power: float = 0.0
+    product: float = 0.0
+    largest: Largest = NO_ERROR
+    nonfinite: int = 0
+    mismatched: int = 0
+
+    def add(self, reference: Array, x: Array) -> None:
+        """Take in one sample's pair."""
+        self.samples += 1
+        if np.shape(reference) != np.shape(x):
+            self.mismatched += 1
+            return
+        a, b = _doubles(reference), _doubles(x)
+        noise = _noise(a, b)
+        self.count += a.size
+        self.nonfinite += int(np.isinf(noise).sum())
+        self._take_largest(noise)
+        a, b, noise = _finite(a).ravel(), _finite(b).ravel(), noise.ravel()
+        self.signal += float(a @ a)
+        self.power += float(b @ b)
+        self.product += float(a @ b)
+        self.noise += float(noise @ noise)
+
+    def merge(self, other: Damage) -> None:
+        """Take in what another measured on the samples that follow this one's."""
+        if other.largest.error > self.largest.error or not self.largest.at:
+            at = other.largest.at
+            shifted = (at[0] + self.samples, *at[1:]) if at else ()
+            self.largest = Largest(other.largest.error, shifted)
+        self.samples += other.samples
+        self.count += other.count
+        self.signal += other.signal
+        self.noise += other.noise
+        self.power += other.power
+        self.product += other.product
+        self.nonfinite += other.nonfinite
+        self.mismatched += other.mismatched
+
+    @property
+    def sqnr_db(self) -> float:
+        """Over all samples together; ``-inf`` as soon as one sample's shape differed."""
+        return -math.inf if self.mismatched else decibel(self.signal, self.noise)
+
+    @property
+    def cosine(self) -> float:
+        """Of all samples laid end to end; 0 as soon as one sample's shape differed."""
+        if self.mismatched or not math.isfinite(self.noise):
+            return 0.0
+        if self.noise == 0.0:
+            return 1.0
+        norm = math.sqrt(self.signal) * math.sqrt(self.power)
+        return max(-1.0, min(1.0, self.product / norm)) if norm else 0.0
+
+    @property
+    def mse(self) -> float:
+        """Mean over every element of every sample."""
+        return self.noise / self.count if self.count else 0.0
+
+    @property
+    def euclidean(self) -> float:
+        """Distance a sample: the root of the mean over samples of the squared distance."""
+        return math.sqrt(self.noise / max(1, self.samples - self.mismatched))
+
+    @property
+    def normalized_euclidean(self) -> float:
+        """``|reference - x| / |reference|``; ``inf`` where there is noise and no signal."""
+        if self.noise == 0.0:
+            return 0.0
+        return math.sqrt(self.noise / self.signal) if self.signal else math.inf
+
+    @property
+    def identical(self) -> bool:
+        """Whether no element of any sample differed."""
+        return self.noise == 0.0 and self.mismatched == 0 and self.largest.error == 0.0
+
+    def _take_largest(self, noise: Doubles) -> None:
+        if not noise.size:
+            return
+        at = int(np.abs(noise).argmax())
+        error = float(abs(noise.flat[at]))
+        if error > self.largest.error or not self.largest.at:
+            index = tuple(int(i) for i in np.unravel_index(at, noise.shape))
+            self.largest = Largest(error, (self.samples - 1, *index))
+
+
+@dataclass(slots=True)
+class SliceDamage:
+    """Sums of squares of signal and noise of every slice, over samples; see ``cut_axes``.
+
+    The axes are chosen by the first sample's shape. An axis whose size later differs is dropped (data-dependent size).
+    ``parts`` are cut besides the single slices. ``sums`` holds per axis an array of shape (2, size): signal and noise.
+    """
+
+    parts: Parts | None = None
+    whole: Doubles = field(default_factory=lambda: np.zeros(2))
+    single: tuple[int, ...] | None = None
+    sums: dict[int, Doubles] = field(default_factory=dict)
+
+    def add(self, reference: Array, x: Array) -> None:
+        """Take in one sample's pair; a pair of differing shapes is left out (``Damage`` counts it)."""
+        if np.shape(reference) != np.shape(x):
+            return
+        a = _doubles(reference)
+        squares = np.stack([_finite(a), _noise(a, _doubles(x))]) ** 2
+        self.whole = self.whole + squares.reshape(2, -1).sum(1)
+        if self.single is None:
+            self.single = cut_axes(a.shape)
+            if not self._has_parts(a.shape):
+                self.parts = None
+            axes = {*self.single, self.parts.axis} if self.parts else self.single
+            self.sums = {axis: np.zeros((2, a.shape[axis])) for axis in axes}
+        self.sums = {
+            axis: total + squares.sum(tuple(i for i in range(1, squares.ndim) if i != axis + 1))
+            for axis, total in self.sums.items()
+            if axis < a.ndim and a.shape[axis] == total.shape[1]
+        }
+
+    def merge(self, other: SliceDamage) -> None:
+        """Take in what another measured on further samples of the same output."""
+        if other.single is None:
+            return
+        if self.single is None:
+            self.whole, self.single, self.sums = other.whole, other.single, dict(other.sums)
+            return
+        self.whole = self.whole + other.whole
+        pairs = {axis: (total, other.sums.get(axis)) for axis, total in self.sums.items()}
+        self.sums = {axis: a + b for axis, (a, b) in pairs.items() if b is not None and a.shape == b.shape}
+
+    def slices(self) -> list[Slice]:
+        """Every slice, in the order of axes and indices, concatenated parts first."""
+        axes = sorted(set(self.single or ()) & set(self.sums))
+        singles = ((axis, i, i + 1) for axis in axes for i in range(self.sums[axis].shape[1]))
+        return [self._slice(*bounds) for bounds in (*self._part_bounds(), *singles)]
+
+    def worst(self) -> Worst:
+        """The slice with the least SQNR; the first one among equals, the whole (axis -1) where nothing can be cut."""
+        found = min(self.slices(), key=lambda one: one.sqnr_db, default=None)
+        if found is None:
+            return Worst(decibel(float(self.whole[0]), float(self.whole[1])), -1, 0)
+        return Worst(found.sqnr_db, found.axis, found.start)
+
+    def _has_parts(self, shape: tuple[int, ...]) -> bool:
+        parts = self.parts
+        return parts is not None and 0 <= parts.axis < len(shape) and sum(parts.sizes) == shape[parts.axis]
+
+    def _part_bounds(self) -> Iterator[tuple[int, int, int]]:
+        if self.parts is None or self.parts.axis not in self.sums:
+            return
+        start = 0
+        for size in self.parts.sizes:
+            yield self.parts.axis, start, start + size
+            start += size
+
+    def _slice(self, axis: int, start: int, stop: int) -> Slice:
+        signal, noise = self.sums[axis][:, start:stop].sum(1).tolist()
+        floor = SIGNAL_FLOOR * float(self.sums[axis][0].max(initial=0.0))
+        return Slice(axis, start, stop, signal, noise, decibel(max(signal, floor), noise))
+
+
+def _doubles(x: Array) -> Doubles:
+    return np.asarray(x).astype(np.float64)
+
+
+def _finite(a: Doubles) -> Doubles:
+    """``a`` with zero where there is no number."""
+    return a if np.isfinite(a).all() else np.where(np.isfinite(a), a, 0.0)
+
+
+def _noise(a: Doubles, b: Doubles) -> Doubles:
+    """``a - b`` with NaN and infinities settled: zero where both are the same, infinite where they are not."""
+    with np.errstate(invalid="ignore"):
+        noise: Doubles = np.asarray(a - b)
+    if np.isfinite(noise).all():
+        return noise
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    noise[~np.isfinite(noise)] = np.inf
+    noise[same] = 0.0
+    return noise

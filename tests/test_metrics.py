@@ -1,0 +1,177 @@
+"""Laws of the damage figures, over Hypothesis' arrays, and the cases that a division would get wrong."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from hybridq import metrics
+from hybridq.metrics import Damage, Parts, SliceDamage, Worst
+
+SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=5)
+FLOATS = st.floats(-1e6, 1e6, width=32).map(lambda v: 0.0 if abs(v) < 1e-6 else v)
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[NDArray[Any], NDArray[Any]]:
+    shape = draw(SHAPES)
+    return draw(hnp.arrays(np.float32, shape, elements=FLOATS)), draw(hnp.arrays(np.float32, shape, elements=FLOATS))
+
+
+def test_sqnr_is_the_formula() -> None:
+    a, b = np.array([3.0, 4.0], np.float32), np.array([3.0, 3.5], np.float32)
+    assert metrics.sqnr_db(a, b) == pytest.approx(10 * math.log10(25 / 0.25))
+    assert metrics.mse(a, b) == 0.125
+    assert metrics.euclidean(a, b) == 0.5
+    assert metrics.largest_error(a, b) == (0.5, (1,))
+    assert metrics.cosine(a, b) == pytest.approx(23 / (5 * math.sqrt(9 + 12.25)))
+
+
+@given(pairs())
+def test_an_array_is_identical_to_itself(pair: tuple[NDArray[Any], NDArray[Any]]) -> None:
+    a, _ = pair
+    damage = metrics.measure(a, a)
+    assert damage.identical
+    assert (damage.sqnr_db, damage.cosine, damage.mse, damage.normalized_euclidean) == (math.inf, 1.0, 0.0, 0.0)
+    assert metrics.worst_slice_sqnr_db(a, a).db == math.inf
+
+
+@given(pairs(), st.integers(-8, 8))
+def test_scaling_both_by_a_power_of_two_changes_no_ratio(
+    pair: tuple[NDArray[Any], NDArray[Any]], exponent: int
+) -> None:
+    a, b = (x.astype(np.float64) for x in pair)
+    one, other = metrics.measure(a, b), metrics.measure(np.ldexp(a, exponent), np.ldexp(b, exponent))
+    assert one.sqnr_db == pytest.approx(other.sqnr_db)
+    assert one.cosine == pytest.approx(other.cosine)
+    assert one.largest.at == other.largest.at
+
+
+@given(pairs())
+def test_the_worst_slice_is_never_better_than_the_whole(pair: tuple[NDArray[Any], NDArray[Any]]) -> None:
+    a, b = pair
+    assert metrics.worst_slice_sqnr_db(a, b).db <= metrics.sqnr_db(a, b) + 1e-6
+
+
+@given(pairs())
+def test_the_largest_error_is_where_it_says(pair: tuple[NDArray[Any], NDArray[Any]]) -> None:
+    a, b = (x.astype(np.float64) for x in pair)
+    found = metrics.largest_error(*pair)
+    assert found.error == np.abs(a - b).max() == abs(a[found.at] - b[found.at])
+
+
+@given(st.lists(pairs(), min_size=2, max_size=5), st.data())
+def test_merged_halves_equal_the_whole(samples: list[tuple[NDArray[Any], NDArray[Any]]], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(samples)))
+    whole, left, right = (_accumulate(s) for s in (samples, samples[:cut], samples[cut:]))
+    left[0].merge(right[0])
+    left[1].merge(right[1])
+    assert left[0].largest == whole[0].largest
+    for name in ("samples", "count", "sqnr_db", "cosine", "mse", "euclidean", "normalized_euclidean", "identical"):
+        assert getattr(left[0], name) == pytest.approx(getattr(whole[0], name)), name
+    if len({a.shape for a, _ in samples}) == 1:
+        assert [s.sqnr_db for s in left[1].slices()] == pytest.approx([s.sqnr_db for s in whole[1].slices()])
+
+
+def _accumulate(samples: list[tuple[NDArray[Any], NDArray[Any]]]) -> tuple[Damage, SliceDamage]:
+    damage, cut = Damage(), SliceDamage()
+    for a, b in samples:
+        damage.add(a, b)
+        cut.add(a, b)
+    return damage, cut
+
+
+@pytest.mark.parametrize(
+    ("reference", "x", "expected"),
+    [
+        ([0.0, 0.0], [0.0, 0.0], (math.inf, 1.0)),
+        ([0.0, 0.0], [0.0, 1.0], (-math.inf, 0.0)),
+        ([0.0, 1.0], [0.0, 0.0], (0.0, 0.0)),
+        ([], [], (math.inf, 1.0)),
+        ([math.nan, 1.0], [math.nan, 1.0], (math.inf, 1.0)),
+        ([math.inf, 1.0], [math.inf, 0.9], (20.0, 1.0)),
+        ([1.0, 1.0], [math.nan, 1.0], (-math.inf, 0.0)),
+        ([math.inf, 1.0], [-math.inf, 1.0], (-math.inf, 0.0)),
+    ],
+)
+def test_edges(reference: list[float], x: list[float], expected: tuple[float, float]) -> None:
+    a, b = np.array(reference, np.float32), np.array(x, np.float32)
+    assert metrics.sqnr_db(a, b) == pytest.approx(expected[0], abs=1e-5)
+    assert metrics.cosine(a, b) == pytest.approx(expected[1])
+
+
+def test_nan_on_one_side_is_counted_and_is_the_largest_error() -> None:
+    found = metrics.measure(np.ones((2, 3)), np.array([[1, 1, 1], [1, np.nan, 1]]))
+    assert found.nonfinite == 1
+    assert found.largest == (math.inf, (0, 1, 1))
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint8, np.int64, np.float16])
+def test_integers_and_bools_are_numbers(dtype: type) -> None:
+    a, b = np.array([1, 0, 1], dtype), np.array([1, 1, 1], dtype)
+    assert metrics.largest_error(a, b) == (1.0, (1,))
+    assert metrics.sqnr_db(a, b) == pytest.approx(10 * math.log10(2))
+
+
+def test_scores_lost_beside_large_boxes_are_found() -> None:
+    rng = np.random.default_rng(0)
+    boxes, scores = rng.uniform(0, 640, (1, 100, 4)), rng.uniform(0, 1, (1, 100, 2))
+    a = np.concatenate([boxes, scores], 2)
+    b = np.concatenate([boxes, np.zeros_like(scores)], 2)
+    assert metrics.sqnr_db(a, b) > 50
+    assert metrics.worst_slice_sqnr_db(a, b) == Worst(pytest.approx(0.0), 2, 4)
+    parts = metrics.slices(a, b, Parts(2, (4, 2)))[:2]
+    assert [(p.start, p.stop, p.sqnr_db) for p in parts] == [(0, 4, math.inf), (4, 6, pytest.approx(0.0))]
+
+
+def test_a_dead_slice_is_weighed_against_the_strongest_one() -> None:
+    a = np.zeros((1, 2, 8), np.float32)
+    a[:, 0] = 1
+    worst = metrics.worst_slice_sqnr_db(a, a + np.float32(2**-20))
+    assert worst.axis == 1
+    assert worst.at == 1
+    assert math.isfinite(worst.db)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [
+        ((1, 84, 8400), (1,)),
+        ((1, 25200, 85), (2,)),
+        ((1, 255, 20, 20), (1, 3)),
+        ((1, 1000), ()),
+        ((1, 1000, 1, 1), ()),
+        ((1, 6), (1,)),
+        ((1, 1600, 1), ()),
+        ((7,), ()),
+        ((), ()),
+        ((0, 6), (1,)),
+    ],
+)
+def test_which_axes_are_cut(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    assert metrics.cut_axes(shape) == axes
+
+
+def test_outputs_of_another_size_are_counted_not_compared() -> None:
+    damage = Damage()
+    damage.add(np.ones(3), np.ones(3))
+    damage.add(np.ones(3), np.ones(4))
+    assert (damage.samples, damage.mismatched, damage.count) == (2, 1, 3)
+    assert (damage.sqnr_db, damage.cosine, damage.identical) == (-math.inf, 0.0, False)
+    with pytest.raises(ValueError, match="shapes"):
+        metrics.cosine(np.ones(3), np.ones(4))
+
+
+def test_an_axis_of_changing_size_is_left_uncut() -> None:
+    damage = SliceDamage(Parts(1, (9, 9)))
+    damage.add(np.ones((1, 3, 4)), np.zeros((1, 3, 4)))
+    damage.add(np.ones((1, 5, 4)), np.zeros((1, 5, 4)))
+    assert damage.slices() == []
+    assert damage.worst() == (0.0, -1, 0)
