@@ -114,9 +114,10 @@ def _tensor(value: onnx.ValueInfoProto) -> Tensor:
 
 def outer_reads(node: NodeProto) -> Iterator[str]:
     """Names that a node's subgraphs read from the graph around them."""
-    for attribute in node.attribute:
-        for graph in [attribute.g, *attribute.graphs] if attribute.g.node or attribute.graphs else []:
-            inner = {i.name for i in [*graph.input, *graph.initializer]} | {o for n in graph.node for o in n.output}
+    for held in node.attribute:
+        for graph in [held.g, *held.graphs] if held.g.node or held.graphs else []:
+            inner = {i.name for i in graph.input} | {i.name for i in graph.initializer}
+            inner |= {o for n in graph.node for o in n.output}
             for child in graph.node:
                 yield from (r for r in [*child.input, *outer_reads(child)] if r and r not in inner)
             yield from (o.name for o in graph.output if o.name not in inner)

@@ -11,8 +11,7 @@ import tempfile
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import Message
-from onnx import version_converter
+from onnx import TensorProto, version_converter
 
 from hybridq import runtime
 from hybridq.errors import ModelError
@@ -74,29 +73,12 @@ def canonicalize(given: onnx.ModelProto, path: str = "") -> onnx.ModelProto:
 def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
     """A copy without the data of its large initializers; their names, types and shapes stay."""
     copy = onnx.ModelProto()
-    for name, _ in proto.ListFields():
-        if name.name != "graph":
-            copy.MergeFrom(_only(proto, name.name))
-    for name, _ in proto.graph.ListFields():
-        if name.name != "initializer":
-            copy.graph.MergeFrom(_only(proto.graph, name.name))
-    for initializer in proto.graph.initializer:
-        if math.prod(initializer.dims) <= SMALL:
-            copy.graph.initializer.append(initializer)
-        else:
-            copy.graph.initializer.add(name=initializer.name, data_type=initializer.data_type, dims=initializer.dims)
+    copy.CopyFrom(proto)
+    for tensor in copy.graph.initializer:
+        if math.prod(tensor.dims) > SMALL:
+            bare = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            tensor.CopyFrom(bare)
     return copy
-
-
-def _only(message: Message, name: str) -> Message:
-    found: Message = type(message)()
-    if message.DESCRIPTOR.fields_by_name[name].is_repeated:
-        getattr(found, name).extend(getattr(message, name))
-    elif isinstance(getattr(message, name), Message):
-        getattr(found, name).CopyFrom(getattr(message, name))
-    else:
-        setattr(found, name, getattr(message, name))
-    return found
 
 
 def _complete_types(proto: onnx.ModelProto) -> None:
