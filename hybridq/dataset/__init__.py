@@ -1,0 +1,21 @@
+"""Samples to feeds: ``dataset.txt``, folders, archives and Python iterables; preprocessing; the audit of both."""
+
+from hybridq.dataset.audit import Audit, AuditRow, audit_dataset
+from hybridq.dataset.feeds import Dataset, open_dataset
+from hybridq.dataset.preprocessing import Anchor, ChannelOrder, Preprocessing, Resize
+from hybridq.dataset.spec import InputSpec, Sample, input_specs
+
+__all__ = [
+    "Anchor",
+    "Audit",
+    "AuditRow",
+    "ChannelOrder",
+    "Dataset",
+    "InputSpec",
+    "Preprocessing",
+    "Resize",
+    "Sample",
+    "audit_dataset",
+    "input_specs",
+    "open_dataset",
+]

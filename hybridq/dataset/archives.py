@@ -1,0 +1,189 @@
+"""Arrays that hold many samples: ``.npz`` archives and a stacked ``.npy``, read one sample at a time."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from hybridq.dataset.arrays import NPY_ERRORS, NUMERIC, fit_shape, load_npy
+from hybridq.dataset.sources import FileSource, Row, single_file, single_input
+from hybridq.dataset.spec import Array, InputSpec, shape_fits, show_shape
+from hybridq.errors import DatasetError, Problem
+
+ZIP_ERRORS = (*NPY_ERRORS, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One array of an archive. ``count`` is None when it is the same for every sample.
+
+    ``batched``: samples are counted along the input's own batch axis, not along one more.
+    """
+
+    member: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fortran: bool
+    count: int | None
+    batched: bool
+
+
+@dataclass(frozen=True)
+class ArchiveSource:
+    """Samples of an ``.npz``, streamed: no array is held as a whole unless it is the same for every sample."""
+
+    path: str
+    stacks: dict[str, Stack]
+    notes: tuple[Problem, ...] = ()
+
+    @property
+    def count(self) -> int | None:
+        """The number of samples."""
+        return next((s.count for s in self.stacks.values() if s.count is not None), 1)
+
+    def rows(self) -> Iterator[Row]:
+        """One row a sample."""
+        with ExitStack() as opened:
+            archive = opened.enter_context(zipfile.ZipFile(self.path))
+            streams = {name: _values(opened, archive, stack) for name, stack in self.stacks.items()}
+            for number in range(1, (self.count or 0) + 1):
+                try:
+                    values = {name: next(stream) for name, stream in streams.items()}
+                except ZIP_ERRORS as error:
+                    raise DatasetError(f"is damaged: {error}", path=self.path, line=number) from error
+                yield Row(f"sample {number}", number, values)
+
+
+def read_archive(path: Path, inputs: Sequence[InputSpec]) -> ArchiveSource:
+    """An ``.npz`` whose keys are the inputs' names.
+
+    An array counts samples along a leading axis that the input does not have, or along the input's batch axis; one
+    without either is the same for every sample. Raises DatasetError when keys, shapes or counts do not fit.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {n.removesuffix(".npy"): n for n in archive.namelist() if n.endswith(".npy")}
+            wanted, notes = _match(members, inputs, str(path))
+            heads = {name: _head(archive, members[key]) for name, key in wanted.items()}
+    except ZIP_ERRORS as error:
+        raise DatasetError(f"is no readable .npz: {error}", path=str(path), hint="Write it with np.savez.") from error
+    stacks = {s.name: _stack(members[wanted[s.name]], *heads[s.name], s, str(path)) for s in inputs}
+    counts = {name: stack.count for name, stack in stacks.items() if stack.count is not None}
+    if len(set(counts.values())) > 1:
+        said = ", ".join(f"{name!r} {count}" for name, count in counts.items())
+        raise DatasetError(f"the arrays count different numbers of samples: {said}", path=str(path))
+    if 0 in counts.values():
+        raise DatasetError("the archive holds no sample", path=str(path))
+    return ArchiveSource(str(path), stacks, notes)
+
+
+def read_array(path: Path, inputs: Sequence[InputSpec]) -> FileSource:
+    """A single ``.npy``: one sample, or many along the batch axis or a leading axis of its own."""
+    spec = single_input(inputs, str(path), "A single file")
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(values, np.ndarray):
+            raise TypeError("not a single array")
+    except NPY_ERRORS:
+        values = load_npy(path)  # says what is wrong
+    try:
+        stack = _stack(path.name, values.shape, values.dtype, False, spec, str(path))
+    except DatasetError:
+        return single_file(path, inputs)  # reading it will say that the shape is wrong
+    if stack.count is None or (stack.count == 1 and stack.batched):
+        return single_file(path, inputs)
+    if stack.count == 0:
+        raise DatasetError("the array holds no sample", path=str(path))
+    rows = (
+        Row(f"{path.name}[{n}]", n + 1, {spec.name: _one(values, n, stack)}, {spec.name: f"{path.name}[{n}]"})
+        for n in range(stack.count)
+    )
+    return FileSource(str(path), tuple(rows))
+
+
+def _match(
+    members: dict[str, str], inputs: Sequence[InputSpec], path: str
+) -> tuple[dict[str, str], tuple[Problem, ...]]:
+    """Input name -> key. By name; the only key for an only input; ``arr_0, arr_1, ...`` in the order of inputs."""
+    names = [spec.name for spec in inputs]
+    by_place = [f"arr_{n}" for n in range(len(names))]
+    if all(name in members for name in names):
+        found = dict(zip(names, names, strict=True))
+    elif all(name in members for name in by_place) and len(members) == len(names):
+        found = dict(zip(names, by_place, strict=True))
+    elif len(members) == len(names) == 1:
+        found = {names[0]: next(iter(members))}
+    else:
+        missing = [name for name in names if name not in members]
+        hint = f"It holds {', '.join(map(repr, sorted(members))) or 'nothing'}; name the arrays as the inputs."
+        raise DatasetError([Problem(f"holds nothing for input {name!r}", path, hint=hint) for name in missing])
+    extra = sorted(set(members) - set(found.values()))
+    said = f"left out, being no input of the model: {', '.join(extra)}"
+    return found, (Problem(said, path, severity="note", code="left-out"),) if extra else ()
+
+
+def _head(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    with archive.open(member) as file:
+        shape, fortran, dtype = _header(file)
+        return shape, dtype, fortran
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = npy.read_magic(file)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    return shape, fortran, dtype
+
+
+def _stack(
+    member: str, shape: tuple[int, ...], dtype: np.dtype[Any], fortran: bool, spec: InputSpec, path: str
+) -> Stack:
+    """How an array of this shape counts samples. Raises DatasetError when it fits in no way."""
+    if dtype.kind not in NUMERIC:
+        hint = "Save plain numbers: array.astype(np.float32)."
+        raise DatasetError(f"{spec.name!r} holds values of type {dtype}, not real numbers", path=path, hint=hint)
+    wanted = spec.shape
+    if wanted is None or (shape and shape_fits(shape[1:], wanted)):
+        return Stack(member, shape, dtype, fortran, shape[0] if shape else None, False)
+    if spec.has_batch_axis and shape and shape_fits(shape[1:], wanted[1:]):
+        return Stack(member, shape, dtype, fortran, shape[0], True)
+    try:
+        fit_shape(np.broadcast_to(np.zeros((), dtype), shape), spec)
+    except DatasetError as error:
+        said = f"{spec.name!r} {error.problems[0].message}"
+        hint = f"Give it a leading axis that counts samples: {show_shape(('samples', *wanted))}."
+        raise DatasetError(said, path=path, hint=hint) from None
+    return Stack(member, shape, dtype, fortran, None, False)
+
+
+def _values(opened: ExitStack, archive: zipfile.ZipFile, stack: Stack) -> Iterator[Array]:
+    """The samples of one array in order; endless when it is the same for every sample."""
+    file = opened.enter_context(archive.open(stack.member))
+    if stack.count is None or stack.fortran:  # Fortran order interleaves the samples
+        whole: Array = npy.read_array(file, allow_pickle=False)
+        number = 0
+        while stack.count is None or number < stack.count:
+            yield whole if stack.count is None else _one(whole, number, stack)
+            number += 1
+        return
+    _header(file)
+    size = int(np.prod(stack.shape[1:], dtype=np.int64)) * stack.dtype.itemsize
+    lead = (1,) if stack.batched else ()
+    for _ in range(stack.count):
+        data = file.read(size)
+        if len(data) < size:
+            raise EOFError(f"{stack.member} ends early")
+        yield np.frombuffer(data, stack.dtype).reshape(lead + stack.shape[1:])
+
+
+def _one(values: Array, number: int, stack: Stack) -> Array:
+    one: Array = values[number : number + 1] if stack.batched else values[number]
+    return one

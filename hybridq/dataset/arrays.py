@@ -1,0 +1,135 @@
+"""``.npy`` files and arrays to what an input takes: type, shape, mean and std."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybridq.dataset.images import is_image, read_image
+from hybridq.dataset.preprocessing import Numbers, Preprocessing, values_axis
+from hybridq.dataset.spec import Array, InputSpec, shape_fits, show_shape
+from hybridq.errors import DatasetError
+
+NPY_ERRORS = (OSError, ValueError, EOFError, SyntaxError, TypeError, KeyError, OverflowError, MemoryError)
+NUMERIC = "fiub"
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Turns files and arrays into values of one input; made once an input, used for every sample."""
+
+    spec: InputSpec
+    preprocessing: Preprocessing
+
+    def read(self, value: Path | Any) -> Array:
+        """A file's or an array's values, ready to be fed; raises DatasetError, without a place, if they do not fit."""
+        if not isinstance(value, Path):
+            return self.take(_as_array(value))
+        if is_image(value):
+            return self.take(read_image(value, self.spec, self.preprocessing))
+        return self.take(load_npy(value))
+
+    def take(self, values: Array) -> Array:
+        """Check type and shape, add a missing batch axis, normalize. Values that fit are not copied."""
+        if values.dtype.kind not in NUMERIC:
+            hint = "Save plain numbers: np.save(path, array.astype(np.float32))."
+            raise DatasetError(f"holds values of type {values.dtype}, not real numbers", hint=hint)
+        values = fit_shape(values, self.spec)
+        if not self.spec.is_float:
+            return fit_integers(values, self.spec)
+        return np.require(self.normalize(values), np.dtype(self.spec.dtype), "C")
+
+    def normalize(self, values: Array) -> Array:
+        """``(x - mean) / std`` in float32 (float64 for inputs of that type)."""
+        name = self.spec.name
+        wide = np.dtype(np.float64 if self.spec.dtype == "float64" else np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # the audit names files that hold Inf or NaN
+            if self.preprocessing.is_default(name):
+                return values.astype(self.spec.dtype, copy=False)
+            found = values.astype(wide)
+            found -= self._along_channels(self.preprocessing.mean_of(name), values).astype(wide)
+            found /= self._along_channels(self.preprocessing.std_of(name), values).astype(wide)
+            return found.astype(self.spec.dtype, copy=False)
+
+    def _along_channels(self, numbers: Numbers, values: Array) -> Array:
+        if len(numbers) == 1:
+            return np.array(numbers[0])
+        axis = values_axis(self.spec, len(numbers))
+        if axis is None or values.shape[axis] != len(numbers):
+            raise DatasetError(f"has shape {show_shape(values.shape)}, but mean or std has {len(numbers)} channels")
+        shape = [1] * values.ndim
+        shape[axis] = len(numbers)
+        return np.array(numbers).reshape(shape)
+
+
+def _as_array(value: Any) -> Array:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; tensors that refuse
+        raise DatasetError(f"is no array: {error}") from error
+
+
+def load_npy(path: Path) -> Array:
+    """A ``.npy`` file, without pickle. Raises DatasetError for anything else."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except NPY_ERRORS as error:
+        raise DatasetError(f"is no readable .npy: {_reason(error)}", hint=_npy_hint(error)) from error
+    if not isinstance(values, np.ndarray):
+        values.close()
+        raise DatasetError("is an .npz archive", hint="Give the .npz itself as the dataset, or one .npy a sample.")
+    return values
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).splitlines()
+    return text[0] if text else type(error).__name__
+
+
+def _npy_hint(error: Exception) -> str:
+    if "pickle" in str(error).lower():
+        return "Pickled data may run code and is not read. Save plain numbers: np.save(path, array.astype(np.float32))."
+    return "The file is damaged or of another format; write it with np.save."
+
+
+def fit_shape(values: Array, spec: InputSpec) -> Array:
+    """The values in the input's rank; a missing batch axis of 1 is added. Raises DatasetError for a wrong shape."""
+    wanted = spec.shape
+    if wanted is None or shape_fits(values.shape, wanted):
+        return values
+    if spec.has_batch_axis and shape_fits(values.shape, wanted[1:]):
+        return values[None]
+    if not wanted and values.size == 1:
+        return values.reshape(())
+    raise DatasetError(
+        f"has shape {show_shape(values.shape)}, but input {spec.name!r} is {show_shape(wanted)}",
+        hint=_shape_hint(values, spec),
+    )
+
+
+def _shape_hint(values: Array, spec: InputSpec) -> str:
+    wanted = spec.shape or ()
+    for axes, said in (((0, 3, 1, 2), "NHWC"), ((0, 2, 3, 1), "NCHW"), ((2, 0, 1), "HWC"), ((1, 2, 0), "CHW")):
+        if values.ndim == len(axes):
+            shape = tuple(values.shape[axis] for axis in axes)
+            if shape_fits(shape, wanted) or shape_fits((1, *shape), wanted):
+                return f"The array looks like {said}: save array.transpose{axes} instead."
+    return "An array has the input's full shape; a batch axis of 1 may be missing."
+
+
+def fit_integers(values: Array, spec: InputSpec) -> Array:
+    """Integers or booleans in the input's type. Raises DatasetError when a value would change."""
+    wanted = np.dtype(spec.dtype)
+    if values.dtype == wanted:
+        return np.require(values, wanted, "C")
+    if values.dtype.kind == "f":
+        hint = f"Save it with array.astype(np.{spec.dtype})."
+        raise DatasetError(f"holds {values.dtype}, but input {spec.name!r} is {spec.dtype}", hint=hint)
+    low, high = (0, 1) if wanted.kind == "b" else (int(np.iinfo(wanted).min), int(np.iinfo(wanted).max))
+    least, most = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    if not low <= least <= most <= high:
+        raise DatasetError(f"holds {least}..{most}, but input {spec.name!r} is {spec.dtype} and holds {low}..{high}")
+    return np.require(values.astype(wanted), wanted, "C")

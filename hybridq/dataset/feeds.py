@@ -1,0 +1,220 @@
+"""``open_dataset``: samples from any source as feeds, one at a time, in constant memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from hybridq.dataset.archives import read_archive, read_array
+from hybridq.dataset.arrays import Reader
+from hybridq.dataset.images import SUFFIXES
+from hybridq.dataset.preprocessing import Preprocessing
+from hybridq.dataset.sources import IterableSource, Row, Source, read_folder, read_list, single_file
+from hybridq.dataset.spec import Array, InputSpec, Sample
+from hybridq.errors import DatasetError, Problem
+
+DatasetSource: TypeAlias = str | os.PathLike[str] | Iterable[Any] | Callable[[], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples of a model's inputs, read lazily and in order; walking through it again reads them again.
+
+    ``start`` and ``stop`` bound the rows of ``source``. ``path`` names the list, folder or file, for messages.
+    """
+
+    source: Source
+    inputs: tuple[InputSpec, ...]
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    start: int = 0
+    stop: int | None = None
+
+    @property
+    def path(self) -> str:
+        """The list, folder or file; empty for feeds made in Python."""
+        return self.source.path
+
+    @property
+    def notes(self) -> tuple[Problem, ...]:
+        """What opening found worth saying."""
+        return self.source.notes
+
+    @property
+    def count(self) -> int | None:
+        """The number of samples, None where only walking tells."""
+        if self.source.count is None:
+            return None
+        return len(range(self.source.count)[self.start : self.stop])
+
+    def __len__(self) -> int:
+        if self.count is None:
+            raise TypeError("this source does not know its number of samples")
+        return self.count
+
+    def __bool__(self) -> bool:
+        return True
+
+    def part(self, start: int, stop: int | None) -> Dataset:
+        """The samples ``[start, stop)`` of this one, for shards."""
+        first, last = self.start + start, None if stop is None else self.start + stop
+        ends = [end for end in (last, self.stop) if end is not None]
+        return replace(self, start=first, stop=min(ends) if ends else None)
+
+    def __iter__(self) -> Iterator[Sample]:
+        readers = {spec.name: Reader(spec, self.preprocessing) for spec in self.inputs}
+        number = None
+        for number, row in enumerate(islice(self.source.rows(), self.start, self.stop)):  # noqa: B007
+            yield self._sample(row, readers)
+        if number is None and self.start == 0:
+            raise DatasetError("the dataset is empty", path=self.path, hint="Give at least one sample.")
+
+    def batches(self, size: int = 1, each: Callable[[Sample], object] | None = None) -> Iterator[Sample]:
+        """Samples stacked along the model's batch axis, the last one possibly smaller.
+
+        ``each`` is called with every single sample first (an ``Audit.add``). Samples of different shapes are never
+        stacked: a new batch begins. Raises DatasetError when ``size`` is above 1 and the model's batch is fixed.
+        """
+        axes = batch_axes(self.inputs) if size > 1 else {}
+        if size > 1 and not axes:
+            hint = "Leave --batch out, or export the model with a dynamic batch."
+            raise DatasetError("the model's batch is fixed, so samples cannot be stacked", hint=hint)
+        if size < 1:
+            raise DatasetError(f"a batch of {size} samples is none", hint="Give --batch 1 or more.")
+        waiting: list[Sample] = []
+        for sample in self:
+            if each is not None:
+                each(sample)
+            if waiting and not _stackable(waiting[0], sample, axes):
+                yield stacked(waiting, axes)
+                waiting = []
+            waiting.append(sample)
+            if len(waiting) == size:
+                yield stacked(waiting, axes)
+                waiting = []
+        if waiting:
+            yield stacked(waiting, axes)
+
+    def _sample(self, row: Row, readers: dict[str, Reader]) -> Sample:
+        feed: dict[str, Array] = {}
+        problems: list[Problem] = []
+        for name, reader in readers.items():
+            try:
+                feed[name] = reader.read(row.values[name])
+            except DatasetError as error:
+                problems += [self._located(problem, row, name) for problem in error.problems]
+        if problems:
+            raise DatasetError(problems)
+        return Sample(row.name, row.line, feed, row.files)
+
+    def _located(self, problem: Problem, row: Row, name: str) -> Problem:
+        subject = repr(row.files[name]) if name in row.files else f"{row.name}, input {name!r}"
+        return replace(problem, message=f"{subject} {problem.message}", path=self.path, line=row.line)
+
+
+def open_dataset(
+    source: DatasetSource,
+    inputs: Sequence[InputSpec],
+    preprocessing: Preprocessing | None = None,
+    samples: int | None = None,
+) -> Dataset:
+    """Open samples; nothing is decoded yet.
+
+    Parameters
+    ----------
+    source
+        A list such as ``dataset.txt``, a folder of images and ``.npy``, an ``.npz``, one image or ``.npy``; or an
+        iterable of feeds (dicts by input name; arrays or paths for a model with one input), or a function returning
+        one, which makes a generator re-iterable.
+    inputs
+        The model's inputs, in order: the columns of a list.
+    preprocessing
+        How values enter; by default they are left as they are.
+    samples
+        Take only the first so many.
+
+    Raises
+    ------
+    DatasetError
+        With every problem of the list at once: missing files, wrong columns, options that do not suit the inputs.
+    """
+    inputs, preprocessing = tuple(inputs), preprocessing or Preprocessing()
+    if samples is not None and samples < 1:
+        raise DatasetError(f"{samples} samples asked for", hint="Give --samples 1 or more.")
+    problems = preprocessing.problems(inputs)
+    if problems:
+        raise DatasetError(problems)
+    made = _open_path(Path(source), inputs, samples) if isinstance(source, (str, os.PathLike)) else None
+    if made is None and not (isinstance(source, Iterable) or callable(source)):
+        raise DatasetError(f"{type(source).__name__} is no dataset", hint="Give a path or an iterable of feeds.")
+    found = Dataset(made or _iterable(source, inputs), inputs, preprocessing, 0, samples)
+    if found.count == 0:
+        raise DatasetError("the dataset is empty", path=found.path, hint="Give at least one sample.")
+    return found
+
+
+def _iterable(source: Any, inputs: tuple[InputSpec, ...]) -> IterableSource:
+    if isinstance(source, dict):
+        source = [source]  # one feed; walking through a dict would give its keys
+    return IterableSource(source, inputs)
+
+
+def _open_path(path: Path, inputs: tuple[InputSpec, ...], samples: int | None) -> Source:
+    if not path.exists():
+        hint = "A dataset is a list such as dataset.txt, a folder, an .npz, or one image or .npy."
+        raise DatasetError("does not exist", path=str(path), hint=hint)
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return read_folder(path, inputs, samples)
+    if suffix == ".npz":
+        return read_archive(path, inputs)
+    if suffix == ".npy":
+        return read_array(path, inputs)
+    return single_file(path, inputs) if suffix in SUFFIXES else read_list(path, inputs, samples)
+
+
+def batch_axes(inputs: Sequence[InputSpec]) -> dict[str, int | None]:
+    """The axis of each input that counts samples; empty when the model's batch is fixed.
+
+    It is a dynamic axis 0, or the axis of the same name (a recurrent state ``[2, N, 128]``); None: the input has no
+    such axis and must be the same for all samples of a batch.
+    """
+    first = [spec.shape[0] for spec in inputs if spec.shape and isinstance(spec.shape[0], str)]
+    if not first:
+        return {}
+    found: dict[str, int | None] = {}
+    for spec in inputs:
+        shape = spec.shape or ()
+        if shape and isinstance(shape[0], str):
+            found[spec.name] = 0
+        else:
+            found[spec.name] = shape.index(first[0]) if first[0] in shape else None
+    return found
+
+
+def _stackable(one: Sample, other: Sample, axes: dict[str, int | None]) -> bool:
+    for name, axis in axes.items():
+        a, b = one.feed[name], other.feed[name]
+        if axis is None:
+            if not np.array_equal(a, b):
+                return False
+        elif a.ndim != b.ndim or a.shape[:axis] + a.shape[axis + 1 :] != b.shape[:axis] + b.shape[axis + 1 :]:
+            return False
+    return True
+
+
+def stacked(samples: Sequence[Sample], axes: dict[str, int | None]) -> Sample:
+    """Several samples as one feed, in order."""
+    if len(samples) == 1:
+        return samples[0]
+    feed: dict[str, Array] = {}
+    for name, axis in axes.items():
+        parts = [sample.feed[name] for sample in samples]
+        feed[name] = parts[0] if axis is None else np.concatenate(parts, axis)
+    names = f"{samples[0].name} .. {samples[-1].name}"
+    return Sample(names, samples[0].line, feed, samples[0].files, sum(sample.count for sample in samples))
