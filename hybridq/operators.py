@@ -125,6 +125,8 @@ ABSORBED = ("Relu", "Clip")  # activations that a layer takes in
 BIAS_INDEX = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 CONSTANT_OPERANDS = ("Add", "Mul")  # elementwise operators whose constants are quantized with them
 
+FLOAT_RESULT = ("Gemm", "MatMul")  # their integer kernels can give a float result
+
 # Value-preserving operators move input 0, or every input.
 MOVES_ALL_INPUTS = ("Concat",)
 

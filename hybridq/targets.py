@@ -36,6 +36,7 @@ class Support:
 class Target:
     """A target: its precisions in order of preference (the first is the default) and its habits.
 
+    ``latency_aware``: the model runs on ONNX Runtime, so layers that 8 bits slow down start in float32.
     ``ties_outputs``: values concatenated for an output share parameters (NPUs do so; a CPU need not).
     ``search`` lists the precisions worth searching.
     """
@@ -45,6 +46,7 @@ class Target:
     precisions: dict[Precision, Support]
     search: tuple[Precision, ...]
     ties_outputs: bool
+    latency_aware: bool
     max_kinds: int | None
     slow_8bit: dict[str, str]
 
@@ -72,6 +74,7 @@ def load(name: str) -> Target:
         precisions={Precision(k): _support(v) for k, v in data["precisions"].items()},
         search=tuple(Precision(p) for p in data["search"]),
         ties_outputs=data["ties_outputs"],
+        latency_aware=data["latency_aware"],
         max_kinds=data.get("max_kinds"),
         slow_8bit=data.get("slow_8bit", {}),
     )

@@ -1,0 +1,1 @@
+"""Parts of the plan: what becomes of weights and biases."""

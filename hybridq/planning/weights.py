@@ -1,0 +1,135 @@
+"""What becomes of a layer's weights and bias."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridq.dtypes import Precision, Scheme
+from hybridq.model import Layer, Model, Weight
+from hybridq.qparams import QParams
+from hybridq.ranges.weights import weight_qparams
+from hybridq.records import WEIGHT_SUFFIX, Calibrated, Entry, QuantConfig
+from hybridq.storage import Weights
+from hybridq.targets import Storage, Target
+
+BIAS_LIMIT = 2.0**30  # int32 with one bit to spare for the accumulator
+
+
+@dataclass(frozen=True, slots=True)
+class WeightPlan:
+    """One initializer of one layer. ``folded``: integers that ONNX Runtime turns to float once, at load."""
+
+    tensor: str
+    index: int
+    precision: Precision
+    qparams: QParams | None
+    folded: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BiasPlan:
+    """An int32 bias: ``q = rint(bias / scale)`` with ``scale = s_x * s_w``, zero point 0.
+
+    ``floored`` are the weights with the scales of dead channels raised until the bias fits int32.
+    """
+
+    tensor: str
+    scale: NDArray[np.float32]
+    floored: tuple[WeightPlan, ...]
+
+
+def entry_key(layer: Layer, index: int) -> str:
+    """The cfg's key for a layer's weight: ``LAYER:weight``, ``LAYER:weight2`` for a second one."""
+    place = [w.index for w in layer.weights].index(index)
+    return f"{layer.name}{WEIGHT_SUFFIX}" + (str(place + 1) if place else "")
+
+
+def storage_of(layer: Layer, precision: Precision, target: Target) -> Storage:
+    """How the target stores a layer's weights at a precision; constants of elementwise layers go as activations."""
+    support = target.precisions[precision]
+    return support.weight if any(w.axis is not None for w in layer.weights) else support.activation
+
+
+def weight_plans(
+    layer: Layer,
+    precision: Precision,
+    native: bool,
+    weights: Weights,
+    calibrated: Calibrated,
+    config: QuantConfig,
+    target: Target,
+) -> tuple[WeightPlan, ...]:
+    """The stored form of each of a layer's weights at its final precision."""
+    found = []
+    for weight in layer.weights:
+        if precision is Precision.FLOAT32:
+            found.append(WeightPlan(weight.tensor, weight.index, precision, None, False))
+            continue
+        storage = storage_of(layer, precision, target)
+        if not storage.dtype.is_integer:
+            found.append(WeightPlan(weight.tensor, weight.index, storage.dtype, None, True))
+            continue
+        key = entry_key(layer, weight.index)
+        entry, edited = config.entries.get(key), config.edited.get(key, frozenset())
+        params = weight_parameters(weight, weights[weight.tensor], storage, entry, edited, calibrated)
+        found.append(WeightPlan(weight.tensor, weight.index, params.precision, params, not native))
+    return tuple(found)
+
+
+def weight_parameters(
+    weight: Weight,
+    values: NDArray[np.float32],
+    storage: Storage,
+    entry: Entry | None,
+    edited: frozenset[str],
+    calibrated: Calibrated,
+) -> QParams:
+    """Parameters of one weight: edited numbers first, else computed from its values."""
+    dtype, scheme, algorithm = storage.dtype, storage.scheme or Scheme.SYMMETRIC, "normal"
+    per_channel = storage.per_channel and calibrated.weights_per == "channel"
+    if entry is not None:
+        if "dtype" in edited and entry.dtype.is_integer:
+            dtype = entry.dtype
+        scheme = entry.qtype if "qtype" in edited and entry.qtype else scheme
+        per_channel = entry.qmethod == "channel" if "qmethod" in edited else per_channel
+        algorithm = entry.algorithm or algorithm
+    axis = weight.axis if per_channel and len(weight.shape) >= 2 else None
+    if entry is not None and edited & {"scale", "zero_point"} and entry.dtype is dtype:
+        scale = np.asarray(entry.scale, np.float32)
+        zero = np.zeros(scale.shape, np.int32) if entry.zero_point is None else np.asarray(entry.zero_point, np.int32)
+        return QParams(dtype, scheme, scale, np.broadcast_to(zero, scale.shape), axis if scale.ndim else None)
+    return weight_qparams(values, axis, dtype, scheme, algorithm)
+
+
+def bias_plan(
+    layer: Layer, native: bool, read: QParams | None, found: tuple[WeightPlan, ...], weights: Weights, model: Model
+) -> BiasPlan | None:
+    """An int32 bias where the layer runs in integers, None where it stays float32."""
+    if not (native and layer.bias and read is not None and len(found) == 1 and found[0].qparams is not None):
+        return None
+    bias = np.asarray(weights[layer.bias], np.float64).reshape(-1)
+    params = found[0].qparams
+    if bias.size != _channels(layer) or not _plain_gemm(layer, model):
+        return None
+    floor = np.abs(bias) / (float(read.scale) * BIAS_LIMIT)
+    needed = floor if params.axis is not None else floor.max(initial=0.0)
+    scale = np.maximum(params.scale, needed.astype(np.float32) * np.float32(1.0001))
+    if not np.array_equal(scale, params.scale):
+        found = (replace(found[0], qparams=replace(params, scale=scale.astype(np.float32))),)
+    steps = (read.scale * scale).astype(np.float32)
+    return BiasPlan(layer.bias, steps, found)
+
+
+def _channels(layer: Layer) -> int:
+    weight = layer.weights[0]
+    return weight.shape[weight.axis] if weight.axis is not None else -1
+
+
+def _plain_gemm(layer: Layer, model: Model) -> bool:
+    """Whether alpha and beta are 1, without which an integer bias has another scale."""
+    if layer.op != "Gemm":
+        return True
+    return all(a.f == 1.0 for a in model.nodes[layer.node].attribute if a.name in ("alpha", "beta"))
