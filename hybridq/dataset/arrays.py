@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,18 @@ from hybridq.dataset.preprocessing import Numbers, Preprocessing, values_axis
 from hybridq.dataset.spec import Array, InputSpec, shape_fits, show_shape
 from hybridq.errors import DatasetError
 
-NPY_ERRORS = (OSError, ValueError, EOFError, SyntaxError, TypeError, KeyError, OverflowError, MemoryError)
+NPY_ERRORS = (
+    OSError,
+    ValueError,
+    EOFError,
+    TypeError,
+    KeyError,
+    OverflowError,
+    MemoryError,  # a damaged header may claim any size
+    RecursionError,
+    SyntaxError,  # the header is parsed as Python source
+    TokenError,
+)
 NUMERIC = "fiub"
 
 

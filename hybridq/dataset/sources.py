@@ -77,16 +77,15 @@ def read_list(path: Path, inputs: Sequence[InputSpec], samples: int | None) -> F
     """
     rows: list[Row] = []
     problems: list[Problem] = []
-    for number, text in enumerate(_text(path).splitlines(), 1):
-        if samples is not None and len(rows) + len(problems) >= samples:
+    for number, text in enumerate(_text(path).split("\n"), 1):
+        if len(rows) == samples:
             break
         columns, said = split_columns(text)
         if said:
-            problems.append(Problem(said, str(path), number, source=text.strip()))
+            problems.append(Problem(said, str(path), number))
         elif columns:
             row = Row(" ".join(columns), number, *_values(path.parent, columns, inputs))
-            found = _column_problem(path, row, columns, inputs) or _file_problems(path, row)
-            problems += found
+            problems += _column_problem(path, row, columns, inputs) or _file_problems(path, row)
             rows.append(row)
     _raise_all(problems, str(path))
     if not rows:
