@@ -103,13 +103,13 @@ def test_values_normalized_twice() -> None:
 def test_one_file_of_another_scale() -> None:
     assert codes(audit([x / 255 for x in pixels(20)] + pixels(1))) == {"odd-one-out": "warning"}
     found = audit(pixels(20) + [x / 255 for x in pixels(1)])
-    assert found.problems[0].line == 21
+    assert "sample 21" in found.problems[0].message
 
 
 def test_constant_samples_and_channels() -> None:
     found = audit([*pixels(), np.full(SHAPE, 50.0)])
     assert codes(found) == {"constant": "warning"}
-    assert found.problems[0].line == 21
+    assert "sample 21" in found.problems[0].message
     flat = pixels()
     for x in flat:
         x[:, 1] = 0

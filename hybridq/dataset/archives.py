@@ -58,8 +58,8 @@ class ArchiveSource:
                 try:
                     values = {name: next(stream) for name, stream in streams.items()}
                 except ZIP_ERRORS as error:
-                    raise DatasetError(f"is damaged: {error}", path=self.path, line=number) from error
-                yield Row(f"sample {number}", number, values)
+                    raise DatasetError(f"sample {number} is damaged: {error}", path=self.path) from error
+                yield Row(f"sample {number}", 0, values)
 
 
 def read_archive(path: Path, inputs: Sequence[InputSpec]) -> ArchiveSource:
@@ -103,7 +103,7 @@ def read_array(path: Path, inputs: Sequence[InputSpec]) -> FileSource:
     if stack.count == 0:
         raise DatasetError("the array holds no sample", path=str(path))
     rows = (
-        Row(f"{path.name}[{n}]", n + 1, {spec.name: _one(values, n, stack)}, {spec.name: f"{path.name}[{n}]"})
+        Row(f"{path.name}[{n}]", 0, {spec.name: _one(values, n, stack)}, {spec.name: f"{path.name}[{n}]"})
         for n in range(stack.count)
     )
     return FileSource(str(path), tuple(rows))

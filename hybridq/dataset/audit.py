@@ -26,6 +26,7 @@ FAR_OUTSIDE = 20.0  # normalized values lie within a few units
 TWICE = 6.0  # values before mean and std that look normalized already ...
 PIXEL_STD = 10.0  # ... while a std above this is meant for pixels
 ODD_ONE_OUT = 50.0  # times the median magnitude of the samples
+FEW = 0.1  # of the samples; more are no exception but the way the data is
 MOST_NAMED = 3
 HASHED = 4096  # elements an input, besides the extremes and sums of all of them
 
@@ -52,6 +53,11 @@ class Place:
 
     def __str__(self) -> str:
         return repr(self.file)
+
+    @property
+    def located(self) -> str:
+        """The file with its line, where it has one."""
+        return f"{self} (line {self.line})" if self.line else str(self)
 
 
 @dataclass
@@ -110,7 +116,7 @@ class Audit:
 
     Feed it every sample with ``add`` (``Dataset.batches(n, each=audit.add)``), or run ``audit_dataset`` before.
     ``rows`` is the summary to print, ``problems`` what looks wrong: NaN and Inf are errors, the rest warnings and
-    notes. Sixteen bytes a sample and input are kept, and a digest a sample.
+    notes. Of a sample its name, its extremes and a digest are kept, some hundred bytes.
     """
 
     def __init__(
@@ -264,12 +270,16 @@ class Audit:
         return [self._problem(place, "twice", said, "Leave --mean and --std out, or save the raw values.")]
 
     def _odd_one_out(self, watch: Watch) -> list[Problem]:
-        """Samples of quite another magnitude than the others, such as one file left at 0..255."""
+        """Few samples of quite another magnitude than the others, such as one file left at 0..255.
+
+        Too small is odd for images alone: there is silence in sound, and zeros in a state.
+        """
         sizes = watch.magnitudes
         middle = median(sizes)
-        odd = [n for n, size in enumerate(sizes) if size > 0 and not middle <= size * ODD_ONE_OUT]
-        odd += [n for n, size in enumerate(sizes) if middle > 0 and size > middle * ODD_ONE_OUT]
-        if not odd or len(sizes) < 3:
+        small = watch.spec.layout is not None
+        odd = [n for n, size in enumerate(sizes) if small and 0 < size < middle / ODD_ONE_OUT]
+        odd += [n for n, size in enumerate(sizes) if 0 < middle * ODD_ONE_OUT < size]
+        if not odd or len(odd) > max(1, len(sizes) * FEW) or len(sizes) < 3:
             return []
         place, (low, high) = watch.places[min(odd)], watch.extremes[min(odd)]
         said = f"{place} enters input {watch.spec.name!r} as {low:.4g}..{high:.4g}, where the others reach {middle:.4g}"
@@ -279,9 +289,7 @@ class Audit:
     def _amount(self) -> list[Problem]:
         found = []
         if self._repeats:
-            named = "; ".join(
-                f"{place} (line {place.line}) is {first} (line {first.line})" for place, first in self._repeated
-            )
+            named = "; ".join(f"{place.located} is {first.located}" for place, first in self._repeated)
             said = f"{self._repeats} of {self.samples} samples repeat an earlier one: {named}"
             said += "" if self._repeats <= MOST_NAMED else "; ..."
             found.append(self._problem(self._repeated[0][0], "repeated", said, "They take time and add nothing."))

@@ -68,10 +68,11 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Sample]:
         readers = {spec.name: Reader(spec, self.preprocessing) for spec in self.inputs}
-        number = None
-        for number, row in enumerate(islice(self.source.rows(), self.start, self.stop)):  # noqa: B007
+        empty = self.start == 0 and self.stop != 0
+        for row in islice(self.source.rows(), self.start, self.stop):
+            empty = False
             yield self._sample(row, readers)
-        if number is None and self.start == 0:
+        if empty:
             raise DatasetError("the dataset is empty", path=self.path, hint="Give at least one sample.")
 
     def batches(self, size: int = 1, each: Callable[[Sample], object] | None = None) -> Iterator[Sample]:
@@ -165,9 +166,12 @@ def _iterable(source: Any, inputs: tuple[InputSpec, ...]) -> IterableSource:
 
 
 def _open_path(path: Path, inputs: tuple[InputSpec, ...], samples: int | None) -> Source:
-    if not path.exists():
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
         hint = "A dataset is a list such as dataset.txt, a folder, an .npz, or one image or .npy."
-        raise DatasetError("does not exist", path=str(path), hint=hint)
+        said = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be opened: {error}"
+        raise DatasetError(said, path=str(path), hint=hint) from None
     suffix = path.suffix.lower()
     if path.is_dir():
         return read_folder(path, inputs, samples)

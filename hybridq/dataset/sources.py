@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -164,12 +165,16 @@ def _file_problems(path: Path, row: Row) -> list[Problem]:
 
 def file_problem(path: Path) -> tuple[str, str]:
     """Why a file can be no sample, and the remedy; two empty texts if it can."""
-    if not path.exists():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
         folder = path.parent
         hint = f"Paths are relative to the list's folder; looked for {path}."
         return "does not exist", hint if folder.is_dir() else f"There is no folder {folder}."
-    if path.is_dir():
-        return "is a folder", f"Name a {KINDS}."
+    except (OSError, ValueError) as error:
+        return f"cannot be opened: {error}", ""
+    if not stat.S_ISREG(mode):
+        return "is a folder" if stat.S_ISDIR(mode) else "is no file", f"Name a {KINDS}."
     if not (is_image(path) or path.suffix.lower() == ".npy"):
         return "is of no known kind", f"Name a {KINDS}."
     return "", ""
@@ -186,13 +191,16 @@ def _raise_all(problems: list[Problem], path: str) -> None:
 def read_folder(folder: Path, inputs: Sequence[InputSpec], samples: int | None) -> FileSource:
     """The images and ``.npy`` files right inside a folder, sorted by name; others are left out with a note."""
     spec = single_input(inputs, str(folder), "A folder")
-    entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    try:
+        entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    except OSError as error:
+        raise DatasetError(f"cannot be read: {error.strerror}", path=str(folder)) from error
     usable = [p for p in entries if p.suffix.lower() in SUFFIXES | {".npy"} and p.is_file()]
     others = [p.name for p in entries if p not in set(usable)]
     if not usable:
         inner = " Folders inside it are not searched." if any(p.is_dir() for p in entries) else ""
         raise DatasetError(f"the folder holds no {KINDS}", path=str(folder), hint=f"Name the files in a list.{inner}")
-    rows = (Row(p.name, n, {spec.name: p}, {spec.name: p.name}) for n, p in enumerate(usable[:samples], 1))
+    rows = (Row(p.name, 0, {spec.name: p}, {spec.name: p.name}) for p in usable[:samples])
     return FileSource(str(folder), tuple(rows), _left_out(others, str(folder)))
 
 
@@ -206,7 +214,7 @@ def _left_out(names: list[str], path: str) -> tuple[Problem, ...]:
 def single_file(path: Path, inputs: Sequence[InputSpec]) -> FileSource:
     """One image as the only sample."""
     spec = single_input(inputs, str(path), "A single file")
-    return FileSource(str(path), (Row(path.name, 1, {spec.name: path}, {spec.name: path.name}),))
+    return FileSource(str(path), (Row(path.name, 0, {spec.name: path}, {spec.name: path.name}),))
 
 
 def single_input(inputs: Sequence[InputSpec], path: str, what: str) -> InputSpec:
@@ -251,7 +259,7 @@ class IterableSource:
         values = {key: Path(v) if isinstance(v, (str, os.PathLike)) else v for key, v in feed.items()}
         check_names(list(values), self.inputs, name)
         files = {key: str(v) for key, v in values.items() if isinstance(v, Path)}
-        return Row(" ".join(files.values()) or name, number, values, files)
+        return Row(" ".join(files.values()) or name, 0, values, files)
 
 
 def check_names(names: Sequence[str], inputs: Sequence[InputSpec], path: str) -> None:

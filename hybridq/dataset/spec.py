@@ -87,7 +87,7 @@ class Sample:
     """One feed and where it came from.
 
     ``name`` is the sample as its source writes it (the files' names, or ``"sample 3"``); ``line`` counts from 1 and
-    is the line of the list, or the sample's number where there is none. ``files`` gives the file behind each input.
+    is the line of the list, 0 where there is none. ``files`` gives the file behind each input.
     ``count`` is the number of samples stacked into this one.
     """
 
