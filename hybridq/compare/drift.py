@@ -1,0 +1,63 @@
+"""Values outside the calibrated ranges: the sign that the model now sees data its calibration set did not cover."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridq.compare.results import Drift
+
+SHARE = 1e-3  # of a tensor's elements outside its range: more is significant
+EXCESS = 0.5  # widths of the range that the farthest element lies outside: more is significant
+
+
+@dataclass(slots=True)
+class DriftWatch:
+    """Watches float tensors against ``ranges`` (tensor to real (min, max)); ``layers`` names who writes each."""
+
+    ranges: Mapping[str, tuple[float, float]]
+    layers: Mapping[str, str] = field(default_factory=dict)
+    seen: dict[str, tuple[float, float, int, int]] = field(default_factory=dict)
+
+    def add(self, tensor: str, x: NDArray[Any]) -> None:
+        """Take in one sample's values of a tensor; tensors without a range and empty ones are passed over."""
+        if tensor not in self.ranges or not x.size:
+            return
+        low, high = self.ranges[tensor]
+        finite = x if np.isfinite(x).all() else x[np.isfinite(x)]
+        least, most = float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
+        outside = x.size - finite.size
+        if least < low or most > high:
+            outside += int(np.count_nonzero(finite < low) + np.count_nonzero(finite > high))
+        before = self.seen.get(tensor, (np.inf, -np.inf, 0, 0))
+        self.seen[tensor] = (min(before[0], least), max(before[1], most), before[2] + outside, before[3] + x.size)
+
+    def found(self) -> tuple[Drift, ...]:
+        """Every tensor with values outside its range, in the order of ``ranges``."""
+        drifts = (self._drift(name) for name in self.ranges if name in self.seen)
+        return tuple(one for one in drifts if one.share > 0.0)
+
+    def _drift(self, name: str) -> Drift:
+        (low, high), (least, most, outside, count) = self.ranges[name], self.seen[name]
+        share = outside / count
+        beyond = max(low - least, most - high, 0.0)
+        excess = beyond / (high - low) if high > low else float("inf") if beyond else 0.0
+        significant = share > SHARE or excess > EXCESS
+        return Drift(name, self.layers.get(name, ""), low, high, least, most, share, excess, significant)
+
+
+def drift_warning(drifts: tuple[Drift, ...], watched: int) -> str:
+    """One line for the user when the drift is significant, else empty."""
+    significant = [one for one in drifts if one.significant]
+    if not significant:
+        return ""
+    worst = max(significant, key=lambda one: (one.share, one.excess))
+    return (
+        f"{len(significant)} of {watched} tensors hold values their calibration never saw; most in '{worst.tensor}': "
+        f"{worst.share:.2%} outside [{worst.min:.4g}, {worst.max:.4g}], seen [{worst.seen_min:.4g}, "
+        f"{worst.seen_max:.4g}]. Add samples like these to step1's dataset."
+    )

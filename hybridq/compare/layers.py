@@ -1,0 +1,189 @@
+"""Per-layer errors: *entire* (inside the whole hybrid model) and *individual* (each layer alone, float inputs)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from hybridq import runtime
+from hybridq.compare import probes
+from hybridq.compare.drift import DriftWatch
+from hybridq.compare.probes import OUTPUT, Piece, Unprobed, View
+from hybridq.compare.results import Figures, LayerPair, LayerReport
+from hybridq.errors import ModelError
+from hybridq.metrics import Damage
+from hybridq.runtime import Feed, Session
+
+CHUNK_BYTES = 256 << 20  # of one side's tensors held at once, as far as their shapes are known
+
+Values = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Layers measured by one run of each probe; ``alone`` runs their pieces and ``reads`` is what these are fed."""
+
+    pairs: tuple[LayerPair, ...]
+    watched: tuple[str, ...]
+    alone: Session | None = None
+    reads: tuple[str, ...] = ()
+
+
+@dataclass
+class LayerProbe:
+    """Both models with their insides showing, and the sums measured so far; ``notes`` say what cannot be measured."""
+
+    pairs: Sequence[LayerPair]
+    drift: DriftWatch
+    reference: Session
+    hybrid: Session
+    chunks: tuple[Chunk, ...]
+    notes: Mapping[str, str]
+    entire: dict[str, Damage] = field(default_factory=dict)
+    individual: dict[str, Damage] = field(default_factory=dict)
+    samples: int = 0
+
+    def add(self, feed: Feed) -> None:
+        """Measure one sample, chunk after chunk."""
+        self.samples += 1
+        for chunk in self.chunks:
+            self._add(chunk, feed)
+
+    def reports(self) -> tuple[LayerReport, ...]:
+        """What was measured, in the order of the pairs."""
+        return tuple(self._report(pair) for pair in self.pairs)
+
+    def _add(self, chunk: Chunk, feed: Feed) -> None:
+        reference = _values(
+            self.reference, feed, [*(p.float_tensor for p in chunk.pairs), *chunk.reads, *chunk.watched]
+        )
+        for name in chunk.watched:
+            self.drift.add(name, reference[name])
+        hybrid = _values(self.hybrid, feed, [p.hybrid_tensor for p in chunk.pairs])
+        for pair in chunk.pairs:
+            damage = self.entire.setdefault(pair.name, Damage())
+            damage.add(reference[pair.float_tensor], hybrid[pair.hybrid_tensor])
+        del hybrid
+        if chunk.alone is None:
+            return
+        names = [output.name for output in chunk.alone.get_outputs()]
+        alone = _values(chunk.alone, {name: reference[name] for name in chunk.reads}, names)
+        for pair in chunk.pairs:
+            if OUTPUT + pair.name in alone:
+                damage = self.individual.setdefault(pair.name, Damage())
+                damage.add(reference[pair.float_tensor], alone[OUTPUT + pair.name])
+
+    def _report(self, pair: LayerPair) -> LayerReport:
+        entire, individual = self.entire.get(pair.name), self.individual.get(pair.name)
+        return LayerReport(
+            name=pair.name,
+            op=pair.op,
+            precision=pair.precision,
+            tensor=pair.float_tensor,
+            entire=Figures.of(entire) if entire else None,
+            individual=Figures.of(individual) if individual else None,
+            note=self.notes.get(pair.name, ""),
+        )
+
+
+def probe_layers(
+    reference: onnx.ModelProto,
+    hybrid: onnx.ModelProto,
+    pairs: Sequence[LayerPair],
+    drift: DriftWatch,
+    *,
+    threads: int,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> LayerProbe:
+    """Prepare the probes. A layer that cannot be measured gets a note; nothing fails for its sake."""
+    views = View(reference), View(hybrid)
+    notes: dict[str, str] = {}
+    measured = [pair for pair in pairs if _is_in_both(pair, *views, notes)]
+    pieces = dict(_pieces(views[1], measured, notes))
+    reads = {tensor for piece in pieces.values() for tensor in piece.reads}
+    watched = [name for name in drift.ranges if views[0].has(name)]
+    wanted = [*(p.float_tensor for p in measured), *reads, *watched]
+    inside = runtime.session(probes.expose(reference, wanted), threads=threads)
+    beside = runtime.session(probes.expose(hybrid, [p.hybrid_tensor for p in measured]), threads=threads)
+    infos = probes.value_infos(inside)
+    chunks = []
+    left = dict.fromkeys(watched)
+    for names in _by_size(measured, pieces, infos, chunk_bytes):
+        chunk = tuple(measured[i] for i in names)
+        held = {t for p in chunk for t in (p.float_tensor, *(pieces[p.name].reads if p.name in pieces else ()))}
+        own = tuple(name for name in left if name in held)
+        for name in own:
+            del left[name]
+        chunks.append(_chunk(views[1], chunk, own, pieces, infos, threads, notes))
+    chunks += [Chunk((), (name,)) for name in left]
+    return LayerProbe(pairs, drift, inside, beside, tuple(chunks), notes)
+
+
+def _is_in_both(pair: LayerPair, reference: View, hybrid: View, notes: dict[str, str]) -> bool:
+    if not reference.has(pair.float_tensor):
+        notes[pair.name] = f"the float model has no tensor '{pair.float_tensor}'"
+    elif not hybrid.has(pair.hybrid_tensor):
+        notes[pair.name] = f"the hybrid model has no tensor '{pair.hybrid_tensor}'"
+    return pair.name not in notes
+
+
+def _pieces(hybrid: View, pairs: Iterable[LayerPair], notes: dict[str, str]) -> Iterator[tuple[str, Piece]]:
+    for pair in pairs:
+        try:
+            yield pair.name, probes.cut_out(hybrid, pair)
+        except Unprobed as reason:
+            notes[pair.name] = f"not measured alone: {reason}"
+
+
+def _by_size(
+    pairs: Sequence[LayerPair],
+    pieces: Mapping[str, Piece],
+    infos: Mapping[str, onnx.ValueInfoProto],
+    limit: int,
+) -> Iterator[list[int]]:
+    """Runs of neighbouring pairs whose tensors stay under ``limit`` bytes (at least one pair each)."""
+    chunk: list[int] = []
+    total = 0
+    for i, pair in enumerate(pairs):
+        tensors = {pair.float_tensor, *(pieces[pair.name].reads if pair.name in pieces else ())}
+        size = sum(probes.nbytes(infos[t]) for t in tensors if t in infos)
+        if chunk and total + size > limit:
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(i)
+        total += size
+    if chunk:
+        yield chunk
+
+
+def _chunk(
+    hybrid: View,
+    pairs: tuple[LayerPair, ...],
+    watched: tuple[str, ...],
+    pieces: Mapping[str, Piece],
+    infos: Mapping[str, onnx.ValueInfoProto],
+    threads: int,
+    notes: dict[str, str],
+) -> Chunk:
+    here = [pieces[p.name] for p in pairs if p.name in pieces and all(t in infos for t in pieces[p.name].reads)]
+    if not here:
+        return Chunk(pairs, watched)
+    try:
+        alone = runtime.session(probes.assemble(hybrid, here, infos.__getitem__), threads=threads)
+    except ModelError as error:
+        notes.update({piece.pair.name: f"not measured alone: {error}" for piece in here})
+        return Chunk(pairs, watched)
+    return Chunk(pairs, watched, alone, tuple(dict.fromkeys(t for piece in here for t in piece.reads)))
+
+
+def _values(session: Session, feed: Feed, names: Iterable[str]) -> Values:
+    """Tensors by name, those that were fed included."""
+    known: Values = {name: feed[name] for name in names if name in feed}
+    wanted = [name for name in dict.fromkeys(names) if name not in known]
+    if wanted:
+        known.update(zip(wanted, runtime.run(session, feed, wanted), strict=True))
+    return known

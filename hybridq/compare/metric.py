@@ -1,0 +1,90 @@
+"""The user's own figure of merit: ``module.py:function``, loaded and called with errors a person can act on."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from hybridq.errors import HybridqError
+
+Outputs = dict[str, NDArray[Any]]
+Metric = Callable[[list[Outputs]], float]
+HINT = "Give a Python file and a function in it, as in --metric score.py:accuracy."
+
+
+def load_metric(spec: str, folder: Path | None = None) -> Metric:
+    """The function that ``module.py:function`` names; relative paths start at ``folder`` (default: here).
+
+    The function gets one dict a sample, output name to array, in the order of the dataset, and returns a number:
+    higher is better. The file's own folder is importable while it loads. Raises HybridqError.
+    """
+    file, colon, name = spec.rpartition(":")
+    if not colon or not file or not name.isidentifier():
+        raise HybridqError(f"'{spec}' does not name a metric", hint=HINT)
+    path = (folder or Path()) / file
+    if not path.is_file():
+        raise HybridqError("no such file", path=str(path), hint=HINT)
+    module = _load(path)
+    found = getattr(module, name, None)
+    if not callable(found):
+        others = [k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
+        hint = f"It has {', '.join(others)}." if others else "It defines no function."
+        raise HybridqError(f"has no function '{name}'", path=str(path), hint=hint)
+    metric: Metric = found
+    return metric
+
+
+def evaluate(metric: Metric, outputs: Sequence[Outputs], name: str) -> float:
+    """The metric's value. Raises HybridqError with the user's own file and line when it fails or gives no number."""
+    try:
+        value = float(metric(list(outputs)))
+    except Exception as error:
+        path, line = _place(error)
+        raise HybridqError(f"the metric {name} failed: {_say(error)}", path=path, line=line) from error
+    if not math.isfinite(value):
+        raise HybridqError(f"the metric {name} gave {value}", hint="It must return a finite number, higher is better.")
+    return value
+
+
+def metric_name(metric: Metric) -> str:
+    """What to call a metric in the report."""
+    return str(getattr(metric, "__name__", type(metric).__name__))
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"_hybridq_metric_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise HybridqError("not a Python file", path=str(path), hint=HINT)
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent.resolve()))
+    sys.modules[spec.name] = module  # dataclasses and pickle look a class's module up by name
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise HybridqError(_say(error), path=error.filename or str(path), line=error.lineno or 0) from error
+    except Exception as error:
+        place, line = _place(error)
+        raise HybridqError(f"cannot be imported: {_say(error)}", path=place or str(path), line=line) from error
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
+    return module
+
+
+def _place(error: Exception) -> tuple[str, int]:
+    """Where the error was raised, the user's file and line."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
+    own = [f for f in frames if Path(f.filename) != Path(__file__)]
+    return (own[-1].filename, own[-1].lineno or 0) if own else ("", 0)
+
+
+def _say(error: Exception) -> str:
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

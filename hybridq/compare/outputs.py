@@ -1,0 +1,94 @@
+"""The models' own outputs: what a user of the hybrid model gets instead of the float model's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import shape_inference
+
+from hybridq import runtime
+from hybridq.compare import probes
+from hybridq.compare.metric import Metric, Outputs, evaluate, metric_name
+from hybridq.compare.results import Figures, MetricReport, OutputReport, SliceReport, kept_slices
+from hybridq.metrics import Damage, Parts, SliceDamage
+from hybridq.runtime import Feed, Session
+
+
+@dataclass
+class OutputProbe:
+    """The untouched models' outputs, sample by sample; the arrays are kept only for a user's metric."""
+
+    reference: Session
+    hybrid: Session
+    parts: Mapping[str, Parts]
+    keep: bool
+    samples: int = 0
+    shapes: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    whole: dict[str, Damage] = field(default_factory=dict)
+    cut: dict[str, SliceDamage] = field(default_factory=dict)
+    kept: tuple[list[Outputs], list[Outputs]] = field(default_factory=lambda: ([], []))
+    odd: dict[str, None] = field(default_factory=dict)
+
+    def add(self, feed: Feed) -> None:
+        """Run both on one sample."""
+        names = [output.name for output in self.reference.get_outputs()]
+        a, b = (dict(zip(names, runtime.run(s, feed, names), strict=True)) for s in (self.reference, self.hybrid))
+        for name in names:
+            if _is_numeric(a[name]) and _is_numeric(b[name]):
+                self._add(name, a[name], b[name])
+            else:
+                self.odd[name] = None
+        if self.keep:
+            self.kept[0].append(a)
+            self.kept[1].append(b)
+        self.samples += 1
+
+    def reports(self) -> tuple[OutputReport, ...]:
+        """Every numeric output, in the model's order."""
+        return tuple(self._report(name) for name in self.whole)
+
+    def metric(self, metric: Metric) -> MetricReport:
+        """The user's figure for both models."""
+        name = metric_name(metric)
+        one, other = (evaluate(metric, outputs, name) for outputs in self.kept)
+        return MetricReport(name, one, other, one - other)
+
+    def warnings(self) -> list[str]:
+        """What a reader of the figures must know."""
+        found = [f"output '{name}' holds no numbers and was not compared" for name in self.odd]
+        for name, damage in self.whole.items():
+            if damage.mismatched:
+                found.append(f"output '{name}' had another shape in {damage.mismatched} of {self.samples} samples")
+            if damage.nonfinite:
+                found.append(f"output '{name}' has {damage.nonfinite} NaN or infinite values in one model only")
+        return found
+
+    def _add(self, name: str, a: NDArray[Any], b: NDArray[Any]) -> None:
+        self.shapes.setdefault(name, (str(a.dtype), a.shape))
+        self.whole.setdefault(name, Damage()).add(a, b)
+        self.cut.setdefault(name, SliceDamage(self.parts.get(name))).add(a, b)
+
+    def _report(self, name: str) -> OutputReport:
+        dtype, shape = self.shapes[name]
+        found = self.cut[name].slices()
+        figures = Figures.of(self.whole[name])
+        worst = min(map(SliceReport.of, found), key=lambda one: one.sqnr_db, default=None)
+        whole = SliceReport(-1, 0, 1, figures.sqnr_db)
+        return OutputReport(name, dtype, shape, figures, worst or whole, kept_slices(found))
+
+
+def concatenated(proto: onnx.ModelProto) -> dict[str, Parts]:
+    """The outputs that a Concat joins, and the sizes of what it joins, as far as shapes can be inferred."""
+    outputs = {v.name for v in proto.graph.output}
+    if any(node.op_type == "Concat" and node.output[0] in outputs for node in proto.graph.node):
+        return probes.concat_parts(shape_inference.infer_shapes(proto))
+    return {}
+
+
+def _is_numeric(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "fiub"

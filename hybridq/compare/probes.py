@@ -1,0 +1,214 @@
+"""Copies of the two graphs that show what happens inside: extra outputs, and every layer cut out on its own.
+
+Extra outputs keep ONNX Runtime from fusing across them, so probes are for numbers only; times and the models' own
+outputs are taken from the untouched models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import onnx
+from onnx import AttributeProto, NodeProto, TensorProto, helper
+
+from hybridq.compare.results import LayerPair
+from hybridq.metrics import Parts
+from hybridq.runtime import Session
+
+STORAGE = ("QuantizeLinear", "DequantizeLinear", "LeakyRelu", "Cast", "Clip")  # between a value and how it is stored
+OUTPUT, OWN = "individual/", "piece"
+
+
+class Unprobed(Exception):  # noqa: N818 - a reason, not an error
+    """Why a layer cannot be cut out on its own."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A graph and who writes what in it."""
+
+    proto: onnx.ModelProto
+
+    @cached_property
+    def producers(self) -> dict[str, NodeProto]:
+        """The node that writes each tensor."""
+        return {name: node for node in self.proto.graph.node for name in node.output if name}
+
+    @cached_property
+    def initializers(self) -> dict[str, TensorProto]:
+        """Initializers by name."""
+        return {t.name: t for t in self.proto.graph.initializer}
+
+    @cached_property
+    def inputs(self) -> set[str]:
+        """Names of the real inputs."""
+        return {v.name for v in self.proto.graph.input} - set(self.initializers)
+
+    @cached_property
+    def outputs(self) -> list[str]:
+        """Names of the outputs, in order."""
+        return [v.name for v in self.proto.graph.output]
+
+    def has(self, tensor: str) -> bool:
+        """Whether the graph computes this tensor or is given it."""
+        return tensor in self.producers or tensor in self.inputs
+
+
+def expose(proto: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
+    """A copy of the model that also gives ``tensors``; those it does not compute are passed over."""
+    probe = onnx.ModelProto()
+    probe.CopyFrom(proto)
+    view = View(proto)
+    wanted = [t for t in dict.fromkeys(tensors) if t in view.producers and t not in view.outputs]
+    probe.graph.output.extend(onnx.ValueInfoProto(name=t) for t in wanted)
+    return probe
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A layer cut out of the hybrid graph: the nodes, in order, and what it reads from outside.
+
+    ``rename`` maps a tensor the nodes read to the float tensor that is fed in its place.
+    """
+
+    pair: LayerPair
+    nodes: tuple[NodeProto, ...]
+    rename: dict[str, str]
+    initializers: tuple[str, ...]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The float tensors it is fed."""
+        return tuple(dict.fromkeys(self.rename.values()))
+
+
+def cut_out(view: View, pair: LayerPair) -> Piece:
+    """The nodes of the hybrid graph between the layer's inputs, unquantized, and ``pair.hybrid_tensor``.
+
+    Walks back from the layer's output. A tensor that is one of ``pair.inputs``, or is that input's stored and restored
+    copy, is where the cut is made; the float value takes its place. Raises Unprobed with the reason.
+    """
+    found: dict[int, NodeProto] = {}
+    rename: dict[str, str] = {}
+    initializers: dict[str, None] = {}
+    todo = [pair.hybrid_tensor]
+    while todo:
+        name = todo.pop()
+        node = view.producers.get(name)
+        if name in view.initializers:
+            initializers[name] = None
+            continue
+        if node is None:
+            raise Unprobed(f"reads '{name}', which is not among its inputs")
+        if id(node) in found:
+            continue
+        if any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in node.attribute):
+            raise Unprobed(f"holds a subgraph ({node.op_type})")
+        found[id(node)] = node
+        for source in filter(None, node.input):
+            root = _root(view, pair, source)
+            if root:
+                rename[source] = root
+            else:
+                todo.append(source)
+    order = [n for n in view.proto.graph.node if id(n) in found]
+    if not rename:
+        raise Unprobed("reads none of its inputs")
+    return Piece(pair, tuple(order), rename, tuple(initializers))
+
+
+def _root(view: View, pair: LayerPair, tensor: str) -> str:
+    """The layer's input that ``tensor`` is, or is the restored copy of; empty when it is something else."""
+    if tensor in pair.inputs:
+        return tensor
+    node = view.producers.get(tensor)
+    if node is None or node.op_type != "DequantizeLinear":
+        return ""
+    while node is not None and node.op_type in STORAGE:
+        source = node.input[0]
+        if source == pair.float_tensor:
+            return ""
+        if source in pair.inputs:
+            return source
+        node = view.producers.get(source)
+    return ""
+
+
+def assemble(hybrid: View, pieces: Sequence[Piece], typed: Callable[[str], onnx.ValueInfoProto]) -> onnx.ModelProto:
+    """One model of disjoint pieces: inputs are float tensors, ``OUTPUT + layer`` are the outputs.
+
+    ``typed`` gives the value info of a float tensor. Weights that several pieces share are there once.
+    """
+    graph = onnx.GraphProto(name="individual")
+    graph.input.extend(typed(name) for name in dict.fromkeys(t for p in pieces for t in p.reads))
+    shared = dict.fromkeys(name for p in pieces for name in p.initializers)
+    for name in shared:
+        graph.initializer.add().CopyFrom(hybrid.initializers[name])
+        graph.initializer[-1].name = f"w/{name}"
+    for i, piece in enumerate(pieces):
+        kept = {"": "", **{name: f"w/{name}" for name in piece.initializers}, **piece.rename}
+        for j, node in enumerate(piece.nodes):
+            copy = graph.node.add()
+            copy.CopyFrom(node)
+            copy.name = f"{OWN}{i}/{j}"
+            copy.input[:] = [kept.get(name, f"{OWN}{i}/{name}") for name in node.input]
+            copy.output[:] = [name and f"{OWN}{i}/{name}" for name in node.output]
+        graph.node.add(
+            op_type="Identity",
+            name=f"{OWN}{i}/out",
+            input=[f"{OWN}{i}/{piece.pair.hybrid_tensor}"],
+            output=[OUTPUT + piece.pair.name],
+        )
+        graph.output.add(name=OUTPUT + piece.pair.name)
+    source = hybrid.proto
+    return helper.make_model(
+        graph, ir_version=source.ir_version, opset_imports=source.opset_import, functions=source.functions
+    )
+
+
+def value_infos(session: Session) -> dict[str, onnx.ValueInfoProto]:
+    """What a session knows of its inputs and outputs: type and shape, dynamic axes left open."""
+    found = {}
+    for arg in (*session.get_inputs(), *session.get_outputs()):
+        kind = _ELEMENTS.get(arg.type)
+        if kind is not None:
+            shape = None if arg.shape is None else [d if isinstance(d, int) else None for d in arg.shape]
+            found[arg.name] = helper.make_tensor_value_info(arg.name, kind, shape)
+    return found
+
+
+def nbytes(info: onnx.ValueInfoProto) -> int:
+    """Bytes of a tensor; an open axis counts as 1 (the batch)."""
+    dims = (d.dim_value or 1 for d in info.type.tensor_type.shape.dim)
+    return math.prod(dims) * helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type).itemsize
+
+
+def concat_parts(proto: onnx.ModelProto) -> dict[str, Parts]:
+    """The outputs that a Concat joins, and the sizes of what it joins, as far as shapes are known."""
+    view = View(proto)
+    found = {}
+    known = {v.name: v for v in (*proto.graph.value_info, *proto.graph.input)}
+    for name in view.outputs:
+        node = view.producers.get(name)
+        if node is None or node.op_type != "Concat":
+            continue
+        shapes = [known[i].type.tensor_type.shape.dim for i in node.input if i in known]
+        axis = next(a.i for a in node.attribute if a.name == "axis")
+        if len(shapes) < len(node.input) or not all(len(s) > abs(axis) for s in shapes):
+            continue
+        sizes = tuple(s[axis].dim_value for s in shapes)
+        if all(sizes):
+            found[name] = Parts(axis % len(shapes[0]), sizes)
+    return found
+
+
+_ELEMENTS = {
+    "tensor(float)": TensorProto.FLOAT,
+    "tensor(float16)": TensorProto.FLOAT16,
+    "tensor(double)": TensorProto.DOUBLE,
+    "tensor(bool)": TensorProto.BOOL,
+    **{f"tensor({s}int{n})": getattr(TensorProto, f"{s}int{n}".upper()) for s in ("", "u") for n in (8, 16, 32, 64)},
+}

@@ -1,0 +1,218 @@
+"""What a comparison found: frozen, and plain enough for JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from hybridq.metrics import Damage, Slice
+
+FORMAT = "hybridq.report/1"
+KEPT_SLICES = 256  # of one output; beyond this the least damaged are left out of the report
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPair:
+    """One layer, and where its value is in both graphs.
+
+    ``float_tensor`` is its output after the absorbed activation in the canonical float graph, ``hybrid_tensor`` the
+    float tensor of the hybrid graph that carries the same value (behind the DequantizeLinear where it is stored as
+    integers). ``inputs`` are the float graph's tensors that the layer reads, no initializers.
+    """
+
+    name: str
+    op: str
+    precision: str
+    float_tensor: str
+    hybrid_tensor: str
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How far one tensor is from its reference, over all samples.
+
+    ``sqnr_db`` is ``inf`` where nothing differs (``identical``) and ``-inf`` where one side alone has ``nonfinite``
+    numbers or another shape (``mismatched`` samples). ``euclidean`` is the distance a sample (root mean square over
+    samples), ``normalized_euclidean`` is ``|float - hybrid| / |float|``. ``largest_at`` is (sample, index...).
+    """
+
+    sqnr_db: float
+    cosine: float
+    euclidean: float
+    normalized_euclidean: float
+    mse: float
+    largest_error: float
+    largest_at: tuple[int, ...]
+    identical: bool
+    nonfinite: int
+    mismatched: int
+
+    @classmethod
+    def of(cls, damage: Damage) -> Figures:
+        """The figures that follow from the sums."""
+        return cls(
+            damage.sqnr_db,
+            damage.cosine,
+            damage.euclidean,
+            damage.normalized_euclidean,
+            damage.mse,
+            damage.largest.error,
+            damage.largest.at,
+            damage.identical,
+            damage.nonfinite,
+            damage.mismatched,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SliceReport:
+    """One cut of an output, ``[start, stop)`` along ``axis``; axis -1 is the whole output."""
+
+    axis: int
+    start: int
+    stop: int
+    sqnr_db: float
+
+    @classmethod
+    def of(cls, one: Slice) -> SliceReport:
+        """The slice without its sums."""
+        return cls(one.axis, one.start, one.stop, one.sqnr_db)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputReport:
+    """One output of the model: ``worst`` is its most damaged slice, each slice weighed by its own signal.
+
+    ``slices`` holds at most ``KEPT_SLICES``, the most damaged ones, in the order of axes and indices.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    figures: Figures
+    worst: SliceReport
+    slices: tuple[SliceReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """One layer: ``entire`` in the whole hybrid model, ``individual`` as the only quantized layer.
+
+    ``individual`` gives the layer the float model's inputs, unquantized: what is left is the damage of its weights and
+    of its output's storage. None with the reason in ``note`` where a figure could not be measured.
+    """
+
+    name: str
+    op: str
+    precision: str
+    tensor: str
+    entire: Figures | None
+    individual: Figures | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """File sizes in bytes; ``ratio`` is hybrid over float."""
+
+    float_bytes: int
+    hybrid_bytes: int
+    ratio: float
+
+    @classmethod
+    def of(cls, float_bytes: int, hybrid_bytes: int) -> Sizes:
+        """Both sizes and their ratio."""
+        return cls(float_bytes, hybrid_bytes, hybrid_bytes / float_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds per inference, medians over alternating pairs of runs of the untouched models.
+
+    ``speedup`` is the median over pairs of float time / hybrid time: above 1 the hybrid model is faster. ``low`` and
+    ``high`` are that ratio's quartiles. ``threads`` 0 means all cores.
+    """
+
+    float_ms: float
+    hybrid_ms: float
+    speedup: float
+    low: float
+    high: float
+    pairs: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class MetricReport:
+    """The user's own figure, higher is better; ``drop`` is float minus hybrid."""
+
+    name: str
+    float_value: float
+    hybrid_value: float
+    drop: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Values of the float model outside the range its calibration saw.
+
+    ``share`` is the fraction of elements outside ``[min, max]``; ``excess`` how far the farthest one lies beyond the
+    nearer end, as a fraction of the range's width. ``significant``: the calibration set does not cover this data.
+    """
+
+    tensor: str
+    layer: str
+    min: float
+    max: float
+    seen_min: float
+    seen_max: float
+    share: float
+    excess: float
+    significant: bool
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """Float and hybrid on the same samples. ``layer_samples`` of them went into ``layers`` and ``drift``."""
+
+    model: str
+    samples: int
+    layer_samples: int
+    calibration_data: bool
+    outputs: tuple[OutputReport, ...]
+    layers: tuple[LayerReport, ...]
+    sizes: Sizes
+    timing: Timing | None
+    metric: MetricReport | None
+    drift: tuple[Drift, ...]
+    warnings: tuple[str, ...]
+    versions: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values, described by ``schemas/report-1.schema.json``.
+
+        JSON has no infinity and no NaN: they become null (``identical``, ``nonfinite`` and ``mismatched`` tell why).
+        """
+        found: dict[str, Any] = _plain({"format": FORMAT, **dataclasses.asdict(self)})
+        return found
+
+
+def kept_slices(found: list[Slice]) -> tuple[SliceReport, ...]:
+    """The most damaged slices, at most ``KEPT_SLICES``, in their own order."""
+    if len(found) > KEPT_SLICES:
+        worst = sorted(range(len(found)), key=lambda i: found[i].sqnr_db)[:KEPT_SLICES]
+        found = [found[i] for i in sorted(worst)]
+    return tuple(SliceReport.of(one) for one in found)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

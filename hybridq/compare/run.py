@@ -1,0 +1,139 @@
+"""``compare``: one pass over the samples, every figure accumulated as it goes, no list of tensors kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import onnxruntime
+
+import hybridq
+from hybridq import runtime
+from hybridq.compare import probes
+from hybridq.compare.drift import DriftWatch, drift_warning
+from hybridq.compare.layers import LayerProbe, probe_layers
+from hybridq.compare.metric import Metric
+from hybridq.compare.outputs import OutputProbe, concatenated
+from hybridq.compare.results import ComparisonReport, LayerPair, Sizes, Timing
+from hybridq.compare.timing import time_pairs
+from hybridq.errors import DatasetError, ModelError
+from hybridq.model import Model
+from hybridq.runtime import Feed
+
+Source = onnx.ModelProto | Path
+
+
+def layer_pairs(model: Model, hybrid: onnx.ModelProto, precisions: Mapping[str, str]) -> tuple[LayerPair, ...]:
+    """Where each layer of ``model`` is in ``hybrid``: ``t/DQ`` where tensor ``t`` is stored as integers, else ``t``."""
+    view = probes.View(hybrid)
+    return tuple(
+        LayerPair(
+            name=layer.name,
+            op=layer.op,
+            precision=precisions[layer.name],
+            float_tensor=layer.name,
+            hybrid_tensor=f"{layer.name}/DQ" if view.has(f"{layer.name}/DQ") else layer.name,
+            inputs=layer.inputs,
+        )
+        for layer in model.layers
+    )
+
+
+def compare(
+    float_model: Source,
+    hybrid_model: Source,
+    feeds: Iterable[Feed],
+    *,
+    layers: Sequence[LayerPair] = (),
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    metric: Metric | None = None,
+    threads: int = 0,
+    seconds: float = 2.0,
+    layer_samples: int | None = None,
+    calibration_data: bool = False,
+    name: str = "",
+    progress: Callable[[int], None] | None = None,
+) -> ComparisonReport:
+    """Run both models on every sample and measure what differs; ``feeds`` is read once.
+
+    Parameters
+    ----------
+    layers
+        the layers to measure inside (none: only the outputs), on the first ``layer_samples`` samples (None: all)
+    ranges
+        what calibration saw of each float tensor, real (min, max): values outside are reported as drift
+    metric
+        the user's figure over all outputs of one model, higher is better; only then are outputs kept
+    seconds
+        spent on timing the untouched models, first sample, ``threads`` threads; 0: no timing
+    calibration_data
+        whether ``feeds`` is the calibration set itself; the report says so
+    progress
+        called with the number of samples done
+
+    Raises ModelError when a model cannot run or the outputs' names differ, DatasetError without any sample, and
+    HybridqError when the metric fails.
+    """
+    protos = _proto(float_model), _proto(hybrid_model)
+    _check_outputs(*protos)
+    sessions = runtime.session(float_model, threads=threads), runtime.session(hybrid_model, threads=threads)
+    watch = DriftWatch(ranges or {}, {pair.float_tensor: pair.name for pair in layers})
+    inside = probe_layers(*protos, layers, watch, threads=threads) if layers or ranges else None
+    outputs = OutputProbe(*sessions, concatenated(protos[0]), keep=metric is not None)
+    timing: Timing | None = None
+    for feed in feeds:
+        outputs.add(feed)
+        if timing is None and seconds > 0:
+            timing = time_pairs(*sessions, feed, seconds=seconds, threads=threads)
+        if inside is not None and (layer_samples is None or inside.samples < layer_samples):
+            inside.add(feed)
+        if progress is not None:
+            progress(outputs.samples)
+    if not outputs.samples:
+        raise DatasetError("there is no sample to compare on")
+    sizes = Sizes.of(_bytes(float_model), _bytes(hybrid_model))
+    report = _report(name or protos[0].graph.name, outputs, inside, watch, metric, sizes)
+    return replace(report, timing=timing, calibration_data=calibration_data)
+
+
+def _report(
+    name: str, outputs: OutputProbe, inside: LayerProbe | None, watch: DriftWatch, metric: Metric | None, sizes: Sizes
+) -> ComparisonReport:
+    drift = watch.found()
+    drifted = drift_warning(drift, len(watch.seen))
+    return ComparisonReport(
+        model=name,
+        samples=outputs.samples,
+        layer_samples=inside.samples if inside else 0,
+        calibration_data=False,
+        outputs=outputs.reports(),
+        layers=inside.reports() if inside else (),
+        sizes=sizes,
+        timing=None,
+        metric=outputs.metric(metric) if metric is not None else None,
+        drift=drift,
+        warnings=(*outputs.warnings(), *([drifted] if drifted else [])),
+        versions={"hybridq": hybridq.__version__, "onnxruntime": onnxruntime.__version__},
+    )
+
+
+def _proto(source: Source) -> onnx.ModelProto:
+    if isinstance(source, onnx.ModelProto):
+        return source
+    try:
+        return onnx.load(source)
+    except Exception as error:
+        raise ModelError("not an ONNX model, or it cannot be read", path=str(source), hint=str(error)) from error
+
+
+def _check_outputs(reference: onnx.ModelProto, hybrid: onnx.ModelProto) -> None:
+    one, other = (probes.View(proto).outputs for proto in (reference, hybrid))
+    if one != other:
+        raise ModelError(f"the models' outputs differ: {', '.join(one)} and {', '.join(other)}")
+
+
+def _bytes(source: Source) -> int:
+    """Size of the file, or of what would be written."""
+    return source.ByteSize() if isinstance(source, onnx.ModelProto) else source.stat().st_size

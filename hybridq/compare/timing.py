@@ -1,0 +1,47 @@
+"""Time per inference of two models, fairly: the same process, threads and input, alternating pairs, warmed up."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+from hybridq.compare.results import Timing
+from hybridq.runtime import Feed, Session
+
+WARM_UP = 3  # runs of each model that are not counted
+LEAST_PAIRS, MOST_PAIRS = 7, 200
+
+
+def time_pairs(one: Session, other: Session, feed: Feed, *, seconds: float, threads: int) -> Timing:
+    """Alternate float and hybrid, swapping who goes first, for about ``seconds`` and at least ``LEAST_PAIRS`` pairs."""
+    runs = partial(one.run, None, dict(feed)), partial(other.run, None, dict(feed))
+    for _ in range(WARM_UP):
+        for run in runs:
+            run()
+    pairs: list[tuple[float, float]] = []
+    end = time.perf_counter() + seconds
+    while len(pairs) < LEAST_PAIRS or (time.perf_counter() < end and len(pairs) < MOST_PAIRS):
+        if len(pairs) % 2:
+            late, early = _milliseconds(runs[1]), _milliseconds(runs[0])
+            pairs.append((early, late))
+        else:
+            pairs.append((_milliseconds(runs[0]), _milliseconds(runs[1])))
+    ratios = [a / b for a, b in pairs]
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return Timing(
+        float_ms=statistics.median(a for a, _ in pairs),
+        hybrid_ms=statistics.median(b for _, b in pairs),
+        speedup=middle,
+        low=low,
+        high=high,
+        pairs=len(pairs),
+        threads=threads,
+    )
+
+
+def _milliseconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return max(1e3 * (time.perf_counter() - start), 1e-6)

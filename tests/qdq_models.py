@@ -1,0 +1,118 @@
+"""A small two-headed float model and hand-made QDQ models of it, named as hybridq names them.
+
+``t`` stored as integers becomes ``t`` -> ``t/Q`` -> ``t/DQ``; a stored output ``t`` becomes ``t/raw`` -> ``t/Q`` -> ``t``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from hybridq.compare import LayerPair
+from hybridq.dtypes import Precision, Scheme
+from hybridq.numerics import qparams_of_ranges, quantize
+from hybridq.qparams import QParams
+
+PRECISION = Precision.UINT8
+LAYERS = {"stem": ("x",), "body": ("stem",), "box": ("body",), "score": ("body",)}
+
+
+def two_heads(seed: int = 0) -> onnx.ModelProto:
+    """Conv+Relu, Conv, and two Conv heads (large boxes, small scores) joined by a Concat; outputs ``out, score``."""
+    rng = np.random.default_rng(seed)
+    weights = {
+        "stem.w": rng.normal(0, 0.5, (4, 3, 3, 3)),
+        "body.w": rng.normal(0, 0.5, (4, 4, 3, 3)),
+        "box.w": rng.normal(0, 50, (4, 4, 1, 1)),
+        "score.w": rng.normal(0, 0.05, (2, 4, 1, 1)),
+    }
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["x", "stem.w"], ["stem.pre"], "stem.conv", pads=[1, 1, 1, 1]),
+        node("Relu", ["stem.pre"], ["stem"], "stem.relu"),
+        node("Conv", ["stem", "body.w"], ["body"], "body.conv", pads=[1, 1, 1, 1]),
+        node("Conv", ["body", "box.w"], ["box"], "box.conv"),
+        node("Conv", ["body", "score.w"], ["score"], "score.conv"),
+        node("Concat", ["box", "score"], ["out"], "join", axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "two_heads",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])],
+        [
+            helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 6, 8, 8]),
+            helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", 2, 8, 8]),
+        ],
+        [numpy_helper.from_array(w.astype(np.float32), k) for k, w in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def samples(count: int = 4, seed: int = 1, scale: float = 1.0) -> list[dict[str, NDArray[Any]]]:
+    rng = np.random.default_rng(seed)
+    return [{"x": (scale * rng.normal(size=(1, 3, 8, 8))).astype(np.float32)} for _ in range(count)]
+
+
+def quantized(
+    given: onnx.ModelProto, stored: Mapping[str, tuple[float, float]], weights: Iterable[str] = ()
+) -> onnx.ModelProto:
+    """``given`` with the tensors ``stored`` (name to range) as uint8 and ``weights`` as int8."""
+    graph = onnx.GraphProto()
+    graph.CopyFrom(given.graph)
+    del graph.node[:]
+    outputs = {v.name for v in graph.output}
+    read = {t: t if t in outputs else f"{t}/DQ" for t in stored} | {w: f"{w}/DQ" for w in weights}
+    for t in graph.input:
+        graph.node.extend(_storage(graph, t.name, t.name, f"{t.name}/DQ", stored))
+    for w in weights:
+        graph.node.append(_weight(graph, w))
+    for node in given.graph.node:
+        copy = graph.node.add()
+        copy.CopyFrom(node)
+        copy.input[:] = [read.get(i, i) for i in node.input]
+        name = node.output[0]
+        if name in stored:
+            copy.output[0] = f"{name}/raw" if name in outputs else name
+            graph.node.extend(_storage(graph, name, copy.output[0], read[name], stored))
+    model = helper.make_model(graph, opset_imports=given.opset_import, ir_version=given.ir_version)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def pairs(hybrid: onnx.ModelProto, precision: str = "uint8") -> list[LayerPair]:
+    made = {o for n in hybrid.graph.node for o in n.output}
+    return [
+        LayerPair(name, "Conv", precision, name, f"{name}/DQ" if f"{name}/DQ" in made else name, inputs)
+        for name, inputs in LAYERS.items()
+    ]
+
+
+def _storage(
+    graph: onnx.GraphProto, name: str, source: str, target: str, stored: Mapping[str, tuple[float, float]]
+) -> Iterator[onnx.NodeProto]:
+    if name not in stored:
+        return
+    scale, zero = _constants(graph, name, qparams_of_ranges(*stored[name], PRECISION, Scheme.ASYMMETRIC))
+    yield helper.make_node("QuantizeLinear", [source, scale, zero], [f"{name}/Q"], f"{name}/q")
+    yield helper.make_node("DequantizeLinear", [f"{name}/Q", scale, zero], [target], f"{name}/dq")
+
+
+def _weight(graph: onnx.GraphProto, name: str) -> onnx.NodeProto:
+    held = next(t for t in graph.initializer if t.name == name)
+    values = numpy_helper.to_array(held)
+    p = qparams_of_ranges(values.min(), values.max(), Precision.INT8, Scheme.SYMMETRIC)
+    scale, zero = _constants(graph, name, p)
+    held.CopyFrom(numpy_helper.from_array(quantize(values, p), name))
+    return helper.make_node("DequantizeLinear", [name, scale, zero], [f"{name}/DQ"], f"{name}/dq")
+
+
+def _constants(graph: onnx.GraphProto, name: str, p: QParams) -> tuple[str, str]:
+    names = f"{name}/scale", f"{name}/zero_point"
+    graph.initializer.append(numpy_helper.from_array(p.scale, names[0]))
+    graph.initializer.append(numpy_helper.from_array(p.zero_point.astype(p.precision.numpy), names[1]))
+    return names
