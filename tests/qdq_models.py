@@ -1,6 +1,6 @@
 """A small two-headed float model and hand-made QDQ models of it, named as hybridq names them.
 
-``t`` stored as integers becomes ``t`` -> ``t/Q`` -> ``t/DQ``; a stored output ``t`` becomes ``t/raw`` -> ``t/Q`` -> ``t``.
+``t`` stored as integers becomes ``t -> t/Q -> t/DQ``; a stored output ``t`` becomes ``t/raw -> t/Q -> t``.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ def concat_parts(proto: onnx.ModelProto) -> dict[str, Parts]:
     """The outputs that a Concat joins, and the sizes of what it joins, as far as shapes are known."""
     view = View(proto)
     found = {}
-    known = {v.name: v for v in (*proto.graph.value_info, *proto.graph.input)}
+    known = {v.name: v for v in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output)}
     for name in view.outputs:
         node = view.producers.get(name)
         if node is None or node.op_type != "Concat":

@@ -1,0 +1,280 @@
+"""What a comparison reports must be what another way of measuring gives."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import qdq_models
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from hybridq import runtime
+from hybridq.compare import DriftWatch, compare, load_metric
+from hybridq.compare.drift import drift_warning
+from hybridq.compare.layers import probe_layers
+from hybridq.compare.outputs import concatenated
+from hybridq.compare.probes import View, cut_out, expose
+from hybridq.compare.results import LayerPair
+from hybridq.errors import DatasetError, HybridqError, ModelError
+from hybridq.metrics import Parts
+
+FLOAT = qdq_models.two_heads()
+SAMPLES = qdq_models.samples()
+WEIGHTS = ["stem.w", "body.w", "box.w", "score.w"]
+
+
+def _ranges() -> dict[str, tuple[float, float]]:
+    names = [*qdq_models.LAYERS, "out"]
+    session = runtime.session(expose(FLOAT, names), threads=1)
+    seen: dict[str, list[NDArray[Any]]] = {"x": [s["x"] for s in SAMPLES]}
+    for sample in SAMPLES:
+        for name, value in zip(names, runtime.run(session, sample, names), strict=True):
+            seen.setdefault(name, []).append(value)
+    return {k: (float(min(v.min() for v in vs)), float(max(v.max() for v in vs))) for k, vs in seen.items()}
+
+
+RANGES = _ranges()
+HYBRID = qdq_models.quantized(FLOAT, RANGES, WEIGHTS)
+
+
+def _compare(hybrid: onnx.ModelProto, **options: Any) -> Any:
+    return compare(FLOAT, hybrid, SAMPLES, **{"threads": 1, "seconds": 0, **options})
+
+
+def test_a_model_is_identical_to_itself() -> None:
+    report = _compare(FLOAT, layers=qdq_models.pairs(FLOAT, "float32"))
+    assert all(output.figures.identical and output.worst.sqnr_db == math.inf for output in report.outputs)
+    assert all(layer.entire.identical for layer in report.layers)
+    assert all(layer.individual.sqnr_db > 120 for layer in report.layers)
+    assert report.sizes.ratio == 1
+
+
+def test_individual_is_the_entire_error_of_a_model_with_only_that_layer_quantized() -> None:
+    report = _compare(HYBRID, layers=qdq_models.pairs(HYBRID))
+    for layer in report.layers:
+        alone = qdq_models.quantized(FLOAT, {layer.name: RANGES[layer.name]}, [f"{layer.name}.w"])
+        expected = {x.name: x.entire for x in _compare(alone, layers=qdq_models.pairs(alone)).layers}[layer.name]
+        assert layer.individual.sqnr_db == pytest.approx(expected.sqnr_db, abs=0.3), layer.name
+        assert layer.individual.sqnr_db > layer.entire.sqnr_db - 0.3
+
+
+def test_what_is_upstream_of_the_only_quantized_layer_is_untouched() -> None:
+    hybrid = qdq_models.quantized(FLOAT, {"body": RANGES["body"]}, ["body.w"])
+    layers = {x.name: x for x in _compare(hybrid, layers=qdq_models.pairs(hybrid)).layers}
+    assert layers["stem"].entire.sqnr_db > 120
+    assert 20 < layers["body"].entire.sqnr_db < 60
+    assert layers["box"].individual.sqnr_db > 120
+
+
+def test_scores_lost_in_a_shared_tensor_show_in_the_worst_slice() -> None:
+    out = _compare(HYBRID).outputs[0]
+    assert (out.name, out.dtype, out.shape) == ("out", "float32", (1, 6, 8, 8))
+    assert out.figures.sqnr_db > 30
+    assert (out.worst.axis, out.worst.start) == (1, 4)
+    assert out.worst.sqnr_db < 1
+    assert [(s.start, s.stop) for s in out.slices[:2]] == [(0, 4), (4, 6)]
+
+
+def test_chunks_change_nothing() -> None:
+    pairs = qdq_models.pairs(HYBRID)
+    found = []
+    for limit in (1, 1 << 30):
+        probe = probe_layers(FLOAT, HYBRID, pairs, DriftWatch(RANGES), threads=1, chunk_bytes=limit)
+        for sample in SAMPLES:
+            probe.add(sample)
+        found.append((len(probe.chunks), probe.reports(), probe.drift.seen))
+    assert [n for n, *_ in found] == [5, 2]
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        assert one.entire == other.entire
+        assert one.individual.sqnr_db == pytest.approx(other.individual.sqnr_db, abs=0.1)
+    assert found[0][2] == found[1][2]
+
+
+def test_samples_are_read_once_and_layers_on_as_many_as_asked() -> None:
+    done: list[int] = []
+    report = compare(
+        FLOAT, HYBRID, iter(SAMPLES), layers=qdq_models.pairs(HYBRID), layer_samples=2, seconds=0, progress=done.append
+    )
+    assert (report.samples, report.layer_samples, done) == (4, 2, [1, 2, 3, 4])
+
+
+def test_files_are_compared_and_timed(tmp_path: Path) -> None:
+    paths = tmp_path / "float.onnx", tmp_path / "hybrid.onnx"
+    for path, model in zip(paths, (FLOAT, HYBRID), strict=True):
+        onnx.save(model, path)
+    report = compare(*paths, SAMPLES, threads=1, seconds=0.05)
+    assert report.sizes.hybrid_bytes == paths[1].stat().st_size
+    timing = report.timing
+    assert timing is not None
+    assert timing.pairs >= 7
+    assert 0 < timing.low <= timing.speedup <= timing.high
+    assert min(timing.float_ms, timing.hybrid_ms) > 0
+
+
+def test_a_layer_that_cannot_be_measured_says_why() -> None:
+    pairs = [
+        LayerPair("a", "Conv", "uint8", "nowhere", "body/DQ", ("stem",)),
+        LayerPair("b", "Conv", "uint8", "body", "nowhere", ("stem",)),
+        LayerPair("c", "Conv", "uint8", "body", "body/DQ", ("elsewhere",)),
+    ]
+    a, b, c = _compare(HYBRID, layers=pairs).layers
+    assert (a.entire, a.note) == (None, "the float model has no tensor 'nowhere'")
+    assert (b.entire, b.note) == (None, "the hybrid model has no tensor 'nowhere'")
+    assert c.entire is not None
+    assert c.individual is None
+    assert c.note == "not measured alone: reads 'x', which is not among its inputs"
+
+
+def test_a_piece_begins_at_the_unquantized_input_and_ends_at_the_restored_output() -> None:
+    pair = {p.name: p for p in qdq_models.pairs(HYBRID)}["stem"]
+    piece = cut_out(View(HYBRID), pair)
+    assert [n.op_type for n in piece.nodes] == [
+        "DequantizeLinear", "Conv", "Relu", "QuantizeLinear", "DequantizeLinear",
+    ]  # fmt: skip
+    assert piece.rename == {"x/DQ": "x"}
+    stored = LayerPair("x", "Input", "uint8", "x", "x/DQ", ("x",))
+    assert [n.op_type for n in cut_out(View(HYBRID), stored).nodes] == ["QuantizeLinear", "DequantizeLinear"]
+
+
+def test_no_samples_and_other_outputs_are_errors() -> None:
+    with pytest.raises(DatasetError, match="no sample"):
+        compare(FLOAT, HYBRID, [], seconds=0)
+    other = onnx.ModelProto()
+    other.CopyFrom(HYBRID)
+    del other.graph.output[1]
+    with pytest.raises(ModelError, match="outputs differ: out, score and out"):
+        _compare(other)
+    with pytest.raises(ModelError, match="cannot be read"):
+        compare(FLOAT, Path("absent.onnx"), SAMPLES)
+
+
+def test_outputs_of_every_type_are_compared() -> None:
+    nodes = [
+        helper.make_node("ArgMax", ["x"], ["top"], axis=1),
+        helper.make_node("Greater", ["x", "zero"], ["above"]),
+        helper.make_node("NonZero", ["above"], ["where"]),
+    ]
+    kinds = {"top": TensorProto.INT64, "above": TensorProto.BOOL, "where": TensorProto.INT64}
+    model = _model(nodes, kinds, {"zero": 0.0})
+    other = _model(nodes, kinds, {"zero": 0.5})
+    x = [{"x": np.array([[-1.0, 0.2, 0.4, 3.0]], np.float32)}, {"x": np.zeros((1, 4), np.float32)}]
+    top, above, where = compare(model, other, x, seconds=0).outputs
+    assert top.figures.identical
+    assert above.figures.largest_error == 1
+    assert where.figures.mismatched == 1
+    assert compare(model, other, x, seconds=0).warnings == ("output 'where' had another shape in 1 of 2 samples",)
+
+
+def _model(
+    nodes: list[onnx.NodeProto], outputs: dict[str, int], constants: dict[str, float], name: str = "m"
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        name,
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info(k, kind, None) for k, kind in outputs.items()],
+        [helper.make_tensor(k, TensorProto.FLOAT, [], [v]) for k, v in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def test_where_a_concat_joined_an_output_is_found() -> None:
+    assert concatenated(FLOAT) == {"out": Parts(1, (4, 2))}
+
+
+def test_drift_is_silent_on_the_calibration_set_and_speaks_on_another_domain() -> None:
+    calm = _compare(HYBRID, layers=qdq_models.pairs(HYBRID), ranges=RANGES)
+    assert (calm.drift, calm.warnings) == ((), ())
+    loud = compare(
+        FLOAT,
+        HYBRID,
+        qdq_models.samples(scale=3.0),
+        layers=qdq_models.pairs(HYBRID),
+        ranges=RANGES,
+        seconds=0,
+    )
+    found = {d.tensor: d for d in loud.drift}
+    assert set(found) == set(RANGES)
+    assert found["body"].layer == "body"
+    assert found["body"].significant
+    assert found["x"].share > 0.1
+    assert found["x"].excess == pytest.approx(1.0, abs=0.1)
+    assert "values their calibration never saw" in loud.warnings[0]
+
+
+def test_drift_counts_elements() -> None:
+    watch = DriftWatch({"t": (-1.0, 1.0), "unseen": (0.0, 1.0)})
+    watch.add("t", np.array([0.0, 2.0, -1.5, 1.0]))
+    watch.add("t", np.array([0.5, np.nan, 0.0, 0.0]))
+    watch.add("other", np.array([9.0]))
+    (drift,) = watch.found()
+    assert (drift.share, drift.excess, drift.seen_min, drift.seen_max) == (3 / 8, 0.5, -1.5, 2.0)
+    assert drift_warning((), 1) == ""
+
+
+METRIC = """
+from helper import LIMIT
+def mean(outputs):
+    assert list(outputs[0]) == ["out", "score"]
+    return sum(float(o["score"].mean()) for o in outputs) / len(outputs)
+def broken(outputs):
+    return outputs[99]
+def nothing(outputs):
+    return float("nan")
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    (tmp_path / "helper.py").write_text("LIMIT = 1\n")
+    path = tmp_path / "score.py"
+    path.write_text(METRIC)
+    return path
+
+
+def test_a_metric_of_the_user_is_run_on_both(script: Path) -> None:
+    found = _compare(HYBRID, metric=load_metric(f"{script}:mean")).metric
+    assert found.name == "mean"
+    assert found.drop == found.float_value - found.hybrid_value != 0
+    assert abs(found.drop) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("score.py", "does not name a metric"),
+        ("score.py:", "does not name a metric"),
+        ("absent.py:mean", "no such file"),
+        ("score.py:median", "has no function 'median'\n  It has mean, broken, nothing."),
+    ],
+)
+def test_a_metric_that_cannot_be_loaded(script: Path, spec: str, message: str) -> None:
+    with pytest.raises(HybridqError) as error:
+        load_metric(spec, script.parent)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def f(:\n", "score.py:1: SyntaxError"),
+        ("\nimport nothing_of_that_name\n", "score.py:2: cannot be imported: ModuleNotFoundError"),
+    ],
+)
+def test_a_metric_with_a_fault_is_reported_at_its_line(script: Path, text: str, message: str) -> None:
+    script.write_text(text)
+    with pytest.raises(HybridqError) as error:
+        load_metric(f"{script}:mean")
+    assert message in str(error.value)
+
+
+def test_a_metric_that_fails_is_reported_at_its_line(script: Path) -> None:
+    with pytest.raises(HybridqError, match=r"score.py:7: the metric broken failed: IndexError"):
+        _compare(HYBRID, metric=load_metric(f"{script}:broken"))
+    with pytest.raises(HybridqError, match="the metric nothing gave nan"):
+        _compare(HYBRID, metric=load_metric(f"{script}:nothing"))
