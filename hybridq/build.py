@@ -8,6 +8,7 @@ writes ``t/float``, QuantizeLinear makes ``t/uint8`` and DequantizeLinear gives 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
 from hybridq import __version__
-from hybridq.analysis import outer_reads
+from hybridq.analysis import clip_bounds, outer_reads
 from hybridq.canonical import IR_VERSION, OPSET
 from hybridq.dtypes import Precision
 from hybridq.model import Layer, Model
@@ -58,6 +59,7 @@ class _Builder:
 
     def __post_init__(self) -> None:
         graph = self.model.proto.graph
+        self.small_values = {t.name: t for t in graph.initializer}
         self.names = {i.name for i in graph.input} | {i.name for i in graph.initializer}
         self.names |= {o for n in graph.node for o in n.output}
         self.layer_of = {x.node: x for x in self.model.layers}
@@ -66,6 +68,7 @@ class _Builder:
             stored = self._stored(name)
             if not stored.is_float:
                 self._store(name, name, self.fresh(f"{name}/dequantized"), stored)
+        self.deferred = set() if self.portable else self._deferred()
 
     def fresh(self, name: str) -> str:
         """``name``, or the first free variant of it."""
@@ -103,26 +106,67 @@ class _Builder:
                 copy.input[i] = self.visible.get(name, name)
         self.nodes.append(copy)
         owner = layer or self.activation_of.get(node.name)
-        ends = owner is not None and (node.name == owner.activation or not owner.activation)
+        if layer and layer.activation and self._rounds_twice(layer):
+            self._store(node.output[0], self._rename(copy, 0), node.output[0], self._stored(layer.name))
+        elif owner and node.name == owner.activation and self._rounds_twice(owner):
+            _slope_zero(copy)
         for i, name in enumerate(node.output):
             stored = self._stored(name)
-            if name and not stored.is_float:
-                copy.output[i] = raw = self.fresh(f"{name}/float")
-                if ends and owner is not None and self.plan.layers[owner.name].barrier and not self.portable:
-                    raw = self._barrier(copy, raw, name)
+            if name and not stored.is_float and name not in self.deferred:
+                raw = self._rename(copy, i)
+                if self._needs_barrier(node, owner):
+                    raw = self._barrier(copy, raw, stored)
                 self._store(name, raw, name, stored)
+
+    def _rename(self, node: NodeProto, index: int) -> str:
+        """Give an output the name of its unrounded form."""
+        node.output[index] = self.fresh(f"{node.output[index]}/float")
+        return str(node.output[index])
+
+    def _rounds_twice(self, layer: Layer) -> bool:
+        """Whether a Relu stands before integers that reach below zero: ONNX Runtime fuses it only between integers."""
+        plan, p = self.plan.layers[layer.name], self._stored(layer.name).qparams
+        native = plan.done.bits == 8 and not plan.barrier and any(not w.folded for w in plan.weights)
+        return native and layer.activation_op == "Relu" and p is not None and int(p.zero_point) != p.qmin
+
+    def _needs_barrier(self, node: NodeProto, owner: Layer | None) -> bool:
+        if self.portable:
+            return False
+        if node.op_type == "MaxPool" and node.input[0] in self.deferred:
+            return True
+        return owner is not None and self.plan.layers[owner.name].barrier
+
+    def _deferred(self) -> set[str]:
+        """Float results that only a MaxPool reads: rounded behind it, else the MaxPool would run in slow integers."""
+        found = set()
+        for layer in self.model.layers:
+            readers = self.model.consumers.get(layer.name, ())
+            alone = [r.op_type for r in readers] == ["MaxPool"] and layer.name not in self.model.outputs
+            tied = alone and self.model.group_of.get(readers[0].output[0]) is self.model.group[layer.group]
+            folded = all(w.folded or w.qparams is None for w in self.plan.layers[layer.name].weights)
+            if tied and folded and self._stored(layer.name).qparams is not None:
+                found.add(layer.name)
+        return found
 
     def _stored(self, tensor: str) -> Stored:
         group = self.model.group_of.get(tensor)
         return self.plan.groups[group.name].stored if group else Stored(Precision.FLOAT32)
 
-    def _barrier(self, node: NodeProto, raw: str, name: str) -> str:
-        """Keep ONNX Runtime from making a float computation integer: LeakyRelu changes no bit with these slopes."""
-        if node.op_type == "Relu":
-            node.op_type = "LeakyRelu"
-            node.attribute.append(helper.make_attribute("alpha", 0.0))
+    def _barrier(self, node: NodeProto, raw: str, stored: Stored) -> str:
+        """Keep ONNX Runtime from making a float computation integer: LeakyRelu changes no bit with these slopes.
+
+        A Clip from zero may go too where saturation does its work.
+        """
+        if node.op_type == "Relu" or (node.op_type == "Clip" and self._saturates(node, stored)):
+            _slope_zero(node)
             return raw
-        return self.node("LeakyRelu", [raw], self.fresh(f"{name}/barrier"), alpha=1.0)
+        return self.node("LeakyRelu", [raw], self.fresh(f"{raw}/barrier"), alpha=1.0)
+
+    def _saturates(self, clip: NodeProto, stored: Stored) -> bool:
+        """Whether the integers of ``stored`` end where a Clip from zero does."""
+        low, high = clip_bounds(clip, self.small_values) or (0.0, -math.inf)
+        reach = stored.qparams.range if stored.qparams else None
+        return low == 0.0 and reach is not None and reach.min >= 0.0 and reach.max <= high
 
     def _store(self, name: str, raw: str, result: str, stored: Stored) -> None:
         """Bring ``raw`` into its stored form; consumers read ``result``."""
@@ -274,6 +318,14 @@ class _Builder:
     def _original(self, tensor: TensorProto) -> LazyTensor:
         values = self.weights[tensor.name]
         return LazyTensor(tensor.name, values.dtype, values.shape, lambda: values)
+
+
+def _slope_zero(node: NodeProto) -> None:
+    """Make an activation a LeakyRelu that sends everything below zero to zero."""
+    node.op_type = "LeakyRelu"
+    del node.input[1:]
+    del node.attribute[:]
+    node.attribute.append(helper.make_attribute("alpha", 0.0))
 
 
 def to_half(values: Array) -> Array:

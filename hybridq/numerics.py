@@ -84,9 +84,12 @@ def qparams_of_ranges(
     return QParams(precision, scheme, scale.astype(np.float32), zero_point.astype(np.int32), axis)
 
 
-def activation_qparams(r: Range, precision: Precision, scheme: Scheme) -> QParams:
-    """Parameters of an activation tensor; 16-bit ranges get ``INT16_HEADROOM`` so that nothing outside is clipped."""
-    if precision.bits == 16 and scheme is not Scheme.DYNAMIC_FIXED_POINT:
+def activation_qparams(r: Range, precision: Precision, scheme: Scheme, *, headroom: bool = True) -> QParams:
+    """Parameters of an activation tensor; 16-bit ranges get ``INT16_HEADROOM`` so that nothing outside is clipped.
+
+    ``headroom=False`` is for ranges that nothing can leave, such as a Sigmoid's.
+    """
+    if headroom and precision.bits == 16 and scheme is not Scheme.DYNAMIC_FIXED_POINT:
         r = Range(r.min * INT16_HEADROOM, r.max * INT16_HEADROOM)
     return qparams_of_ranges(r.min, r.max, precision, scheme)
 

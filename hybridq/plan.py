@@ -194,7 +194,8 @@ def group_qparams(
         return activation_qparams(Range(float(entry.min), float(entry.max)), precision, scheme)  # type: ignore[arg-type]
     measured = calibrated.measured[name]
     by_bits = measured.ranges.get(entry.algorithm or calibrated.algorithm, {})
-    return activation_qparams(by_bits.get(precision.bits, measured.range), precision, scheme)
+    chosen = by_bits.get(precision.bits, measured.range)
+    return activation_qparams(chosen, precision, scheme, headroom=not measured.fixed)
 
 
 def _read(groups: Mapping[str, GroupPlan], model: Model, layer: Layer, done: Precision, tensor: str) -> Stored:

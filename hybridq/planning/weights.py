@@ -41,10 +41,9 @@ class BiasPlan:
     floored: tuple[WeightPlan, ...]
 
 
-def entry_key(layer: Layer, index: int) -> str:
-    """The cfg's key for a layer's weight: ``LAYER:weight``, ``LAYER:weight2`` for a second one."""
-    place = [w.index for w in layer.weights].index(index)
-    return f"{layer.name}{WEIGHT_SUFFIX}" + (str(place + 1) if place else "")
+def entry_key(layer: Layer) -> str:
+    """The cfg's key for a layer's weight: ``LAYER:weight`` (a layer with two constants would have been folded)."""
+    return layer.name + WEIGHT_SUFFIX
 
 
 def storage_of(layer: Layer, precision: Precision, target: Target) -> Storage:
@@ -72,7 +71,7 @@ def weight_plans(
         if not storage.dtype.is_integer:
             found.append(WeightPlan(weight.tensor, weight.index, storage.dtype, None, True))
             continue
-        key = entry_key(layer, weight.index)
+        key = entry_key(layer)
         entry, edited = config.entries.get(key), config.edited.get(key, frozenset())
         params = weight_parameters(weight, weights[weight.tensor], storage, entry, edited, calibrated)
         found.append(WeightPlan(weight.tensor, weight.index, params.precision, params, not native))
