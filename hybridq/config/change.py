@@ -1,0 +1,312 @@
+"""``set``, ``unset`` and ``list``: edit the cfg's text as a person would, and check what came out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from hybridq.config import rknn
+from hybridq.config.check import examine
+from hybridq.config.edit_text import TextEditor
+from hybridq.config.names import Names
+from hybridq.config.nodes import Mapping as MappingNode
+from hybridq.config.nodes import Node, Pair, Scalar
+from hybridq.config.schema import Document
+from hybridq.config.selectors import SelectorError, select
+from hybridq.config.text import Source, nearest_hint
+from hybridq.config.write import LAYERS, PARAMETERS, choice_text, entry_fields, entry_text, quote, value_text
+from hybridq.config.yaml import reread
+from hybridq.dtypes import Precision
+from hybridq.errors import ConfigError, Problem
+from hybridq.model import Model
+from hybridq.records import FIELDS, WEIGHT_SUFFIX, Calibrated, Edit, LayerChoice, QuantConfig
+
+_VALUE = re.compile(r"[\w.+-]+|\[[\w.+\-, ]*\]", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A cfg's new text, what it changed, and every remark (no errors) on the new cfg."""
+
+    text: str
+    edits: tuple[Edit, ...]
+    problems: tuple[Problem, ...]
+
+
+def set_layers(
+    text: str,
+    path: str,
+    model: Model,
+    calibrated: Calibrated,
+    selector: str,
+    precision: str | None = None,
+    params: Mapping[str, str] | None = None,
+    algorithm: str | None = None,
+) -> Change:
+    """Give the selected layers a precision, their entries new fields, or both.
+
+    A selector may also name a model input, a tensor or ``LAYER:weight`` where only fields change. Layers are written
+    by name, so a later ``set`` always wins. Raises ConfigError where the cfg is or would be wrong; nothing is lost.
+    """
+    work = _Work(text, path, model, calibrated)
+    keys, layers = work.targets(selector, needs_layers=precision is not None)
+    if precision is not None:
+        work.ask(layers, _precision_text(precision))
+    fields = dict(params or {}) | ({"algorithm": algorithm} if algorithm else {})
+    for name, value in fields.items():
+        if name not in FIELDS:
+            raise ConfigError(f"'{name}' is no field of a tensor", hint=nearest_hint(name, FIELDS) or _one_of(FIELDS))
+        if not _VALUE.fullmatch(value):
+            raise ConfigError(f"'{value}' is no value for {name}", hint="Give a number, a word, or [a, b, ...].")
+    if fields:
+        work.put(keys, fields)
+    return work.done()
+
+
+def unset_layers(text: str, path: str, model: Model, calibrated: Calibrated, selector: str) -> Change:
+    """Take back every edit of the selected layers, their tensors and weights. Raises ConfigError as ``set_layers``."""
+    work = _Work(text, path, model, calibrated)
+    keys, layers = work.targets(selector, needs_layers=False)
+    work.forget(layers, selector)
+    work.restore([*keys, *(x + WEIGHT_SUFFIX for x in layers)])
+    return work.done()
+
+
+def list_layers(model: Model, calibrated: Calibrated, config: QuantConfig) -> list[dict[str, object]]:
+    """One row a layer, in graph order, for tables and JSON."""
+    rows: list[dict[str, object]] = []
+    for layer in model.layers:
+        choice = config.choices.get(layer.name)
+        entry = config.entries.get(layer.group)
+        tensor = model.tensors.get(layer.name)
+        rows.append(
+            {
+                "name": layer.name,
+                "op": layer.op,
+                "activation": layer.activation_op,
+                "shape": list(tensor.shape) if tensor and tensor.shape is not None else None,
+                "macs": layer.macs,
+                "min": entry.min if entry else None,
+                "max": entry.max if entry else None,
+                "precision": str(_precision(model, calibrated, config, layer.name)),
+                "weight_only": str(choice.weight_only) if choice and choice.weight_only else None,
+                "edited": choice is not None or layer.group in config.edited,
+                "group": layer.group,
+                "aliases": list(layer.aliases),
+                "float_only": layer.float_only,
+            }
+        )
+    return rows
+
+
+def _precision(model: Model, calibrated: Calibrated, config: QuantConfig, name: str) -> Precision:
+    if name in config.choices:
+        return config.choices[name].precision
+    return Precision.FLOAT32 if model.layer[name].float_only else calibrated.default
+
+
+def _precision_text(word: str) -> str:
+    """A precision as the cfg writes it; ``weight_only:int8`` gives the mapping."""
+    kind, _, bits = word.partition(":")
+    if kind == "weight_only" and bits in ("int8", "int16"):
+        return f"{{weight_only: {bits}}}"
+    found = rknn.precision_of(word)
+    if found is None:
+        words = [*map(str, Precision), "weight_only:int8", "weight_only:int16"]
+        raise ConfigError(f"'{word}' is no precision", hint=f"{_one_of(words)} {nearest_hint(word, words)}".strip())
+    return str(found[0])
+
+
+def _one_of(words: Iterable[str]) -> str:
+    return f"Choose one of {', '.join(words)}."
+
+
+class _Work:
+    """One change in the making: the cfg as it was, checked, and the text being edited."""
+
+    def __init__(self, text: str, path: str, model: Model, calibrated: Calibrated) -> None:
+        self.path, self.model, self.calibrated = path, model, calibrated
+        config, source, document = examine(text, path, model, calibrated)
+        if config is None or document is None:
+            raise ConfigError([p for p in source.sorted() if p.severity == "error"])
+        self.before: QuantConfig = config
+        self.source: Source = source
+        self.document: Document = document
+        self.names = Names(model, calibrated.entries)
+        self.editor = TextEditor(text)
+        self.notes: list[Problem] = []
+
+    def targets(self, selector: str, needs_layers: bool) -> tuple[list[str], list[str]]:
+        """The keys of the entries and the layers that a selector means."""
+        key = self.names.key(selector)
+        if key and not self.names.layers(selector):
+            if needs_layers:
+                hint = (
+                    f"Name the layer: '{selector.removesuffix(WEIGHT_SUFFIX)}'."
+                    if self.names.is_weight(key)
+                    else ("It takes the widest precision among the layers that read it; name those.")
+                )
+                raise ConfigError(f"'{selector}' is no layer, so it has no precision of its own", hint=hint)
+            return [key], []
+        current = {x.name: _precision(self.model, self.calibrated, self.before, x.name) for x in self.model.layers}
+        try:
+            found = select(selector, self.names, current)
+        except SelectorError as error:
+            raise ConfigError(str(error), hint=error.hint) from error
+        self.notes += [Problem(note, severity="note", code="selector") for note in found.notes]
+        keys = dict.fromkeys(self.model.layer[x].group for x in found.layers)
+        return [k for k in keys if k in self.calibrated.entries], list(found.layers)
+
+    # -- precisions -----------------------------------------------------------------------------------------------------
+
+    def ask(self, layers: list[str], value: str) -> None:
+        """Write ``layer: value`` for each layer, in the place of a line that names it already."""
+        able = self._able(layers, value)
+        named = self._named()
+        new = []
+        for layer in able:
+            for pair in named.get(layer, []):
+                self.editor.value(pair, value)
+            if layer not in named:
+                new.append(f"{quote(layer)}: {value}")
+        self._add(self.document.layers_key, self.document.layers_node, LAYERS, new)
+        self._drop_dtypes(able)
+
+    def _able(self, layers: list[str], value: str) -> list[str]:
+        """Of several layers those that can take ``value``; a note names the others."""
+        integer = value not in ("float32", "float16")
+        weight_only = value.startswith("{")
+        refused = [
+            x
+            for x in layers
+            if (self.model.layer[x].float_only and integer and not weight_only)
+            or (weight_only and not self.model.layer[x].weights)
+        ]
+        if refused and len(refused) < len(layers):
+            why = "has no weights" if weight_only else f"must stay float32: {self.model.layer[refused[0]].float_only}"
+            more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+            self.notes.append(Problem(f"left out: '{refused[0]}' {why}{more}", severity="note", code="float-only"))
+            return [x for x in layers if x not in refused]
+        return layers
+
+    def _named(self) -> dict[str, list[Pair]]:
+        """The lines that name a layer exactly, by layer."""
+        found: dict[str, list[Pair]] = {}
+        for pair in self.document.layers:
+            layer = self.model.names.get(pair.key.text)
+            if layer:
+                found.setdefault(layer, []).append(pair)
+        return found
+
+    def _drop_dtypes(self, layers: list[str]) -> None:
+        """An edited dtype of an entry gives way to the precision just asked for."""
+        for key in dict.fromkeys(self.model.layer[x].group for x in layers):
+            if "dtype" in self.before.edited.get(key, ()):
+                self.put([key], {"dtype": str(self.calibrated.entries[key].dtype)})
+
+    def forget(self, layers: list[str], selector: str) -> None:
+        """Remove the lines that name these layers, and the line whose key is the selector itself."""
+        wanted = set(layers)
+        gone = [
+            p
+            for p in self.document.layers
+            if p.key.text == selector or (p.key.text in self.model.names and self.model.names[p.key.text] in wanted)
+        ]
+        others = {p.key.text for p in self.document.layers if p not in gone}
+        kept = [c for x, c in self.before.choices.items() if x in wanted and c.selector in others]
+        if kept:
+            hint = f"Edit that line, or `hybridq unset DIR '{kept[0].selector}'`."
+            message = f"their precision comes from '{kept[0].selector}' on line {kept[0].line}"
+            raise ConfigError(message, hint=hint)
+        if gone and isinstance(self.document.layers_node, MappingNode):
+            self.editor.remove(self.document.layers_node, gone, self.document.layers_key)
+
+    # -- entries --------------------------------------------------------------------------------------------------------
+
+    def put(self, keys: list[str], fields: Mapping[str, str]) -> None:
+        """Write fields into the lines of entries."""
+        lines = self._entry_lines()
+        for key in keys:
+            if key not in lines:
+                new = ", ".join(f"{name}: {value}" for name, value in fields.items())
+                self._add(
+                    self.document.entries_key, self.document.entries_node, PARAMETERS, [f"{quote(key)}: {{{new}}}"]
+                )
+                continue
+            mapping = lines[key]
+            there = {p.key.text: p for p in mapping.pairs}
+            for name in fields:
+                if name in there:
+                    self.editor.value(there[name], fields[name])
+            more = [f"{name}: {value}" for name, value in fields.items() if name not in there]
+            if more and mapping.pairs:
+                self.editor.add(mapping, more)
+            elif more:
+                self.editor.value(Pair(Scalar("", mapping.line, 1, 1), mapping), "{" + ", ".join(more) + "}")
+
+    def restore(self, keys: list[str]) -> None:
+        """Give edited entries the fields that step1 wrote."""
+        for label, mapping in self.document.entries:
+            key = self.names.key(label.text)
+            if key in keys and key in self.before.edited:
+                self.editor.value(Pair(label, mapping), entry_text(self.calibrated.entries[key]))
+
+    def _entry_lines(self) -> dict[str, MappingNode]:
+        """The fields of each entry that has a line."""
+        found: dict[str, MappingNode] = {}
+        for label, mapping in self.document.entries:
+            found.setdefault(self.names.key(label.text), mapping)
+        return {k: reread(m, self.source) if m.untouched else m for k, m in found.items()}
+
+    def _add(self, key: Scalar | None, node: Node | None, name: str, pairs: list[str]) -> None:
+        """Append ``name: value`` texts below a top key, which is made where it is missing."""
+        if not pairs:
+            return
+        if key is None or node is None:
+            self._add_key(name, pairs)
+        elif isinstance(node, MappingNode) and node.pairs:
+            self.editor.add(node, pairs)
+        else:
+            self.editor.fill(key, node, pairs)
+
+    def _add_key(self, name: str, pairs: list[str]) -> None:
+        before = self.document.entries_key if name == LAYERS else None
+        line = before.line - 1 if before else len(self.source.lines) - (self.source.lines[-1] == "")
+        self.editor.insert_after(line, [f"{name}:", *(f"    {p}" for p in pairs)])
+
+    def done(self) -> Change:
+        """The new text, checked. Raises ConfigError where it is wrong."""
+        text = self.editor.result()
+        after, source, _ = examine(text, self.path, self.model, self.calibrated)
+        if after is None:
+            raise ConfigError([p for p in source.sorted() if p.severity == "error"])
+        return Change(text, tuple(_difference(self.before, after, self.calibrated)), (*self.notes, *source.sorted()))
+
+
+def _difference(before: QuantConfig, after: QuantConfig, calibrated: Calibrated) -> Iterator[Edit]:
+    """What one config changes against another."""
+    for layer in dict.fromkeys([*before.choices, *after.choices]):
+        old, new = (_shown(c.choices.get(layer)) for c in (before, after))
+        if old != new:
+            line = after.choices[layer].line if layer in after.choices else 0
+            yield Edit(layer, "precision", old or "default", new or "default", line)
+    lines = {(e.key, e.field): e.line for e in after.edits}
+    for key in dict.fromkeys([*before.edited, *after.edited]):
+        was, now = (_fields(c, key) for c in (before, after))
+        for name in FIELDS:
+            if was.get(name) != now.get(name):
+                line = lines.get((key, name), 0)
+                yield Edit(key, name, was.get(name, "none"), now.get(name, "none"), line)
+
+
+def _shown(choice: LayerChoice | None) -> str:
+    return choice_text(choice) if choice else ""
+
+
+def _fields(config: QuantConfig, key: str) -> dict[str, str]:
+    entry = config.entries[key]
+    shown = entry_fields(entry)
+    for name in config.edited.get(key, ()):
+        shown[name] = value_text(getattr(entry, name))
+    return shown

@@ -1,0 +1,150 @@
+"""``customized_quantize_layers``: every key to its layers, every value to a precision, precedence among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingLike
+from dataclasses import dataclass, replace
+
+from hybridq.config import rknn
+from hybridq.config.names import Names
+from hybridq.config.nodes import Mapping, Node, Pair, Scalar
+from hybridq.config.selectors import Rank, Selection, SelectorError, select
+from hybridq.config.text import Source, join
+from hybridq.dtypes import Precision
+from hybridq.model import Layer
+from hybridq.records import LayerChoice
+from hybridq.targets import Target
+
+WEIGHT_ONLY = (Precision.INT8, Precision.INT16)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one key asks of one layer."""
+
+    choice: LayerChoice
+    rank: Rank
+    key: Scalar
+
+
+def choices_of(pairs: list[Pair], names: Names, default: Precision, target: Target, source: Source) -> dict[str, Asked]:
+    """What the cfg's keys ask of each layer. Keys with ``boundary`` see the precisions that all others give."""
+    best: dict[str, Asked] = {}
+    late: list[tuple[Scalar, LayerChoice]] = []
+    for key, value in pairs:
+        choice = _choice(key, value, target, source)
+        if choice is None:
+            _select(key, names, {}, source)
+        elif "boundary" in key.text.split() and not names.layers(key.text):
+            late.append((key, choice))
+        else:
+            _apply(key, choice, _select(key, names, {}, source), names, best, source)
+    current = {x.name: Precision.FLOAT32 if x.float_only else default for x in names.model.layers}
+    current |= {name: asked.choice.precision for name, asked in best.items()}
+    for key, choice in late:
+        _apply(key, choice, _select(key, names, current, source), names, best, source)
+    return best
+
+
+def _choice(key: Scalar, value: Node, target: Target, source: Source) -> LayerChoice | None:
+    """The precision a value asks for; problems where it asks for none."""
+    words = join(target.precisions)
+    if isinstance(value, Mapping):
+        return _weight_only(key, value, target, source)
+    if not isinstance(value, Scalar) or value.is_null:
+        place = key.place if isinstance(value, Scalar) else value.place
+        source.error("type", f"'{key.text}' needs a precision", place, f"Choose {words}.")
+        return None
+    found = rknn.precision_of(value.text)
+    if found is None:
+        hint = source.nearest(value.text, [*target.precisions, *rknn.WORDS], f"Choose {words}.")
+        source.error("unknown-precision", f"'{value.text}' is no precision", value.place, hint)
+        return None
+    precision, scheme = found
+    if precision not in target.precisions:
+        message = f"the target {target.name} has no {precision}"
+        source.error("target-precision", message, value.place, f"Choose {words}.")
+        return None
+    given = target.precisions[precision].activation.scheme
+    if scheme is not None and given is not scheme:
+        message = f"'{value.text}' is read as {precision}, which the target {target.name} stores as {given}"
+        source.note("scheme", message, value.place)
+    return LayerChoice(precision, selector=key.text, line=key.line)
+
+
+def _weight_only(key: Scalar, value: Mapping, target: Target, source: Source) -> LayerChoice | None:
+    words = join(WEIGHT_ONLY)
+    pair = value.pairs[0] if len(value.pairs) == 1 else None
+    if pair is None or pair.key.text != "weight_only" or not isinstance(pair.value, Scalar):
+        source.error("type", f"'{key.text}' needs a precision", value.place, "Write int16, or {weight_only: int8}.")
+        return None
+    if pair.value.text not in WEIGHT_ONLY:
+        hint = source.nearest(pair.value.text, WEIGHT_ONLY, f"Choose {words}.")
+        source.error("unknown-precision", f"'{pair.value.text}' is no weight_only precision", pair.value.place, hint)
+        return None
+    if Precision.FLOAT32 not in target.precisions:
+        message = f"the target {target.name} has no float32, which weight_only leaves the activations in"
+        source.error("target-precision", message, value.place, f"Choose {join(target.precisions)}.")
+        return None
+    return LayerChoice(Precision.FLOAT32, Precision(pair.value.text), selector=key.text, line=key.line)
+
+
+def _select(key: Scalar, names: Names, precisions: MappingLike[str, Precision], source: Source) -> Selection | None:
+    try:
+        found = select(key.text, names, precisions, source.nearest)
+    except SelectorError as error:
+        source.error("unknown-layer", str(error), key.place, error.hint)
+        return None
+    for note in found.notes:
+        source.note("selector", note, key.place)
+    return found
+
+
+def _apply(
+    key: Scalar, choice: LayerChoice, found: Selection | None, names: Names, best: dict[str, Asked], source: Source
+) -> None:
+    """Let ``choice`` decide for the layers where no key of a higher rank does."""
+    if found is None:
+        return
+    clashes: dict[Scalar, list[str]] = {}
+    for name in _able(key, choice, found, names, source):
+        old = best.get(name)
+        if old is None or found.rank > old.rank:
+            best[name] = Asked(choice, found.rank, key)
+        elif found.rank == old.rank and replace(old.choice, selector="", line=0) != replace(
+            choice, selector="", line=0
+        ):
+            clashes.setdefault(old.key, []).append(name)
+    for other, layers in clashes.items():
+        more = f" and {len(layers) - 1} more layers" if len(layers) > 1 else ""
+        message = f"'{key.text}' and '{other.text}' (line {other.line}) give '{layers[0]}'{more} different precisions"
+        hint = "Keep one name." if found.rank is Rank.NAME else "Name the layer itself, or narrow one by `and not ...`."
+        source.error("two-values", message, key.place, hint)
+
+
+def _able(key: Scalar, choice: LayerChoice, found: Selection, names: Names, source: Source) -> list[str]:
+    """The layers that can take ``choice``; an error where a named one cannot, a note where a pattern met some."""
+    layers = [names.model.layer[n] for n in found.layers]
+    refused = {x.name: why for x in layers if (why := refusal(x, choice))}
+    if refused:
+        name, why = next(iter(refused.items()))
+        if found.rank >= Rank.TENSOR or len(refused) == len(layers):
+            hint = "Remove the line." if len(refused) == len(layers) else ""
+            source.error("float-only", f"'{name}' {why}", key.place, hint)
+        else:
+            more = f", nor have {len(refused) - 1} more" if len(refused) > 1 else ""
+            source.note("float-only", f"'{name}' does not become {_what(choice)}: it {why}{more}", key.place)
+    return [x.name for x in layers if x.name not in refused]
+
+
+def refusal(layer: Layer, choice: LayerChoice) -> str:
+    """Why a layer cannot have what is asked ("must stay float32: ..."); empty if it can."""
+    if choice.weight_only:
+        return "" if layer.weights else "has no weights"
+    if layer.float_only and choice.precision.is_integer:
+        return f"must stay float32: {layer.float_only}"
+    return ""
+
+
+def _what(choice: LayerChoice) -> str:
+    return f"weight_only {choice.weight_only}" if choice.weight_only else str(choice.precision)

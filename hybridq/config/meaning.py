@@ -1,0 +1,263 @@
+"""Whether changed entries make sense: for their tensor, their precision, the target, and with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hybridq.config.choices import Asked
+from hybridq.config.edits import Changed
+from hybridq.config.names import Names
+from hybridq.config.numbers import EXPRESSES, chosen_range, contradiction, is_power_of_two, tensor_params
+from hybridq.config.text import Place, Source, join
+from hybridq.dtypes import Precision, Scheme, widest
+from hybridq.model import Layer
+from hybridq.qparams import Range
+from hybridq.records import Calibrated, Entry
+from hybridq.targets import Storage, Target
+
+WIDE = 100.0  # times the measured range: legal but odd
+NARROW = 0.1
+WEIGHT_ALGORITHMS = ("normal", "mmse")
+INTEGER_FIELDS = ("scale", "zero_point", "fl")
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What entries are checked against."""
+
+    names: Names
+    calibrated: Calibrated
+    target: Target
+    asked: Mapping[str, Asked]
+    source: Source
+
+    def check(self, changed: Changed) -> None:
+        """Every problem of one changed entry."""
+        weight = self.names.is_weight(changed.key)
+        stored = self._weight_storage(changed) if weight else self._storage(changed.key)
+        if weight:
+            self._weight(changed, stored)
+        elif "qmethod" in changed.edited and changed.values["qmethod"] == "channel":
+            self._error("qmethod", "activations have one scale for the whole tensor", changed, "Write qmethod: layer.")
+        self._scheme(changed, stored)
+        self._algorithm(changed, weight)
+        shaped = self._signs(changed, stored) and self._counts(changed, weight)
+        if shaped and self._order(changed) and self._retyped(changed, stored) and not weight:
+            self._range(changed, stored)
+
+    # -- what the tensor becomes --------------------------------------------------------------------------------------
+
+    def precision(self, layer: Layer) -> Precision:
+        """What a layer becomes as far as the cfg says."""
+        if layer.name in self.asked:
+            return self.asked[layer.name].choice.precision
+        return Precision.FLOAT32 if layer.float_only else self.calibrated.default
+
+    def _storage(self, key: str) -> Storage:
+        """How an activation is stored: the widest precision among the layers that write it, or read an input."""
+        group = self.names.model.group[key]
+        layers = list(self.names.key_layers(key))
+        if not layers:
+            layers = [x for x in self.names.model.layers if not set(x.inputs).isdisjoint(group.tensors)]
+        found = widest([self.precision(x) for x in layers] or [self.calibrated.default])
+        support = self.target.precisions.get(found)
+        return support.activation if support else Storage(found, None)
+
+    def _weight_storage(self, changed: Changed) -> Storage:
+        layer = self.names.key_layers(changed.key)[0]
+        asked = self.asked.get(layer.name)
+        if asked and asked.choice.weight_only:
+            return Storage(asked.choice.weight_only, Scheme.SYMMETRIC, per_channel=True)
+        support = self.target.precisions.get(self.precision(layer))
+        return support.weight if support else Storage(Precision.FLOAT32, None)
+
+    # -- words --------------------------------------------------------------------------------------------------------
+
+    def _weight(self, changed: Changed, stored: Storage) -> None:
+        layer = self.names.key_layers(changed.key)[0]
+        if changed.values.get("dtype", stored.dtype) != stored.dtype:
+            has = self.precision(layer)
+            hint = f'Give the layer another precision: "{layer.name}": ..., or {{weight_only: int8}}.'
+            message = f"the weights of a {has} layer are {stored.dtype} on {self.target.name}"
+            self._error("dtype", message, changed, hint)
+        if changed.values.get("qmethod") == "channel":
+            if not stored.per_channel:
+                self._error("qmethod", f"{self.target.name} has one scale for a whole weight", changed, "Write layer.")
+            elif all(w.axis is None for w in layer.weights):
+                self._error("qmethod", "this weight has no channel axis", changed, "Write qmethod: layer.")
+
+    def _scheme(self, changed: Changed, stored: Storage) -> None:
+        wanted = changed.values.get("qtype")
+        if not isinstance(wanted, Scheme) or stored.scheme is None:
+            return
+        choices = EXPRESSES[stored.scheme]
+        if wanted not in choices:
+            message = f"{stored.dtype} on {self.target.name} is {stored.scheme}, not {wanted}"
+            self._error("qtype", message, changed, f"Choose {join(choices)}.")
+
+    def _algorithm(self, changed: Changed, weight: bool) -> None:
+        wanted = changed.values.get("algorithm")
+        if wanted is None:
+            return
+        measured = self.calibrated.measured.get(changed.key)
+        known = list(WEIGHT_ALGORITHMS) if weight else sorted(measured.ranges) if measured else []
+        place = changed.places["algorithm"]
+        if not known:
+            hint = "Its range is known without measuring; give min and max to change it."
+            self.source.error("algorithm", f"'{changed.key}' is not calibrated by an algorithm", place, hint)
+        elif wanted not in known:
+            hint = self.source.nearest(str(wanted), known, f"Recorded: {', '.join(known)}.")
+            again = "" if weight else f" To have another, run step1 again with --algorithm {wanted}."
+            self.source.error("algorithm", f"step1 recorded no '{wanted}' for it", place, hint + again)
+        elif {"min", "max"} <= changed.edited or "scale" in changed.edited or "fl" in changed.edited:
+            message = "algorithm chooses the range, which is edited too"
+            self.source.error("contradiction", message, place, "Undo one of the two edits.")
+
+    # -- numbers -------------------------------------------------------------------------------------------------------
+
+    def _signs(self, changed: Changed, stored: Storage) -> bool:
+        """Scales above zero, zero points within their type, fl within float32; False when any is wrong."""
+        before = self.source.counts.get("error", 0)
+        for value in _several(changed.values.get("scale")):
+            if not value >= 1.1754943508222875e-38:
+                why = f"scale {value:g} is not above 0" if value <= 0 else f"scale {value:g} is too small for float32"
+                self._error("scale", why, changed, "A scale is (max - min) / the number of steps.")
+                break
+        dtype = changed.values.get("dtype", stored.dtype)
+        if isinstance(dtype, Precision) and dtype.is_integer:
+            for value in _several(changed.values.get("zero_point")):
+                if not dtype.qmin <= value <= dtype.qmax:
+                    hint = f"Choose {dtype.qmin} to {dtype.qmax}."
+                    self._error("zero_point", f"zero_point {value:g} does not fit {dtype}", changed, hint)
+                    break
+            self._symmetric(changed, stored, dtype)
+        fl = changed.values.get("fl")
+        if isinstance(fl, int) and not -126 <= fl <= 126:
+            self._error("fl", f"fl {fl} gives a scale beyond float32", changed, "scale = 2 ** -fl; choose -126 to 126.")
+        return self.source.counts.get("error", 0) == before
+
+    def _symmetric(self, changed: Changed, stored: Storage, dtype: Precision) -> None:
+        scheme = changed.values.get("qtype", stored.scheme)
+        scheme = scheme if isinstance(scheme, Scheme) else stored.scheme
+        middle = (dtype.qmin + dtype.qmax + 1) // 2
+        points = _several(changed.values.get("zero_point"))
+        if scheme and scheme.is_symmetric and any(z != middle for z in points):
+            hint = f"It is {middle} for {dtype}; remove the edit."
+            self._error("zero_point", f"{scheme} has its zero point in the middle", changed, hint)
+        if scheme is Scheme.DYNAMIC_FIXED_POINT:
+            scales = _several(changed.values.get("scale"))
+            if not all(is_power_of_two(s) for s in scales):
+                self._error("scale", f"scale {scales[0]:g} is no power of two", changed, "scale = 2 ** -fl; give fl.")
+            elif scales and "fl" in changed.edited and scales[0] != 2.0 ** -_several(changed.values["fl"])[0]:
+                self._error(
+                    "scale", "scale and fl contradict each other", changed, "scale = 2 ** -fl.", "contradiction"
+                )
+        elif "fl" in changed.edited:
+            self._error("fl", "fl belongs to dynamic_fixed_point", changed, "Give scale, or min and max.")
+
+    def _counts(self, changed: Changed, weight: bool) -> bool:
+        """One value a channel where a weight has channels, one value elsewhere; False when any count is wrong."""
+        before = self.source.counts.get("error", 0)
+        entry = changed.entry
+        per_channel = weight and entry.qmethod == "channel"
+        wanted = self._channels(changed) if per_channel else 1
+        for name in ("min", "max", "scale", "zero_point"):
+            if name not in changed.values:
+                continue
+            value = changed.values[name]
+            count = len(value) if isinstance(value, tuple) else 1
+            if count != wanted or (per_channel and not isinstance(value, tuple) and wanted != 1):
+                what = f"{wanted} channels" if per_channel else "one scale for the whole tensor"
+                hint = f"Give a list of {wanted} numbers, or qmethod: layer." if per_channel else "Give one number."
+                values = "1 value" if count == 1 else f"{count} values"
+                self._error(name, f"{name} has {values}, '{changed.key}' has {what}", changed, hint, "channels")
+        return self.source.counts.get("error", 0) == before
+
+    def _channels(self, changed: Changed) -> int:
+        weights = self.names.key_layers(changed.key)[0].weights
+        found = {w.shape[w.axis] for w in weights if w.axis is not None}
+        return found.pop() if len(found) == 1 else 1
+
+    def _order(self, changed: Changed) -> bool:
+        """Whether min <= max for every pair, an unedited end as step1 wrote it; a problem otherwise."""
+        if not changed.edited & {"min", "max"}:
+            return True
+        lows, highs = _several(changed.entry.min), _several(changed.entry.max)
+        for low, high in zip(lows, highs, strict=False):
+            if low > high:
+                name = "min" if "min" in changed.edited else "max"
+                hint = "Swap them." if {"min", "max"} <= changed.edited else f"step1 wrote {_as_written(changed)}."
+                self._error(name, f"min {low:g} is above max {high:g}", changed, hint, "min-above-max")
+                return False
+        return True
+
+    def _retyped(self, changed: Changed, stored: Storage) -> bool:
+        """A scale or zero point belongs to the dtype it was written for; False and a problem otherwise."""
+        names = [n for n in INTEGER_FIELDS if n in changed.edited]
+        if not names or "dtype" in changed.edited or stored.dtype is changed.recorded.dtype:
+            return True
+        message = f"{names[0]} is edited for {changed.recorded.dtype}, but the tensor becomes {stored.dtype}"
+        hint = f"Edit min and max instead, or write dtype: {stored.dtype} on this line too."
+        self._error(names[0], message, changed, hint, "retyped")
+        return False
+
+    def _range(self, changed: Changed, stored: Storage) -> None:
+        """An activation's range: contains zero, agrees with an edited scale, resembles what was measured."""
+        entry, edited = changed.entry, changed.edited
+        measured = self.calibrated.measured.get(changed.key)
+        wanted = chosen_range(entry, edited, measured, stored.dtype)
+        self._zero(changed, entry, wanted)
+        scheme = changed.values.get("qtype", stored.scheme)
+        numbers = edited & {*INTEGER_FIELDS, "min", "max"}
+        if not numbers:
+            return
+        if stored.dtype.is_integer and isinstance(scheme, Scheme):
+            p = tensor_params(wanted, entry, edited, stored.dtype, scheme)
+            if edited & set(INTEGER_FIELDS):
+                clash = contradiction(p, wanted, edited)
+                name = next(n for n in INTEGER_FIELDS if n in edited)
+                if clash:
+                    hint = "Undo one of the two; what is not edited is computed."
+                    self._error(name, f"{name} contradicts the edited {clash}", changed, hint, "contradiction")
+                    return
+                wanted = p.range
+        if measured:
+            self._width(changed, wanted, measured.range.with_zero(), min(changed.places[n].line for n in numbers))
+
+    def _zero(self, changed: Changed, entry: Entry, wanted: Range) -> None:
+        low, high = _several(entry.min), _several(entry.max)
+        if changed.edited & {"min", "max"} and low and high and (low[0] > 0 or high[0] < 0):
+            name = "min" if low[0] > 0 else "max"
+            place = changed.places.get(name) or changed.place
+            widened = f"widened to [{wanted.min:g}, {wanted.max:g}]"
+            message = f"[{low[0]:g}, {high[0]:g}] lacks zero, which must be exact: {widened}"
+            self.source.note("zero", message, place)
+
+    def _width(self, changed: Changed, wanted: Range, measured: Range, line: int) -> None:
+        width, usual = wanted.max - wanted.min, measured.max - measured.min
+        place = next(p for p in changed.places.values() if p.line == line)
+        seen = f"calibration saw [{measured.min:g}, {measured.max:g}]"
+        if usual > 0 and width > WIDE * usual:
+            message = f"the range of '{changed.key}' is {width / usual:.0f} times wider than needed: {seen}"
+            self.source.warning("wide", message, place, "Few steps are left for the values that occur.")
+        elif usual > 0 and width < NARROW * usual:
+            message = (
+                f"the range of '{changed.key}' is {usual / max(width, 1e-38):.3g} times narrower than needed: {seen}"
+            )
+            self.source.warning("narrow", message, place, "Values beyond it saturate.")
+
+    def _error(self, name: str, message: str, changed: Changed, hint: str = "", code: str = "") -> None:
+        place: Place = changed.places.get(name) or changed.place
+        self.source.error(code or name.replace("_", "-"), message, place, hint)
+
+
+def _several(value: object) -> tuple[float, ...]:
+    if value is None:
+        return ()
+    return value if isinstance(value, tuple) else (float(value),)  # type: ignore[arg-type]
+
+
+def _as_written(changed: Changed) -> str:
+    other = "max" if "min" in changed.edited else "min"
+    return f"{other}: {_several(getattr(changed.recorded, other))[0]:g}"

@@ -1,0 +1,72 @@
+"""Names to layers, tensors and entries: everything that a person may call them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from hybridq.model import Group, Layer, Model
+from hybridq.records import WEIGHT_SUFFIX, Entry
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of one model, and the keys of its entries."""
+
+    model: Model
+    entries: Mapping[str, Entry]
+
+    def layers(self, name: str) -> tuple[str, ...]:
+        """The layers that an exact name stands for: one, or all of a group named by a tensor that only moves values."""
+        layer = self.model.names.get(name)
+        if layer:
+            return (layer,)
+        group = self.model.group_of.get(name) or self.moved.get(name)
+        return group.layers if group else ()
+
+    def key(self, name: str) -> str:
+        """The key of the entry that ``name`` stands for; empty if there is none."""
+        if name in self.entries:
+            return name
+        key = self.weight_keys.get(name)
+        if key is None and name.endswith(WEIGHT_SUFFIX):
+            key = self.model.names.get(name.removesuffix(WEIGHT_SUFFIX), "") + WEIGHT_SUFFIX
+        if key is None:
+            group = self.model.group_of.get(name)
+            layer = self.model.names.get(name)
+            key = group.name if group else self.model.layer[layer].group if layer else ""
+        return key if key in self.entries else ""
+
+    def key_layers(self, key: str) -> tuple[Layer, ...]:
+        """The layers whose output or weight the entry ``key`` describes."""
+        group = self.model.group.get(key)
+        if group:
+            return tuple(self.model.layer[x] for x in group.layers)
+        layer = self.model.layer.get(key.removesuffix(WEIGHT_SUFFIX))
+        return (layer,) if layer else ()
+
+    def is_weight(self, key: str) -> bool:
+        """Whether an entry's key names a weight."""
+        return key.endswith(WEIGHT_SUFFIX) and key not in self.model.group
+
+    @cached_property
+    def weight_keys(self) -> dict[str, str]:
+        """Entry keys by the initializer's name."""
+        return {w.tensor: x.name + WEIGHT_SUFFIX for x in self.model.layers for w in x.weights}
+
+    @cached_property
+    def moved(self) -> dict[str, Group]:
+        """Groups by the names of the nodes that only move their values."""
+        groups = self.model.group_of
+        return {n.name: groups[o] for n in self.model.proto.graph.node if n.name for o in n.output if o in groups}
+
+    @cached_property
+    def known(self) -> list[str]:
+        """Every name a layer or tensor goes by."""
+        return [*dict.fromkeys([*self.model.layer, *self.model.group_of, *self.model.names])]
+
+    @cached_property
+    def known_keys(self) -> list[str]:
+        """Every name an entry goes by."""
+        return [*dict.fromkeys([*self.entries, *self.model.group_of, *self.model.names])]

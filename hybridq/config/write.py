@@ -1,0 +1,179 @@
+"""Write the cfg: the only file of the three that is meant for editing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields as fields_of
+
+from hybridq import targets
+from hybridq.config.text import join
+from hybridq.dtypes import Precision, Scheme
+from hybridq.model import Group, Layer, Model
+from hybridq.numerics import float32_text
+from hybridq.records import FIELDS, WEIGHT_SUFFIX, Calibrated, Entry, LayerChoice
+
+FORMAT = "hybridq.cfg/1"
+SCHEMA = "cfg-1.schema.json"  # beside the cfg, so that an editor finds it wherever the folder goes
+LAYERS = "customized_quantize_layers"
+PARAMETERS = "quantize_parameters"
+EMPTY = f"{LAYERS}: {{}}"
+SHOWN = 6  # names in a comment
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*|[0-9a-f]*[a-df][0-9a-f]*")
+_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
+_INVISIBLE = re.compile("[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff]")
+
+
+def write_cfg(
+    model: Model,
+    calibrated: Calibrated,
+    choices: Mapping[str, LayerChoice] | None = None,
+    reasons: Mapping[str, str] | None = None,
+) -> str:
+    """The cfg of a model just calibrated. ``choices`` and ``reasons`` (both by layer) hold a proposal, if any."""
+    lines = [
+        "%YAML 1.2",
+        "---",
+        f"# yaml-language-server: $schema={SCHEMA}",
+        "# What step1 measured and chose, for you to edit. `hybridq check` finds all mistakes, `hybridq step2` builds,",
+        "# `hybridq set` and `unset` edit from the command line, `hybridq diff` shows the edits.",
+        f"format: {FORMAT}",
+        f"model: {{name: {plain(model.name)}, sha256: {plain(model.sha256)}}}",
+        f"target: {plain(calibrated.target)}",
+        "",
+        *_layers(model, calibrated, choices or {}, reasons or {}),
+        "",
+        "# One tensor a line. A changed number wins; what is not changed is computed again. min/max: the real range;",
+        "# real = scale * (integer - zero_point). Tensors that share parameters have one line.",
+        f"{PARAMETERS}:" if calibrated.entries else f"{PARAMETERS}: {{}}",
+    ]
+    return "\n".join([*lines, *entry_lines(model, calibrated).values()]) + "\n"
+
+
+def entry_lines(model: Model, calibrated: Calibrated) -> dict[str, str]:
+    """The lines of ``quantize_parameters`` by key."""
+    return {key: entry_line(key, entry, comment(model, key)) for key, entry in calibrated.entries.items()}
+
+
+def _layers(
+    model: Model, calibrated: Calibrated, choices: Mapping[str, LayerChoice], reasons: Mapping[str, str]
+) -> list[str]:
+    """The block that gives layers a precision, with an example of this model's own."""
+    words = join(targets.load(calibrated.target).precisions)
+    lines = [
+        f"# Every layer is {calibrated.default} unless it stands here with another precision: {words}.",
+        '# Names, globs ("head/*"), "re:...", "op:Sigmoid", "from:A..to:B", "group:NAME", joined by and, or, not;',
+        "# a name wins over a glob, a glob over op:.",
+    ]
+    if choices:
+        return [*lines, f"{LAYERS}:", *(choice_line(k, choice_text(c), reasons.get(k, "")) for k, c in choices.items())]
+    lines.append(EMPTY)
+    free = [x for x in model.layers if not x.float_only]
+    others = [p for p in targets.load(calibrated.target).precisions if p != calibrated.default]
+    if free and others:
+        wide = Precision.INT16 if Precision.INT16 in others else others[-1]
+        lines += [f"    # {quote(free[-1].name)}: {wide}    # without the braces above"]
+    return lines
+
+
+def choice_text(choice: LayerChoice) -> str:
+    """The value that asks for ``choice``."""
+    return f"{{weight_only: {choice.weight_only}}}" if choice.weight_only else str(choice.precision)
+
+
+def choice_line(name: str, value: str, reason: str = "", indent: int = 4) -> str:
+    """One line of ``customized_quantize_layers``."""
+    return f"{' ' * indent}{quote(name)}: {value}" + (f"  # {_one_line(reason)}" if reason else "")
+
+
+def entry_line(key: str, entry: Entry, note: str = "", indent: int = 4) -> str:
+    """One line of ``quantize_parameters``."""
+    text = f"{' ' * indent}{quote(key)}: {entry_text(entry)}"
+    return f"{text}  # {note}" if note else text
+
+
+def entry_text(entry: Entry) -> str:
+    """``{dtype: ..., min: ...}``: the fields that apply; per-channel numbers stay in model.json."""
+    shown = entry_fields(entry)
+    return "{" + ", ".join(f"{name}: {shown[name]}" for name in FIELDS if name in shown) + "}"
+
+
+def entry_fields(entry: Entry) -> dict[str, str]:
+    """The fields of an entry that the cfg shows, as they are written."""
+    floating = not entry.dtype.is_integer
+    found: dict[str, str] = {}
+    for name in _NAMES:
+        value = getattr(entry, name)
+        hidden = floating and name in ("qtype", "qmethod", "algorithm", "scale", "zero_point", "fl")
+        if value is None or isinstance(value, tuple) or hidden:
+            continue
+        if name == "fl" and entry.qtype is not Scheme.DYNAMIC_FIXED_POINT:
+            continue
+        found[name] = value_text(float(value) if name in ("min", "max", "scale") else value)
+    return found
+
+
+_NAMES = tuple(f.name for f in fields_of(Entry))
+
+
+def value_text(value: object) -> str:
+    """A field's value as the cfg writes it."""
+    if isinstance(value, tuple):
+        return "[" + ", ".join(value_text(x) for x in value) + "]"
+    return float32_text(value) if isinstance(value, float) else str(value)
+
+
+def comment(model: Model, key: str) -> str:
+    """What a person wants to know of the tensor behind ``key``: its operator, who shares it, why it stays float."""
+    if key in model.group:
+        return _one_line(_group_comment(model, model.group[key]))
+    layer = model.layer.get(key.removesuffix(WEIGHT_SUFFIX))
+    if layer is None:
+        return ""
+    shapes = " and ".join("x".join(map(str, w.shape)) for w in layer.weights)
+    return f"{layer.op} weight {shapes}".rstrip()
+
+
+def _group_comment(model: Model, group: Group) -> str:
+    parts = []
+    if any(s in model.inputs for s in group.sources):
+        parts.append("model input" if len(group.sources) == 1 else f"model input {_some(model.inputs)}")
+    layers = [model.layer[name] for name in group.layers]
+    if len(layers) == 1:
+        parts.append(operator(layers[0]))
+    elif layers:
+        parts.append("shared by " + _some(f"{x.name} ({operator(x)})" for x in layers))
+    if len(group.tensors) > 1:
+        tied = [t for t in group.tensors if t != group.name and t not in group.sources]
+        parts += ["also " + _some(tied)] if tied else []
+    if any(t in model.outputs for t in group.tensors):
+        parts.append("model output")
+    parts += [f"{x.name} stays float: {x.float_only}" for x in layers if x.float_only]
+    return "; ".join(parts)
+
+
+def operator(layer: Layer) -> str:
+    """``Conv + Relu``: the operator and the activation it absorbs."""
+    return f"{layer.op} + {layer.activation_op}" if layer.activation_op else layer.op
+
+
+def quote(name: str) -> str:
+    """A name in double quotes, as YAML and JSON read it."""
+    text = json.dumps(name, ensure_ascii=False)
+    return _INVISIBLE.sub(lambda m: f"\\u{ord(m.group()):04x}", text)
+
+
+def plain(text: str) -> str:
+    """A value without quotes where every YAML reader takes it for this text."""
+    return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS else quote(text)
+
+
+def _some(names: Iterable[str]) -> str:
+    found = list(names)
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return ", ".join(found[:SHOWN]) + more
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_INVISIBLE.sub("?", text).split())
