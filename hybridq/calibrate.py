@@ -22,7 +22,7 @@ from hybridq.errors import DatasetError, HybridqError, ModelError
 from hybridq.instrument import SUBSAMPLE, Output, Program, instrument
 from hybridq.model import Model
 from hybridq.runtime import Feed, Session, run, session
-from hybridq.statistics import INFINITE, Histogram, TensorStatistics, codes_of
+from hybridq.statistics import INFINITE, SIGNLESS, Histogram, TensorStatistics, codes_of
 
 Batch = tuple[int, Feed]  # index of the first sample, feed
 Progress = Callable[[int], object]  # called with the number of samples measured so far
@@ -195,7 +195,7 @@ class _Recorder:
 
     def _add_output(self, start: int, output: Output, values: NDArray[np.float32], pairs: NDArray[np.float32]) -> None:
         if output.kind == "sample":
-            self._wait(output.name, start, values)
+            self._wait(output.name, start, values.reshape(len(values), -1))
             return
         values = values.reshape(len(values), -1)
         starts = [c.start for c in output.columns]
@@ -234,7 +234,7 @@ class _Recorder:
         try:
             counted = Histogram.of_codes(np.concatenate([codes.reshape(-1) for _, codes in waiting]))
         except ValueError:
-            start = next(s for s, codes in waiting if ((codes & 0x7FFF) >= INFINITE).any())
+            start = next(s for s, codes in waiting if ((codes & SIGNLESS) >= INFINITE).any())
             raise _not_finite(self.program, tensor, start) from None
         self.histograms[tensor] = self.histograms.get(tensor, Histogram()) + counted
 

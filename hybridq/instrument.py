@@ -138,9 +138,8 @@ class _Writer:
         image = shape is not None and len(shape) == 4 and shape[2:] != (1, 1)
         bounded = self._is_bounded(self.producers[name])
         if image and bounded and shape is not None:
-            aligned = self._is_blocked(name) and isinstance(shape[1], int) and shape[1] % BLOCKS == 0
             width = shape[1] if isinstance(shape[1], int) else 0
-            self._put("max", name, self._node("GlobalMaxPool", [name]), width, str(shape[0]), "b" * aligned)
+            self._put("max", name, self._node("GlobalMaxPool", [name]), width, str(shape[0]), self._layout(name))
         else:
             rows = self._rows(name)
             self._put("max", name, self._reduce("ReduceMax", name), 1, rows)
@@ -157,10 +156,13 @@ class _Writer:
             return not numpy_helper.to_array(self.constants[node.input[1]]).any()
         return node.op_type in NOT_NEGATIVE
 
-    def _is_blocked(self, name: str) -> bool:
-        """Whether ONNX Runtime keeps an activation in the blocked layout of the convolution before it."""
-        before = self.producers.get(self.producers[name].input[0])
-        return before is not None and before.op_type == "Conv"
+    def _layout(self, name: str) -> str:
+        """``blocked`` where ONNX Runtime keeps an image in the blocked layout of the convolution before it."""
+        maker = self.producers[name]
+        if maker.op_type in ("Relu", "Clip"):
+            maker = self.producers.get(maker.input[0], maker)
+        channels = (self.tensors[name].shape or (0, 0))[1]
+        return "blocked" if maker.op_type == "Conv" and isinstance(channels, int) and channels % BLOCKS == 0 else ""
 
     def _rows(self, name: str) -> str:
         """The axis that tells samples of a batch apart, by its name; ``"1"`` where there is none."""
@@ -186,16 +188,15 @@ class _Writer:
             return
         elements = math.prod(sizes)
         if len(sizes) == 3 and sizes[1] * sizes[2] > 1 and elements > SUBSAMPLE:
-            stride = max(1, round(math.sqrt(elements / SUBSAMPLE)))
-            strides = [min(stride, d) for d in sizes[1:]]
+            strides = _strides(*sizes)
             small = self._node("MaxPool", [name], kernel_shape=[1, 1], strides=strides)
-            width = sizes[0] * math.prod(-(-d // s) for d, s in zip(sizes[1:], strides, strict=True))
-            small = self._node("Reshape", [small, self._constant([0, -1])])
+            grid = [-(-d // s) for d, s in zip(sizes[1:], strides, strict=True)]
+            self._put("sample", name, small, sizes[0] * math.prod(grid), rows, str(grid), self._layout(name))
         else:
             step = -(-elements // SUBSAMPLE)
             small, width = self._flat(name), -(-elements // step)
             small = self._slice(small, self._constant([step])) if step > 1 else small
-        self._put("sample", name, small, width, rows)
+            self._put("sample", name, small, width, rows)
 
     def _every_nth(self, name: str) -> str:
         """A subsample of a tensor whose size is known only when it runs: ``step = ceil(elements / SUBSAMPLE)``."""
@@ -247,3 +248,11 @@ class _Writer:
         starts = np.cumsum([0] + [p.width for p in parts]).tolist()
         columns = tuple(Column(p.tensor, start, p.width) for p, start in zip(parts, starts, strict=False))
         return Output(name, kind, columns)
+
+
+def _strides(channels: int, height: int, width: int) -> list[int]:
+    """Steps along height and width, about equal, that leave ``SUBSAMPLE`` elements or little more."""
+    down = min(height, max(1, round(math.sqrt(channels * height * width / SUBSAMPLE))))
+    rows = -(-height // down)
+    columns = max(1, SUBSAMPLE // (channels * rows))
+    return [down, -(-width // min(columns, width))]

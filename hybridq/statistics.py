@@ -24,6 +24,7 @@ PER_OCTAVE = 1 << MANTISSA_BITS
 SIDE = OCTAVES * PER_OCTAVE  # bins of each sign
 BINS = 2 * SIDE + 1  # the middle one is zero
 CODES = 1 << 16
+SIGNLESS = np.uint16(0x7FFF)
 INFINITE = 0x7F80  # the upper 16 bits of infinity; above it lies NaN
 
 
@@ -82,12 +83,13 @@ class Histogram:
     @staticmethod
     def of_codes(codes: NDArray[np.uint16]) -> Histogram:
         """Count 16-bit codes of any shape. Raises ValueError when one is infinite or no number."""
-        counts = np.bincount(codes.reshape(-1), minlength=CODES)
-        positive, negative = counts[: CODES // 2], counts[CODES // 2 :]
-        if positive[INFINITE:].any() or negative[INFINITE:].any():
+        flat = codes.reshape(-1)
+        largest = int((flat & SIGNLESS).max(initial=0))
+        if largest >= INFINITE:
             raise ValueError("a value is infinite or not a number")
-        filled = max(_last(positive), _last(negative))
-        top = filled // PER_OCTAVE
+        counts = np.bincount(flat, minlength=CODES)
+        positive, negative = counts[: CODES // 2], counts[CODES // 2 :]
+        top = largest // PER_OCTAVE
         base = (top - OCTAVES + 1) * PER_OCTAVE
         low, skip = max(base, 0), max(-base, 0)
         kept = np.zeros(BINS, np.int64)
@@ -99,12 +101,6 @@ class Histogram:
     def same_as(self, other: Histogram) -> bool:
         """Whether both hold the same counts, bin for bin."""
         return self.top == other.top and np.array_equal(self.counts, other.counts)
-
-
-def _last(counts: NDArray[np.int64]) -> int:
-    """Index of the last count above 0; 0 when there is none."""
-    found = np.flatnonzero(counts)
-    return int(found[-1]) if found.size else 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
