@@ -1,0 +1,73 @@
+"""The report's files: ``report.json``, ``layers.csv``, RKNN-like text tables, ``index.html``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hybridq.compare import ComparisonReport, Figures, LayerReport
+from hybridq.report.page import page
+from hybridq.report.plots import ParetoPoint
+
+COLUMNS = ("sqnr_db", "cosine", "euclidean", "normalized_euclidean", "mse", "largest_error")
+
+
+def render(report: ComparisonReport, points: Sequence[ParetoPoint] = ()) -> dict[str, str]:
+    """Every file's name and text; ``points`` are a search's trials, drawn on the page if there are any."""
+    return {
+        "report.json": json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        "layers.csv": layers_csv(report),
+        "entire_qnt_error_analysis.txt": error_analysis(report, lambda layer: layer.entire),
+        "individual_qnt_error_analysis.txt": error_analysis(report, lambda layer: layer.individual),
+        "index.html": page(report, points),
+    }
+
+
+def write(report: ComparisonReport, folder: Path, points: Sequence[ParetoPoint] = ()) -> list[Path]:
+    """Write every file into ``folder``, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, text in render(report, points).items():
+        paths.append(folder / name)
+        paths[-1].write_bytes(text.encode())
+    return paths
+
+
+def layers_csv(report: ComparisonReport) -> str:
+    """One layer a row: what it is, then the entire and the individual figures; empty where not measured."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    heads = [f"{kind}_{column}" for kind in ("entire", "individual") for column in COLUMNS]
+    table.writerow(["layer", "op", "precision", *heads, "note"])
+    for layer in report.layers:
+        cells = [*_cells(layer.entire), *_cells(layer.individual)]
+        table.writerow([layer.name, layer.op, layer.precision, *cells, layer.note])
+    return text.getvalue()
+
+
+def error_analysis(report: ComparisonReport, figures: Callable[[LayerReport], Figures | None]) -> str:
+    """One layer a line with the keys and the spelling of RKNN-Toolkit's own file, for people and scripts that read it.
+
+    ``eculidean_norm`` is ``|float - hybrid| / |float|``; the cosine is the same for vectors of any length.
+    """
+    width = max((len(layer.name) for layer in report.layers), default=0)
+    lines = []
+    for layer in report.layers:
+        found = figures(layer)
+        if found is not None:
+            lines.append(
+                f"{layer.name:<{width}}\teculidean_norm={found.normalized_euclidean:.6f}\t"
+                f"cosine_norm={found.cosine:.6f}\teculidean={found.euclidean:.6f}\tcosine={found.cosine:.6f}\n"
+            )
+    return "".join(lines)
+
+
+def _cells(figures: Figures | None) -> list[str]:
+    if figures is None:
+        return [""] * len(COLUMNS)
+    values = [getattr(figures, column) for column in COLUMNS]
+    return [f"{value:.7g}" if math.isfinite(value) else str(value) for value in values]

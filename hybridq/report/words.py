@@ -1,0 +1,36 @@
+"""Numbers as every table of the report shows them."""
+
+from __future__ import annotations
+
+import math
+
+from hybridq.compare import OutputReport, SliceReport
+
+
+def decibels(value: float | None) -> str:
+    """``38.4 dB``; ``exact`` where nothing differs, ``lost`` where nothing is left of the signal, ``-`` unknown."""
+    if value is None:
+        return "-"
+    if math.isinf(value) or math.isnan(value):
+        return "exact" if value > 0 else "lost"
+    return f"{value:.1f} dB"
+
+
+def where(output: OutputReport, one: SliceReport) -> str:
+    """Which slice: ``axis 1 [4]``, ``axis 1 [0:4]`` for a part, ``whole`` where nothing was cut."""
+    if one.axis < 0:
+        return "whole"
+    name = "channel" if one.axis == 1 and len(output.shape) > 2 else f"axis {one.axis}"
+    return f"{name} [{one.start}]" if one.stop == one.start + 1 else f"{name} [{one.start}:{one.stop}]"
+
+
+def size(count: int) -> str:
+    """Bytes as B, kB or MB (powers of ten)."""
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1e3:.1f} kB" if count < 1_000_000 else f"{count / 1e6:.2f} MB"
+
+
+def threads(count: int) -> str:
+    """``1 thread``, ``4 threads``, ``all threads``."""
+    return f"{count or 'all'} thread{'' if count == 1 else 's'}"

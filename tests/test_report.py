@@ -1,0 +1,169 @@
+"""Every file of a report says what was measured, fits its schema, and survives odd names and missing figures."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import qdq_models
+from rich.console import Console
+
+import hybridq
+from hybridq.compare import ComparisonReport, Drift, MetricReport, compare
+from hybridq.report import ParetoPoint, plots, print_report, render, words, write
+
+SCHEMA = json.loads((Path(hybridq.__file__).parent / "schemas" / "report-1.schema.json").read_text())
+RANGE = (-30.0, 30.0)
+STORED = {"x": (-4.0, 4.0), "stem": (0.0, 12.0), "body": RANGE, "box": (-3000.0, 3000.0), "score": (-3.0, 3.0)}
+
+
+def _report(hybrid_weights: tuple[str, ...] = ("stem.w", "body.w"), **options: Any) -> ComparisonReport:
+    given = qdq_models.two_heads()
+    hybrid = qdq_models.quantized(given, STORED, hybrid_weights)
+    layers = qdq_models.pairs(hybrid)
+    return compare(given, hybrid, qdq_models.samples(), **{"layers": layers, "threads": 1, "seconds": 0.02, **options})
+
+
+REPORT = _report()
+ODD = dataclasses.replace(
+    REPORT,
+    model="<b>[red]$model&",
+    calibration_data=True,
+    layers=(
+        dataclasses.replace(REPORT.layers[0], name='/f.0/[bold]<i>Conv,"0"', individual=None, note="not measured: <x>"),
+        *REPORT.layers[1:],
+    ),
+    drift=(Drift("t<0>", "", 0.0, 0.0, -math.inf, 2.0, 0.5, math.inf, True),),
+    metric=MetricReport("map<50>", 0.91, 0.89, 0.02),
+    warnings=("beware of [this] & <that>",),
+)
+POINTS = [ParetoPoint(0.0, 12.0), ParetoPoint(0.1, 25.0, True), ParetoPoint(1.0, math.inf)]
+
+
+@pytest.mark.parametrize("report", [REPORT, ODD, _report(layers=(), seconds=0)])
+def test_the_json_fits_its_schema_and_has_no_infinity(report: ComparisonReport) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    data = json.loads(render(report)["report.json"], parse_constant=pytest.fail)
+    jsonschema.Draft202012Validator(SCHEMA).validate(data)
+    assert data["outputs"][0]["figures"]["sqnr_db"] == report.outputs[0].figures.sqnr_db
+
+
+def test_the_schema_describes_everything_and_allows_nothing_else() -> None:
+    def walk(node: dict[str, Any]) -> None:
+        if "properties" in node:
+            assert node["additionalProperties"] is False
+            assert set(node["required"]) == set(node["properties"])
+            assert all("description" in p or "$ref" in p for p in node["properties"].values())
+        for child in [*node.get("properties", {}).values(), *node.get("$defs", {}).values()]:
+            walk(child)
+
+    walk(SCHEMA)
+
+
+def test_the_csv_reads_back() -> None:
+    rows = list(csv.DictReader(io.StringIO(render(ODD)["layers.csv"])))
+    assert [row["layer"] for row in rows] == [layer.name for layer in ODD.layers]
+    assert rows[0]["individual_cosine"] == ""
+    assert rows[0]["note"] == "not measured: <x>"
+    body = ODD.layers[1].entire
+    assert body is not None
+    assert float(rows[1]["entire_sqnr_db"]) == pytest.approx(body.sqnr_db, rel=1e-6)
+
+
+def test_the_text_tables_hold_one_measured_layer_a_line() -> None:
+    files = render(ODD)
+    line = re.compile(
+        r"^(?P<layer>.+?)\s*\teculidean_norm=[\d.]+\tcosine_norm=[\d.]+\teculidean=[\d.]+\tcosine=(?P<cosine>[\d.]+)$"
+    )
+    entire = [line.match(text) for text in files["entire_qnt_error_analysis.txt"].splitlines()]
+    assert [m and m["layer"] for m in entire] == [layer.name for layer in ODD.layers]
+    assert len(files["individual_qnt_error_analysis.txt"].splitlines()) == len(ODD.layers) - 1
+
+
+class Checker(HTMLParser):
+    """Collects tags; every one that opens must close."""
+
+    VOID = ("meta",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        assert not {"src", "href"} & {name for name, _ in attrs}
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize("report", [REPORT, ODD, _report(layers=(), seconds=0)])
+def test_the_page_is_whole_escaped_and_needs_nothing_else(report: ComparisonReport) -> None:
+    checker = Checker()
+    text = render(report, POINTS)["index.html"]
+    checker.feed(text)
+    assert checker.open == []
+    assert not {"b", "i", "x", "that", "script", "link", "img"} & set(checker.seen)
+    assert not re.search(r"https?://|@import|url\(", text)
+    for name in [report.model, *(x.name for x in report.layers), *report.warnings]:
+        assert name in checker.text
+    assert checker.seen.count("circle") == 2
+
+
+def test_the_terminal_shows_the_figures_and_survives_markup() -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=140, color_system=None)
+    print_report(ODD, console, most=2)
+    shown = text.getvalue()
+    for part in (
+        "<b>[red]$model&",
+        "4 samples of the calibration set",
+        "out",
+        "the 2 most damaged of 4 layers",
+        "size ",
+        "1 thread)",
+        "map<50>",
+        "beware of [this] & <that>",
+    ):
+        assert part in shown, part
+
+
+def test_writing_makes_the_folder(tmp_path: Path) -> None:
+    paths = write(REPORT, tmp_path / "report")
+    assert sorted(p.name for p in paths) == sorted(render(REPORT))
+    assert all(p.stat().st_size for p in paths)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(38.42, "38.4 dB"), (math.inf, "exact"), (-math.inf, "lost"), (None, "-"), (-3.0, "-3.0 dB")]
+)
+def test_decibels_in_words(value: float | None, text: str) -> None:
+    assert words.decibels(value) == text
+
+
+def test_sizes_in_words() -> None:
+    assert [words.size(n) for n in (999, 1000, 999_949, 1_500_000)] == ["999 B", "1.0 kB", "999.9 kB", "1.50 MB"]
+
+
+def test_bars_of_nothing_and_of_the_lost() -> None:
+    assert plots.bars([]).startswith("<svg")
+    text = plots.bars([plots.Bar("a", -math.inf, "uint8"), plots.Bar("b", None, "int16")])
+    assert "lost" in text
+    assert "not measured" in text
+    assert plots.pareto([ParetoPoint(0.5, math.inf)]) == ""
