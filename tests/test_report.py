@@ -19,7 +19,7 @@ from rich.console import Console
 
 import hybridq
 from hybridq.compare import ComparisonReport, Drift, MetricReport, compare
-from hybridq.report import ParetoPoint, plots, print_report, render, words, write
+from hybridq.report import ParetoPoint, plots, print_report, render, words, write_report
 
 SCHEMA = json.loads((Path(hybridq.__file__).parent / "schemas" / "report-1.schema.json").read_text())
 RANGE = (-30.0, 30.0)
@@ -145,7 +145,7 @@ def test_the_terminal_shows_the_figures_and_survives_markup() -> None:
 
 
 def test_writing_makes_the_folder(tmp_path: Path) -> None:
-    paths = write(REPORT, tmp_path / "report")
+    paths = write_report(REPORT, tmp_path / "report")
     assert sorted(p.name for p in paths) == sorted(render(REPORT))
     assert all(p.stat().st_size for p in paths)
 

@@ -27,7 +27,7 @@ def render(report: ComparisonReport, points: Sequence[ParetoPoint] = ()) -> dict
     }
 
 
-def write(report: ComparisonReport, folder: Path, points: Sequence[ParetoPoint] = ()) -> list[Path]:
+def write_report(report: ComparisonReport, folder: Path, points: Sequence[ParetoPoint] = ()) -> list[Path]:
     """Write every file into ``folder``, which is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
