@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from hybridq.records import Calibrated, Entry, Measured
 
 FORMAT = "hybridq.model/1"
 MODEL, WEIGHTS, CFG = "model.json", "weights.data", "model.quantization.cfg"
+SAMPLE = "hybridq:sample/"  # prefix of the first sample's inputs among the tensors
 ALIGNMENT = 64
 Json = dict[str, Any]
 Weights = Mapping[str, NDArray[Any]]
@@ -38,13 +39,27 @@ Weights = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class State:
-    """What a folder holds after step1. ``weights`` maps initializers to read-only, memory-mapped arrays."""
+    """What a folder holds after step1. ``weights`` maps initializers to read-only, memory-mapped arrays.
+
+    ``samples`` has the number of samples and the digest of the cfg as step1 wrote it; ``sample`` is the first feed.
+    """
 
     model: Model
     weights: Weights
     calibrated: Calibrated
     preprocessing: Json
     samples: Json = field(default_factory=dict)
+    sample: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+def text_digest(text: str) -> str:
+    """The fingerprint by which an edited cfg is told from one as step1 wrote it."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def with_cfg(state: State, text: str) -> State:
+    """The state that remembers ``text`` as the cfg step1 wrote."""
+    return replace(state, samples={**state.samples, "cfg": text_digest(text)})
 
 
 def weights_of(proto: onnx.ModelProto) -> dict[str, NDArray[Any]]:
@@ -63,7 +78,8 @@ def assemble(proto: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
 
 def write_state(folder: Path, state: State) -> None:
     """Write ``model.json`` and ``weights.data`` into ``folder``."""
-    placed, digest = _write_weights(folder / WEIGHTS, state.weights)
+    everything = {**state.weights, **{SAMPLE + k: v for k, v in state.sample.items()}}
+    placed, digest = _write_weights(folder / WEIGHTS, everything)
     data = {
         "format": FORMAT,
         "versions": {"hybridq": __version__, "opset": OPSET},
@@ -104,13 +120,15 @@ def read_state(directory: Path, *, verify: bool = False) -> State:
             f"format {found!r}, but this hybridq reads {FORMAT!r}", path=str(path), hint="Run step1 again."
         )
     try:
-        weights = _read_weights(directory / data["weights"]["file"], data["weights"], verify)
+        everything = _read_weights(directory / data["weights"]["file"], data["weights"], verify)
+        weights = {k: v for k, v in everything.items() if not k.startswith(SAMPLE)}
         return State(
             model=_model_from_json(data, weights),
             weights=weights,
             calibrated=_calibrated_from_json(data["calibration"]),
             preprocessing=data["preprocessing"],
             samples=data["samples"],
+            sample={k.removeprefix(SAMPLE): v for k, v in everything.items() if k.startswith(SAMPLE)},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StorageError(f"damaged: {error!r}", path=str(path), hint="Run step1 again.") from error

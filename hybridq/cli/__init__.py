@@ -1,0 +1,8 @@
+"""The command line: arguments, printing, exit codes; nothing else.
+
+Exit code 0: done. 1: the input is wrong (a list of problems, no traceback). 2: the command is wrong.
+"""
+
+from hybridq.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,72 @@
+"""The group of commands, and what every command does with errors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from hybridq import __version__
+from hybridq.cli import cfg_commands, step_commands
+from hybridq.errors import HybridqError
+
+GROUPS = {
+    "The steps": ["step1", "check", "step2", "step3", "demo"],
+    "Editing the cfg": ["set", "unset", "list", "diff", "import"],
+}
+
+
+class Commands(click.Group):
+    """Commands in the order of the work, and errors as located messages."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by what they are for."""
+        for title, names in GROUPS.items():
+            rows = [(n, self.commands[n].get_short_help_str(90)) for n in names if n in self.commands]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; wrong input ends with exit code 1 and a list of problems."""
+        try:
+            return super().invoke(ctx)
+        except HybridqError as error:
+            _report(error)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("interrupted; nothing was written", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="hybridq")
+def main() -> None:
+    """Find the layers of an ONNX model that 8 bits break, give them more bits, prove it.
+
+    \b
+    hybridq step1 model.onnx --dataset dataset.txt -o build/   calibrate
+    $EDITOR build/model.quantization.cfg                       float32 / int16 / uint8, layer by layer
+    hybridq step2 build/                                       validate and build build/hybrid.onnx
+    hybridq step3 build/ --dataset eval.txt                    compare float32 with hybrid
+    """
+
+
+def _report(error: HybridqError) -> None:
+    """Print every problem; as JSON where the command was asked for it."""
+    if "--json" in sys.argv:
+        from hybridq.config.render import as_json
+
+        click.echo(json.dumps(as_json(error.problems), indent=2, ensure_ascii=False))
+        return
+    for problem in error.problems:
+        prefix = "" if problem.severity == "error" else f"{problem.severity}: "
+        click.echo(f"{prefix}{problem}", err=True)
+    wrong = sum(p.severity == "error" for p in error.problems)
+    click.echo(f"{wrong} problem{'s' if wrong != 1 else ''} found; nothing was written.", err=True)
+
+
+for command in (*step_commands.COMMANDS, *cfg_commands.COMMANDS):
+    main.add_command(command)

@@ -1,0 +1,105 @@
+"""Options that several commands share, and the context they make."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from hybridq import runtime
+from hybridq.errors import Problem
+
+F = TypeVar("F", bound=Callable[..., Any])
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(path_type=Path)
+
+
+@dataclass
+class Talk:
+    """How a command speaks: tables on stdout, messages and progress on stderr, JSON alone on stdout with --json."""
+
+    quiet: bool = False
+    verbose: bool = False
+    json: bool = False
+    out: Console = field(default_factory=lambda: Console(highlight=False))
+    err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    _bar: Progress | None = None
+    _task: TaskID | None = None
+    _what: str = ""
+
+    def say(self, text: Any = "") -> None:
+        """Print for people; silent with --quiet and --json."""
+        if not self.quiet and not self.json:
+            self.out.print(text)
+
+    def problems(self, found: list[Problem]) -> None:
+        """Print warnings and notes on stderr."""
+        if not self.quiet:
+            for problem in found:
+                self.err.print(f"{problem.severity}: {problem}", markup=False, soft_wrap=True)
+
+    def data(self, value: Any) -> None:
+        """Print JSON for programs (--json)."""
+        if self.json:
+            click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """Show how far a step is, where stderr is a terminal."""
+        if self.quiet or self.json or not sys.stderr.isatty():
+            return
+        if self._bar is None:
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            rate = TextColumn("{task.fields[rate]}")
+            self._bar = Progress(*columns, rate, TimeElapsedColumn(), TimeRemainingColumn(), console=self.err, transient=True)
+            self._bar.start()
+        if what != self._what or self._task is None:
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._what, self._task = what, self._bar.add_task(what, total=total, rate="")
+        speed = self._bar.tasks[0].speed
+        self._bar.update(self._task, completed=done, total=total, rate=f"{speed:.1f}/s" if speed else "")
+
+    def done(self) -> None:
+        """Take the progress bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def common(command: F) -> F:
+    """``--quiet --verbose --json``."""
+    command = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
+    command = click.option("--verbose", is_flag=True, help="Show ONNX Runtime's own warnings too.")(command)
+    return click.option("--quiet", is_flag=True, help="Print errors only.")(command)
+
+
+def threads(command: F) -> F:
+    """``--threads N``."""
+    return click.option("--threads", type=click.IntRange(0), default=0, show_default="all cores", help="Threads of ONNX Runtime.")(command)
+
+
+def talk(quiet: bool, verbose: bool, as_json: bool) -> Talk:
+    """How this command speaks."""
+    runtime.set_verbose(verbose)
+    return Talk(quiet, verbose, as_json)
+
+
+def names(text: str | None) -> tuple[str, ...]:
+    """``A,B`` as names."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())

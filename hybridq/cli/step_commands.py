@@ -1,0 +1,232 @@
+"""``step1``, ``check``, ``step2``, ``step3``, ``demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from hybridq import steps, targets
+from hybridq.buildinfo import BuildReport
+from hybridq.cli.options import FILE, FOLDER, Talk, common, names, talk, threads
+from hybridq.config import as_github, as_json
+from hybridq.dataset import Preprocessing
+from hybridq.ranges import ALGORITHMS
+from hybridq.report import print_report, report_json
+from hybridq.steps.step1 import Step1Result
+
+SHOWN = 12  # rows of a table before the rest is counted
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@click.option("--dataset", required=True, type=FILE, help="dataset.txt (one sample a line), a folder of images, or an .npz.")
+@click.option("-o", "--out", required=True, type=FOLDER, help="The folder to write to.")
+@click.option("--mean", help="Subtracted from each channel: `0,0,0`, or `image=0,0,0` for one input.", multiple=True)
+@click.option("--std", help="Divides each channel: `255,255,255`.", multiple=True)
+@click.option("--channel-order", type=click.Choice(["rgb", "bgr"]), default="rgb", show_default=True)
+@click.option("--resize", type=click.Choice(["stretch", "letterbox", "crop"]), default="stretch", show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Samples a run, for a dynamic batch.")
+@click.option("--samples", type=click.IntRange(1), help="Take only the first so many.")
+@click.option("--inputs", help="Cut the model: these tensors become its inputs (A,B).")
+@click.option("--outputs", help="Cut the model: these tensors become its outputs, e.g. a detector's heads.")
+@click.option("--algorithm", type=click.Choice(sorted(ALGORITHMS)), default="normal", show_default=True, help="How ranges are chosen.")
+@click.option("--percentile", type=click.FloatRange(50, 100), help="For --algorithm percentile.")
+@click.option("--minimum-range", type=click.FloatRange(0), help="Ranges narrower than this are widened (SNPE: 0.01).")
+@click.option("--weights", type=click.Choice(["channel", "layer"]), default="channel", show_default=True, help="Scales of weights.")
+@click.option("--weights-algorithm", type=click.Choice(["normal", "mmse"]), default="normal", show_default=True)
+@click.option("--dtype", type=click.Choice(["uint8", "int8", "int16", "float16", "float32"]), help="Precision of every layer.  [default: the target's]")
+@click.option("--target", type=click.Choice(targets.names()), default="onnxruntime", show_default=True)
+@click.option("--force", is_flag=True, help="Overwrite an edited cfg.")
+@click.option("--merge", is_flag=True, help="Keep the edits of an edited cfg and refresh the rest.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that calibrate.")
+@threads
+@common
+def step1(model: Path, dataset: Path, out: Path, **given: Any) -> None:
+    """Calibrate MODEL and write model.json, weights.data and the cfg to edit.
+
+    \b
+    hybridq step1 yolo.onnx --dataset dataset.txt -o build --mean 0,0,0 --std 255,255,255 --resize letterbox
+    hybridq step1 yolo.onnx --dataset images/ -o build --outputs /22/cv2,/22/cv3     without its post-processing
+    """
+    voice = talk(given["quiet"], given["verbose"], given["as_json"])
+    preprocessing = Preprocessing.of(
+        _numbers(given["mean"]), _numbers(given["std"]), channel_order=given["channel_order"], resize=given["resize"]
+    )
+    options = {k: given[k] for k in ("percentile", "minimum_range") if given[k] is not None}
+    plain = ("batch", "samples", "algorithm", "weights", "weights_algorithm", "dtype", "target", "force", "merge")
+    try:
+        result = steps.step1(
+            model,
+            dataset,
+            out,
+            preprocessing=preprocessing,
+            inputs=names(given["inputs"]),
+            outputs=names(given["outputs"]),
+            options=options,
+            threads=given["threads"],
+            workers=given["workers"],
+            progress=voice.progress,
+            **{k: given[k] for k in plain},
+        )
+    finally:
+        voice.done()
+    _tell_step1(voice, result)
+
+
+def _numbers(given: tuple[str, ...]) -> Any:
+    """``--mean`` as given: nothing, one text, or one text an input."""
+    return None if not given else given[0] if len(given) == 1 else dict(part.split("=", 1) for part in given)
+
+
+def _tell_step1(voice: Talk, result: Step1Result) -> None:
+    table = Table("input", "channel", "min", "max", "mean", title="What entered the model")
+    for row in result.rows[:SHOWN]:
+        channel = "" if row.channel is None else str(row.channel)
+        table.add_row(row.input, channel, f"{row.min:.6g}", f"{row.max:.6g}", f"{row.mean:.6g}")
+    voice.say(table)
+    model, calibrated = result.state.model, result.state.calibrated
+    floats = {x.name: x.float_only for x in model.layers if x.float_only}
+    voice.problems(result.problems)
+    voice.say(
+        f"{model.name}: {len(model.layers)} layers calibrated on {result.stats.samples} samples "
+        f"for {calibrated.target}, {calibrated.default}; {len(floats)} must stay float32"
+    )
+    for name, why in list(floats.items())[:SHOWN]:
+        voice.say(f"  {name}: {why}")
+    voice.say(f"Edit {result.directory / 'model.quantization.cfg'}, then run: hybridq step2 {result.directory}")
+    voice.data({"directory": str(result.directory), "samples": result.stats.samples, "layers": len(model.layers), "problems": as_json(result.problems)})
+
+
+@click.command()
+@click.argument("directory", type=FOLDER, metavar="DIR")
+@click.option("--github", is_flag=True, help="Print problems as GitHub annotations.")
+@common
+def check(directory: Path, github: bool, quiet: bool, verbose: bool, as_json: bool) -> None:
+    """Validate the cfg of DIR: every problem at once, with its place and the remedy.
+
+    \b
+    hybridq check build
+    hybridq check build --json      the same list for editors
+    """
+    from hybridq.errors import ConfigError
+
+    voice = talk(quiet, verbose, as_json)
+    try:
+        problems = steps.check(directory)
+    except ConfigError as error:
+        if github:
+            click.echo(as_github(error.problems))
+            raise SystemExit(1) from None
+        raise
+    if github:
+        click.echo(as_github(problems))
+        return
+    voice.problems(problems if not as_json else [])
+    voice.data(json_problems(problems))
+    voice.say(f"{directory / 'model.quantization.cfg'}: no errors, {len(problems)} warnings and notes")
+
+
+def json_problems(problems: list[Any]) -> Any:
+    """Problems for programs."""
+    return as_json(problems)
+
+
+@click.command()
+@click.argument("directory", type=FOLDER, metavar="DIR")
+@click.option("-o", "--out", type=FILE, help="Write the model here.  [default: DIR/hybrid.onnx]")
+@click.option("--portable", is_flag=True, help="Leave out what only ONNX Runtime needs.")
+@threads
+@common
+def step2(directory: Path, out: Path | None, portable: bool, threads: int, quiet: bool, verbose: bool, as_json: bool) -> None:
+    """Validate the cfg of DIR and build DIR/hybrid.onnx.
+
+    \b
+    hybridq step2 build
+    hybridq step2 build -o other.onnx --portable      plain QDQ for OpenVINO, TensorRT and others
+    """
+    voice = talk(quiet, verbose, as_json)
+    try:
+        result = steps.step2(directory, out, portable=portable, threads=threads, progress=voice.progress)
+    finally:
+        voice.done()
+    voice.problems(result.problems)
+    _tell_build(voice, result.report)
+    if result.fidelity is not None:
+        voice.say(f"ONNX Runtime optimized against plain: {result.fidelity.worst:.1f} dB on the first sample")
+        if not result.fidelity.faithful:
+            named = ", ".join(result.fidelity.differing[:SHOWN]) or "rounding ties, growing from layer to layer"
+            voice.say(f"  [yellow]under 30 dB; it begins at: {named}[/]")
+    voice.say(f"wrote {result.path} ({result.path.stat().st_size / 1e6:.2f} MB); next: hybridq step3 {directory}")
+    voice.data({"path": str(result.path), "counts": result.report.counts, "high_fraction": result.report.high_fraction})
+
+
+def _tell_build(voice: Talk, report: BuildReport) -> None:
+    if report.edits:
+        table = Table("line", "entry", "field", "before", "after", "effect", title="Edits found")
+        for edit in report.edits[: 4 * SHOWN]:
+            table.add_row(str(edit.line), edit.key, edit.field, edit.before, edit.after, edit.effect)
+        voice.say(table)
+    changed = [row for row in report.changed if row.asked != row.done or row.why]
+    if changed:
+        table = Table("layer", "operator", "asked", "done", "why", title="Layers that need a word")
+        for row in changed[:SHOWN]:
+            table.add_row(row.name, row.op, row.asked, row.done, row.why)
+        voice.say(table)
+        if len(changed) > SHOWN:
+            voice.say(f"  and {len(changed) - SHOWN} more, see build.json")
+    counts = ", ".join(f"{n} {p}" for p, n in sorted(report.counts.items(), key=lambda item: -item[1]))
+    share = report.weight_bytes / max(report.float_weight_bytes, 1)
+    voice.say(f"layers: {counts}; {report.high_fraction:.1%} of the MACs above 8 bits; weights {share:.0%} of float32")
+
+
+@click.command()
+@click.argument("directory", type=FOLDER, metavar="DIR")
+@click.option("--dataset", type=FILE, help="Samples to compare on.  [default: the calibration set]")
+@click.option("--metric", metavar="FILE.py:FUNCTION", help="Your own figure over all outputs, higher is better.")
+@click.option("--samples", type=click.IntRange(1), help="Take only the first so many.")
+@click.option("--layer-samples", type=click.IntRange(0), default=16, show_default=True, help="Samples measured inside, layer by layer.")
+@threads
+@common
+def step3(directory: Path, dataset: Path | None, metric: str | None, samples: int | None, layer_samples: int, threads: int, quiet: bool, verbose: bool, as_json: bool) -> None:
+    """Compare float32 with DIR/hybrid.onnx: accuracy, per-layer error, size, speed.
+
+    \b
+    hybridq step3 build --dataset eval.txt
+    hybridq step3 build --dataset eval.txt --metric score.py:ap50
+    """
+    voice = talk(quiet, verbose, as_json)
+    try:
+        result = steps.step3(
+            directory, dataset, metric=metric, samples=samples, layer_samples=layer_samples, threads=threads, progress=voice.progress
+        )
+    finally:
+        voice.done()
+    if not (quiet or as_json):
+        print_report(result.report, voice.out)
+        voice.say(f"report: {result.folder}")
+    voice.data(report_json(result.report))
+
+
+@click.command()
+@click.option("-o", "--out", type=FOLDER, help="The folder to work in.  [default: hybridq-demo]")
+@threads
+@common
+def demo(out: Path | None, threads: int, quiet: bool, verbose: bool, as_json: bool) -> None:
+    """Show the whole flow on a bundled detector and bundled pictures, no download, under a minute.
+
+    \b
+    hybridq demo -o /tmp/demo
+    """
+    from hybridq.steps.demo import run_demo
+
+    voice = talk(quiet, verbose, as_json)
+    try:
+        run_demo(out or Path("hybridq-demo"), say=voice.say, threads=threads, progress=voice.progress)
+    finally:
+        voice.done()
+
+
+COMMANDS = (step1, check, step2, step3, demo)

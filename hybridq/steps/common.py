@@ -1,0 +1,59 @@
+"""What the steps share: the names of the files, reading a folder, finding its cfg."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hybridq import config, storage
+from hybridq.errors import ConfigError, Problem
+from hybridq.records import QuantConfig
+from hybridq.storage import CFG, State
+
+HYBRID, BUILD, REPORT, SOURCES, SEARCH = "hybrid.onnx", "build.json", "report", "sources.json", "search.json"
+RESULTS = (HYBRID, HYBRID + ".data", BUILD, REPORT)  # void once step1 has run again
+MAX_CFG = 10_000_000  # bytes
+
+Progress = Callable[[str, int, int | None], None]  # what is done, how much of it, of how much (None: unknown)
+
+
+def no_progress(what: str, done: int, total: int | None) -> None:
+    """Say nothing."""
+
+
+def read_cfg_text(directory: Path) -> str:
+    """The text of a folder's cfg. Raises ConfigError when it is missing, too large, or not text."""
+    path = directory / CFG
+    if not path.exists():
+        raise ConfigError(
+            f"there is no {CFG} here", path=str(directory), hint="Run `hybridq step1` with `-o` this folder."
+        )
+    if path.stat().st_size > MAX_CFG:
+        raise ConfigError(Problem("larger than 10 MB: not a cfg", path=str(path), line=1))
+    return config.decode(path.read_bytes(), str(path))
+
+
+def read_config(directory: Path, state: State) -> tuple[QuantConfig, list[Problem]]:
+    """The cfg of a folder, checked, with warnings and notes. Raises ConfigError with every problem."""
+    text = read_cfg_text(directory)
+    found, problems = config.check(text, str(directory / CFG), state.model, state.calibrated)
+    if found is None or any(p.severity == "error" for p in problems):
+        raise ConfigError(problems)
+    return found, problems
+
+
+def read_sources(directory: Path) -> dict[str, Any]:
+    """Where step1 found the model and the dataset; empty when nobody knows any more."""
+    path = directory / SOURCES
+    try:
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:
+        return {}
+    return found
+
+
+def read_state(directory: Path, *, verify: bool = False) -> State:
+    """What step1 left in a folder."""
+    return storage.read_state(directory, verify=verify)

@@ -1,0 +1,79 @@
+"""Step 2: validate the cfg, plan, build, and see that ONNX Runtime computes what the file says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from hybridq.build import build
+from hybridq.buildinfo import BuildReport, report_build, write_build
+from hybridq.commit import commit
+from hybridq.errors import ModelError, Problem
+from hybridq.fidelity import Fidelity, check_fidelity
+from hybridq.onnx_file import OnnxFile
+from hybridq.plan import make_plan
+from hybridq.records import QuantConfig
+from hybridq.steps.common import BUILD, HYBRID, REPORT, Progress, no_progress, read_config, read_state
+from hybridq.storage import State
+
+
+@dataclass(frozen=True)
+class Step2Result:
+    """What step2 built, what differs from what was asked, and whether ONNX Runtime computes it faithfully."""
+
+    path: Path
+    report: BuildReport
+    problems: list[Problem]
+    fidelity: Fidelity | None
+
+
+def check(directory: Path | str) -> list[Problem]:
+    """Validate a folder's cfg only; returns warnings and notes. Raises ConfigError with every problem."""
+    folder = Path(directory)
+    return read_config(folder, read_state(folder))[1]
+
+
+def step2(
+    directory: Path | str,
+    out: Path | str | None = None,
+    *,
+    portable: bool = False,
+    threads: int = 0,
+    progress: Progress = no_progress,
+) -> Step2Result:
+    """Build ``hybrid.onnx`` and ``build.json`` from what step1 left and a person edited.
+
+    ``out`` writes the model elsewhere. ``portable`` leaves out what only ONNX Runtime needs. Raises ConfigError with
+    every problem of the cfg, StorageError when step1's files are missing or damaged; nothing is written then.
+    """
+    folder = Path(directory)
+    state = read_state(folder, verify=True)
+    config, problems = read_config(folder, state)
+    progress("building", 0, None)
+    file, report = make(state, config, portable=portable)
+    target = Path(out) if out else folder / HYBRID
+    with commit(target.parent, remove=(REPORT,) if target.parent == folder else ()) as new:
+        written = new / target.name
+        file.write(written)
+        _check_model(written)
+        progress("comparing ONNX Runtime with itself", 0, None)
+        fidelity = check_fidelity(written, state.sample, threads=threads) if state.sample else None
+        write_build(new / (BUILD if out is None else target.name + ".build.json"), state.model, report, fidelity)
+    return Step2Result(target, report, problems, fidelity)
+
+
+def make(state: State, config: QuantConfig, *, portable: bool = False) -> tuple[OnnxFile, BuildReport]:
+    """The model and its report, in memory."""
+    plan = make_plan(state.model, state.calibrated, config, state.weights)
+    file = build(state.model, plan, state.weights, portable=portable)
+    floats = sum(int(w.nbytes) for w in state.weights.values())
+    return file, report_build(state.model, plan, config, (file.weight_bytes, floats))
+
+
+def _check_model(path: Path) -> None:
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:
+        raise ModelError(f"the built model is not valid ONNX, which is a fault of hybridq: {error}") from error

@@ -1,0 +1,82 @@
+"""Step 3: run the float and the hybrid model on data, compare, write the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from hybridq import storage
+from hybridq.commit import commit
+from hybridq.compare import ComparisonReport, compare, layer_pairs, load_metric
+from hybridq.dataset import Preprocessing, input_specs, open_dataset
+from hybridq.errors import DatasetError, StorageError
+from hybridq.plan import make_plan
+from hybridq.report import write_report
+from hybridq.steps.common import HYBRID, REPORT, Progress, no_progress, read_config, read_sources, read_state
+
+
+@dataclass(frozen=True)
+class Step3Result:
+    """The comparison and where its report lies."""
+
+    report: ComparisonReport
+    folder: Path
+    dataset: str
+    is_calibration: bool
+
+
+def step3(
+    directory: Path | str,
+    dataset: Any = None,
+    *,
+    metric: str | None = None,
+    samples: int | None = None,
+    layer_samples: int | None = 16,
+    threads: int = 0,
+    seconds: float = 2.0,
+    progress: Progress = no_progress,
+) -> Step3Result:
+    """Compare float32 and hybrid on ``dataset`` (by default the calibration set) and write ``report/``.
+
+    ``metric`` is ``module.py:function``. Raises StorageError when step2 has not run, DatasetError, ConfigError.
+    """
+    folder = Path(directory)
+    state = read_state(folder)
+    if not (folder / HYBRID).exists():
+        raise StorageError(f"there is no {HYBRID} here", path=str(folder), hint="Run `hybridq step2` first.")
+    config, _ = read_config(folder, state)
+    source = dataset if dataset is not None else read_sources(folder).get("dataset")
+    if source is None:
+        raise DatasetError("step1's dataset was made in Python; nobody kept it", hint="Give --dataset.")
+    preprocessing = Preprocessing.from_json(state.preprocessing)
+    limit = samples if samples is not None else (state.samples.get("count") if dataset is None else None)
+    data = open_dataset(source, input_specs(state.model), preprocessing, limit)
+    plan = make_plan(state.model, state.calibrated, config, state.weights)
+    precisions = {name: str(p.done) for name, p in plan.layers.items()}
+    ranges = {
+        s: (m.range.min, m.range.max)
+        for g in state.model.groups
+        for m in [state.calibrated.measured[g.name]]
+        for s in g.sources
+        if not m.fixed
+    }
+    found = compare(
+        storage.assemble(state.model.proto, state.weights),
+        folder / HYBRID,
+        (sample.feed for sample in data),
+        layers=layer_pairs(state.model, onnx.load(folder / HYBRID), precisions),
+        ranges=ranges,
+        metric=load_metric(metric) if metric else None,
+        threads=threads,
+        seconds=seconds,
+        layer_samples=layer_samples,
+        calibration_data=dataset is None,
+        name=state.model.name,
+        progress=lambda done: progress("comparing", done, data.count),
+    )
+    with commit(folder) as new:
+        write_report(found, new / REPORT)
+    return Step3Result(found, folder / REPORT, str(data.path), dataset is None)
