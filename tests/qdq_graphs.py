@@ -15,11 +15,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hybridq import runtime
 from hybridq.dtypes import Precision, Scheme
-from hybridq.numerics import qparams_of_ranges
+from hybridq.numerics import qparams_of_ranges, quantize
 from hybridq.qparams import QParams
 
 Array = NDArray[Any]
 FLOAT = TensorProto.FLOAT
+RARE, MUCH = 0.002, 0.1  # shares of outputs; RARE: halves that float arithmetic rounds the other way
 
 
 def uint8(low: float, high: float) -> QParams:
@@ -111,3 +112,26 @@ def changed(model: onnx.ModelProto, feed: dict[str, Array]) -> float:
     """The share of the output's elements that optimization changes by more than float rounding."""
     plain, fast = run(model, feed, "none"), run(model, feed, "all")
     return float(np.mean(np.abs(plain - fast) > 1e-5 * np.abs(plain).max()))
+
+
+def weight(graph: Graph, form: str, values: Array, axis: int | None) -> str:
+    """Weights in one of the forms a layer can have."""
+    if form == "float32":
+        return graph.const(values)
+    if form == "float16":
+        return graph.op("Cast", graph.const(values.astype(np.float16)), to=FLOAT)
+    precision, _, how = form.partition(" ")
+    p = symmetric(values, Precision(precision), axis)
+    q = quantize(values, p)
+    return graph.folded(q, p) if how == "folded" else graph.dequantize(graph.const(q), p)
+
+
+def activation(graph: Graph, kind: str, x: str) -> str:
+    """One of the ways from a layer to its output quantizer."""
+    if kind == "relu":
+        return graph.op("Relu", x)
+    if kind == "clip":
+        return graph.op("Clip", x, graph.const(np.float32(0)), graph.const(np.float32(20)))
+    if kind == "maxpool":
+        return graph.op("MaxPool", x, kernel_shape=[2, 2])
+    return x
