@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from hybridq import targets
 from hybridq.config import rknn
 from hybridq.config.check import examine
+from hybridq.config.choices import refusal
 from hybridq.config.edit_text import TextEditor
 from hybridq.config.names import Names
 from hybridq.config.nodes import Mapping as MappingNode
@@ -49,7 +51,7 @@ def set_layers(
     A selector may also name a model input, a tensor or ``LAYER:weight`` where only fields change. Layers are written
     by name, so a later ``set`` always wins. Raises ConfigError where the cfg is or would be wrong; nothing is lost.
     """
-    work = _Work(text, path, model, calibrated)
+    work = Work(text, path, model, calibrated)
     keys, layers = work.targets(selector, needs_layers=precision is not None)
     if precision is not None:
         work.ask(layers, _precision_text(precision))
@@ -66,7 +68,7 @@ def set_layers(
 
 def unset_layers(text: str, path: str, model: Model, calibrated: Calibrated, selector: str) -> Change:
     """Take back every edit of the selected layers, their tensors and weights. Raises ConfigError as ``set_layers``."""
-    work = _Work(text, path, model, calibrated)
+    work = Work(text, path, model, calibrated)
     keys, layers = work.targets(selector, needs_layers=False)
     work.forget(layers, selector)
     work.restore([*keys, *(x + WEIGHT_SUFFIX for x in layers)])
@@ -122,7 +124,7 @@ def _one_of(words: Iterable[str]) -> str:
     return f"Choose one of {', '.join(words)}."
 
 
-class _Work:
+class Work:
     """One change in the making: the cfg as it was, checked, and the text being edited."""
 
     def __init__(self, text: str, path: str, model: Model, calibrated: Calibrated) -> None:
@@ -158,7 +160,7 @@ class _Work:
         keys = dict.fromkeys(self.model.layer[x].group for x in found.layers)
         return [k for k in keys if k in self.calibrated.entries], list(found.layers)
 
-    # -- precisions -----------------------------------------------------------------------------------------------------
+    # -- precisions ---------------------------------------------------------------------------------------------------
 
     def ask(self, layers: list[str], value: str) -> None:
         """Write ``layer: value`` for each layer, in the place of a line that names it already."""
@@ -170,25 +172,21 @@ class _Work:
                 self.editor.value(pair, value)
             if layer not in named:
                 new.append(f"{quote(layer)}: {value}")
-        self._add(self.document.layers_key, self.document.layers_node, LAYERS, new)
+        self.add(self.document.layers_key, self.document.layers_node, LAYERS, new)
         self._drop_dtypes(able)
 
     def _able(self, layers: list[str], value: str) -> list[str]:
-        """Of several layers those that can take ``value``; a note names the others."""
-        integer = value not in ("float32", "float16")
-        weight_only = value.startswith("{")
-        refused = [
-            x
-            for x in layers
-            if (self.model.layer[x].float_only and integer and not weight_only)
-            or (weight_only and not self.model.layer[x].weights)
-        ]
-        if refused and len(refused) < len(layers):
-            why = "has no weights" if weight_only else f"must stay float32: {self.model.layer[refused[0]].float_only}"
+        """The layers that can take ``value``; a note names the others. Raises ConfigError where none can."""
+        word, target = value.strip("{}").removeprefix("weight_only: "), targets.load(self.calibrated.target)
+        choice = LayerChoice(Precision.FLOAT32, Precision(word)) if value[0] == "{" else LayerChoice(Precision(word))
+        refused = {x: why for x in layers if (why := refusal(self.model.layer[x], choice, target))}
+        if refused:
+            name, why = next(iter(refused.items()))
             more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
-            self.notes.append(Problem(f"left out: '{refused[0]}' {why}{more}", severity="note", code="float-only"))
-            return [x for x in layers if x not in refused]
-        return layers
+            if len(refused) == len(layers):
+                raise ConfigError(f"'{name}' {why}{more}")
+            self.notes.append(Problem(f"left out: '{name}' {why}{more}", severity="note", code="float-only"))
+        return [x for x in layers if x not in refused]
 
     def _named(self) -> dict[str, list[Pair]]:
         """The lines that name a layer exactly, by layer."""
@@ -222,15 +220,15 @@ class _Work:
         if gone and isinstance(self.document.layers_node, MappingNode):
             self.editor.remove(self.document.layers_node, gone, self.document.layers_key)
 
-    # -- entries --------------------------------------------------------------------------------------------------------
+    # -- entries ------------------------------------------------------------------------------------------------------
 
     def put(self, keys: list[str], fields: Mapping[str, str]) -> None:
         """Write fields into the lines of entries."""
-        lines = self._entry_lines()
+        lines = self._entry_lines(set(keys))
         for key in keys:
             if key not in lines:
                 new = ", ".join(f"{name}: {value}" for name, value in fields.items())
-                self._add(
+                self.add(
                     self.document.entries_key, self.document.entries_node, PARAMETERS, [f"{quote(key)}: {{{new}}}"]
                 )
                 continue
@@ -252,14 +250,16 @@ class _Work:
             if key in keys and key in self.before.edited:
                 self.editor.value(Pair(label, mapping), entry_text(self.calibrated.entries[key]))
 
-    def _entry_lines(self) -> dict[str, MappingNode]:
-        """The fields of each entry that has a line."""
+    def _entry_lines(self, keys: set[str]) -> dict[str, MappingNode]:
+        """The fields of those entries that have a line."""
         found: dict[str, MappingNode] = {}
         for label, mapping in self.document.entries:
-            found.setdefault(self.names.key(label.text), mapping)
+            key = self.names.key(label.text)
+            if key in keys:
+                found.setdefault(key, mapping)
         return {k: reread(m, self.source) if m.untouched else m for k, m in found.items()}
 
-    def _add(self, key: Scalar | None, node: Node | None, name: str, pairs: list[str]) -> None:
+    def add(self, key: Scalar | None, node: Node | None, name: str, pairs: list[str]) -> None:
         """Append ``name: value`` texts below a top key, which is made where it is missing."""
         if not pairs:
             return

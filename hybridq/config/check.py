@@ -110,7 +110,7 @@ def _retyped_layers(
         choice = LayerChoice(wanted, line=place.line)
         for layer in layers:
             other = asked.get(layer.name)
-            if other is None and (why := refusal(layer, choice)):
+            if other is None and (why := refusal(layer, choice, target)):
                 source.error("float-only", f"'{layer.name}' {why}", place)
             elif other is not None and other.choice.precision is not wanted:
                 message = f"dtype {wanted}, but line {other.key.line} gives '{layer.name}' {choice_text(other.choice)}"

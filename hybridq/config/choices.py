@@ -38,11 +38,11 @@ def choices_of(pairs: list[Pair], names: Names, default: Precision, target: Targ
         elif "boundary" in key.text.split() and not names.layers(key.text):
             late.append((key, choice))
         else:
-            _apply(key, choice, _select(key, names, {}, source), names, best, source)
+            _apply(key, choice, _select(key, names, {}, source), names, target, best, source)
     current = {x.name: Precision.FLOAT32 if x.float_only else default for x in names.model.layers}
     current |= {name: asked.choice.precision for name, asked in best.items()}
     for key, choice in late:
-        _apply(key, choice, _select(key, names, current, source), names, best, source)
+        _apply(key, choice, _select(key, names, current, source), names, target, best, source)
     return best
 
 
@@ -101,13 +101,19 @@ def _select(key: Scalar, names: Names, precisions: MappingLike[str, Precision], 
 
 
 def _apply(
-    key: Scalar, choice: LayerChoice, found: Selection | None, names: Names, best: dict[str, Asked], source: Source
+    key: Scalar,
+    choice: LayerChoice,
+    found: Selection | None,
+    names: Names,
+    target: Target,
+    best: dict[str, Asked],
+    source: Source,
 ) -> None:
     """Let ``choice`` decide for the layers where no key of a higher rank does."""
     if found is None:
         return
     clashes: dict[Scalar, list[str]] = {}
-    for name in _able(key, choice, found, names, source):
+    for name in _able(key, choice, found, names, target, source):
         old = best.get(name)
         if old is None or found.rank > old.rank:
             best[name] = Asked(choice, found.rank, key)
@@ -122,10 +128,12 @@ def _apply(
         source.error("two-values", message, key.place, hint)
 
 
-def _able(key: Scalar, choice: LayerChoice, found: Selection, names: Names, source: Source) -> list[str]:
+def _able(
+    key: Scalar, choice: LayerChoice, found: Selection, names: Names, target: Target, source: Source
+) -> list[str]:
     """The layers that can take ``choice``; an error where a named one cannot, a note where a pattern met some."""
     layers = [names.model.layer[n] for n in found.layers]
-    refused = {x.name: why for x in layers if (why := refusal(x, choice))}
+    refused = {x.name: why for x in layers if (why := refusal(x, choice, target))}
     if refused:
         name, why = next(iter(refused.items()))
         if found.rank >= Rank.TENSOR or len(refused) == len(layers):
@@ -137,11 +145,12 @@ def _able(key: Scalar, choice: LayerChoice, found: Selection, names: Names, sour
     return [x.name for x in layers if x.name not in refused]
 
 
-def refusal(layer: Layer, choice: LayerChoice) -> str:
+def refusal(layer: Layer, choice: LayerChoice, target: Target) -> str:
     """Why a layer cannot have what is asked ("must stay float32: ..."); empty if it can."""
     if choice.weight_only:
         return "" if layer.weights else "has no weights"
-    if layer.float_only and choice.precision.is_integer:
+    narrow = choice.precision is not Precision.FLOAT32
+    if layer.float_only and narrow and (choice.precision.is_integer or Precision.FLOAT32 in target.precisions):
         return f"must stay float32: {layer.float_only}"
     return ""
 

@@ -33,9 +33,9 @@ class Names:
         if key is None and name.endswith(WEIGHT_SUFFIX):
             key = self.model.names.get(name.removesuffix(WEIGHT_SUFFIX), "") + WEIGHT_SUFFIX
         if key is None:
-            group = self.model.group_of.get(name)
             layer = self.model.names.get(name)
-            key = group.name if group else self.model.layer[layer].group if layer else ""
+            group = self.model.group_of.get(name) or self.moved.get(name)
+            key = self.model.layer[layer].group if layer else group.name if group else ""
         return key if key in self.entries else ""
 
     def key_layers(self, key: str) -> tuple[Layer, ...]:

@@ -1,0 +1,110 @@
+"""A cfg edited by a person, carried over to what a later step1 wrote: the edits stay, the rest is fresh."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from hybridq.config.change import Work
+from hybridq.config.check import examine
+from hybridq.config.edit_text import last_line
+from hybridq.config.names import Names
+from hybridq.config.nodes import Mapping, Pair, Scalar
+from hybridq.config.selectors import SelectorError, select
+from hybridq.config.text import Source
+from hybridq.config.write import LAYERS, quote, value_text, write_cfg
+from hybridq.errors import ConfigError, Problem
+from hybridq.model import Model
+from hybridq.records import FIELDS, Calibrated
+
+_COMMENT = re.compile(r"[ \t]*#")
+_TRAILING = re.compile(r"[ \t]+#.*$")
+_KEY = re.compile(r"[^#]*:(?=[ \t]|$)")
+
+
+def is_edited(text: str, model: Model, calibrated: Calibrated) -> bool:
+    """Whether a cfg differs from what step1 wrote by anything, comments included; line ends do not count."""
+    written = write_cfg(model, calibrated).splitlines()
+    return [x.rstrip() for x in text.splitlines()] != written
+
+
+def merge(
+    text: str,
+    path: str,
+    before: tuple[Model, Calibrated],
+    after: tuple[Model, Calibrated],
+) -> tuple[str, list[Problem]]:
+    """The cfg that step1 writes for ``after``, with the edits that ``text`` made to the cfg of ``before``.
+
+    The problems name, by their lines in ``text``, edits whose layer or tensor no longer exists, and whatever the new
+    cfg makes of the others. Raises ConfigError where ``text`` has errors.
+    """
+    config, source, document = examine(text, path, *before)
+    if config is None or document is None:
+        raise ConfigError([p for p in source.sorted() if p.severity == "error"])
+    lost: list[Problem] = []
+    work = Work(write_cfg(*after), path, *after)
+    names = Names(after[0], after[1].entries)
+    flow = isinstance(document.layers_node, Mapping) and document.layers_node.flow
+    kept = [pair for pair in document.layers if _exists(pair, names, source, lost)]
+    work.add(work.document.layers_key, work.document.layers_node, LAYERS, list(_lines(kept, flow, source)))
+    for key, edited in config.edited.items():
+        if key in after[1].entries:
+            entry = config.entries[key]
+            work.put([key], {name: value_text(getattr(entry, name)) for name in FIELDS if name in edited})
+        else:
+            line = next((e.line for e in config.edits if e.key == key), 0)
+            lost.append(_lost(f"'{key}' has no parameters any more; its edits are left out", line, source))
+    merged = _comments(source.lines, write_cfg(*before).splitlines(), work.editor.result())
+    _, result, _ = examine(merged, path, *after)
+    return merged, [*lost, *result.sorted()]
+
+
+def _exists(pair: Pair, names: Names, source: Source, lost: list[Problem]) -> bool:
+    try:
+        select(pair.key.text, names, {})
+    except SelectorError as error:
+        if "boundary" not in pair.key.text.split():
+            lost.append(_lost(f"{error}; this line is left out", pair.key.line, source, error.hint))
+            return False
+    return True
+
+
+def _lost(message: str, line: int, source: Source, hint: str = "") -> Problem:
+    shown = source.lines[line - 1] if line else ""
+    return Problem(message, source.path, line, 1, len(shown) + 1, hint, shown, "warning", "lost")
+
+
+def _lines(pairs: list[Pair], flow: bool, source: Source) -> Iterator[str]:
+    """``name: value`` of each pair; as it stands, comment included, where it has a line of its own."""
+    for pair in pairs:
+        key, value = pair
+        if not flow and last_line(pair) == key.line:
+            yield source.lines[key.line - 1][key.column - 1 :].rstrip()
+        elif isinstance(value, Scalar):
+            yield f"{quote(key.text)}: {value.text}"
+        elif isinstance(value, Mapping) and isinstance(value.pairs[0].value, Scalar):
+            yield f"{quote(key.text)}: {{weight_only: {value.pairs[0].value.text}}}"
+
+
+def _comments(old: list[str], written: list[str], new: str) -> str:
+    """``new`` with the comment lines of ``old`` that step1 had not written, each above the key that it stood above."""
+    usual = {x.strip() for x in written}
+    lines = new.split("\n")
+    waiting: list[str] = []
+    for line in [*old, ""]:
+        if _COMMENT.match(line):
+            if line.strip() not in usual:
+                waiting.append(line)
+        elif waiting and line.strip():
+            at = _find(line, lines)
+            lines[at:at] = waiting
+            waiting = []
+    return "\n".join([*lines[:-1], *waiting, ""])
+
+
+def _find(line: str, lines: list[str]) -> int:
+    """The index of the line that has the same key; that of the last (empty) one where there is none."""
+    match = _KEY.match(line)
+    start = match.group() if match else line
+    return next((i for i, x in enumerate(lines) if x.startswith(start)), len(lines) - 1)
