@@ -141,6 +141,41 @@ def test_a_piece_begins_at_the_unquantized_input_and_ends_at_the_restored_output
     assert [n.op_type for n in cut_out(View(HYBRID), stored).nodes] == ["QuantizeLinear", "DequantizeLinear"]
 
 
+def test_padded_input_channels_are_padded_in_float() -> None:
+    def padded() -> onnx.ModelProto:
+        model = qdq_models.quantized(FLOAT, RANGES, WEIGHTS)
+        nodes = {n.name: n for n in model.graph.node}
+        zero, scale = "x/zero_point", "x/scale"
+        pad = helper.make_node("Pad", ["x/Q", "pads", zero], ["x/wide"], "x/pad")
+        restore = helper.make_node("DequantizeLinear", ["x/wide", scale, zero], ["x/wide/DQ"], "x/wide/dq")
+        nodes["stem.conv"].input[0] = "x/wide/DQ"
+        rest = list(model.graph.node)
+        del model.graph.node[:]
+        model.graph.node.extend([*rest[:2], pad, restore, *rest[2:]])
+        held = {t.name: t for t in model.graph.initializer}
+        wide = np.pad(onnx.numpy_helper.to_array(held["stem.w"]), [(0, 0), (0, 1), (0, 0), (0, 0)])
+        held["stem.w"].CopyFrom(onnx.numpy_helper.from_array(wide, "stem.w"))
+        model.graph.initializer.add().CopyFrom(helper.make_tensor("pads", TensorProto.INT64, [8], [0] * 5 + [1, 0, 0]))
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+    wide, plain = (_compare(m, layers=qdq_models.pairs(m)).layers[0].individual for m in (padded(), HYBRID))
+    assert wide.sqnr_db == pytest.approx(plain.sqnr_db, abs=0.1)
+
+
+def test_extra_outputs_behind_a_dequantize_leave_integer_kernels_in_place(tmp_path: Path) -> None:
+    probe = expose(HYBRID, [p.hybrid_tensor for p in qdq_models.pairs(HYBRID)])
+    options = runtime.options(threads=1)
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    session = runtime.session(probe, session_options=options)
+    kinds = [n.op_type for n in onnx.load(options.optimized_model_filepath).graph.node]
+    assert kinds.count("QLinearConv") == 4
+    plain = runtime.session(HYBRID, threads=1)
+    for sample in SAMPLES:
+        one, other = (runtime.run(s, sample, ["out", "score"]) for s in (session, plain))
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
 def test_no_samples_and_other_outputs_are_errors() -> None:
     with pytest.raises(DatasetError, match="no sample"):
         compare(FLOAT, HYBRID, [], seconds=0)

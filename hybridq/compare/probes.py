@@ -1,7 +1,8 @@
 """Copies of the two graphs that show what happens inside: extra outputs, and every layer cut out on its own.
 
-Extra outputs keep ONNX Runtime from fusing across them, so probes are for numbers only; times and the models' own
-outputs are taken from the untouched models.
+Extra outputs behind a DequantizeLinear leave ONNX Runtime's integer kernels as they are (it gives the reader a copy of
+its own); others keep it from fusing across them. So probes are for numbers only: times and the models' own outputs are
+taken from the untouched models.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from hybridq.compare.results import LayerPair
 from hybridq.metrics import Parts
 from hybridq.runtime import Session
 
-STORAGE = ("QuantizeLinear", "DequantizeLinear", "LeakyRelu", "Cast", "Clip")  # between a value and how it is stored
+STORAGE = (
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "LeakyRelu",
+    "Cast",
+    "Clip",
+    "Pad",
+)  # between a value and how it is stored
 OUTPUT, OWN = "individual/", "piece"
 
 
@@ -94,6 +102,7 @@ def cut_out(view: View, pair: LayerPair) -> Piece:
     found: dict[int, NodeProto] = {}
     rename: dict[str, str] = {}
     initializers: dict[str, None] = {}
+    widened: dict[str, NodeProto] = {}
     todo = [pair.hybrid_tensor]
     while todo:
         name = todo.pop()
@@ -109,32 +118,49 @@ def cut_out(view: View, pair: LayerPair) -> Piece:
             raise Unprobed(f"holds a subgraph ({node.op_type})")
         found[id(node)] = node
         for source in filter(None, node.input):
-            root = _root(view, pair, source)
-            if root:
+            root, pad = _root(view, pair, source)
+            if pad is not None:
+                widened[source] = _float_pad(pad, root, source)
+                rename[root] = root
+                initializers[pad.input[1]] = None
+            elif root:
                 rename[source] = root
             else:
                 todo.append(source)
-    order = [n for n in view.proto.graph.node if id(n) in found]
     if not rename:
         raise Unprobed("reads none of its inputs")
-    return Piece(pair, tuple(order), rename, tuple(initializers))
+    order = (*widened.values(), *(n for n in view.proto.graph.node if id(n) in found))
+    return Piece(pair, order, rename, tuple(initializers))
 
 
-def _root(view: View, pair: LayerPair, tensor: str) -> str:
-    """The layer's input that ``tensor`` is, or is the restored copy of; empty when it is something else."""
+def _root(view: View, pair: LayerPair, tensor: str) -> tuple[str, NodeProto | None]:
+    """The layer's input that ``tensor`` is, or is the restored copy of, empty when it is something else.
+
+    The node, if any, is the Pad that widened the copy by zero channels.
+    """
+    node, pad = view.producers.get(tensor), None
     if tensor in pair.inputs:
-        return tensor
-    node = view.producers.get(tensor)
+        return tensor, None
     if node is None or node.op_type != "DequantizeLinear":
-        return ""
+        return "", None
     while node is not None and node.op_type in STORAGE:
+        pad = node if node.op_type == "Pad" else pad
         source = node.input[0]
         if source == pair.float_tensor:
-            return ""
+            break
         if source in pair.inputs:
-            return source
+            return source, pad
         node = view.producers.get(source)
-    return ""
+    return "", None
+
+
+def _float_pad(pad: NodeProto, root: str, output: str) -> NodeProto:
+    """The Pad of integers with their zero point, on the float values with zero."""
+    copy = NodeProto()
+    copy.CopyFrom(pad)
+    copy.input[:] = [root, pad.input[1]]
+    copy.output[:] = [output]
+    return copy
 
 
 def assemble(hybrid: View, pieces: Sequence[Piece], typed: Callable[[str], onnx.ValueInfoProto]) -> onnx.ModelProto:
