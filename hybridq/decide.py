@@ -13,8 +13,8 @@ from hybridq.model import Group, Layer, Model, Weight
 from hybridq.numerics import activation_qparams, fraction_length
 from hybridq.planning.weights import entry_key, storage_of
 from hybridq.qparams import QParams, Range
-from hybridq.ranges import choose
-from hybridq.ranges.weights import weight_qparams
+from hybridq.ranges import DEFAULTS, Options, choose
+from hybridq.ranges.weights import WeightAlgorithm, weight_qparams
 from hybridq.records import Calibrated, Entry, Measured
 from hybridq.statistics import TensorStatistics, pool
 from hybridq.storage import Weights
@@ -33,14 +33,14 @@ def decide(
     algorithm: str,
     algorithms: Sequence[str],
     weights_per: str = "channel",
-    weights_algorithm: str = "normal",
-    options: Mapping[str, float] | None = None,
+    weights_algorithm: WeightAlgorithm = "normal",
+    options: Options = DEFAULTS,
 ) -> Calibrated:
     """Ranges by every algorithm of ``algorithms``, and the entries that the cfg shows.
 
     ``stats`` has the statistics of each group's sources that were measured, by tensor.
     """
-    measured = {g.name: measure(g, stats, target, default, algorithms, options or {}) for g in model.groups}
+    measured = {g.name: measure(g, stats, target, default, algorithms, options) for g in model.groups}
     return record(model, weights, measured, target, default, algorithm, weights_per, weights_algorithm)
 
 
@@ -52,7 +52,7 @@ def record(
     default: Precision,
     algorithm: str,
     weights_per: str = "channel",
-    weights_algorithm: str = "normal",
+    weights_algorithm: WeightAlgorithm = "normal",
 ) -> Calibrated:
     """The entries for ranges that are known."""
     chosen = {n: p for n, (p, _) in default_precisions(model, target, default).items()}
@@ -75,7 +75,7 @@ def measure(
     target: Target,
     default: Precision,
     algorithms: Sequence[str],
-    options: Mapping[str, float],
+    options: Options,
 ) -> Measured:
     """The range of a group by each algorithm, for 8 and for 16 bits."""
     parts = [stats[s] for s in group.sources if s in stats]
@@ -84,9 +84,7 @@ def measure(
         return Measured(known, {a: dict.fromkeys(BITS, known) for a in algorithms}, fixed=True)
     whole = pool(parts)
     full = Range(whole.min, whole.max).with_zero()
-    ranges = {
-        a: {bits: choose(a, whole, *_form(target, default, bits), **options) for bits in BITS} for a in algorithms
-    }
+    ranges = {a: {bits: choose(a, whole, *_form(target, default, bits), options) for bits in BITS} for a in algorithms}
     return Measured(full, ranges)
 
 
@@ -128,7 +126,7 @@ def _weight_entry(
     precision: Precision,
     weights: Weights,
     weights_per: str,
-    algorithm: str,
+    algorithm: WeightAlgorithm,
     target: Target,
 ) -> Entry:
     storage = storage_of(layer, precision, target) if precision in target.precisions else None

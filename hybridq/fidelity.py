@@ -65,7 +65,7 @@ def _first_differences(path: Path, feed: Feed, threads: int) -> tuple[str, ...]:
     return tuple(n for n in names if n in parted and not _sources(proto, n, set(names)) & parted)
 
 
-def _share(a: np.ndarray, b: np.ndarray) -> float:  # type: ignore[type-arg]
+def _share(a: np.ndarray, b: np.ndarray) -> float:
     steps = np.abs(a.astype(np.int32) - b.astype(np.int32))
     return 1.0 if steps.max(initial=0) > 1 else float(np.mean(steps > 0)) if steps.size else 0.0
 

@@ -10,6 +10,7 @@ import click
 
 from hybridq import __version__
 from hybridq.cli import cfg_commands, step_commands
+from hybridq.config import to_json
 from hybridq.errors import HybridqError
 
 GROUPS = {
@@ -57,9 +58,7 @@ def main() -> None:
 def _report(error: HybridqError) -> None:
     """Print every problem; as JSON where the command was asked for it."""
     if "--json" in sys.argv:
-        from hybridq.config.render import as_json
-
-        click.echo(json.dumps(as_json(error.problems), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(to_json(error.problems), indent=2, ensure_ascii=False))
         return
     for problem in error.problems:
         prefix = "" if problem.severity == "error" else f"{problem.severity}: "

@@ -66,7 +66,9 @@ class Talk:
         if self._bar is None:
             columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
             rate = TextColumn("{task.fields[rate]}")
-            self._bar = Progress(*columns, rate, TimeElapsedColumn(), TimeRemainingColumn(), console=self.err, transient=True)
+            self._bar = Progress(
+                *columns, rate, TimeElapsedColumn(), TimeRemainingColumn(), console=self.err, transient=True
+            )
             self._bar.start()
         if what != self._what or self._task is None:
             if self._task is not None:
@@ -91,7 +93,9 @@ def common(command: F) -> F:
 
 def threads(command: F) -> F:
     """``--threads N``."""
-    return click.option("--threads", type=click.IntRange(0), default=0, show_default="all cores", help="Threads of ONNX Runtime.")(command)
+    return click.option(
+        "--threads", type=click.IntRange(0), default=0, show_default="all cores", help="Threads of ONNX Runtime."
+    )(command)
 
 
 def talk(quiet: bool, verbose: bool, as_json: bool) -> Talk:

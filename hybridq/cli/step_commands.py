@@ -11,10 +11,12 @@ from rich.table import Table
 from hybridq import steps, targets
 from hybridq.buildinfo import BuildReport
 from hybridq.cli.options import FILE, FOLDER, Talk, common, names, talk, threads
-from hybridq.config import as_github, as_json
+from hybridq.config import to_github, to_json
 from hybridq.dataset import Preprocessing
-from hybridq.ranges import ALGORITHMS
-from hybridq.report import print_report, report_json
+from hybridq.errors import ConfigError
+from hybridq.ranges import ALGORITHMS, Options
+from hybridq.report import print_report
+from hybridq.steps.demo import run_demo
 from hybridq.steps.step1 import Step1Result
 
 SHOWN = 12  # rows of a table before the rest is counted
@@ -22,22 +24,42 @@ SHOWN = 12  # rows of a table before the rest is counted
 
 @click.command()
 @click.argument("model", type=FILE)
-@click.option("--dataset", required=True, type=FILE, help="dataset.txt (one sample a line), a folder of images, or an .npz.")
+@click.option(
+    "--dataset", required=True, type=FILE, help="dataset.txt (one sample a line), a folder of images, or an .npz."
+)
 @click.option("-o", "--out", required=True, type=FOLDER, help="The folder to write to.")
 @click.option("--mean", help="Subtracted from each channel: `0,0,0`, or `image=0,0,0` for one input.", multiple=True)
 @click.option("--std", help="Divides each channel: `255,255,255`.", multiple=True)
 @click.option("--channel-order", type=click.Choice(["rgb", "bgr"]), default="rgb", show_default=True)
 @click.option("--resize", type=click.Choice(["stretch", "letterbox", "crop"]), default="stretch", show_default=True)
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Samples a run, for a dynamic batch.")
+@click.option(
+    "--batch", type=click.IntRange(1), default=1, show_default=True, help="Samples a run, for a dynamic batch."
+)
 @click.option("--samples", type=click.IntRange(1), help="Take only the first so many.")
 @click.option("--inputs", help="Cut the model: these tensors become its inputs (A,B).")
 @click.option("--outputs", help="Cut the model: these tensors become its outputs, e.g. a detector's heads.")
-@click.option("--algorithm", type=click.Choice(sorted(ALGORITHMS)), default="normal", show_default=True, help="How ranges are chosen.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(sorted(ALGORITHMS)),
+    default="normal",
+    show_default=True,
+    help="How ranges are chosen.",
+)
 @click.option("--percentile", type=click.FloatRange(50, 100), help="For --algorithm percentile.")
 @click.option("--minimum-range", type=click.FloatRange(0), help="Ranges narrower than this are widened (SNPE: 0.01).")
-@click.option("--weights", type=click.Choice(["channel", "layer"]), default="channel", show_default=True, help="Scales of weights.")
+@click.option(
+    "--weights",
+    type=click.Choice(["channel", "layer"]),
+    default="channel",
+    show_default=True,
+    help="Scales of weights.",
+)
 @click.option("--weights-algorithm", type=click.Choice(["normal", "mmse"]), default="normal", show_default=True)
-@click.option("--dtype", type=click.Choice(["uint8", "int8", "int16", "float16", "float32"]), help="Precision of every layer.  [default: the target's]")
+@click.option(
+    "--dtype",
+    type=click.Choice(["uint8", "int8", "int16", "float16", "float32"]),
+    help="Precision of every layer.  [default: the target's]",
+)
 @click.option("--target", type=click.Choice(targets.names()), default="onnxruntime", show_default=True)
 @click.option("--force", is_flag=True, help="Overwrite an edited cfg.")
 @click.option("--merge", is_flag=True, help="Keep the edits of an edited cfg and refresh the rest.")
@@ -55,7 +77,7 @@ def step1(model: Path, dataset: Path, out: Path, **given: Any) -> None:
     preprocessing = Preprocessing.of(
         _numbers(given["mean"]), _numbers(given["std"]), channel_order=given["channel_order"], resize=given["resize"]
     )
-    options = {k: given[k] for k in ("percentile", "minimum_range") if given[k] is not None}
+    options = Options(**{k: given[k] for k in ("percentile", "minimum_range") if given[k] is not None})
     plain = ("batch", "samples", "algorithm", "weights", "weights_algorithm", "dtype", "target", "force", "merge")
     try:
         result = steps.step1(
@@ -97,7 +119,14 @@ def _tell_step1(voice: Talk, result: Step1Result) -> None:
     for name, why in list(floats.items())[:SHOWN]:
         voice.say(f"  {name}: {why}")
     voice.say(f"Edit {result.directory / 'model.quantization.cfg'}, then run: hybridq step2 {result.directory}")
-    voice.data({"directory": str(result.directory), "samples": result.stats.samples, "layers": len(model.layers), "problems": as_json(result.problems)})
+    voice.data(
+        {
+            "directory": str(result.directory),
+            "samples": result.stats.samples,
+            "layers": len(model.layers),
+            "problems": to_json(result.problems),
+        }
+    )
 
 
 @click.command()
@@ -111,27 +140,20 @@ def check(directory: Path, github: bool, quiet: bool, verbose: bool, as_json: bo
     hybridq check build
     hybridq check build --json      the same list for editors
     """
-    from hybridq.errors import ConfigError
-
     voice = talk(quiet, verbose, as_json)
     try:
         problems = steps.check(directory)
     except ConfigError as error:
         if github:
-            click.echo(as_github(error.problems))
+            click.echo(to_github(error.problems))
             raise SystemExit(1) from None
         raise
     if github:
-        click.echo(as_github(problems))
+        click.echo(to_github(problems))
         return
     voice.problems(problems if not as_json else [])
-    voice.data(json_problems(problems))
+    voice.data(to_json(problems))
     voice.say(f"{directory / 'model.quantization.cfg'}: no errors, {len(problems)} warnings and notes")
-
-
-def json_problems(problems: list[Any]) -> Any:
-    """Problems for programs."""
-    return as_json(problems)
 
 
 @click.command()
@@ -140,7 +162,9 @@ def json_problems(problems: list[Any]) -> Any:
 @click.option("--portable", is_flag=True, help="Leave out what only ONNX Runtime needs.")
 @threads
 @common
-def step2(directory: Path, out: Path | None, portable: bool, threads: int, quiet: bool, verbose: bool, as_json: bool) -> None:
+def step2(
+    directory: Path, out: Path | None, portable: bool, threads: int, quiet: bool, verbose: bool, as_json: bool
+) -> None:
     """Validate the cfg of DIR and build DIR/hybrid.onnx.
 
     \b
@@ -187,10 +211,26 @@ def _tell_build(voice: Talk, report: BuildReport) -> None:
 @click.option("--dataset", type=FILE, help="Samples to compare on.  [default: the calibration set]")
 @click.option("--metric", metavar="FILE.py:FUNCTION", help="Your own figure over all outputs, higher is better.")
 @click.option("--samples", type=click.IntRange(1), help="Take only the first so many.")
-@click.option("--layer-samples", type=click.IntRange(0), default=16, show_default=True, help="Samples measured inside, layer by layer.")
+@click.option(
+    "--layer-samples",
+    type=click.IntRange(0),
+    default=16,
+    show_default=True,
+    help="Samples measured inside, layer by layer.",
+)
 @threads
 @common
-def step3(directory: Path, dataset: Path | None, metric: str | None, samples: int | None, layer_samples: int, threads: int, quiet: bool, verbose: bool, as_json: bool) -> None:
+def step3(
+    directory: Path,
+    dataset: Path | None,
+    metric: str | None,
+    samples: int | None,
+    layer_samples: int,
+    threads: int,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
     """Compare float32 with DIR/hybrid.onnx: accuracy, per-layer error, size, speed.
 
     \b
@@ -200,14 +240,20 @@ def step3(directory: Path, dataset: Path | None, metric: str | None, samples: in
     voice = talk(quiet, verbose, as_json)
     try:
         result = steps.step3(
-            directory, dataset, metric=metric, samples=samples, layer_samples=layer_samples, threads=threads, progress=voice.progress
+            directory,
+            dataset,
+            metric=metric,
+            samples=samples,
+            layer_samples=layer_samples,
+            threads=threads,
+            progress=voice.progress,
         )
     finally:
         voice.done()
     if not (quiet or as_json):
         print_report(result.report, voice.out)
         voice.say(f"report: {result.folder}")
-    voice.data(report_json(result.report))
+    voice.data(result.report.to_json())
 
 
 @click.command()
@@ -220,8 +266,6 @@ def demo(out: Path | None, threads: int, quiet: bool, verbose: bool, as_json: bo
     \b
     hybridq demo -o /tmp/demo
     """
-    from hybridq.steps.demo import run_demo
-
     voice = talk(quiet, verbose, as_json)
     try:
         run_demo(out or Path("hybridq-demo"), say=voice.say, threads=threads, progress=voice.progress)

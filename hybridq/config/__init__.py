@@ -4,8 +4,24 @@
 is meant), ``choices`` and ``edits`` (what is asked), ``meaning`` (whether it can be), ``check`` (all of it in order).
 """
 
+from hybridq.config.change import Change, list_layers, set_layers, unset_layers
 from hybridq.config.check import check, read_cfg
+from hybridq.config.forms import to_github, to_json
+from hybridq.config.merge import is_edited, merge
 from hybridq.config.text import decode
 from hybridq.config.write import write_cfg
 
-__all__ = ["check", "decode", "read_cfg", "write_cfg"]
+__all__ = [
+    "Change",
+    "check",
+    "decode",
+    "is_edited",
+    "list_layers",
+    "merge",
+    "read_cfg",
+    "set_layers",
+    "to_github",
+    "to_json",
+    "unset_layers",
+    "write_cfg",
+]

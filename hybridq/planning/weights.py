@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from hybridq.dtypes import Precision, Scheme
 from hybridq.model import Layer, Model, Weight
 from hybridq.qparams import QParams
-from hybridq.ranges.weights import weight_qparams
+from hybridq.ranges.weights import WeightAlgorithm, weight_qparams
 from hybridq.records import WEIGHT_SUFFIX, Calibrated, Entry, QuantConfig
 from hybridq.storage import Weights
 from hybridq.targets import Storage, Target
 
+WEIGHT_ALGORITHMS: dict[str, WeightAlgorithm] = {"normal": "normal", "mmse": "mmse"}
 BIAS_LIMIT = 2.0**30  # int32 with one bit to spare for the accumulator
 
 
@@ -87,14 +88,15 @@ def weight_parameters(
     calibrated: Calibrated,
 ) -> QParams:
     """Parameters of one weight: edited numbers first, else computed from its values."""
-    dtype, scheme, algorithm = storage.dtype, storage.scheme or Scheme.SYMMETRIC, "normal"
+    dtype, scheme = storage.dtype, storage.scheme or Scheme.SYMMETRIC
+    algorithm: WeightAlgorithm = "normal"
     per_channel = storage.per_channel and calibrated.weights_per == "channel"
     if entry is not None:
         if "dtype" in edited and entry.dtype.is_integer:
             dtype = entry.dtype
         scheme = entry.qtype if "qtype" in edited and entry.qtype else scheme
         per_channel = entry.qmethod == "channel" if "qmethod" in edited else per_channel
-        algorithm = entry.algorithm or algorithm
+        algorithm = WEIGHT_ALGORITHMS.get(entry.algorithm or "", algorithm)
     axis = weight.axis if per_channel and len(weight.shape) >= 2 else None
     if entry is not None and edited & {"scale", "zero_point"} and entry.dtype is dtype:
         scale = np.asarray(entry.scale, np.float32)

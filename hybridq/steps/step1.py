@@ -24,7 +24,8 @@ from hybridq.dataset import Audit, AuditRow, Dataset, Preprocessing, input_specs
 from hybridq.decide import decide
 from hybridq.dtypes import Precision
 from hybridq.errors import ConfigError, Problem
-from hybridq.ranges import ALGORITHMS
+from hybridq.ranges import ALGORITHMS, DEFAULTS, Options
+from hybridq.ranges.weights import WeightAlgorithm
 from hybridq.runtime import Feed
 from hybridq.steps.common import RESULTS, SOURCES, Progress, no_progress
 from hybridq.storage import CFG, MODEL, State
@@ -57,10 +58,10 @@ def step1(
     outputs: Sequence[str] = (),
     algorithm: str = "normal",
     weights: str = "channel",
-    weights_algorithm: str = "normal",
+    weights_algorithm: WeightAlgorithm = "normal",
     dtype: str | None = None,
     target: str = "onnxruntime",
-    options: Mapping[str, float] | None = None,
+    options: Options = DEFAULTS,
     force: bool = False,
     merge: bool = False,
     threads: int = 0,
@@ -217,7 +218,7 @@ def _cfg_text(state: State, before: tuple[str, State] | None, directory: Path) -
     if before is None:
         return config.write_cfg(state.model, state.calibrated), []
     text, old = before
-    return config.merge(text, str(directory / CFG), old.model, old.calibrated, state.model, state.calibrated)
+    return config.merge(text, str(directory / CFG), (old.model, old.calibrated), (state.model, state.calibrated))
 
 
 def _sources(path: Path, dataset: Any) -> dict[str, str]:

@@ -1,0 +1,127 @@
+"""``set``, ``unset``, ``list``, ``diff``: edit the cfg in place and keep its comments and layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from hybridq.cli.options import FOLDER, Talk, common, talk
+from hybridq.ranges import ALGORITHMS
+from hybridq.steps import editing
+
+
+@click.command("set")
+@click.argument("directory", type=FOLDER, metavar="DIR")
+@click.argument("selector")
+@click.argument("precision", required=False)
+@click.option(
+    "--param", multiple=True, metavar="NAME=VALUE", help="A field of the tensors: min=0, max=6, scale=0.05, ..."
+)
+@click.option("--algorithm", type=click.Choice(sorted(ALGORITHMS)), help="How the tensors' ranges are chosen.")
+@common
+def set_(
+    directory: Path,
+    selector: str,
+    precision: str | None,
+    param: tuple[str, ...],
+    algorithm: str | None,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Give the layers of SELECTOR a precision, their tensors parameters, or both.
+
+    \b
+    hybridq set build op:Sigmoid float32
+    hybridq set build "head/* and not op:Concat" int16
+    hybridq set build conv1 --param min=0 --param max=6
+    hybridq set build "from:/22/cv2..to:output0" float32
+
+    \b
+    SELECTOR is a name, a glob, re:REGEX, op:TYPE, from:A..to:B (between two tensors), group:NAME, boundary,
+    or a combination with and, or, not.
+    """
+    if precision is None and not param and algorithm is None:
+        raise click.UsageError("Give a PRECISION, --param or --algorithm.")
+    params = dict(_pair(p) for p in param)
+    voice = talk(quiet, verbose, as_json)
+    _tell(voice, editing.set_precision(directory, selector, precision, params=params, algorithm=algorithm))
+
+
+@click.command()
+@click.argument("directory", type=FOLDER, metavar="DIR")
+@click.argument("selector")
+@common
+def unset(directory: Path, selector: str, quiet: bool, verbose: bool, as_json: bool) -> None:
+    """Take back every edit of the layers of SELECTOR.
+
+    \b
+    hybridq unset build op:Sigmoid
+    """
+    _tell(talk(quiet, verbose, as_json), editing.unset(directory, selector))
+
+
+@click.command("list")
+@click.argument("directory", type=FOLDER, metavar="DIR")
+@common
+def list_(directory: Path, quiet: bool, verbose: bool, as_json: bool) -> None:
+    """Show the layers: operator, shape, MACs, range, precision.
+
+    \b
+    hybridq list build
+    hybridq list build --json
+    """
+    voice = talk(quiet, verbose, as_json)
+    rows = editing.list_layers(directory)
+    table = Table("layer", "operator", "shape", "MACs", "min", "max", "precision")
+    for row in rows:
+        table.add_row(*(_cell(row.get(k)) for k in ("name", "op", "shape", "macs", "min", "max", "precision")))
+    voice.say(table)
+    voice.data(rows)
+
+
+@click.command()
+@click.argument("directory", type=FOLDER, metavar="DIR")
+@common
+def diff(directory: Path, quiet: bool, verbose: bool, as_json: bool) -> None:
+    """Show what was edited since step1 wrote the cfg.
+
+    \b
+    hybridq diff build
+    """
+    voice = talk(quiet, verbose, as_json)
+    _edits(voice, editing.diff(directory))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.UsageError(f"--param {text}: write NAME=VALUE, such as min=0.")
+    return name.strip(), value.strip()
+
+
+def _tell(voice: Talk, edited: editing.Edited) -> None:
+    voice.problems(list(edited.change.problems))
+    _edits(voice, edited.change.edits)
+
+
+def _edits(voice: Talk, edits: Any) -> None:
+    table = Table("line", "entry", "field", "before", "after")
+    for edit in edits:
+        table.add_row(str(edit.line), edit.key, edit.field, edit.before, edit.after)
+    voice.say(table if edits else "nothing is edited")
+    voice.data([{k: getattr(e, k) for k in ("line", "key", "field", "before", "after")} for e in edits])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, (list, tuple)):
+        return "x".join(map(str, value))
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+COMMANDS = (set_, unset, list_, diff)
