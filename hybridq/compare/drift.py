@@ -28,8 +28,11 @@ class DriftWatch:
         if tensor not in self.ranges or not x.size:
             return
         low, high = self.ranges[tensor]
-        finite = x if np.isfinite(x).all() else x[np.isfinite(x)]
-        least, most = float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
+        least, most = float(x.min()), float(x.max())
+        finite = x
+        if not (np.isfinite(least) and np.isfinite(most)):
+            finite = x[np.isfinite(x)]
+            least, most = float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
         outside = x.size - finite.size
         if least < low or most > high:
             outside += int(np.count_nonzero(finite < low) + np.count_nonzero(finite > high))
