@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as MappingLike
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hybridq.config import rknn
 from hybridq.config.names import Names
@@ -117,10 +117,8 @@ def _apply(
         old = best.get(name)
         if old is None or found.rank > old.rank:
             best[name] = Asked(choice, found.rank, key)
-        elif found.rank == old.rank and replace(old.choice, selector="", line=0) != replace(
-            choice, selector="", line=0
-        ):
-            clashes.setdefault(old.key, []).append(name)
+        elif found.rank == old.rank and not _agree(old.choice, choice) and old.key.text != key.text:
+            clashes.setdefault(old.key, []).append(name)  # (one key twice is reported as such)
     for other, layers in clashes.items():
         more = f" and {len(layers) - 1} more layers" if len(layers) > 1 else ""
         message = f"'{key.text}' and '{other.text}' (line {other.line}) give '{layers[0]}'{more} different precisions"
@@ -153,6 +151,10 @@ def refusal(layer: Layer, choice: LayerChoice, target: Target) -> str:
     if layer.float_only and narrow and (choice.precision.is_integer or Precision.FLOAT32 in target.precisions):
         return f"must stay float32: {layer.float_only}"
     return ""
+
+
+def _agree(a: LayerChoice, b: LayerChoice) -> bool:
+    return (a.precision, a.weight_only) == (b.precision, b.weight_only)
 
 
 def _what(choice: LayerChoice) -> str:

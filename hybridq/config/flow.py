@@ -128,8 +128,10 @@ class FlowReader:
         line = self.lines[self.row]
         if not REST.match(line, self.col):
             char = self.blanks()
-            message = "a comment needs a space before its #" if char == "#" else "unexpected text after the value"
-            self.fail("rest", message, len(line.rstrip()) - self.col, "One `name: value` a line.")
+            width = len(line.rstrip()) - self.col
+            if char == "#":
+                self.fail("rest", "a comment needs a space before its #", width, "Put a space there.")
+            self.fail("rest", "unexpected text after the value", width, "One `name: value` a line.")
         self.row += 1
 
     def refuse_reserved(self) -> None:
@@ -197,6 +199,8 @@ class FlowReader:
         seen.add(key.text)
         if self._next(opened) != ":":
             hint = "Between { and } stand `name: value` pairs with commas between them."
+            if key.text.isdigit():
+                hint = "Decimals take a point: 6.5, not 6,5."
             self.fail("colon", f"expected `: ` and a value after '{key.text}'", 1, hint)
         self.col += 1
         if self._next(opened) in ",}":

@@ -91,6 +91,8 @@ def _target(pair: Pair, found: Document, source: Source) -> None:
 
 
 def _layers(pair: Pair, found: Document, source: Source) -> None:
+    if found.layers_key and found.layers_key.text == pair.key.text:
+        return  # reported as a duplicate key
     if found.layers_key:
         hint = f"Put all layers below `{LAYERS}`, and remove the other key."
         message = f"'{pair.key.text}' means the same as '{found.layers_key.text}' on line {found.layers_key.line}"

@@ -206,6 +206,10 @@ class _Reader(FlowReader):
             self.col, self.floor = indent + 1, indent
             if not self.blanks() or REST.match(self.lines[self.row], self.col):
                 self.fail("list", "an empty list item", 1)
+            stop = PLAIN_STOP.search(self.lines[self.row], self.col)
+            if stop and stop.group() == ":" and self.lines[self.row][self.col] not in "{[":
+                hint = "Write `name: value` without the dash."
+                self.fail("list", "a list item where `name: value` is expected", stop.start() - self.col, hint)
             items.items.append(self.value())
             items.end_line, items.end = self.row + 1, self.col + 1
             self.finish()

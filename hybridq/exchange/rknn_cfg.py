@@ -1,0 +1,242 @@
+"""RKNN's own ``.quantization.cfg`` files, of RKNN-Toolkit 1.7.5 and of RKNN-Toolkit2, read onto ours.
+
+The layers a person chose there get that precision here; the ranges of its quantized tensors become edited ``min`` and
+``max`` here. Toolkit 1.x calls a tensor ``@{layer}_{id}:{weight|bias|outN}``, after the ONNX node or its output, at
+times with the operator's name or ``attach_`` before it; Toolkit2 uses the ONNX tensor's name.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from hybridq import targets
+from hybridq.config.change import Change, Work
+from hybridq.config.edits import single
+from hybridq.config.names import Names
+from hybridq.config.nodes import Mapping, Node, Pair, Scalar, Sequence
+from hybridq.config.rknn import TYPES, WORDS
+from hybridq.config.schema import LAYERS_ALIAS
+from hybridq.config.text import Place, Source, nearest_hint, source_of
+from hybridq.config.write import LAYERS, PARAMETERS, quote
+from hybridq.config.yaml import read
+from hybridq.dtypes import Precision, widest
+from hybridq.errors import ConfigError, Problem
+from hybridq.model import Model
+from hybridq.numerics import float32_text
+from hybridq.qparams import Range
+from hybridq.records import Calibrated
+
+_ID = re.compile(r"_\d+$")
+_MARK = re.compile(r"_acuity_mark_perm(_\d+)?$")  # a Transpose that Toolkit 1.x put beside the layer
+_ATTACHED = re.compile(r"attach_(.+)/out\d+")  # how Toolkit 1.x calls a model output
+_SUFFIX = re.compile(r":(weight|bias|in\d+|out(\d+))$")
+
+
+@dataclass
+class Wanted:
+    """What an RKNN cfg asks for, by our names; ``problems`` lists, line by line, what has no counterpart."""
+
+    layers: dict[str, Precision] = field(default_factory=dict)
+    ranges: dict[str, Range] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def import_rknn(
+    text: str, path: str, cfg: str, cfg_path: str, model: Model, calibrated: Calibrated
+) -> tuple[Change, list[Problem]]:
+    """Our cfg with an RKNN cfg's choices and ranges, and what of it could not be mapped.
+
+    ``text`` and ``path`` are RKNN's file, ``cfg`` and ``cfg_path`` ours. Raises ConfigError where either is broken.
+    """
+    wanted = read_rknn(text, path, model, calibrated)
+    work = Work(cfg, cfg_path, model, calibrated)
+    for precision in dict.fromkeys(wanted.layers.values()):
+        work.ask([x for x, p in wanted.layers.items() if p is precision], str(precision))
+    for key, r in wanted.ranges.items():
+        work.put([key], {"min": float32_text(r.min), "max": float32_text(r.max)})
+    return work.done(), wanted.problems
+
+
+def read_rknn(text: str, path: str, model: Model, calibrated: Calibrated) -> Wanted:
+    """What an RKNN cfg asks for. Raises ConfigError where it is no such file."""
+    source = source_of(text, path)
+    top = Mapping([], 1, 1, flow=False) if source.failed else read(source)
+    parts = {p.key.text: p for p in top.pairs}
+    layers, entries = parts.get(LAYERS) or parts.get(LAYERS_ALIAS), parts.get(PARAMETERS)
+    if not source.failed and layers is None and entries is None:
+        source.error("format", f"neither `{LAYERS_ALIAS}` nor `{PARAMETERS}`: no RKNN cfg", Place(1, 1, 2))
+    if source.failed:
+        raise ConfigError(source.sorted())
+    pairs = entries.value.pairs if entries and isinstance(entries.value, Mapping) else []
+    first = any(p.key.text.startswith("@") for p in pairs) or LAYERS in parts
+    reader = _Reader(source, model, calibrated, first)
+    if layers and isinstance(layers.value, Mapping):
+        for pair in layers.value.pairs:
+            reader.layer(pair)
+    for pair in pairs:
+        reader.entry(pair)
+    reader.settle()
+    reader.wanted.problems.sort(key=lambda p: p.line)
+    return reader.wanted
+
+
+class _Reader:
+    """Maps one file; ``first`` says it is Toolkit 1.x's."""
+
+    def __init__(self, source: Source, model: Model, calibrated: Calibrated, first: bool) -> None:
+        self.source, self.model, self.calibrated, self.first = source, model, calibrated, first
+        self.names = Names(model, calibrated.entries)
+        self.precisions = list(targets.load(calibrated.target).precisions)
+        self.wanted = Wanted()
+        self.found: dict[str, list[tuple[int, Range]]] = {}  # by key: how well the name fits, and the range
+        self.plain = _plain_names(self.names.known)
+
+    # -- layers -------------------------------------------------------------------------------------------------------
+
+    def layer(self, pair: Pair) -> None:
+        """One line of ``custom(ized)_quantize_layers``."""
+        key, value = pair
+        precision = self._precision(value)
+        if precision is None:
+            self._unmapped(key, f"'{_shown(value)}' is no precision that {self.calibrated.target} has")
+            return
+        layers = next((x for n in self._candidates(key.text) if (x := self.names.layers(n))), ())
+        if not layers:
+            self._unmapped(key, f"there is no layer '{key.text}'", nearest_hint(key.text, self.names.known))
+        for name in layers:
+            float_only = self.model.layer[name].float_only
+            if float_only and precision.is_integer:
+                self._unmapped(key, f"'{name}' must stay float32: {float_only}")
+            elif not float_only:
+                self._choose(key, name, precision)
+
+    def _choose(self, key: Scalar, name: str, precision: Precision) -> None:
+        before = self.wanted.layers.get(name, precision)
+        if before is not precision:
+            self._unmapped(key, f"'{name}' gets {before} and {precision} by two of its names: the wider is taken")
+        self.wanted.layers[name] = widest([before, precision])
+
+    def _precision(self, value: Node) -> Precision | None:
+        """Our precision; one float stands for the other where the target has only that."""
+        text = value.text if isinstance(value, Scalar) else ""
+        found = WORDS[text][0] if text in WORDS else TYPES.get(text)
+        if found in self.precisions or found is None:
+            return found
+        floats = [p for p in self.precisions if not p.is_integer]
+        return floats[0] if not found.is_integer and floats else None
+
+    # -- ranges -------------------------------------------------------------------------------------------------------
+
+    def entry(self, pair: Pair) -> None:
+        """One tensor of ``quantize_parameters``: its range, if it is an activation's."""
+        key, value = pair
+        suffix = _SUFFIX.search(key.text) if self.first else None
+        if suffix and not suffix[2]:
+            self._unmapped(key, "weights and biases are computed from the model")
+            return
+        r = self._range(key, value)
+        if r is None:
+            return
+        target = self._key(key.text, int(suffix[2]) if suffix and suffix[2] else 0)
+        if target:
+            self.found.setdefault(target[0], []).append((target[1], r))
+        else:
+            hint = nearest_hint(key.text, self.names.known_keys) if len(self.wanted.problems) < 20 else ""
+            self._unmapped(key, f"there is no tensor '{key.text}'", hint)
+
+    def settle(self) -> None:
+        """One range for each key: that of the best names; several tensors that share parameters make one range."""
+        for key, found in self.found.items():
+            best = max(rank for rank, _ in found)
+            ranges = [r for rank, r in found if rank == best]
+            joint = ranges[0]
+            for r in ranges[1:]:
+                joint = joint.union(r)
+            entry = self.calibrated.entries[key]
+            low, high = entry.min, entry.max
+            same = (
+                isinstance(low, float | int)
+                and isinstance(high, float | int)
+                and (single(low) == single(joint.min) and single(high) == single(joint.max))
+            )
+            if not same:
+                self.wanted.ranges[key] = joint
+
+    def _range(self, key: Scalar, value: Node) -> Range | None:
+        fields = {p.key.text: p.value for p in value.pairs} if isinstance(value, Mapping) else {}
+        low, high = (self._number(fields.get(f"{n}_value", fields.get(n))) for n in ("min", "max"))
+        if low is None or high is None:
+            kind = _shown(fields.get("dtype")) if fields else "it"
+            self._unmapped(key, f"it has no range ({kind}); give its layer a float precision to leave it so")
+            return None
+        if low > high:
+            self._unmapped(key, f"min {low:g} is above max {high:g}")
+            return None
+        return Range(low, high)
+
+    @staticmethod
+    def _number(node: Node | None) -> float | None:
+        if isinstance(node, Sequence) and len(node.items) == 1:
+            node = node.items[0]
+        try:
+            value = single(float(node.text)) if isinstance(node, Scalar) else None
+        except ValueError:
+            return None
+        return value if value is not None and abs(value) < float("inf") else None
+
+    def _key(self, text: str, output: int) -> tuple[str, int] | None:
+        """The entry that RKNN's tensor means, and how well its name fits: 2 after the activation, 1 moved, 0 before."""
+        for name in self._candidates(text):
+            node = self.model.nodes.get(name)
+            if node and output and output < len(node.output):
+                name = node.output[output]
+            key = self.names.key(name)
+            if not key or self.names.is_weight(key):
+                continue
+            layer = self.model.layer.get(self.model.names.get(name, ""))
+            if layer is None:
+                return key, 2 if name in self.model.inputs else 1
+            after = not layer.activation or name in (layer.name, layer.activation)
+            return key, 2 if after else 0
+        return None
+
+    # -- names --------------------------------------------------------------------------------------------------------
+
+    def _candidates(self, text: str) -> list[str]:
+        """What a name may be called here, the likeliest first."""
+        if not self.first:
+            return [text]
+        base = _MARK.sub("", _SUFFIX.sub("", text.removeprefix("@")))
+        found = [_ID.sub("", base), base]
+        found += [m[1] for x in found if (m := _ATTACHED.fullmatch(x))]
+        found += [x.partition("_")[2] for x in found if x.partition("_")[2].startswith(x.partition("_")[0])]
+        found += [self.plain[p] for x in found if (p := _plain(x)) in self.plain]
+        return list(dict.fromkeys(found))
+
+    def _unmapped(self, key: Scalar, message: str, hint: str = "") -> None:
+        line = self.source.lines[key.line - 1]
+        text = f"{quote(key.text)} is not imported: {message}"
+        place = (key.line, key.column, key.end)
+        self.wanted.problems.append(
+            Problem(text, self.source.path, *place, hint=hint, source=line, severity="warning", code="unmapped")
+        )
+
+
+def _plain_names(names: list[str]) -> dict[str, str]:
+    """Names by themselves without special characters, where that leaves them apart."""
+    found: dict[str, str] = {}
+    clash: set[str] = set()
+    for name in names:
+        plain = _plain(name)
+        if found.setdefault(plain, name) != name:
+            clash.add(plain)
+    return {k: v for k, v in found.items() if k not in clash}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W+", "_", name).strip("_")
+
+
+def _shown(node: Node | None) -> str:
+    return node.text if isinstance(node, Scalar) else "no value"
