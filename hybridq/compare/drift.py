@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from hybridq.compare.results import Drift
 
-SHARE = 1e-3  # of a tensor's elements outside its range: more is significant
-EXCESS = 0.5  # widths of the range that the farthest element lies outside: more is significant
+SHARE = 1e-3  # of a tensor's elements outside its range: more is significant if some lie farther out than NEAR
+NEAR = 0.05  # widths of the range
+FAR = 1.0  # widths of the range that any single element lies outside: more is significant
 
 
 @dataclass(slots=True)
@@ -49,7 +50,7 @@ class DriftWatch:
         share = outside / count
         beyond = max(low - least, most - high, 0.0)
         excess = beyond / (high - low) if high > low else float("inf") if beyond else 0.0
-        significant = share > SHARE or excess > EXCESS
+        significant = (share > SHARE and excess > NEAR) or excess > FAR
         return Drift(name, self.layers.get(name, ""), low, high, least, most, share, excess, significant)
 
 
@@ -60,7 +61,7 @@ def drift_warning(drifts: tuple[Drift, ...], watched: int) -> str:
         return ""
     worst = max(significant, key=lambda one: (one.share, one.excess))
     return (
-        f"{len(significant)} of {watched} tensors hold values their calibration never saw; most in '{worst.tensor}': "
+        f"{len(significant)} of {watched} tensors left the range that calibration saw; most '{worst.tensor}': "
         f"{worst.share:.2%} outside [{worst.min:.4g}, {worst.max:.4g}], seen [{worst.seen_min:.4g}, "
         f"{worst.seen_max:.4g}]. Add samples like these to step1's dataset."
     )

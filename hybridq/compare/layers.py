@@ -25,12 +25,16 @@ Values = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Layers measured by one run of each probe; ``alone`` runs their pieces and ``reads`` is what these are fed."""
+    """Layers measured by one run of each probe; ``alone`` are the sessions that run their pieces."""
 
     pairs: tuple[LayerPair, ...]
     watched: tuple[str, ...]
-    alone: Session | None = None
-    reads: tuple[str, ...] = ()
+    alone: tuple[Session, ...] = ()
+
+    @property
+    def reads(self) -> list[str]:
+        """The float tensors that the pieces are fed."""
+        return [found.name for session in self.alone for found in session.get_inputs()]
 
 
 @dataclass
@@ -68,14 +72,13 @@ class LayerProbe:
             damage = self.entire.setdefault(pair.name, Damage())
             damage.add(reference[pair.float_tensor], hybrid[pair.hybrid_tensor])
         del hybrid
-        if chunk.alone is None:
-            return
-        names = [output.name for output in chunk.alone.get_outputs()]
-        alone = _values(chunk.alone, {name: reference[name] for name in chunk.reads}, names)
-        for pair in chunk.pairs:
-            if OUTPUT + pair.name in alone:
-                damage = self.individual.setdefault(pair.name, Damage())
-                damage.add(reference[pair.float_tensor], alone[OUTPUT + pair.name])
+        tensors = {OUTPUT + pair.name: pair for pair in chunk.pairs}
+        for session in chunk.alone:
+            inputs = {found.name: reference[found.name] for found in session.get_inputs()}
+            alone = _values(session, inputs, [found.name for found in session.get_outputs()])
+            for name, value in alone.items():
+                damage = self.individual.setdefault(tensors[name].name, Damage())
+                damage.add(reference[tensors[name].float_tensor], value)
 
     def _report(self, pair: LayerPair) -> LayerReport:
         entire, individual = self.entire.get(pair.name), self.individual.get(pair.name)
@@ -110,15 +113,16 @@ def probe_layers(
     inside = runtime.session(probes.expose(reference, wanted), threads=threads)
     beside = runtime.session(probes.expose(hybrid, [p.hybrid_tensor for p in measured]), threads=threads)
     infos = probes.value_infos(inside)
+    pieces = {name: piece for name, piece in pieces.items() if all(tensor in infos for tensor in piece.reads)}
     chunks = []
     left = dict.fromkeys(watched)
-    for names in _by_size(measured, pieces, infos, chunk_bytes):
-        chunk = tuple(measured[i] for i in names)
-        held = {t for p in chunk for t in (p.float_tensor, *(pieces[p.name].reads if p.name in pieces else ()))}
+    for chunk in _by_size(measured, pieces, infos, chunk_bytes):
+        here = [pieces[p.name] for p in chunk if p.name in pieces]
+        held = {p.float_tensor for p in chunk}.union(*(piece.reads for piece in here))
         own = tuple(name for name in left if name in held)
         for name in own:
             del left[name]
-        chunks.append(_chunk(views[1], chunk, own, pieces, infos, threads, notes))
+        chunks.append(Chunk(chunk, own, _sessions(views[1], here, infos, threads, notes)))
     chunks += [Chunk((), (name,)) for name in left]
     return LayerProbe(pairs, drift, inside, beside, tuple(chunks), notes)
 
@@ -144,40 +148,41 @@ def _by_size(
     pieces: Mapping[str, Piece],
     infos: Mapping[str, onnx.ValueInfoProto],
     limit: int,
-) -> Iterator[list[int]]:
+) -> Iterator[tuple[LayerPair, ...]]:
     """Runs of neighbouring pairs whose tensors stay under ``limit`` bytes (at least one pair each)."""
-    chunk: list[int] = []
+    chunk: list[LayerPair] = []
     total = 0
-    for i, pair in enumerate(pairs):
+    for pair in pairs:
         tensors = {pair.float_tensor, *(pieces[pair.name].reads if pair.name in pieces else ())}
         size = sum(probes.nbytes(infos[t]) for t in tensors if t in infos)
         if chunk and total + size > limit:
-            yield chunk
+            yield tuple(chunk)
             chunk, total = [], 0
-        chunk.append(i)
+        chunk.append(pair)
         total += size
     if chunk:
-        yield chunk
+        yield tuple(chunk)
 
 
-def _chunk(
+def _sessions(
     hybrid: View,
-    pairs: tuple[LayerPair, ...],
-    watched: tuple[str, ...],
-    pieces: Mapping[str, Piece],
+    pieces: Sequence[Piece],
     infos: Mapping[str, onnx.ValueInfoProto],
     threads: int,
     notes: dict[str, str],
-) -> Chunk:
-    here = [pieces[p.name] for p in pairs if p.name in pieces and all(t in infos for t in pieces[p.name].reads)]
-    if not here:
-        return Chunk(pairs, watched)
+) -> tuple[Session, ...]:
+    """One session for all pieces; a piece that ONNX Runtime refuses is found by halving, and gets a note."""
+    if not pieces:
+        return ()
     try:
-        alone = runtime.session(probes.assemble(hybrid, here, infos.__getitem__), threads=threads)
+        return (runtime.session(probes.assemble(hybrid, pieces, infos.__getitem__), threads=threads),)
     except ModelError as error:
-        notes.update({piece.pair.name: f"not measured alone: {error}" for piece in here})
-        return Chunk(pairs, watched)
-    return Chunk(pairs, watched, alone, tuple(dict.fromkeys(t for piece in here for t in piece.reads)))
+        if len(pieces) == 1:
+            notes[pieces[0].pair.name] = f"not measured alone: {error}"
+            return ()
+    middle = len(pieces) // 2
+    halves = (_sessions(hybrid, half, infos, threads, notes) for half in (pieces[:middle], pieces[middle:]))
+    return tuple(session for half in halves for session in half)
 
 
 def _values(session: Session, feed: Feed, names: Iterable[str]) -> Values:

@@ -196,12 +196,15 @@ def assemble(hybrid: View, pieces: Sequence[Piece], typed: Callable[[str], onnx.
 
 
 def value_infos(session: Session) -> dict[str, onnx.ValueInfoProto]:
-    """What a session knows of its inputs and outputs: type and shape, dynamic axes left open."""
+    """What a session knows of its inputs and outputs: type and shape, dynamic axes left open.
+
+    ONNX Runtime says ``[]`` of a scalar and of a tensor whose rank it does not know alike: both stay open.
+    """
     found = {}
     for arg in (*session.get_inputs(), *session.get_outputs()):
         kind = _ELEMENTS.get(arg.type)
         if kind is not None:
-            shape = None if arg.shape is None else [d if isinstance(d, int) else None for d in arg.shape]
+            shape = [d if isinstance(d, int) else None for d in arg.shape] if arg.shape else None
             found[arg.name] = helper.make_tensor_value_info(arg.name, kind, shape)
     return found
 

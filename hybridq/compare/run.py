@@ -17,7 +17,7 @@ from hybridq.compare.layers import LayerProbe, probe_layers
 from hybridq.compare.metric import Metric
 from hybridq.compare.outputs import OutputProbe, concatenated
 from hybridq.compare.results import ComparisonReport, LayerPair, Sizes, Timing
-from hybridq.compare.timing import time_pairs
+from hybridq.compare.timing import time_pairs, unsteady
 from hybridq.errors import DatasetError, ModelError
 from hybridq.model import Model
 from hybridq.runtime import Feed
@@ -95,7 +95,8 @@ def compare(
         raise DatasetError("there is no sample to compare on")
     sizes = Sizes.of(_bytes(float_model), _bytes(hybrid_model))
     report = _report(name or protos[0].graph.name, outputs, inside, watch, metric, sizes)
-    return replace(report, timing=timing, calibration_data=calibration_data)
+    warnings = [*report.warnings, *([unsteady(timing)] if timing is not None and unsteady(timing) else [])]
+    return replace(report, timing=timing, calibration_data=calibration_data, warnings=tuple(warnings))
 
 
 def _report(

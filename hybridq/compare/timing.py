@@ -12,6 +12,7 @@ from hybridq.runtime import Feed, Session
 
 WARM_UP = 3  # runs of each model that are not counted
 LEAST_PAIRS, MOST_PAIRS = 7, 200
+UNSTEADY = 1.5  # quartiles of the ratio farther apart than this factor say little
 
 
 def time_pairs(one: Session, other: Session, feed: Feed, *, seconds: float, threads: int) -> Timing:
@@ -45,3 +46,10 @@ def _milliseconds(run: Callable[[], object]) -> float:
     start = time.perf_counter()
     run()
     return max(1e3 * (time.perf_counter() - start), 1e-6)
+
+
+def unsteady(timing: Timing) -> str:
+    """A warning where the pairs disagree too much for their median to mean much, else empty."""
+    if timing.high < UNSTEADY * timing.low:
+        return ""
+    return f"times are unsteady (ratio {timing.low:.2f}..{timing.high:.2f}): run again while the machine is idle"

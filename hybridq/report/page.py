@@ -88,7 +88,7 @@ def _output_row(output: OutputReport) -> list[str]:
     return [
         escape(output.name),
         words.decibels(figures.sqnr_db),
-        f"{words.decibels(output.worst.sqnr_db)} at {words.where(output, output.worst)}",
+        words.worst(output),
         f"{figures.cosine:.6f}",
         f"{figures.largest_error:.4g}",
         escape(str(list(figures.largest_at))),

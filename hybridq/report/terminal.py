@@ -22,6 +22,7 @@ def print_report(report: ComparisonReport, console: Console, *, most: int = SHOW
     console.print(_outputs(report))
     if report.layers:
         console.print(_layers(report, most))
+        console.print("individual: only this layer quantized; entire, cosine: inside the hybrid model", style="dim")
     for line in summary(report):
         console.print(escape(line), highlight=False)
     for warning in report.warnings:
@@ -61,11 +62,10 @@ def _outputs(report: ComparisonReport) -> Table:
         table.add_column(head, justify="right", no_wrap=True)
     for output in report.outputs:
         figures = output.figures
-        slice_text = f"{words.decibels(output.worst.sqnr_db)} at {words.where(output, output.worst)}"
         table.add_row(
             escape(output.name),
             words.decibels(figures.sqnr_db),
-            escape(slice_text),
+            escape(words.worst(output)),
             f"{figures.cosine:.6f}",
             f"{figures.largest_error:.4g}",
         )
@@ -79,8 +79,7 @@ def _layers(report: ComparisonReport, most: int) -> Table:
         if len(shown) == len(report.layers)
         else f"the {len(shown)} most damaged of {len(report.layers)} layers"
     )
-    note = "individual: only this layer quantized; entire: inside the hybrid model"
-    table = Table(title=title, caption=note, title_justify="left", caption_justify="left", header_style="bold")
+    table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("layer", overflow="fold")
     for head in ("op", "precision"):
         table.add_column(head, no_wrap=True)

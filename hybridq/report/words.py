@@ -16,10 +16,14 @@ def decibels(value: float | None) -> str:
     return f"{value:.1f} dB"
 
 
+def worst(output: OutputReport) -> str:
+    """The worst slice: ``12.4 dB at axis 2 [4]``; ``-`` where the output was not cut."""
+    found = output.worst
+    return f"{decibels(found.sqnr_db)} at {where(output, found)}" if found.axis >= 0 else "-"
+
+
 def where(output: OutputReport, one: SliceReport) -> str:
-    """Which slice: ``axis 1 [4]``, ``axis 1 [0:4]`` for a part, ``whole`` where nothing was cut."""
-    if one.axis < 0:
-        return "whole"
+    """Which slice: ``channel [4]``, ``axis 2 [4]``, ``axis 2 [0:4]`` for a part."""
     name = "channel" if one.axis == 1 and len(output.shape) > 2 else f"axis {one.axis}"
     return f"{name} [{one.start}]" if one.stop == one.start + 1 else f"{name} [{one.start}:{one.stop}]"
 
