@@ -35,13 +35,15 @@ def decide(
     weights_per: str = "channel",
     weights_algorithm: WeightAlgorithm = "normal",
     options: Options = DEFAULTS,
+    literal: bool = False,
 ) -> Calibrated:
     """Ranges by every algorithm of ``algorithms``, and the entries that the cfg shows.
 
-    ``stats`` has the statistics of each group's sources that were measured, by tensor.
+    ``stats`` has the statistics of each group's sources that were measured, by tensor. ``literal``: the precision was
+    asked for, so that no layer is left in float32 because it is faster so.
     """
     measured = {g.name: measure(g, stats, target, default, algorithms, options) for g in model.groups}
-    return record(model, weights, measured, target, default, algorithm, weights_per, weights_algorithm)
+    return record(model, weights, measured, target, default, algorithm, weights_per, weights_algorithm, literal)
 
 
 def record(
@@ -53,9 +55,11 @@ def record(
     algorithm: str,
     weights_per: str = "channel",
     weights_algorithm: WeightAlgorithm = "normal",
+    literal: bool = False,
 ) -> Calibrated:
     """The entries for ranges that are known."""
-    chosen = {n: p for n, (p, _) in default_precisions(model, target, default).items()}
+    layers = default_precisions(model, target, default, literal=literal)
+    chosen = {n: d.precision for n, d in layers.items()}
     entries = {}
     for group in model.groups:
         precision = widest([chosen[n] for n in group.layers]) if group.layers else default
@@ -66,7 +70,7 @@ def record(
             entries[key] = _weight_entry(
                 layer, weight, chosen[layer.name], weights, weights_per, weights_algorithm, target
             )
-    return Calibrated(target.name, default, algorithm, weights_per, entries, measured)
+    return Calibrated(target.name, default, algorithm, weights_per, entries, measured, layers)
 
 
 def measure(

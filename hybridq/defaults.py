@@ -11,23 +11,26 @@ from hybridq import operators
 from hybridq.dtypes import Precision
 from hybridq.model import Layer, Model
 from hybridq.operators import Kernel, Kind
+from hybridq.records import LayerDefault
 from hybridq.targets import Target
 
 TAIL = "no integer layer reads its result: float32 is as fast here and exact"
 PRODUCT = "a product of two activations is faster in float32"
 
 
-def default_precisions(model: Model, target: Target, precision: Precision) -> dict[str, tuple[Precision, str]]:
-    """Precision and reason (empty for the ordinary case) of every layer."""
-    found = {x.name: (precision, "") for x in model.layers}
-    found.update({x.name: (Precision.FLOAT32, x.float_only) for x in model.layers if x.float_only})
-    if target.latency_aware and precision.bits == 8:
+def default_precisions(
+    model: Model, target: Target, precision: Precision, *, literal: bool = False
+) -> dict[str, LayerDefault]:
+    """The default of every layer. ``literal``: ``precision`` was asked for, so only what cannot have it has not."""
+    found = {x.name: LayerDefault(precision) for x in model.layers}
+    found.update({x.name: LayerDefault(Precision.FLOAT32, x.float_only) for x in model.layers if x.float_only})
+    if target.latency_aware and precision.bits == 8 and not literal:
         useful = _useful(model)
         for group in model.groups:
             reasons = [_float_reason(model, model.layer[name], useful) for name in group.layers]
             if reasons and all(reasons):
                 found.update(
-                    {n: (Precision.FLOAT32, r) for n, r in zip(group.layers, reasons, strict=True) if not found[n][1]}
+                    {n: LayerDefault(Precision.FLOAT32, r) for n, r in zip(group.layers, reasons, strict=True)}
                 )
     return found
 

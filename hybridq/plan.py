@@ -109,9 +109,9 @@ def _precisions(
     model: Model, calibrated: Calibrated, config: QuantConfig, target: Target
 ) -> tuple[dict[str, Precision], dict[str, Precision], dict[str, str]]:
     """Asked and done precision of every layer, and why."""
-    defaults = default_precisions(model, target, calibrated.default)
-    asked = {n: config.choices[n].precision if n in config.choices else p for n, (p, _) in defaults.items()}
-    why = {n: "" if n in config.choices else reason for n, (_, reason) in defaults.items()}
+    defaults = calibrated.layers or default_precisions(model, target, calibrated.default)
+    asked = {n: config.choices[n].precision if n in config.choices else d.precision for n, d in defaults.items()}
+    why = {n: "" if n in config.choices else d.why for n, d in defaults.items()}
     done = dict(asked)
     for group in model.groups:
         members = [n for n in group.layers if not model.layer[n].float_only] or list(group.layers)

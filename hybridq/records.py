@@ -48,9 +48,21 @@ class Measured:
     fixed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class LayerDefault:
+    """The precision a layer has unless the cfg says otherwise; ``why`` is empty for the ordinary one."""
+
+    precision: Precision
+    why: str = ""
+
+
 @dataclass(frozen=True)
 class Calibrated:
-    """Everything step1 decided: the entries as written to the cfg, and what was measured behind them."""
+    """Everything step1 decided: the entries as written to the cfg, and what was measured behind them.
+
+    ``layers`` has each layer's own default precision, which is ``default`` but for layers that cannot have it or, where
+    step1 was left free to choose, would be slower and less exact with it.
+    """
 
     target: str
     default: Precision
@@ -58,6 +70,11 @@ class Calibrated:
     weights_per: str
     entries: Mapping[str, Entry]
     measured: Mapping[str, Measured]
+    layers: Mapping[str, LayerDefault] = field(default_factory=dict)
+
+    def default_of(self, layer: str) -> Precision:
+        """The precision of a layer that the cfg does not mention."""
+        return self.layers[layer].precision if layer in self.layers else self.default
 
 
 @dataclass(frozen=True, slots=True)

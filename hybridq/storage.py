@@ -27,7 +27,7 @@ from hybridq.errors import StorageError
 from hybridq.graph import dtype_name, elem_type, graph_from_json, graph_to_json
 from hybridq.model import Group, Layer, Model, Tensor, Weight
 from hybridq.qparams import Range
-from hybridq.records import Calibrated, Entry, Measured
+from hybridq.records import Calibrated, Entry, LayerDefault, Measured
 
 FORMAT = "hybridq.model/1"
 MODEL, WEIGHTS, CFG = "model.json", "weights.data", "model.quantization.cfg"
@@ -239,6 +239,7 @@ def _calibrated_from_json(data: Json) -> Calibrated:
         weights_per=data["weights_per"],
         entries={k: _entry_from_json(v) for k, v in data["entries"].items()},
         measured={k: _measured_from_json(v) for k, v in data["measured"].items()},
+        layers={k: LayerDefault(Precision(v["precision"]), v.get("why", "")) for k, v in data["layers"].items()},
     )
 
 

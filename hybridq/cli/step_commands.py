@@ -181,8 +181,9 @@ def step2(
     if result.fidelity is not None:
         voice.say(f"ONNX Runtime optimized against plain: {result.fidelity.worst:.1f} dB on the first sample")
         if not result.fidelity.faithful:
-            named = ", ".join(result.fidelity.differing[:SHOWN]) or "rounding ties, growing from layer to layer"
-            voice.say(f"  [yellow]under 30 dB; it begins at: {named}[/]")
+            named = ", ".join(result.fidelity.differing[:SHOWN])
+            named = f"computed otherwise than written: {named}" if named else "rounding ties that grow, no layer apart"
+            voice.say(f"  [yellow]under 30 dB; {named}[/]")
     voice.say(f"wrote {result.path} ({result.path.stat().st_size / 1e6:.2f} MB); next: hybridq step3 {directory}")
     voice.data({"path": str(result.path), "counts": result.report.counts, "high_fraction": result.report.high_fraction})
 

@@ -82,7 +82,8 @@ def step1(
     weights
         ``"channel"`` or ``"layer"``.
     dtype
-        The precision of every layer unless the cfg says otherwise; by default the target's first.
+        The precision of every layer unless the cfg says otherwise; by default the target's first, except where it
+        would make a layer slower and less exact at once (``hybridq.defaults``).
 
     Raises
     ------
@@ -134,6 +135,7 @@ def step1(
         weights_per=weights,
         weights_algorithm=weights_algorithm,
         options=options,
+        literal=dtype is not None,
     )
     state = State(view, held, calibrated, data.preprocessing.to_json(), {"count": stats.samples}, dict(first.feed))
     problems = [*data.notes, *audit.problems, *_canonical_problem(difference, str(path))]
