@@ -119,12 +119,15 @@ def cut_axes(shape: Sequence[int]) -> tuple[int, ...]:
     """The axes along which an output of ``shape`` (batch first) is cut: channels (axis 1) and the last axis.
 
     Of three axes only the shorter is channels, the other one positions: ``[1, 84, 8400]`` is cut along 1 and
-    ``[1, 25200, 85]`` along 2. An axis of one slice says nothing, and many slices of a single number (the logits of
-    1000 classes) say only which number was near zero: both are left whole.
+    ``[1, 25200, 85]`` along 2. Of a square map, ``[1, 255, 20, 20]``, the last axis is positions too. An axis of one
+    slice says nothing, and many slices of a single number (the logits of 1000 classes) say only which number was near
+    zero: both are left whole.
     """
     axes = {axis for axis in (1, len(shape) - 1) if 0 < axis < len(shape) and shape[axis] > 1}
     if len(shape) == 3 and len(axes) == 2:
         axes = {1 if shape[1] <= shape[2] else 2}
+    if len(shape) > 3 and shape[-1] == shape[-2]:
+        axes.discard(len(shape) - 1)
     positions = {axis: math.prod(shape[1:]) // shape[axis] for axis in axes}
     return tuple(sorted(axis for axis in axes if positions[axis] > 1 or shape[axis] <= SINGLES))
 
