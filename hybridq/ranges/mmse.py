@@ -1,0 +1,51 @@
+"""``mmse``: the range of least mean squared error, the quantizer's own error with what it clips included."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hybridq.dtypes import Precision, Scheme
+from hybridq.qparams import Range
+from hybridq.ranges.common import DEFAULTS, Options, counted, finish
+from hybridq.ranges.moments import Moments, Values, moments_of, squared_error
+from hybridq.statistics import TensorStatistics
+
+COARSE = np.exp2(-np.arange(0, 33) / 4.0)  # shares of a limit: the whole, and by quarters of an octave down to 1/256
+FINE = np.exp2(np.arange(-8, 9) / 32.0)  # around the best of those
+
+
+def mmse(stats: TensorStatistics, precision: Precision, scheme: Scheme, options: Options = DEFAULTS) -> Range:
+    """Search both ends (one for symmetric schemes), coarsely, then finely around the best."""
+    low, high = least_error(moments_of(counted(stats)), stats, precision, scheme, 1.0)
+    return finish(low, high, scheme, options)
+
+
+def least_error(
+    moments: Moments, stats: TensorStatistics, precision: Precision, scheme: Scheme, clipping_weight: float
+) -> tuple[float, float]:
+    """The limits of least error, clipped values weighing ``clipping_weight`` times theirs."""
+    low, high = min(stats.min, 0.0), max(stats.max, 0.0)
+    if scheme.is_symmetric:
+        high = max(-low, high)
+        low = -high
+    if low == high:
+        return low, high
+    floor, top = low, high
+    for shares in (COARSE, FINE):
+        lows = np.unique(np.maximum(low * shares, floor))
+        highs = np.unique(np.minimum(high * shares, top))
+        low, high = _best(moments, lows, highs, precision, scheme, clipping_weight)
+    return low, high
+
+
+def _best(
+    moments: Moments, lows: Values, highs: Values, precision: Precision, scheme: Scheme, clipping_weight: float
+) -> tuple[float, float]:
+    if scheme.is_symmetric:
+        errors = squared_error(moments, -highs, highs, precision, scheme, clipping_weight)
+        high = float(highs[::-1][np.argmin(errors[::-1])])  # of equals the widest
+        return -high, high
+    lows, highs = lows[:, None], highs[None, ::-1]
+    errors = squared_error(moments, lows, highs, precision, scheme, clipping_weight)
+    i, j = np.unravel_index(np.argmin(errors), errors.shape)
+    return float(lows[i, 0]), float(highs[0, j])

@@ -1,0 +1,104 @@
+"""A histogram as cumulative moments, from which the error of any quantizer follows in a few look-ups.
+
+Inside a bin the values are taken as spread evenly. A quantizer with step d that clips to [low, high] errs by
+
+* ``(x - high) ** 2`` above the range and ``(x - low) ** 2`` below it,
+* ``x ** 2`` where ``|x| < d / 2``: those become zero, which every quantizer hits exactly,
+* ``d ** 2 / 12`` elsewhere: the variance of rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridq.dtypes import Precision, Scheme
+from hybridq.statistics import SIDE, Histogram
+
+Values = NDArray[np.float64]
+TINY = float(np.finfo(np.float64).tiny)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moments:
+    """Sums over all values below each edge: of their number, of x and of x squared; shape ``(edges,)`` each."""
+
+    edges: Values
+    number: Values
+    first: Values
+    second: Values
+
+    def below(self, x: Values) -> tuple[Values, Values, Values]:
+        """Number, sum and sum of squares of the values below ``x``, any shape."""
+        flat = x.reshape(-1)
+        place = np.clip(np.searchsorted(self.edges, flat, side="right") - 1, 0, len(self.edges) - 2)
+        left, right = self.edges[place], self.edges[place + 1]
+        part = np.clip((flat - left) / (right - left), 0.0, 1.0)
+        found = [s[place] + part * (s[place + 1] - s[place]) for s in (self.number, self.first, self.second)]
+        return found[0].reshape(x.shape), found[1].reshape(x.shape), found[2].reshape(x.shape)
+
+    def clipping(self, low: Values, high: Values) -> Values:
+        """Sum of squared errors of what lies outside ``[low, high]``."""
+        n, s, q = self.below(low)
+        under = q - 2 * low * s + low * low * n
+        n, s, q = self.below(high)
+        n, s, q = self.number[-1] - n, self.first[-1] - s, self.second[-1] - q
+        over = q - 2 * high * s + high * high * n
+        clipped: Values = np.maximum(under, 0.0) + np.maximum(over, 0.0)
+        return clipped
+
+    def rounding(self, low: Values, high: Values, step: Values) -> Values:
+        """Sum of squared errors of what lies inside ``[low, high]``, rounded to multiples of ``step``."""
+        inner_low, inner_high = np.maximum(-step / 2, low), np.minimum(step / 2, high)
+        near_low, near_high = self.below(inner_low), self.below(inner_high)
+        all_low, all_high = self.below(low)[0], self.below(high)[0]
+        outer = (all_high - all_low) - (near_high[0] - near_low[0])
+        return np.maximum(near_high[2] - near_low[2], 0.0) + np.maximum(outer, 0.0) * step * step / 12
+
+
+def moments_of(histogram: Histogram) -> Moments:
+    """Cumulative moments of a histogram; the zero bin counts as exact zeros."""
+    edges = histogram.edges
+    left, right = edges[:-1], edges[1:]
+    counts = histogram.counts.astype(np.float64)
+    mean, square = (left + right) / 2, (left * left + left * right + right * right) / 3
+    mean[SIDE] = square[SIDE] = 0.0
+    kept = np.append(np.flatnonzero(right > left), len(counts))  # denormals leave bins without width
+    sums = [np.concatenate([[0.0], np.cumsum(v)])[kept] for v in (counts, counts * mean, counts * square)]
+    return Moments(edges[kept], *sums)
+
+
+def step_of(low: Values, high: Values, precision: Precision, scheme: Scheme) -> Values:
+    """The quantization step of ``[low, high]``; a power of two for dynamic fixed point."""
+    if scheme is Scheme.ASYMMETRIC:
+        return np.maximum((high - low) / (precision.qmax - precision.qmin), TINY)
+    step = np.maximum(np.maximum(-low, high) / (precision.qmax - middle_of(precision)), TINY)
+    return np.exp2(np.ceil(np.log2(step))) if scheme is Scheme.DYNAMIC_FIXED_POINT else step
+
+
+def middle_of(precision: Precision) -> int:
+    """The integer that stands for zero in symmetric schemes: 0, or 128 for uint8."""
+    return (precision.qmin + precision.qmax + 1) // 2
+
+
+def squared_error(
+    moments: Moments,
+    low: Values,
+    high: Values,
+    precision: Precision,
+    scheme: Scheme,
+    clipping_weight: float = 1.0,
+) -> Values:
+    """Mean squared error of quantizing to the ranges ``[low, high]``, which broadcast against each other.
+
+    Symmetric schemes clip where their integers end, dynamic fixed point beyond the range that was asked for.
+    ``clipping_weight`` multiplies the part of values outside.
+    """
+    step = step_of(low, high, precision, scheme)
+    if scheme.is_symmetric:
+        low, high = (precision.qmin - middle_of(precision)) * step, (precision.qmax - middle_of(precision)) * step
+    clipped, rounded = moments.clipping(low, high), moments.rounding(low, high, step)
+    found: Values = (clipping_weight * clipped + rounded) / max(float(moments.number[-1]), 1.0)
+    return found
