@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from onnx import TensorProto, helper
 from hybridq import runtime
 from hybridq.compare import DriftWatch, compare, load_metric
 from hybridq.compare.drift import drift_warning
-from hybridq.compare.layers import probe_layers
+from hybridq.compare.layers import load_pieces, probe_layers
 from hybridq.compare.outputs import concatenated
 from hybridq.compare.probes import View, cut_out, expose
-from hybridq.compare.results import LayerPair
+from hybridq.compare.results import LayerPair, Timing
+from hybridq.compare.timing import unsteady
 from hybridq.errors import DatasetError, HybridqError, ModelError
 from hybridq.metrics import Parts
 
@@ -250,6 +252,45 @@ def test_drift_counts_elements() -> None:
     (drift,) = watch.found()
     assert (drift.share, drift.excess, drift.seen_min, drift.seen_max) == (3 / 8, 0.5, -1.5, 2.0)
     assert drift_warning((), 1) == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "significant"),
+    [
+        ([1.01] * 50 + [0.0] * 50, False),  # many, but hardly outside
+        ([1.5] + [0.0] * 99, True),  # some, and well outside
+        ([1.5] + [0.0] * 9999, False),  # one in ten thousand, not far
+        ([9.0] + [0.0] * 9999, True),  # one in ten thousand, far
+    ],
+)
+def test_drift_matters_by_share_and_distance(values: list[float], significant: bool) -> None:
+    watch = DriftWatch({"t": (-1.0, 1.0)})
+    watch.add("t", np.array(values))
+    assert [d.significant for d in watch.found()] == [significant]
+
+
+def test_a_piece_that_cannot_be_loaded_costs_only_itself() -> None:
+    hybrid = onnx.ModelProto()
+    hybrid.CopyFrom(HYBRID)
+    odd = hybrid.graph.node.add()
+    odd.CopyFrom(helper.make_node("NoSuchOperator", ["body"], ["odd"], "odd", domain="nobody"))
+    pairs = qdq_models.pairs(HYBRID)
+    view, infos = View(hybrid), {}
+    for name in ("x", "stem", "body"):
+        infos[name] = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+    pieces = [cut_out(view, pair) for pair in pairs]
+    pieces.insert(1, cut_out(view, LayerPair("odd", "?", "uint8", "odd", "odd", ("body",))))
+    notes: dict[str, str] = {}
+    sessions = load_pieces(view, pieces, infos, 1, notes)
+    outputs = {found.name for session in sessions for found in session.get_outputs()}
+    assert outputs == {f"individual/{pair.name}" for pair in pairs}
+    assert list(notes) == ["odd"]
+
+
+def test_times_that_disagree_are_called_unsteady() -> None:
+    steady = Timing(1.0, 1.0, 1.0, 0.9, 1.1, 9, 1)
+    assert unsteady(steady) == ""
+    assert "0.50..1.10" in unsteady(dataclasses.replace(steady, low=0.5))
 
 
 METRIC = """

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ def test_sqnr_is_the_formula() -> None:
     assert metrics.cosine(a, b) == pytest.approx(23 / (5 * math.sqrt(9 + 12.25)))
 
 
+@settings(deadline=None)
 @given(pairs())
 def test_an_array_is_identical_to_itself(pair: tuple[NDArray[Any], NDArray[Any]]) -> None:
     a, _ = pair
@@ -43,6 +44,7 @@ def test_an_array_is_identical_to_itself(pair: tuple[NDArray[Any], NDArray[Any]]
     assert metrics.worst_slice_sqnr_db(a, a).db == math.inf
 
 
+@settings(deadline=None)
 @given(pairs(), st.integers(-8, 8))
 def test_scaling_both_by_a_power_of_two_changes_no_ratio(
     pair: tuple[NDArray[Any], NDArray[Any]], exponent: int
@@ -54,12 +56,14 @@ def test_scaling_both_by_a_power_of_two_changes_no_ratio(
     assert one.largest.at == other.largest.at
 
 
+@settings(deadline=None)
 @given(pairs())
 def test_the_worst_slice_is_never_better_than_the_whole(pair: tuple[NDArray[Any], NDArray[Any]]) -> None:
     a, b = pair
     assert metrics.worst_slice_sqnr_db(a, b).db <= metrics.sqnr_db(a, b) + 1e-6
 
 
+@settings(deadline=None)
 @given(pairs())
 def test_the_largest_error_is_where_it_says(pair: tuple[NDArray[Any], NDArray[Any]]) -> None:
     a, b = (x.astype(np.float64) for x in pair)
@@ -67,6 +71,7 @@ def test_the_largest_error_is_where_it_says(pair: tuple[NDArray[Any], NDArray[An
     assert found.error == np.abs(a - b).max() == abs(a[found.at] - b[found.at])
 
 
+@settings(deadline=None)
 @given(st.lists(pairs(), min_size=2, max_size=5), st.data())
 def test_merged_halves_equal_the_whole(samples: list[tuple[NDArray[Any], NDArray[Any]]], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(samples)))

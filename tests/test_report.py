@@ -113,7 +113,9 @@ class Checker(HTMLParser):
         self.text += data
 
 
-@pytest.mark.parametrize("report", [REPORT, ODD, _report(layers=(), seconds=0)])
+@pytest.mark.parametrize(
+    "report", [REPORT, ODD, _report(layers=(), seconds=0), dataclasses.replace(REPORT, outputs=(), layers=())]
+)
 def test_the_page_is_whole_escaped_and_needs_nothing_else(report: ComparisonReport) -> None:
     checker = Checker()
     text = render(report, POINTS)["index.html"]

@@ -122,7 +122,7 @@ def probe_layers(
         own = tuple(name for name in left if name in held)
         for name in own:
             del left[name]
-        chunks.append(Chunk(chunk, own, _sessions(views[1], here, infos, threads, notes)))
+        chunks.append(Chunk(chunk, own, load_pieces(views[1], here, infos, threads, notes)))
     chunks += [Chunk((), (name,)) for name in left]
     return LayerProbe(pairs, drift, inside, beside, tuple(chunks), notes)
 
@@ -164,7 +164,7 @@ def _by_size(
         yield tuple(chunk)
 
 
-def _sessions(
+def load_pieces(
     hybrid: View,
     pieces: Sequence[Piece],
     infos: Mapping[str, onnx.ValueInfoProto],
@@ -181,7 +181,7 @@ def _sessions(
             notes[pieces[0].pair.name] = f"not measured alone: {error}"
             return ()
     middle = len(pieces) // 2
-    halves = (_sessions(hybrid, half, infos, threads, notes) for half in (pieces[:middle], pieces[middle:]))
+    halves = (load_pieces(hybrid, half, infos, threads, notes) for half in (pieces[:middle], pieces[middle:]))
     return tuple(session for half in halves for session in half)
 
 

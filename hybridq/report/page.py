@@ -54,7 +54,11 @@ def page(report: ComparisonReport, points: Sequence[ParetoPoint] = ()) -> str:
         sections += ["<h2>Damage and bits</h2>", pareto(points)]
     sections += [*_layers(report), *_drift(report)]
     plural = "" if report.samples == 1 else "s"
-    note = " of the calibration set: give step3 a --dataset it has not seen" if report.calibration_data else ""
+    note = (
+        " of the calibration set: step3 --dataset gives data that calibration has not seen"
+        if report.calibration_data
+        else ""
+    )
     return PAGE.substitute(
         model=escape(report.model),
         samples=f"{report.samples} sample{plural}{note}.",
@@ -138,11 +142,21 @@ def _sqnr(figures: Figures | None) -> float | None:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table of cells that are escaped already; cells that look like numbers are set right."""
-    top = f"<tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>" if heads else ""
-    body = "".join(f"<tr>{''.join(_cell(cell) for cell in row)}</tr>\n" for row in rows)
-    return f"<table>{top}\n{body}</table>"
+    """An HTML table of cells that are escaped already; columns of numbers, never the first, are set right."""
+    width = max(map(len, [heads, *rows]))
+    numbers = [i > 0 and any(_is_number(row[i]) for row in rows) for i in range(width)]
+    found = [_row("th", heads, numbers)] if heads else []
+    found += [_row("td", row, numbers) for row in rows]
+    return "<table>\n" + "\n".join(found) + "\n</table>"
 
 
-def _cell(text: str) -> str:
-    return f'<td class="n">{text}</td>' if text[:1].isdigit() or text[:1] == "-" else f"<td>{text}</td>"
+def _row(tag: str, cells: Sequence[str], numbers: Sequence[bool]) -> str:
+    parts = [
+        f'<{tag} class="n">{cell}</{tag}>' if number else f"<{tag}>{cell}</{tag}>"
+        for cell, number in zip(cells, numbers, strict=True)
+    ]
+    return f"<tr>{''.join(parts)}</tr>"
+
+
+def _is_number(text: str) -> bool:
+    return text.lstrip("-")[:1].isdigit() and text[-1:] != ")"

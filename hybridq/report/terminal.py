@@ -16,7 +16,11 @@ SHOWN = 12  # layers in the table; all are in layers.csv
 
 def print_report(report: ComparisonReport, console: Console, *, most: int = SHOWN) -> None:
     """Outputs, the ``most`` damaged layers, size, time, the user's metric, warnings."""
-    where = " of the calibration set (give --dataset for data it has not seen)" if report.calibration_data else ""
+    where = (
+        " of the calibration set (--dataset gives data that calibration has not seen)"
+        if report.calibration_data
+        else ""
+    )
     plural = "" if report.samples == 1 else "s"
     console.print(f"[bold]{escape(report.model)}[/]: float and hybrid on {report.samples} sample{plural}{where}")
     console.print(_outputs(report))
