@@ -9,12 +9,10 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
 
 from hybridq import targets
 from hybridq.analysis import analyse
-from hybridq.dtypes import Precision
+from hybridq.decide import record
 from hybridq.model import Model
-from hybridq.numerics import activation_qparams, fraction_length
 from hybridq.qparams import Range
-from hybridq.records import WEIGHT_SUFFIX, Calibrated, Entry, Measured
-from hybridq.targets import Storage
+from hybridq.records import Calibrated, Measured
 
 PATH = "model.quantization.cfg"
 SHA256 = "9f" * 32
@@ -51,7 +49,7 @@ def small(target: str = "onnxruntime") -> tuple[Model, Calibrated]:
     ]
     weights = {"w1": (4, 3, 3, 3), "w2": (4, 4, 3, 3), "w3": (2, 8, 1, 1)}
     model = analyse(_proto(nodes, weights, ["out"]), name="small", sha256=SHA256)
-    ranges = {"input": Range(0, 255), "conv1": Range(-0.278, 6.31), "/head/conv2": Range(-4.5, 7.25)}
+    ranges = {"input": Range(0.0, 255.0), "conv1": Range(-0.278, 6.31), "/head/conv2": Range(-4.5, 7.25)}
     return model, calibrated(model, target, ranges)
 
 
@@ -75,30 +73,12 @@ def chain(layers: int, target: str = "onnxruntime") -> tuple[Model, Calibrated]:
 def calibrated(model: Model, target: str, ranges: dict[str, Range]) -> Calibrated:
     """What step1 would write, from made-up ranges."""
     goal = targets.load(target)
-    entries: dict[str, Entry] = {}
     measured: dict[str, Measured] = {}
     for i, group in enumerate(model.groups):
         r = ranges.get(group.name, Range(-1.5 - 0.37 * (i % 7), 2.1 + 0.11 * (i % 13)))
-        r = Range(*group.fixed) if group.fixed else r
-        layers = [model.layer[x] for x in group.layers]
-        floating = bool(layers) and all(x.float_only for x in layers)
-        algorithms = {} if group.fixed else {"normal": {8: r, 16: r}, "mmse": {8: Range(r.min * 0.9, r.max * 0.9), 16: r}}
+        r = Range(*map(float, group.fixed)) if group.fixed else r
+        narrow = r if group.fixed else Range(r.min * 0.9, r.max * 0.9)
+        algorithms = {"normal": {8: r, 16: r}, "mmse": {8: narrow, 16: r}}
         measured[group.name] = Measured(r, algorithms, group.fixed is not None)
-        storage = Storage(Precision.FLOAT32, None) if floating else goal.precisions[goal.default].activation
-        entries[group.name] = entry(r, storage, "" if group.fixed else "normal")
-        for layer in layers:
-            if layer.weights:
-                stored = goal.precisions[goal.default].weight
-                method = "channel" if stored.per_channel else "layer"
-                entries[layer.name + WEIGHT_SUFFIX] = Entry(stored.dtype, stored.scheme, method, "normal")
-    return Calibrated(target, goal.default, "normal", "channel", entries, measured)
-
-
-def entry(r: Range, storage: Storage, algorithm: str) -> Entry:
-    """The entry of an activation with the range ``r``."""
-    if storage.scheme is None:
-        return Entry(storage.dtype, min=r.min, max=r.max)
-    p = activation_qparams(r, storage.dtype, storage.scheme)
-    fl = fraction_length(float(p.scale)) if storage.scheme == "dynamic_fixed_point" else None
-    scale, zero = float(p.scale), int(p.zero_point)
-    return Entry(storage.dtype, storage.scheme, "layer", algorithm or None, r.min, r.max, scale, zero, fl)
+    weights = {w.tensor: np.ones(w.shape, np.float32) for x in model.layers for w in x.weights}
+    return record(model, weights, measured, goal, goal.default, "normal")

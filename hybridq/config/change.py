@@ -11,13 +11,13 @@ from hybridq.config import rknn
 from hybridq.config.check import examine
 from hybridq.config.choices import refusal
 from hybridq.config.edit_text import TextEditor
-from hybridq.config.names import Names
+from hybridq.config.names import Names, defaults_of
 from hybridq.config.nodes import Mapping as MappingNode
 from hybridq.config.nodes import Node, Pair, Scalar
 from hybridq.config.schema import Document
 from hybridq.config.selectors import SelectorError, select
 from hybridq.config.text import Source, nearest_hint
-from hybridq.config.write import LAYERS, PARAMETERS, choice_text, entry_fields, entry_text, quote, value_text
+from hybridq.config.write import LAYERS, PARAMETERS, entry_text, quote
 from hybridq.config.yaml import reread
 from hybridq.dtypes import Precision
 from hybridq.errors import ConfigError, Problem
@@ -77,6 +77,7 @@ def unset_layers(text: str, path: str, model: Model, calibrated: Calibrated, sel
 
 def list_layers(model: Model, calibrated: Calibrated, config: QuantConfig) -> list[dict[str, object]]:
     """One row a layer, in graph order, for tables and JSON."""
+    defaults = defaults_of(model, calibrated)
     rows: list[dict[str, object]] = []
     for layer in model.layers:
         choice = config.choices.get(layer.name)
@@ -91,7 +92,7 @@ def list_layers(model: Model, calibrated: Calibrated, config: QuantConfig) -> li
                 "macs": layer.macs,
                 "min": entry.min if entry else None,
                 "max": entry.max if entry else None,
-                "precision": str(_precision(model, calibrated, config, layer.name)),
+                "precision": str(choice.precision if choice else defaults[layer.name]),
                 "weight_only": str(choice.weight_only) if choice and choice.weight_only else None,
                 "edited": choice is not None or layer.group in config.edited,
                 "group": layer.group,
@@ -100,12 +101,6 @@ def list_layers(model: Model, calibrated: Calibrated, config: QuantConfig) -> li
             }
         )
     return rows
-
-
-def _precision(model: Model, calibrated: Calibrated, config: QuantConfig, name: str) -> Precision:
-    if name in config.choices:
-        return config.choices[name].precision
-    return Precision.FLOAT32 if model.layer[name].float_only else calibrated.default
 
 
 def _precision_text(word: str) -> str:
@@ -151,7 +146,8 @@ class Work:
                 )
                 raise ConfigError(f"'{selector}' is no layer, so it has no precision of its own", hint=hint)
             return [key], []
-        current = {x.name: _precision(self.model, self.calibrated, self.before, x.name) for x in self.model.layers}
+        current = defaults_of(self.model, self.calibrated)
+        current |= {name: choice.precision for name, choice in self.before.choices.items()}
         try:
             found = select(selector, self.names, current)
         except SelectorError as error:
@@ -281,32 +277,15 @@ class Work:
         after, source, _ = examine(text, self.path, self.model, self.calibrated)
         if after is None:
             raise ConfigError([p for p in source.sorted() if p.severity == "error"])
-        return Change(text, tuple(_difference(self.before, after, self.calibrated)), (*self.notes, *source.sorted()))
+        return Change(text, tuple(_difference(self.before, after)), (*self.notes, *source.sorted()))
 
 
-def _difference(before: QuantConfig, after: QuantConfig, calibrated: Calibrated) -> Iterator[Edit]:
-    """What one config changes against another."""
-    for layer in dict.fromkeys([*before.choices, *after.choices]):
-        old, new = (_shown(c.choices.get(layer)) for c in (before, after))
-        if old != new:
-            line = after.choices[layer].line if layer in after.choices else 0
-            yield Edit(layer, "precision", old or "default", new or "default", line)
-    lines = {(e.key, e.field): e.line for e in after.edits}
-    for key in dict.fromkeys([*before.edited, *after.edited]):
-        was, now = (_fields(c, key) for c in (before, after))
-        for name in FIELDS:
-            if was.get(name) != now.get(name):
-                line = lines.get((key, name), 0)
-                yield Edit(key, name, was.get(name, "none"), now.get(name, "none"), line)
-
-
-def _shown(choice: LayerChoice | None) -> str:
-    return choice_text(choice) if choice else ""
-
-
-def _fields(config: QuantConfig, key: str) -> dict[str, str]:
-    entry = config.entries[key]
-    shown = entry_fields(entry)
-    for name in config.edited.get(key, ()):
-        shown[name] = value_text(getattr(entry, name))
-    return shown
+def _difference(before: QuantConfig, after: QuantConfig) -> Iterator[Edit]:
+    """What one config edits that the other does not."""
+    was, now = ({(e.key, e.field): e for e in c.edits} for c in (before, after))
+    for key, name in dict.fromkeys([*was, *now]):
+        old, new = was.get((key, name)), now.get((key, name))
+        first = old.after if old else new.before if new else ""
+        last = new.after if new else old.before if old else ""
+        if first != last:
+            yield Edit(key, name, first, last, new.line if new else 0)

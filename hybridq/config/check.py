@@ -8,7 +8,7 @@ from hybridq import targets
 from hybridq.config.choices import Asked, choices_of, refusal
 from hybridq.config.edits import Changed, changes
 from hybridq.config.meaning import Meaning
-from hybridq.config.names import Names
+from hybridq.config.names import Names, defaults_of
 from hybridq.config.nodes import Scalar
 from hybridq.config.schema import START, Document, document
 from hybridq.config.selectors import Rank
@@ -18,7 +18,7 @@ from hybridq.config.yaml import read
 from hybridq.dtypes import Precision
 from hybridq.errors import ConfigError, Problem
 from hybridq.model import Model
-from hybridq.records import Calibrated, Edit, Entry, LayerChoice, QuantConfig
+from hybridq.records import Calibrated, Edit, LayerChoice, QuantConfig
 from hybridq.targets import Target
 
 WRITE_ANEW = "Write a cfg for this model with `hybridq step1 ... --force`, or `--merge` to keep the edits."
@@ -49,14 +49,15 @@ def examine(
     target = targets.load(calibrated.target)
     _head(found, model, calibrated, source)
     names = Names(model, calibrated.entries)
-    asked = choices_of(found.layers, names, calibrated.default, target, source)
+    defaults = defaults_of(model, calibrated)
+    asked = choices_of(found.layers, names, defaults, target, source)
     changed = changes(found, names, calibrated, source)
     _retyped_layers(changed.values(), names, asked, target, source)
-    meaning = Meaning(names, calibrated, target, asked, source)
+    meaning = Meaning(names, calibrated, target, defaults, asked, source)
     for one in changed.values():
         meaning.check(one)
     _kinds(names, asked, calibrated, target, source)
-    config = None if source.failed else _config(calibrated, names, asked, changed)
+    config = None if source.failed else _config(meaning, changed)
     return config, source, found
 
 
@@ -144,13 +145,12 @@ def _kinds(names: Names, asked: dict[str, Asked], calibrated: Calibrated, target
         source.error("kinds", message, first[extra].key.place, hint)
 
 
-def _config(calibrated: Calibrated, names: Names, asked: dict[str, Asked], changed: dict[str, Changed]) -> QuantConfig:
-    choices = {x.name: asked[x.name].choice for x in names.model.layers if x.name in asked}
-    entries: dict[str, Entry] = dict(calibrated.entries)
-    entries.update({key: one.entry for key, one in changed.items()})
-    layers = {x.name: x for x in names.model.layers}
+def _config(meaning: Meaning, changed: dict[str, Changed]) -> QuantConfig:
+    calibrated, asked = meaning.calibrated, meaning.asked
+    choices = {x.name: asked[x.name].choice for x in meaning.names.model.layers if x.name in asked}
+    settled = {key: meaning.settle(one) for key, one in changed.items()}
     edits = [
-        Edit(name, "precision", _default(layers[name].float_only, calibrated), choice_text(choice), choice.line)
+        Edit(name, "precision", str(meaning.defaults[name]), choice_text(choice), choice.line)
         for name, choice in choices.items()
         if choice.selector
     ]
@@ -158,11 +158,7 @@ def _config(calibrated: Calibrated, names: Names, asked: dict[str, Asked], chang
     return QuantConfig(
         target=calibrated.target,
         choices=choices,
-        entries=entries,
-        edited={key: one.edited for key, one in changed.items()},
+        entries={**calibrated.entries, **{key: entry for key, (entry, _) in settled.items()}},
+        edited={key: edited for key, (_, edited) in settled.items()},
         edits=tuple(sorted(edits, key=lambda e: e.line)),
     )
-
-
-def _default(float_only: str, calibrated: Calibrated) -> str:
-    return str(Precision.FLOAT32 if float_only else calibrated.default)

@@ -27,7 +27,9 @@ class Asked:
     key: Scalar
 
 
-def choices_of(pairs: list[Pair], names: Names, default: Precision, target: Target, source: Source) -> dict[str, Asked]:
+def choices_of(
+    pairs: list[Pair], names: Names, defaults: MappingLike[str, Precision], target: Target, source: Source
+) -> dict[str, Asked]:
     """What the cfg's keys ask of each layer. Keys with ``boundary`` see the precisions that all others give."""
     best: dict[str, Asked] = {}
     late: list[tuple[Scalar, LayerChoice]] = []
@@ -39,8 +41,7 @@ def choices_of(pairs: list[Pair], names: Names, default: Precision, target: Targ
             late.append((key, choice))
         else:
             _apply(key, choice, _select(key, names, {}, source), names, target, best, source)
-    current = {x.name: Precision.FLOAT32 if x.float_only else default for x in names.model.layers}
-    current |= {name: asked.choice.precision for name, asked in best.items()}
+    current = {**defaults, **{name: asked.choice.precision for name, asked in best.items()}}
     for key, choice in late:
         _apply(key, choice, _select(key, names, current, source), names, target, best, source)
     return best

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from hybridq.config.choices import Asked
 from hybridq.config.edits import Changed
 from hybridq.config.names import Names
-from hybridq.config.numbers import EXPRESSES, chosen_range, contradiction, is_power_of_two, tensor_params
+from hybridq.config.numbers import (
+    EXPRESSES,
+    chosen_range,
+    contradiction,
+    is_power_of_two,
+    tensor_numbers,
+    tensor_params,
+    weight_numbers,
+)
 from hybridq.config.text import Place, Source, join
 from hybridq.dtypes import Precision, Scheme, widest
 from hybridq.model import Layer
@@ -29,13 +37,24 @@ class Meaning:
     names: Names
     calibrated: Calibrated
     target: Target
+    defaults: Mapping[str, Precision]
     asked: Mapping[str, Asked]
     source: Source
+
+    def settle(self, changed: Changed) -> tuple[Entry, frozenset[str]]:
+        """The entry of a change without problems, its unedited numbers computed anew, and the fields that win."""
+        entry, edited = changed.entry, changed.edited
+        if not edited & {*INTEGER_FIELDS, "min", "max"}:
+            return entry, edited
+        if self.names.is_weight(changed.key):
+            return weight_numbers(entry, edited, self.weight_storage(changed), self._axis(changed))
+        measured = self.calibrated.measured.get(changed.key)
+        return tensor_numbers(entry, edited, self.storage(changed.key), measured), edited
 
     def check(self, changed: Changed) -> None:
         """Every problem of one changed entry."""
         weight = self.names.is_weight(changed.key)
-        stored = self._weight_storage(changed) if weight else self._storage(changed.key)
+        stored = self.weight_storage(changed) if weight else self.storage(changed.key)
         if weight:
             self._weight(changed, stored)
         elif "qmethod" in changed.edited and changed.values["qmethod"] == "channel":
@@ -50,21 +69,22 @@ class Meaning:
 
     def precision(self, layer: Layer) -> Precision:
         """What a layer becomes as far as the cfg says."""
-        if layer.name in self.asked:
-            return self.asked[layer.name].choice.precision
-        return Precision.FLOAT32 if layer.float_only else self.calibrated.default
+        asked = self.asked.get(layer.name)
+        return asked.choice.precision if asked else self.defaults[layer.name]
 
-    def _storage(self, key: str) -> Storage:
+    def storage(self, key: str) -> Storage:
         """How an activation is stored: the widest precision among the layers that write it, or read an input."""
         group = self.names.model.group[key]
         layers = list(self.names.key_layers(key))
+        layers = [x for x in layers if not x.float_only] or layers
         if not layers:
             layers = [x for x in self.names.model.layers if not set(x.inputs).isdisjoint(group.tensors)]
         found = widest([self.precision(x) for x in layers] or [self.calibrated.default])
         support = self.target.precisions.get(found)
         return support.activation if support else Storage(found, None)
 
-    def _weight_storage(self, changed: Changed) -> Storage:
+    def weight_storage(self, changed: Changed) -> Storage:
+        """How a weight is stored: as its layer's precision says."""
         layer = self.names.key_layers(changed.key)[0]
         asked = self.asked.get(layer.name)
         if asked and asked.choice.weight_only:
@@ -101,7 +121,9 @@ class Meaning:
         if wanted is None:
             return
         measured = self.calibrated.measured.get(changed.key)
-        known = list(WEIGHT_ALGORITHMS) if weight else sorted(measured.ranges) if measured else []
+        known = (
+            list(WEIGHT_ALGORITHMS) if weight else sorted(measured.ranges) if measured and not measured.fixed else []
+        )
         place = changed.places["algorithm"]
         if not known:
             hint = "Its range is known without measuring; give min and max to change it."
@@ -174,6 +196,9 @@ class Meaning:
                 self._error(name, f"{name} has {values}, '{changed.key}' has {what}", changed, hint, "channels")
         return self.source.counts.get("error", 0) == before
 
+    def _axis(self, changed: Changed) -> int | None:
+        return next((w.axis for w in self.names.key_layers(changed.key)[0].weights), None)
+
     def _channels(self, changed: Changed) -> int:
         weights = self.names.key_layers(changed.key)[0].weights
         found = {w.shape[w.axis] for w in weights if w.axis is not None}
@@ -213,7 +238,8 @@ class Meaning:
         if not numbers:
             return
         if stored.dtype.is_integer and isinstance(scheme, Scheme):
-            p = tensor_params(wanted, entry, edited, stored.dtype, scheme)
+            headroom = measured is None or not measured.fixed
+            p = tensor_params(wanted, entry, edited, stored.dtype, scheme, headroom=headroom)
             if edited & set(INTEGER_FIELDS):
                 clash = contradiction(p, wanted, edited)
                 name = next(n for n in INTEGER_FIELDS if n in edited)

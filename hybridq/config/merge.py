@@ -12,10 +12,10 @@ from hybridq.config.names import Names
 from hybridq.config.nodes import Mapping, Pair, Scalar
 from hybridq.config.selectors import SelectorError, select
 from hybridq.config.text import Source
-from hybridq.config.write import LAYERS, quote, value_text, write_cfg
+from hybridq.config.write import LAYERS, quote, write_cfg
 from hybridq.errors import ConfigError, Problem
 from hybridq.model import Model
-from hybridq.records import FIELDS, Calibrated
+from hybridq.records import Calibrated
 
 _COMMENT = re.compile(r"[ \t]*#")
 _TRAILING = re.compile(r"[ \t]+#.*$")
@@ -48,13 +48,13 @@ def merge(
     flow = isinstance(document.layers_node, Mapping) and document.layers_node.flow
     kept = [pair for pair in document.layers if _exists(pair, names, source, lost)]
     work.add(work.document.layers_key, work.document.layers_node, LAYERS, list(_lines(kept, flow, source)))
-    for key, edited in config.edited.items():
+    for key in config.edited:
+        edits = [e for e in config.edits if e.key == key and e.field != "precision"]
         if key in after[1].entries:
-            entry = config.entries[key]
-            work.put([key], {name: value_text(getattr(entry, name)) for name in FIELDS if name in edited})
+            work.put([key], {e.field: e.after for e in edits})
         else:
-            line = next((e.line for e in config.edits if e.key == key), 0)
-            lost.append(_lost(f"'{key}' has no parameters any more; its edits are left out", line, source))
+            message = f"'{key}' has no parameters any more; its edits are left out"
+            lost.append(_lost(message, edits[0].line, source))
     merged = _comments(source.lines, write_cfg(*before).splitlines(), work.editor.result())
     _, result, _ = examine(merged, path, *after)
     return merged, [*lost, *result.sorted()]

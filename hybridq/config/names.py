@@ -6,8 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from hybridq.dtypes import Precision
 from hybridq.model import Group, Layer, Model
-from hybridq.records import WEIGHT_SUFFIX, Entry
+from hybridq.records import WEIGHT_SUFFIX, Calibrated, Entry
+
+
+def defaults_of(model: Model, calibrated: Calibrated) -> dict[str, Precision]:
+    """The precision of every layer that nobody asks to change."""
+    return {x.name: calibrated.default_of(x.name) for x in model.layers}
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hybridq.dtypes import Precision, Scheme
-from hybridq.numerics import INT16_HEADROOM, activation_qparams
+from hybridq.numerics import INT16_HEADROOM, activation_qparams, fraction_length, qparams_of_ranges
 from hybridq.qparams import QParams, Range
 from hybridq.records import Entry, Measured, Numbers
+from hybridq.targets import Storage
 
 # What a scheme can express, a wider one can express too.
 EXPRESSES = {
@@ -31,12 +34,14 @@ def chosen_range(entry: Entry, edited: frozenset[str], measured: Measured | None
     return Range(min(low, high), max(low, high)).with_zero()
 
 
-def tensor_params(r: Range, entry: Entry, edited: frozenset[str], precision: Precision, scheme: Scheme) -> QParams:
+def tensor_params(
+    r: Range, entry: Entry, edited: frozenset[str], precision: Precision, scheme: Scheme, *, headroom: bool = True
+) -> QParams:
     """Parameters of an activation with the range ``r`` (see ``chosen_range``); an edited scale, zero point or fl wins.
 
     An edited scale without a zero point keeps the edited end of the range, or its lower one. ``scale = 2 ** -fl``.
     """
-    p = activation_qparams(r, precision, scheme)
+    p = activation_qparams(r, precision, scheme, headroom=headroom)
     if not edited & {"scale", "zero_point", "fl"}:
         return p
     scale = float(p.scale)
@@ -52,6 +57,51 @@ def tensor_params(r: Range, entry: Entry, edited: frozenset[str], precision: Pre
         exact = precision.qmax - r.max / scale if keeps_max else precision.qmin - r.min / scale
         zero_point = int(np.clip(np.rint(exact), precision.qmin, precision.qmax))
     return QParams(precision, scheme, np.asarray(scale, np.float32), np.asarray(zero_point, np.int32))
+
+
+def tensor_numbers(entry: Entry, edited: frozenset[str], stored: Storage, measured: Measured | None) -> Entry:
+    """An activation's entry with every unedited number computed from the edited ones, as the tensor is ``stored``."""
+    r = chosen_range(entry, edited, measured, stored.dtype)
+    entry = replace(entry, min=r.min, max=r.max)
+    if not stored.dtype.is_integer or stored.scheme is None:
+        return entry
+    scheme = entry.qtype if "qtype" in edited and entry.qtype else stored.scheme
+    headroom = measured is None or not measured.fixed
+    p = tensor_params(r, entry, edited, stored.dtype, scheme, headroom=headroom)
+    fl = fraction_length(float(p.scale)) if scheme is Scheme.DYNAMIC_FIXED_POINT else None
+    return replace(entry, scale=float(p.scale), zero_point=int(p.zero_point), fl=fl)
+
+
+def weight_numbers(
+    entry: Entry, edited: frozenset[str], stored: Storage, axis: int | None
+) -> tuple[Entry, frozenset[str]]:
+    """A weight's entry with scale and zero point as its edited numbers say; these then win as if edited.
+
+    A range edited at one end alone takes the other from the entry; ``fl`` gives ``scale = 2 ** -fl``.
+    """
+    if not stored.dtype.is_integer:
+        return entry, edited
+    scheme = entry.qtype if "qtype" in edited and entry.qtype else stored.scheme or Scheme.SYMMETRIC
+    scale, zero = entry.scale, entry.zero_point
+    if "fl" in edited and entry.fl is not None:
+        scale = 2.0**-entry.fl
+    elif "scale" not in edited and edited & {"min", "max"}:
+        per_channel = entry.qmethod == "channel" and isinstance(entry.min, tuple) and isinstance(entry.max, tuple)
+        low, high = np.asarray(entry.min or 0.0, np.float64), np.asarray(entry.max or 0.0, np.float64)
+        p = qparams_of_ranges(low, high, stored.dtype, scheme, axis if per_channel else None)
+        scale, zero = _numbers(p.scale), zero if "zero_point" in edited else _integers(p.zero_point)
+    if scheme.is_symmetric and "zero_point" not in edited:
+        middle = (stored.dtype.qmin + stored.dtype.qmax + 1) // 2
+        zero = (middle,) * len(scale) if isinstance(scale, tuple) else middle
+    return replace(entry, scale=scale, zero_point=zero), edited | {"scale", "zero_point"}
+
+
+def _numbers(values: NDArray[np.float32]) -> Numbers:
+    return tuple(float(x) for x in values) if values.ndim else float(values)
+
+
+def _integers(values: NDArray[np.int32]) -> int | tuple[int, ...]:
+    return tuple(int(x) for x in values) if values.ndim else int(values)
 
 
 def contradiction(p: QParams, r: Range, edited: frozenset[str]) -> str:

@@ -53,7 +53,7 @@ def write_cfg(
 
 def entry_lines(model: Model, calibrated: Calibrated) -> dict[str, str]:
     """The lines of ``quantize_parameters`` by key."""
-    return {key: entry_line(key, entry, comment(model, key)) for key, entry in calibrated.entries.items()}
+    return {key: entry_line(key, entry, comment(model, calibrated, key)) for key, entry in calibrated.entries.items()}
 
 
 def _layers(
@@ -62,14 +62,14 @@ def _layers(
     """The block that gives layers a precision, with an example of this model's own."""
     words = join(targets.load(calibrated.target).precisions)
     lines = [
-        f"# Every layer is {calibrated.default} unless it stands here with another precision: {words}.",
+        f"# Layers are {calibrated.default} (float32 where a line below says why) unless they stand here: {words}.",
         '# Names, globs ("head/*"), "re:...", "op:Sigmoid", "from:A..to:B", "group:NAME", joined by and, or, not;',
         "# a name wins over a glob, a glob over op:.",
     ]
     if choices:
         return [*lines, f"{LAYERS}:", *(choice_line(k, choice_text(c), reasons.get(k, "")) for k, c in choices.items())]
     lines.append(EMPTY)
-    free = [x for x in model.layers if not x.float_only]
+    free = [x for x in model.layers if x.weights and not x.float_only] or [x for x in model.layers if not x.float_only]
     others = [p for p in targets.load(calibrated.target).precisions if p != calibrated.default]
     if free and others:
         wide = Precision.INT16 if Precision.INT16 in others else others[-1]
@@ -124,10 +124,10 @@ def value_text(value: object) -> str:
     return float32_text(value) if isinstance(value, float) else str(value)
 
 
-def comment(model: Model, key: str) -> str:
+def comment(model: Model, calibrated: Calibrated, key: str) -> str:
     """What a person wants to know of the tensor behind ``key``: its operator, who shares it, why it stays float."""
     if key in model.group:
-        return _one_line(_group_comment(model, model.group[key]))
+        return _one_line(_group_comment(model, calibrated, model.group[key]))
     layer = model.layer.get(key.removesuffix(WEIGHT_SUFFIX))
     if layer is None:
         return ""
@@ -135,7 +135,7 @@ def comment(model: Model, key: str) -> str:
     return f"{layer.op} weight {shapes}".rstrip()
 
 
-def _group_comment(model: Model, group: Group) -> str:
+def _group_comment(model: Model, calibrated: Calibrated, group: Group) -> str:
     parts = []
     if any(s in model.inputs for s in group.sources):
         parts.append("model input" if len(group.sources) == 1 else f"model input {_some(model.inputs)}")
@@ -149,8 +149,19 @@ def _group_comment(model: Model, group: Group) -> str:
         parts += ["also " + _some(tied)] if tied else []
     if any(t in model.outputs for t in group.tensors):
         parts.append("model output")
-    parts += [f"{x.name} stays float: {x.float_only}" for x in layers if x.float_only]
-    return "; ".join(parts)
+    return "; ".join([*parts, *_reasons(layers, calibrated)])
+
+
+def _reasons(layers: list[Layer], calibrated: Calibrated) -> list[str]:
+    """Why layers do not have the usual precision."""
+    found: dict[str, list[str]] = {}
+    for layer in layers:
+        own = calibrated.layers.get(layer.name)
+        if layer.float_only:
+            found.setdefault(f"stays float32: {layer.float_only}", []).append(layer.name)
+        elif own and own.why:
+            found.setdefault(f"{own.precision} by default: {own.why}", []).append(layer.name)
+    return [f"{_some(names)} {why}" if len(layers) > 1 else why for why, names in found.items()]
 
 
 def operator(layer: Layer) -> str:
