@@ -113,7 +113,9 @@ def probe_layers(
     inside = runtime.session(probes.expose(reference, wanted), threads=threads)
     beside = runtime.session(probes.expose(hybrid, [p.hybrid_tensor for p in measured]), threads=threads)
     infos = probes.value_infos(inside)
-    pieces = {name: piece for name, piece in pieces.items() if all(tensor in infos for tensor in piece.reads)}
+    for name in [name for name, piece in pieces.items() if any(tensor not in infos for tensor in piece.reads)]:
+        notes[name] = "not measured alone: reads what is no tensor"
+        del pieces[name]
     chunks = []
     left = dict.fromkeys(watched)
     for chunk in _by_size(measured, pieces, infos, chunk_bytes):
