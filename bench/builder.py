@@ -66,7 +66,8 @@ class Row:
         """Whether the figure lies outside its goal."""
         if self.goal is None:
             return False
-        return self.value < self.goal * (1 - TOLERANCE) if self.at_least else self.value > self.goal
+        low, high = self.goal * (1 - TOLERANCE), self.goal * (1 + TOLERANCE)
+        return self.value < low if self.at_least else self.value > high
 
     def __str__(self) -> str:
         if self.goal is None:
