@@ -21,7 +21,7 @@ from hybridq import __version__
 from hybridq.analysis import clip_bounds, outer_reads
 from hybridq.canonical import IR_VERSION, OPSET
 from hybridq.dtypes import Precision
-from hybridq.model import Layer, Model
+from hybridq.model import Group, Layer, Model
 from hybridq.numerics import quantize
 from hybridq.onnx_file import LazyTensor, OnnxFile
 from hybridq.plan import LayerPlan, QuantPlan, Stored
@@ -56,6 +56,7 @@ class _Builder:
     visible: dict[str, str] = field(default_factory=dict)  # canonical tensor -> the name consumers read
     made: dict[tuple[Any, ...], str] = field(default_factory=dict)  # what is shared -> its name
     names: set[str] = field(default_factory=set)
+    sources: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         graph = self.model.proto.graph
@@ -64,6 +65,7 @@ class _Builder:
         self.names |= {o for n in graph.node for o in n.output}
         self.layer_of = {x.node: x for x in self.model.layers}
         self.activation_of = {x.activation: x for x in self.model.layers if x.activation}
+        self.sources = {s for g in self.model.groups for s in g.sources}
         for name in self.model.inputs:
             stored = self._stored(name)
             if not stored.is_float:
@@ -112,11 +114,20 @@ class _Builder:
             _slope_zero(copy)
         for i, name in enumerate(node.output):
             stored = self._stored(name)
-            if name and not stored.is_float and name not in self.deferred:
+            if name and not stored.is_float and self._rounds(name, node, stored):
                 raw = self._rename(copy, i)
                 if self._needs_barrier(node, owner):
                     raw = self._barrier(copy, raw, stored)
                 self._store(name, raw, name, stored)
+
+    def _rounds(self, tensor: str, node: NodeProto, stored: Stored) -> bool:
+        """Whether a tensor is rounded where it is made.
+
+        What a mover gives is rounded already; in 8 bits saying so again lets ONNX Runtime move integers.
+        """
+        if tensor in self.deferred:
+            return False
+        return stored.precision.bits == 8 or tensor in self.sources or node.input[0] in self.deferred
 
     def _rename(self, node: NodeProto, index: int) -> str:
         """Give an output the name of its unrounded form."""
@@ -126,7 +137,7 @@ class _Builder:
     def _rounds_twice(self, layer: Layer) -> bool:
         """Whether a Relu stands before integers that reach below zero: ONNX Runtime fuses it only between integers."""
         plan, p = self.plan.layers[layer.name], self._stored(layer.name).qparams
-        native = plan.done.bits == 8 and not plan.barrier and any(not w.folded for w in plan.weights)
+        native = plan.native and bool(plan.weights) and not self.portable
         return native and layer.activation_op == "Relu" and p is not None and int(p.zero_point) != p.qmin
 
     def _needs_barrier(self, node: NodeProto, owner: Layer | None) -> bool:
@@ -199,15 +210,18 @@ class _Builder:
             elif name and name == layer.bias and plan.bias is not None:
                 node.input[i] = self._bias(plan)
             elif name in layer.inputs:
-                node.input[i] = self._padded(name, padding) if padding and i == 0 else self._read(name, plan)
+                read = self._read(name, plan)
+                node.input[i] = self._padded(read, self._form(name, plan), padding) if padding and i == 0 else read
 
     def _read(self, tensor: str, plan: LayerPlan) -> str:
         """The name under which a layer reads a tensor: as it is, or converted to fewer bits, once for all."""
         visible = self.visible.get(tensor, tensor)
         group = self.model.group_of.get(tensor)
-        form = self.plan.groups[group.name].conversions.get(plan.done) if group else None
-        if form is None:
+        form = self._form(tensor, plan)
+        if group is None or form is self.plan.groups[group.name].stored:
             return visible
+        if form.qparams is not None and self._barrier_before(group):
+            visible = self._shielded(visible)
         key = ("conversion", tensor, plan.done)
         if key not in self.made:
             self.made[key] = self.fresh(f"{tensor}/as_{plan.done}")
@@ -220,22 +234,38 @@ class _Builder:
                 self.node("DequantizeLinear", [q, *numbers], self.made[key])
         return self.made[key]
 
+    def _form(self, tensor: str, plan: LayerPlan) -> Stored:
+        """The form in which a layer reads a tensor."""
+        group = self.model.group_of.get(tensor)
+        return self.plan.read(group.name, plan.name) if group else Stored(Precision.FLOAT32)
+
+    def _barrier_before(self, group: Group) -> bool:
+        """Whether a conversion's quantizer would let ONNX Runtime turn a float computation before it into integers."""
+        stays = self.plan.groups[group.name].stored.is_float
+        return stays and not self.portable and any(self.plan.layers[n].rewritable for n in group.layers)
+
+    def _shielded(self, tensor: str) -> str:
+        key = ("shielded", tensor)
+        if key not in self.made:
+            self.made[key] = self.node("LeakyRelu", [tensor], self.fresh(f"{tensor}/barrier"), alpha=1.0)
+        return self.made[key]
+
     def _padding(self, layer: Layer, plan: LayerPlan) -> int:
         """Zero channels that make a small first convolution fast; they change no bit."""
-        if self.portable or layer.op != "Conv" or (plan.bias is None and layer.bias) or plan.weights[0].folded:
+        if self.portable or layer.op != "Conv" or not plan.native:
             return 0
-        shape, form = layer.weights[0].shape, self._stored(layer.inputs[0])
+        shape = layer.weights[0].shape
         plain = all(a.i == 1 for a in self.model.nodes[layer.node].attribute if a.name == "group")
-        if form.qparams is None or not plain or len(shape) != 4 or shape[0] < PADDED_OUTPUTS:
+        if not plain or len(shape) != 4 or shape[0] < PADDED_OUTPUTS:
             return 0
         return -shape[1] % FAST_CHANNELS if shape[1] < FAST_CHANNELS else 0
 
-    def _padded(self, tensor: str, channels: int) -> str:
-        key = ("padded", tensor)
+    def _padded(self, tensor: str, form: Stored, channels: int) -> str:
+        """``tensor``, which is the result of a DequantizeLinear, with so many more channels of zeros."""
+        key = ("padded", tensor, channels)
         if key not in self.made:
-            form = self._stored(tensor)
             assert form.qparams is not None
-            integers = next(n.input[0] for n in self.nodes if n.output[0] == self.visible.get(tensor, tensor))
+            integers = next(n.input[0] for n in self.nodes if n.output[0] == tensor)
             numbers = self._numbers(tensor, form.qparams)
             pads = self.small(f"{tensor}/pads", np.array([0, 0, 0, 0, 0, channels, 0, 0], np.int64))
             wide = self.node("Pad", [integers, pads, numbers[1]], self.fresh(f"{tensor}/padded"), mode="constant")
@@ -309,8 +339,10 @@ class _Builder:
         )
         produced = {o for n in self.nodes for o in n.output}
         proto.graph.value_info.extend(v for v in source.graph.value_info if v.name in produced)
-        asked = {n: str(p.done) for n, p in self.plan.layers.items()}
-        helper.set_model_props(proto, {"hybridq.target": self.plan.target, "hybridq.precisions": json.dumps(asked)})
+        done = {n: str(p.done) for n, p in self.plan.layers.items()}
+        asked = {n: str(p.asked) for n, p in self.plan.layers.items() if p.asked is not p.done}
+        props = {"target": self.plan.target, "precisions": json.dumps(done), "asked": json.dumps(asked)}
+        helper.set_model_props(proto, {f"hybridq.{k}": v for k, v in props.items()})
         read = {name for n in self.nodes for name in [*n.input, *outer_reads(n)]}
         kept = [t for t in source.graph.initializer if t.name in read or t.name in self.model.outputs]
         return OnnxFile(proto, [*map(self._original, kept), *self.tensors.values()])

@@ -16,7 +16,7 @@ from hybridq.dtypes import Precision, Scheme, widest
 from hybridq.model import Group, Layer, Model
 from hybridq.numerics import activation_qparams
 from hybridq.operators import Kernel, Kind
-from hybridq.planning.weights import BiasPlan, WeightPlan, bias_plan, weight_plans
+from hybridq.planning.weights import BiasPlan, WeightPlan, bias_plan, suits_integers, weight_plans
 from hybridq.qparams import QParams, Range
 from hybridq.records import Calibrated, QuantConfig
 from hybridq.storage import Weights
@@ -50,7 +50,11 @@ class GroupPlan:
 
 @dataclass(frozen=True, slots=True)
 class LayerPlan:
-    """What was asked, what is done, and why the two differ (or why the layer is not at the default)."""
+    """What was asked, what is done, and why the two differ (or why the layer is not at the default).
+
+    ``native``: ONNX Runtime computes with integers. ``rewritable``: it must not, but would if a QuantizeLinear read the
+    result; ``barrier``: one does.
+    """
 
     name: str
     asked: Precision
@@ -58,6 +62,8 @@ class LayerPlan:
     why: str
     weights: tuple[WeightPlan, ...]
     bias: BiasPlan | None
+    native: bool
+    rewritable: bool
     barrier: bool
     weight_only: Precision | None = None
 
@@ -87,11 +93,12 @@ def make_plan(model: Model, calibrated: Calibrated, config: QuantConfig, weights
         weight_only = choice.weight_only if choice else None
         forms = [_read(groups, model, layer, done[layer.name], name) for name in layer.inputs]
         out = groups[layer.group].stored
-        native = is_native(layer, done[layer.name], forms, out)
+        native = is_native(layer, done[layer.name], forms, out) and suits_integers(layer, weights, model)
         found = weight_plans(layer, weight_only or done[layer.name], native, weights, calibrated, config, target)
-        bias = bias_plan(layer, native, forms[0].qparams if forms else None, found, weights, model)
+        bias = bias_plan(layer, native, forms[0].qparams if forms else None, found, weights)
         if bias is not None:
             found = bias.floored
+        rewritable = _is_rewritable(layer, native, forms)
         layers[layer.name] = LayerPlan(
             name=layer.name,
             asked=asked[layer.name],
@@ -99,7 +106,9 @@ def make_plan(model: Model, calibrated: Calibrated, config: QuantConfig, weights
             why=why[layer.name],
             weights=found,
             bias=bias,
-            barrier=_needs_barrier(layer, native, forms, out),
+            native=native,
+            rewritable=rewritable,
+            barrier=rewritable and out.qparams is not None,
             weight_only=weight_only,
         )
     return QuantPlan(config.target, layers, groups)
@@ -213,8 +222,8 @@ def is_native(layer: Layer, done: Precision, forms: list[Stored], out: Stored) -
     return all(f.precision is done for f in forms) and out.precision in results
 
 
-def _needs_barrier(layer: Layer, native: bool, forms: list[Stored], out: Stored) -> bool:
+def _is_rewritable(layer: Layer, native: bool, forms: list[Stored]) -> bool:
     """Whether ONNX Runtime would turn this float computation into an integer one behind our back."""
     row = operators.lookup(layer.op)
     could = row.kernel is not Kernel.NONE or row.kind is Kind.COMPUTE
-    return could and not native and out.qparams is not None and any(f.qparams is not None for f in forms)
+    return could and not native and any(f.qparams is not None for f in forms)

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hybridq import operators
 from hybridq.dtypes import Precision, Scheme
 from hybridq.model import Layer, Model, Weight
+from hybridq.operators import Kind
 from hybridq.qparams import QParams
 from hybridq.ranges.weights import WeightAlgorithm, weight_qparams
 from hybridq.records import WEIGHT_SUFFIX, Calibrated, Entry, QuantConfig
@@ -17,6 +19,7 @@ from hybridq.targets import Storage, Target
 
 WEIGHT_ALGORITHMS: dict[str, WeightAlgorithm] = {"normal": "normal", "mmse": "mmse"}
 BIAS_LIMIT = 2.0**30  # int32 with one bit to spare for the accumulator
+FINE_BIAS = 2.0**20  # steps for the bias of a channel without weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,31 +109,49 @@ def weight_parameters(
 
 
 def bias_plan(
-    layer: Layer, native: bool, read: QParams | None, found: tuple[WeightPlan, ...], weights: Weights, model: Model
+    layer: Layer, native: bool, read: QParams | None, found: tuple[WeightPlan, ...], weights: Weights
 ) -> BiasPlan | None:
     """An int32 bias where the layer runs in integers, None where it stays float32."""
     if not (native and layer.bias and read is not None and len(found) == 1 and found[0].qparams is not None):
         return None
-    bias = np.asarray(weights[layer.bias], np.float64).reshape(-1)
+    bias = np.abs(np.asarray(weights[layer.bias], np.float64).reshape(-1))
     params = found[0].qparams
-    if bias.size != _channels(layer) or not _plain_gemm(layer, model):
-        return None
-    floor = np.abs(bias) / (float(read.scale) * BIAS_LIMIT)
+    chosen = _dead_channels(weights[found[0].tensor], params, bias, float(read.scale))
+    floor = bias / (float(read.scale) * BIAS_LIMIT)
     needed = floor if params.axis is not None else floor.max(initial=0.0)
-    scale = np.maximum(params.scale, needed.astype(np.float32) * np.float32(1.0001))
+    scale = np.maximum(chosen, needed.astype(np.float32) * np.float32(1.0001))
     if not np.array_equal(scale, params.scale):
         found = (replace(found[0], qparams=replace(params, scale=scale.astype(np.float32))),)
     steps = (read.scale * scale).astype(np.float32)
     return BiasPlan(layer.bias, steps, found)
 
 
-def _channels(layer: Layer) -> int:
-    weight = layer.weights[0]
-    return weight.shape[weight.axis] if weight.axis is not None else -1
+def _dead_channels(
+    values: NDArray[np.float32], params: QParams, bias: NDArray[np.float64], scale_x: float
+) -> NDArray[np.float32]:
+    """Scales in which channels without any weight have one that is fine enough for their bias, their only content."""
+    if params.axis is None:
+        return params.scale
+    dead = ~values.any(axis=tuple(i for i in range(values.ndim) if i != params.axis)) & (bias > 0)
+    fine = np.maximum(bias / (scale_x * FINE_BIAS), float(np.finfo(np.float32).tiny))
+    return np.where(dead, fine, params.scale).astype(np.float32)
 
 
-def _plain_gemm(layer: Layer, model: Model) -> bool:
-    """Whether alpha and beta are 1, without which an integer bias has another scale."""
-    if layer.op != "Gemm":
+def suits_integers(layer: Layer, weights: Weights, model: Model) -> bool:
+    """Whether ONNX Runtime's integer kernel takes the layer as it is.
+
+    Products need constant weights on the right and a constant bias, one number a channel, with no factor of its own;
+    products of more than two axes would need weights per tensor.
+    """
+    if operators.lookup(layer.op).kind is not Kind.COMPUTE:
         return True
-    return all(a.f == 1.0 for a in model.nodes[layer.node].attribute if a.name in ("alpha", "beta"))
+    if layer.op == "MatMul":
+        return all(w.index == 1 and len(w.shape) <= 2 for w in layer.weights)
+    node = model.nodes[layer.node]
+    if [w.index for w in layer.weights] != [1]:
+        return False
+    if len(node.input) < 3 or not node.input[2]:
+        return True
+    plain = all(a.f == 1.0 for a in node.attribute if a.name in ("alpha", "beta"))
+    axis, shape = layer.weights[0].axis, layer.weights[0].shape
+    return plain and bool(layer.bias) and axis is not None and weights[layer.bias].size == shape[axis]

@@ -1,0 +1,483 @@
+"""Random small float models, random precisions for them, and the noise that their quantizers should make."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from hybridq import canonical, runtime, storage
+from hybridq.analysis import analyse
+from hybridq.build import build
+from hybridq.decide import record
+from hybridq.dtypes import Precision
+from hybridq.model import Model
+from hybridq.numerics import fake_quantize
+from hybridq.plan import QuantPlan, Stored, make_plan
+from hybridq.qparams import QParams, Range
+from hybridq.records import Calibrated, LayerChoice, Measured, QuantConfig
+from hybridq.targets import load
+
+Array = NDArray[Any]
+Feed = dict[str, Array]
+FLOAT = TensorProto.FLOAT
+INPUT = (3, 8, 8)
+SAMPLES = 8
+
+
+@dataclass
+class Grower:
+    """A model in the making. Shapes leave the batch axis out; every method returns the name of what it made."""
+
+    random: np.random.Generator
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    tensors: list[onnx.TensorProto] = field(default_factory=list)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)
+
+    def node(self, op: str, inputs: list[str], *shapes: tuple[int, ...], **attributes: Any) -> str:
+        outputs = [f"t{len(self.nodes)}_{i}" if i else f"t{len(self.nodes)}" for i in range(len(shapes))]
+        name = f"{op}{len(self.nodes)}" if self.chance(0.9) else ""
+        self.nodes.append(helper.make_node(op, inputs, outputs, name=name, **attributes))
+        self.shapes.update(zip(outputs, shapes, strict=True))
+        self.read.update(inputs)
+        return outputs[0]
+
+    def const(self, values: Any) -> str:
+        name = f"c{len(self.tensors)}"
+        self.tensors.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    def weight(self, shape: tuple[int, ...], fan_in: int) -> str:
+        """Random weights; now and then those that another node has, or with a dead channel."""
+        same = [t.name for t in self.tensors if tuple(t.dims) == shape and t.data_type == FLOAT]
+        if same and self.chance(0.4):
+            return str(self.random.choice(same))
+        values = self.random.normal(0, 1 / math.sqrt(fan_in), shape).astype(np.float32)
+        if self.chance(0.1) and len(shape) > 1:
+            values[0] = 0
+        return self.const(values)
+
+    def chance(self, share: float) -> bool:
+        return bool(self.random.random() < share)
+
+    def pick(self, choices: Any) -> Any:
+        return choices[int(self.random.integers(len(choices)))]
+
+    def like(self, x: str, shape: tuple[int, ...] | None = None) -> str:
+        """Another tensor of the same shape if there is one, else ``x`` itself."""
+        found = [t for t, s in self.shapes.items() if s == (shape or self.shapes[x]) and t != x]
+        return str(self.pick(found)) if found else x
+
+
+def activation(g: Grower, x: str) -> str:
+    kind = g.pick(["none", "none", "Relu", "Relu", "relu6", "clip", "Sigmoid", "silu", "HardSwish", "LeakyRelu"])
+    if kind == "none":
+        return x
+    if kind == "relu6":
+        return g.node("Clip", [x, g.const(np.float32(0)), g.const(np.float32(6))], g.shapes[x])
+    if kind == "clip":
+        return g.node("Clip", [x, g.const(np.float32(-1.5)), g.const(np.float32(1))], g.shapes[x])
+    if kind == "silu":
+        return g.node("Mul", [x, g.node("Sigmoid", [x], g.shapes[x])], g.shapes[x])
+    return g.node(kind, [x], g.shapes[x], **({"alpha": 0.1} if kind == "LeakyRelu" else {}))
+
+
+def conv(g: Grower, x: str) -> str:
+    c, h, w = g.shapes[x]
+    group = g.pick([1, 1, 1, c] + ([2] if c % 2 == 0 else []))
+    out = group * int(g.random.integers(1, 4)) if group > 1 else g.pick([2, 4, 6, 16])
+    k, stride = g.pick([1, 3]), g.pick([1, 1, 2])
+    if min(h, w) + 2 * (k // 2) < k or out > 24:
+        return x
+    inputs = [x, g.weight((out, c // group, k, k), c // group * k * k)]
+    if g.chance(0.7):
+        inputs.append(g.weight((out,), 4))
+    size = [(d + 2 * (k // 2) - k) // stride + 1 for d in (h, w)]
+    y = g.node("Conv", inputs, (out, *size), kernel_shape=[k, k], strides=[stride] * 2, pads=[k // 2] * 4, group=group)
+    return activation(g, batch_norm(g, y) if g.chance(0.15) else y)
+
+
+def batch_norm(g: Grower, x: str) -> str:
+    c = g.shapes[x][0]
+    numbers = [g.const(g.random.uniform(0.5, 1.5, c).astype(np.float32)) for _ in range(4)]
+    return g.node("BatchNormalization", [x, *numbers], g.shapes[x])
+
+
+def conv_transpose(g: Grower, x: str) -> str:
+    c, h, w = g.shapes[x]
+    if h * w > 256:
+        return x
+    inputs = [x, g.weight((c, 4, 2, 2), c)] + ([g.weight((4,), 4)] if g.chance(0.5) else [])
+    y = g.node("ConvTranspose", inputs, (4, 2 * h, 2 * w), kernel_shape=[2, 2], strides=[2, 2])
+    return activation(g, y)
+
+
+def binary(g: Grower, x: str) -> str:
+    op, shape = g.pick(["Add", "Add", "Mul", "Sub"]), g.shapes[x]
+    if g.chance(0.4):
+        constant = g.weight(g.pick([(), (shape[-1],), (shape[0],) + (1,) * (len(shape) - 1)]), 1)
+        inputs = [x, constant]
+    else:
+        inputs = [x, g.like(x)]
+    return activation(g, g.node(op, inputs[:: g.pick([1, -1])], shape))
+
+
+def concat(g: Grower, x: str) -> str:
+    shape = g.shapes[x]
+    fitting = [t for t, s in g.shapes.items() if len(s) == len(shape) and s[1:] == shape[1:]]
+    parts = [x] + [str(g.pick(fitting)) for _ in range(int(g.random.integers(1, 3)))]
+    width = sum(g.shapes[p][0] for p in parts)
+    return g.node("Concat", parts, (width, *shape[1:]), axis=1) if width <= 24 else x
+
+
+def split(g: Grower, x: str) -> str:
+    c, *rest = g.shapes[x]
+    if c < 2:
+        return x
+    parts = g.const(np.array([c // 2, c - c // 2]))
+    return g.node("Split", [x, parts], (c // 2, *rest), (c - c // 2, *rest), axis=1)
+
+
+def slices(g: Grower, x: str) -> str:
+    shape = g.shapes[x]
+    if shape[-1] < 3:
+        return x
+    numbers = [g.const(np.array([n])) for n in (1, shape[-1], len(shape), g.pick([1, 2]))]
+    step = int(numpy_helper.to_array(g.tensors[-1])[0])
+    return g.node("Slice", [x, *numbers], (*shape[:-1], (shape[-1] - 2) // step + 1))
+
+
+def pool(g: Grower, x: str) -> str:
+    c, h, w = g.shapes[x]
+    op = g.pick(["MaxPool", "MaxPool", "AveragePool", "GlobalAveragePool"])
+    if op == "GlobalAveragePool":
+        return g.node(op, [x], (c, 1, 1))
+    if g.chance(0.5) and min(h, w) >= 2:
+        return g.node(op, [x], (c, h // 2, w // 2), kernel_shape=[2, 2], strides=[2, 2])
+    count = {"count_include_pad": g.pick([0, 1])} if op == "AveragePool" else {}
+    return g.node(op, [x], (c, h, w), kernel_shape=[3, 3], pads=[1] * 4, **count)
+
+
+def resize(g: Grower, x: str) -> str:
+    c, h, w = g.shapes[x]
+    if h * w > 256:
+        return x
+    scales = g.const(np.array([1, 1, 2, 2], np.float32))
+    return g.node("Resize", [x, "", scales], (c, 2 * h, 2 * w), mode=g.pick(["nearest", "linear"]))
+
+
+def pad(g: Grower, x: str) -> str:
+    c, h, w = g.shapes[x]
+    mode = g.pick(["constant", "constant", "reflect" if min(h, w) > 1 else "edge", "edge"])
+    value = [g.const(np.float32(g.pick([0, 1])))] if mode == "constant" and g.chance(0.7) else []
+    amounts = g.const(np.array([0, 0, 1, 0, 0, 0, 0, 1]))
+    return g.node("Pad", [x, amounts, *value], (c, h + 1, w + 1), mode=mode)
+
+
+def transpose(g: Grower, x: str) -> str:
+    shape = g.shapes[x]
+    order = [0, *(1 + g.random.permutation(len(shape)))]
+    return g.node("Transpose", [x], tuple(shape[i - 1] for i in order[1:]), perm=[int(i) for i in order])
+
+
+def reshape(g: Grower, x: str) -> str:
+    shape = g.shapes[x]
+    wanted = (shape[0] * shape[1], *shape[2:]) if len(shape) == 2 else (shape[0], shape[1] * shape[2])
+    return g.node("Reshape", [x, g.const(np.array([0, *wanted[:-1], -1]))], wanted)
+
+
+def flatten(g: Grower, x: str) -> str:
+    return g.node("Flatten", [x], (math.prod(g.shapes[x]),), axis=1)
+
+
+def identity(g: Grower, x: str) -> str:
+    return g.node(g.pick(["Identity", "Dropout"]), [x], g.shapes[x])
+
+
+def unary(g: Grower, x: str) -> str:
+    op = g.pick(["Relu", "Sigmoid", "LeakyRelu", "HardSwish", "Tanh", "HardSigmoid", "Softmax", "Neg"])
+    return g.node(op, [x], g.shapes[x], **({"axis": -1} if op == "Softmax" else {}))
+
+
+def gemm(g: Grower, x: str) -> str:
+    (k,) = g.shapes[x]
+    n, trans = g.pick([3, 8, 16]), g.pick([0, 1])
+    inputs = [x, g.weight((n, k) if trans else (k, n), k)] + ([g.weight((n,), 4)] if g.chance(0.7) else [])
+    scales = {"alpha": 0.5, "beta": 2.0} if g.chance(0.2) else {}
+    return activation(g, g.node("Gemm", inputs, (n,), transB=trans, **scales))
+
+
+def matmul(g: Grower, x: str) -> str:
+    *rest, k = g.shapes[x]
+    if len(rest) == 1 and g.chance(0.25):
+        turned = g.node("Transpose", [x], (k, rest[0]), perm=[0, 2, 1])
+        return g.node("MatMul", [x, turned], (rest[0], rest[0]))
+    if len(rest) == 1 and g.chance(0.25):
+        return activation(g, g.node("MatMul", [g.weight((6, rest[0]), rest[0]), x], (6, k)))
+    n = g.pick([4, 8])
+    y = g.node("MatMul", [x, g.weight((k, n), k)], (*rest, n))
+    return activation(g, g.node("Add", [y, g.weight((n,), 4)], (*rest, n)) if g.chance(0.6) else y)
+
+
+def layer_norm(g: Grower, x: str) -> str:
+    k = g.shapes[x][-1]
+    if k < 4:
+        return x
+    return g.node("LayerNormalization", [x, g.weight((k,), 1), g.weight((k,), 4)], g.shapes[x], axis=-1)
+
+
+Step = Callable[[Grower, str], str]
+ANY: list[Step] = [unary, binary, binary, identity, concat, slices]
+STEPS: dict[int, list[Step]] = {
+    1: [*ANY, gemm, gemm, gemm],
+    2: [*ANY, matmul, matmul, matmul, layer_norm, transpose, reshape, flatten],
+    3: [
+        *ANY,
+        conv,
+        conv,
+        conv,
+        conv,
+        conv,
+        conv_transpose,
+        pool,
+        pool,
+        resize,
+        pad,
+        split,
+        transpose,
+        reshape,
+        flatten,
+    ],
+}
+
+
+def random_model(seed: int) -> onnx.ModelProto:
+    """A model of 3 to 14 steps; every tensor that nothing reads is an output, now and then one that is read, too."""
+    g = Grower(np.random.default_rng(seed))
+    g.shapes["x"] = INPUT
+    for _ in range(int(g.random.integers(3, 15))):
+        recent = list(g.shapes)[-4:]
+        x = str(g.pick(recent))
+        g.pick(STEPS[len(g.shapes[x])])(g, x)
+    if not g.nodes:
+        conv(g, "x")
+    made = [t for t in g.shapes if t != "x"] or [g.node("Relu", ["x"], INPUT)]
+    outputs = [t for t in made if t not in g.read]
+    outputs += [t for t in made if t in g.read and g.chance(0.06)]
+    graph = helper.make_graph(
+        g.nodes,
+        "random",
+        [helper.make_tensor_value_info("x", FLOAT, ["n", *INPUT])],
+        [helper.make_tensor_value_info(t, FLOAT, ["n", *g.shapes[t]]) for t in outputs],
+        g.tensors,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A canonical model with its calibration on the very samples it is judged by."""
+
+    given: onnx.ModelProto
+    proto: onnx.ModelProto
+    model: Model
+    calibrated: Calibrated
+    weights: dict[str, Array]
+    feed: Feed
+
+    def plan(self, choices: Mapping[str, Precision | LayerChoice]) -> QuantPlan:
+        asked = {k: v if isinstance(v, LayerChoice) else LayerChoice(v) for k, v in choices.items()}
+        config = QuantConfig(self.calibrated.target, asked, self.calibrated.entries, {})
+        return make_plan(self.model, self.calibrated, config, self.weights)
+
+    def build(self, plan: QuantPlan, *, portable: bool = False) -> onnx.ModelProto:
+        return build(self.model, plan, self.weights, portable=portable).assemble()
+
+    def all(self, precision: Precision) -> dict[str, Precision]:
+        return {x.name: precision for x in self.model.layers if not x.float_only}
+
+
+def calibrate(proto: onnx.ModelProto, model: Model, feed: Feed) -> dict[str, Measured]:
+    """Minimum and maximum of every group."""
+    names = [s for g in model.groups for s in g.sources]
+    exposed = expose(proto, [n for n in names if n not in feed])
+    inner = [o.name for o in exposed.graph.output]
+    values = dict(zip(inner, run(exposed, feed), strict=True)) | feed
+    found = {}
+    for group in model.groups:
+        parts = [values[s] for s in group.sources]
+        measured = Range(min(float(p.min()) for p in parts), max(float(p.max()) for p in parts)).with_zero()
+        known = Range(*group.fixed) if group.fixed else measured
+        found[group.name] = Measured(known, {"normal": {8: known, 16: known}}, fixed=group.fixed is not None)
+    return found
+
+
+def expose(proto: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+    """A copy that gives the tensors ``names`` as outputs, too."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    have = {o.name for o in copy.graph.output}
+    extra = [n for n in names if n not in have]
+    copy.graph.output.extend(helper.make_tensor_value_info(n, FLOAT, None) for n in dict.fromkeys(extra))
+    return copy
+
+
+def run(model: onnx.ModelProto, feed: Feed, level: str = "all") -> list[Array]:
+    return runtime.run(runtime.session(model, threads=1, level=level), feed)
+
+
+def make_case(
+    given: onnx.ModelProto, feed: Feed, target: str = "onnxruntime", default: Precision | None = None
+) -> Case:
+    """A given model made canonical, analysed and calibrated on ``feed``."""
+    proto = canonical.canonicalize(given)
+    chosen = load(target)
+    model = analyse(proto, given, ties_outputs=chosen.ties_outputs)
+    weights = storage.weights_of(proto)
+    measured = calibrate(proto, model, feed)
+    calibrated = record(model, weights, measured, chosen, default or chosen.default, "normal")
+    return Case(given, proto, model, calibrated, weights, feed)
+
+
+def random_case(seed: int) -> Case:
+    random = np.random.default_rng(seed + 10**6)
+    return make_case(random_model(seed), {"x": random.normal(size=(SAMPLES, *INPUT)).astype(np.float32)})
+
+
+def random_choices(case: Case, seed: int) -> dict[str, Precision | LayerChoice]:
+    """Precisions of layers: any mix, one for all with exceptions, or what the target does by itself."""
+    random = np.random.default_rng(seed + 2 * 10**6)
+    every = list(Precision)
+    usual = every[int(random.integers(len(every)))]
+    exceptions = random.choice([0.1, 0.5, 1.0])
+    found: dict[str, Precision | LayerChoice] = {}
+    for layer in case.model.layers:
+        if layer.float_only or random.random() < 0.1:
+            continue
+        found[layer.name] = every[int(random.integers(len(every)))] if random.random() < exceptions else usual
+        if any(w.axis is not None for w in layer.weights) and random.random() < 0.1:
+            stored = Precision.INT8 if random.random() < 0.5 else Precision.INT16
+            found[layer.name] = LayerChoice(Precision.FLOAT32, weight_only=stored)
+    return found
+
+
+class Noise:
+    """The float graph with uniform noise of power ``scale**2 / 12`` where the plan has a quantizer.
+
+    Weights and biases are rounded as planned, float16 is rounded by Casts, and a value that an integer says exactly
+    (zero, the end of a Clip) stays as it is.
+    """
+
+    def __init__(self, case: Case, plan: QuantPlan) -> None:
+        self.proto = onnx.ModelProto()
+        self.proto.CopyFrom(case.proto)
+        self.case, self.plan = case, plan
+        self.scales: dict[str, float] = {}
+        graph = self.proto.graph
+        graph.initializer.append(numpy_helper.from_array(np.float32(1e-4), "hair"))
+        old = list(graph.node)
+        del graph.node[:]
+        sources = {s: plan.groups[g.name].stored for g in case.model.groups for s in g.sources}
+        layer_of = {x.node: x for x in case.model.layers}
+        self.renamed = {x: self._noisy(x, x, f"{x}/noisy", sources[x]) for x in case.model.inputs if x in sources}
+        self.converted: dict[tuple[str, Precision], str] = {}
+        for node in old:
+            layer = layer_of.get(node.name)
+            for i, name in enumerate(node.input):
+                node.input[i] = self.renamed.get(name, name)
+                if layer and name in layer.inputs:
+                    node.input[i] = self._converted(name, node.input[i], layer.name)
+            for planned in plan.layers[layer.name].weights if layer else ():
+                node.input[planned.index] = self._weight(planned.tensor, layer.name, planned.precision, planned.qparams)
+            if layer and plan.layers[layer.name].bias:
+                node.input[2] = self._bias(layer.name)
+            graph.node.append(node)
+            for i, name in enumerate(node.output):
+                if name in sources and not sources[name].is_float:
+                    node.output[i] = f"{name}/clean"
+                    graph.node[-1].output[i] = node.output[i]
+                    self._noisy(name, node.output[i], name, sources[name])
+
+    def _noisy(self, key: str, source: str, result: str, stored: Stored) -> str:
+        add = self.proto.graph.node.append
+        if stored.is_float:
+            return source
+        if stored.qparams is None:
+            add(helper.make_node("Cast", [source], [f"{result}/half"], to=TensorProto.FLOAT16))
+            add(helper.make_node("Cast", [f"{result}/half"], [result], to=FLOAT))
+            return result
+        noise = f"{result}/noise"
+        self.scales[noise] = float(stored.qparams.scale)
+        self.proto.graph.input.append(helper.make_tensor_value_info(noise, FLOAT, None))
+        step = f"{noise}/step"
+        self.proto.graph.initializer.append(numpy_helper.from_array(stored.qparams.scale, step))
+        add(helper.make_node("Div", [source, step], [f"{noise}/steps"]))
+        add(helper.make_node("Round", [f"{noise}/steps"], [f"{noise}/whole"]))
+        add(helper.make_node("Sub", [f"{noise}/steps", f"{noise}/whole"], [f"{noise}/rest"]))
+        add(helper.make_node("Abs", [f"{noise}/rest"], [f"{noise}/size"]))
+        add(helper.make_node("Greater", [f"{noise}/size", "hair"], [f"{noise}/off"]))
+        add(helper.make_node("Cast", [f"{noise}/off"], [f"{noise}/sign"], to=FLOAT))
+        add(helper.make_node("Shape", [source], [f"{noise}/shape"]))
+        add(helper.make_node("Reshape", [noise, f"{noise}/shape"], [f"{noise}/shaped"]))
+        add(helper.make_node("Mul", [f"{noise}/shaped", f"{noise}/sign"], [f"{noise}/added"]))
+        add(helper.make_node("Add", [source, f"{noise}/added"], [result]))
+        return result
+
+    def _converted(self, tensor: str, visible: str, layer: str) -> str:
+        group = self.case.model.group_of.get(tensor)
+        done = self.plan.layers[layer].done
+        form = self.plan.groups[group.name].conversions.get(done) if group else None
+        if form is None:
+            return visible
+        if (tensor, done) not in self.converted:
+            self.converted[tensor, done] = self._noisy(tensor, visible, f"{tensor}/as_{done}", form)
+        return self.converted[tensor, done]
+
+    def _weight(self, tensor: str, layer: str, precision: Precision, p: QParams | None) -> str:
+        if precision is Precision.FLOAT32:
+            return tensor
+        values = self.case.weights[tensor]
+        rounded = fake_quantize(values, p) if p else values.astype(np.float16).astype(np.float32)
+        name = f"{tensor}/rounded/{layer}"
+        if name not in {t.name for t in self.proto.graph.initializer}:
+            self.proto.graph.initializer.append(numpy_helper.from_array(rounded, name))
+        return name
+
+    def _bias(self, layer: str) -> str:
+        planned = self.plan.layers[layer].bias
+        assert planned is not None
+        values = self.case.weights[planned.tensor].reshape(-1)
+        rounded = np.rint(values / planned.scale.astype(np.float64)) * planned.scale
+        name = f"{planned.tensor}/rounded/{layer}"
+        self.proto.graph.initializer.append(numpy_helper.from_array(rounded.astype(np.float32), name))
+        return name
+
+    def draws(self, count: int, seed: int = 0) -> Iterator[list[Array]]:
+        """Outputs under ``count`` draws of the noise."""
+        random = np.random.default_rng(seed)
+        sizes = self._sizes()
+        session = runtime.session(self.proto, threads=1, level="basic")
+        for _ in range(count):
+            noise = {n: (random.uniform(-0.5, 0.5, sizes[n]) * s).astype(np.float32) for n, s in self.scales.items()}
+            yield runtime.run(session, {**self.case.feed, **noise})
+
+    def _sizes(self) -> dict[str, int]:
+        names = [n.removesuffix("/noise") for n in self.scales]
+        origin = {n: n.removesuffix("/noisy").split("/as_")[0] for n in names}
+        wanted = [t for t in dict.fromkeys(origin.values()) if t not in self.case.feed]
+        exposed = expose(self.case.proto, wanted)
+        values = dict(zip([o.name for o in exposed.graph.output], run(exposed, self.case.feed), strict=True))
+        values |= self.case.feed
+        return {f"{n}/noise": values[t].size for n, t in origin.items()}
+
+
+def powers(values: list[Array], reference: list[Array]) -> list[float]:
+    """Mean squared difference of every output."""
+    return [float(np.mean((a.astype(np.float64) - b) ** 2)) for a, b in zip(values, reference, strict=True)]
