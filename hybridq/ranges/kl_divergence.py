@@ -16,12 +16,14 @@ from hybridq.dtypes import Precision, Scheme
 from hybridq.qparams import Range
 from hybridq.ranges.common import DEFAULTS, Options, finish, with_extremes
 from hybridq.ranges.moments import Values
+from hybridq.ranges.percentile import quantile
 from hybridq.statistics import SIDE, Histogram, TensorStatistics
 
 PER_LEVEL = 2  # bins a level; the paper's 16 reward clipping for structure that no 8 bits resolve (vww: 0.73, not 0.95)
 SHARES = np.exp2(-np.arange(33) / 32.0)  # positions tried at each end, down to half
 EMPTY = 1e-9  # counts below are rounding
 SWEEPS = 2  # each end is searched this often
+BULK, TAIL = 0.999, 8.0  # beyond 8 times the 99.9th percentile of magnitudes even bins hide the bulk: cut first
 ZOOMS = 16  # a search that ends at half the range goes on inside it, this often at most
 
 
@@ -35,6 +37,9 @@ def kl_divergence(stats: TensorStatistics, precision: Precision, scheme: Scheme,
     if scheme.is_symmetric:
         histogram = _folded(histogram)
         low, high, levels = 0.0, max(-low, high), levels // 2
+    reach = TAIL * quantile(_folded(histogram), BULK)
+    if reach > 0:
+        low, high = max(low, -reach), min(high, reach)
     for _ in range(ZOOMS):
         fine = _Fine.of(histogram, low, high, levels * PER_LEVEL)
         a, b = _search(fine, levels)

@@ -6,7 +6,7 @@ import numpy as np
 
 from hybridq.dtypes import Precision, Scheme
 from hybridq.qparams import Range
-from hybridq.ranges.common import DEFAULTS, Options, counted, finish
+from hybridq.ranges.common import DEFAULTS, Options, finish
 from hybridq.ranges.moments import Moments, Values, moments_of, squared_error
 from hybridq.statistics import TensorStatistics
 
@@ -16,7 +16,7 @@ FINE = np.exp2(np.arange(-8, 9) / 32.0)  # around the best of those
 
 def mmse(stats: TensorStatistics, precision: Precision, scheme: Scheme, options: Options = DEFAULTS) -> Range:
     """Search both ends (one for symmetric schemes), coarsely, then finely around the best."""
-    low, high = least_error(moments_of(counted(stats)), stats, precision, scheme, 1.0)
+    low, high = least_error(moments_of(stats), stats, precision, scheme, 1.0)
     return finish(low, high, scheme, options)
 
 

@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.dtypes import Precision, Scheme
-from hybridq.statistics import SIDE, Histogram
+from hybridq.ranges.common import counted
+from hybridq.statistics import SIDE, TensorStatistics
 
 Values = NDArray[np.float64]
+HAIR = 1e-6
 TINY = float(np.finfo(np.float64).tiny)
 
 
@@ -58,14 +60,16 @@ class Moments:
         return np.maximum(near_high[2] - near_low[2], 0.0) + np.maximum(outer, 0.0) * step * step / 12
 
 
-def moments_of(histogram: Histogram) -> Moments:
-    """Cumulative moments of a histogram; the zero bin counts as exact zeros."""
-    edges = histogram.edges
+def moments_of(stats: TensorStatistics) -> Moments:
+    """Cumulative moments of a histogram; its outermost bins end at the exact extremes, its zero bin is exactly zero."""
+    histogram = counted(stats)
+    beyond = HAIR * max(-stats.min, stats.max)  # or a lone extreme on a bin's edge would have no bin
+    edges = np.clip(histogram.edges, stats.min - beyond, stats.max + beyond)
     left, right = edges[:-1], edges[1:]
     counts = histogram.counts.astype(np.float64)
     mean, square = (left + right) / 2, (left * left + left * right + right * right) / 3
     mean[SIDE] = square[SIDE] = 0.0
-    kept = np.append(np.flatnonzero(right > left), len(counts))  # denormals leave bins without width
+    kept = np.append(np.flatnonzero(right > left), len(counts))  # bins without width join their neighbours
     sums = [np.concatenate([[0.0], np.cumsum(v)])[kept] for v in (counts, counts * mean, counts * square)]
     return Moments(edges[kept], *sums)
 
