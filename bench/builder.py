@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -265,14 +264,22 @@ def memory(megabytes: int, work: Path) -> list[Row]:
     ]
 
 
+WATCH = """import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))"""
+
+
 def peak_memory(command: list[str]) -> int:
-    """Bytes of resident memory a command needed at most; raises when it fails."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)}: exit {process.returncode}")
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    """Bytes of resident memory a command needed at most; raises when it fails.
+
+    A small process in between starts it: Linux counts the memory of whoever forked into the peak.
+    """
+    done = subprocess.run([sys.executable, "-c", WATCH, *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}\n{done.stderr}")
+    return int(done.stdout) * (1 if sys.platform == "darwin" else 1024)
 
 
 def main() -> int:
