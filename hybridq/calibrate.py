@@ -167,6 +167,7 @@ class _Recorder:
         pairs[:] = (np.inf, -np.inf)
         for name in self.program.inputs:
             self._add_input(start, count, name, feed, pairs)
+        self._check(start, pairs[:, : len(self.program.inputs)])
         for output, values in zip(self.program.outputs, outputs, strict=True):
             self._add_output(start, output, values, pairs)
         pairs[:, [self.place[name] for name in self.program.zeros], 0] = 0.0
@@ -197,15 +198,21 @@ class _Recorder:
         if output.kind == "sample":
             self._wait(output.name, start, values.reshape(len(values), -1))
             return
+        if output.kind == "sum":
+            self._check_sums(start, output, values)
+            return
         values = values.reshape(len(values), -1)
         starts = [c.start for c in output.columns]
         places = [self.place[c.tensor] for c in output.columns]
-        if output.kind == "max":
-            found = np.maximum.reduceat(values, starts, axis=1)
-            pairs[:, places, 1] = found if len(found) == len(pairs) else found.max(axis=0)
-        else:
-            found = np.minimum.reduceat(values, starts, axis=1)
-            pairs[:, places, 0] = found if len(found) == len(pairs) else found.min(axis=0)
+        side, extreme = (1, np.maximum) if output.kind == "max" else (0, np.minimum)
+        found = extreme.reduceat(values, starts, axis=1)
+        pairs[:, places, side] = found if len(found) == len(pairs) else extreme.reduce(found, axis=0)
+
+    def _check_sums(self, start: int, output: Output, sums: NDArray[np.float32]) -> None:
+        """A maximum may pass over NaN; what reaches an output of the model shows in its sum."""
+        if np.isnan(sums).any():
+            row, column = np.argwhere(np.isnan(sums))[0].tolist()
+            raise _not_finite(self.program, output.columns[column].tensor, start + row)
 
     def _check(self, start: int, pairs: NDArray[np.float32]) -> None:
         if np.isfinite(pairs).all():
@@ -256,3 +263,40 @@ def _not_finite(program: Program, tensor: str, sample: int) -> HybridqError:
     if tensor in program.inputs:
         return DatasetError(f"input {said}", hint="Look at that sample, and at mean and std.")
     return ModelError(f"tensor {said}", hint="The float model itself overflows there: look at it before quantizing.")
+
+
+LAST = 0.1  # the share of samples, at the end, whose influence is asked for
+SETTLED = 0.01  # a range that moved by less of its width no longer needs samples
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How much each tensor's range still grew in the last tenth of the samples, as a share of its width."""
+
+    moved: Mapping[str, float]
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        growing = sorted((t for t, m in self.moved.items() if m > SETTLED), key=lambda t: -self.moved[t])
+        if not growing:
+            return f"All {len(self.moved)} ranges had settled before the last tenth of the samples."
+        worst = growing[0]
+        return (
+            f"{len(growing)} of {len(self.moved)} ranges still grew by more than {SETTLED:.0%} in the last tenth of "
+            f"the samples, most of all '{worst}' ({self.moved[worst]:.0%}): more samples may help."
+        )
+
+
+def convergence(stats: CalibrationStats) -> Convergence:
+    """What the last tenth of the samples (one at least) added to each range; 0 where there is but one sample."""
+    return Convergence({name: _moved(s.pairs.astype(np.float64)) for name, s in stats.tensors.items()})
+
+
+def _moved(pairs: NDArray[np.float64]) -> float:
+    before = pairs[: len(pairs) - max(1, round(LAST * len(pairs)))]
+    if not len(before):
+        return 0.0
+    low, high = min(pairs[:, 0].min(), 0.0), max(pairs[:, 1].max(), 0.0)
+    old_low, old_high = min(before[:, 0].min(), 0.0), max(before[:, 1].max(), 0.0)
+    return float((old_low - low + high - old_high) / (high - low)) if high > low else 0.0

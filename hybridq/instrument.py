@@ -42,7 +42,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An output of the instrumented graph, of shape (rows, columns, ...). ``kind``: ``max``, ``min`` or ``sample``."""
+    """An output of the instrumented graph, of shape (rows, columns, ...). ``kind``: max, min, sum or sample."""
 
     name: str
     kind: str
@@ -228,7 +228,11 @@ class _Writer:
         return name
 
     def finish(self) -> Program:
-        """Join the parts, replace the graph's outputs."""
+        """Join the parts, replace the graph's outputs by them and by a sum of each, which is NaN if anything was."""
+        for output in self.graph.output:
+            if not self.refusal(output.name) and output.name in self.producers:
+                rows = self._rows(output.name)
+                self._put("sum", output.name, self._reduce("ReduceSum", output.name), 1, rows)
         del self.graph.output[:]
         outputs = tuple(self._join(key[0], parts) for key, parts in self.parts.items())
         data = self.proto.SerializeToString(deterministic=True)
