@@ -134,7 +134,7 @@ class FlowReader:
             self.fail("rest", "unexpected text after the value", width, "One `name: value` a line.")
         self.row += 1
 
-    def refuse_reserved(self) -> None:
+    def refuse_reserved(self, flow: bool = False) -> None:
         """Fail on a character that may not start a plain scalar, and say that quotes help."""
         line = self.lines[self.row]
         char = line[self.col]
@@ -143,7 +143,8 @@ class FlowReader:
             word = line[self.col : stop.start() if stop else len(line)].rstrip()
             hint = "" if char in ",]}|>" else f'Quote it: "{word}".'
             self.fail("quote-it", f"an unquoted {char} {RESERVED[char]}", len(word), hint)
-        if char in "?:-" and line[self.col + 1 : self.col + 2] in (" ", "\t", ",", "]", "}", "") and char != "-":
+        following = line[self.col + 1 : self.col + 2]
+        if char in "?:" and (following in ("", " ", "\t") or (flow and following in ",[]{}")):
             self.fail("value", f"unexpected '{char}'", 1, "Quote it if it is meant as text.")
 
     def problem(self, code: str, message: str, width: int, hint: str = "") -> None:
@@ -156,7 +157,7 @@ class FlowReader:
         raise Stop
 
     def _plain_in_flow(self) -> Scalar:
-        self.refuse_reserved()
+        self.refuse_reserved(flow=True)
         line = self.lines[self.row]
         if ITEM.match(line, self.col):
             self.fail("value", "unexpected '-'", 1)

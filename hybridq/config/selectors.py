@@ -195,7 +195,7 @@ class _Parser:
         self._raise_rank(Rank.OP)
         op = word.removeprefix("op:").strip()
         own = {x.name for x in self.model.layers if x.op == op}
-        absorbed = {x.name for x in self.model.layers if x.activation_op == op}
+        absorbed = {x.name for x in self.model.layers if op and x.activation_op == op}
         if absorbed:
             self.notes.append(f"{len(absorbed)} of the layers absorb the {op}, which has no precision of its own")
         if not own | absorbed:

@@ -18,6 +18,7 @@ from hybridq.config.text import Source
 
 DEEPEST = 96  # columns a block may be indented
 INDENT = 4  # what step1 writes
+HINT = "The lines of one block start in the same column."
 
 
 def read(source: Source, known: dict[str, str] | None = None, below: str = "") -> Mapping:
@@ -52,7 +53,10 @@ class _Reader(FlowReader):
         if self.content() and self.lines[self.row].lstrip(" \t")[0] == "{":
             self._attempt(lambda: self._flow_document(top))
         while self.content() and not MARKER.match(self.lines[self.row]):
-            self._block(top, self.indent() if not top.pairs else 0, {p.key.text: p.key.line for p in top.pairs})
+            if top.pairs:  # indented less than the lines above, which all start in one column
+                self.col = 0
+                self.problem("indent", "starts further left than the lines above", 1, HINT)
+            self._block(top, self.indent(), {p.key.text: p.key.line for p in top.pairs})
         self._second_document()
         top.end_line = len(self.lines)
         return top
@@ -69,14 +73,12 @@ class _Reader(FlowReader):
             self.finish()
 
     def _second_document(self) -> None:
-        while self.content():
-            if self.lines[self.row].startswith("..."):
-                self.row += 1
-                continue
+        if self.content() and re.match(r"\.\.\.[ \t]*(#.*)?$", self.lines[self.row]):
+            self.row += 1
+        if self.content():
             self.col = 0
             hint = "Remove it, or the line `---` or `...` above it."
             self.problem("documents", "a second document starts here; a cfg is one", len(self.lines[self.row]), hint)
-            self.row = len(self.lines)
 
     def _flow_document(self, top: Mapping) -> None:
         self.blanks()
@@ -113,7 +115,7 @@ class _Reader(FlowReader):
     def _strange_indent(self, into: Mapping, indent: int, here: int) -> None:
         """Report lines that are indented deeper than their block; they are read only to find what else is wrong."""
         self.col = 0
-        hint = "The lines of one block start in the same column."
+        hint = HINT
         if self.inline and into.pairs and self.inline is into.pairs[-1].key:
             above = self.inline
             hint = f"If this line belongs to `{above.text}`, remove what follows the colon there (line {above.line})."
@@ -207,7 +209,7 @@ class _Reader(FlowReader):
             if not self.blanks() or REST.match(self.lines[self.row], self.col):
                 self.fail("list", "an empty list item", 1)
             stop = PLAIN_STOP.search(self.lines[self.row], self.col)
-            if stop and stop.group() == ":" and self.lines[self.row][self.col] not in "{[":
+            if stop and stop.group() == ":" and self.lines[self.row][self.col] not in "{[\"'":
                 hint = "Write `name: value` without the dash."
                 self.fail("list", "a list item where `name: value` is expected", stop.start() - self.col, hint)
             items.items.append(self.value())
@@ -224,5 +226,9 @@ class _Reader(FlowReader):
             self.row = start
             indent = self.indent()
             self.row += 1
-            while self.content() and self.indent() > indent:
+            while self.content() and (self.indent() > indent or self._is_item(indent)):
                 self.row += 1
+
+    def _is_item(self, indent: int) -> bool:
+        line = self.lines[self.row]
+        return self.indent() == indent and bool(ITEM.match(line.lstrip(" \t"))) and not MARKER.match(line)
