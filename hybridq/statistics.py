@@ -36,7 +36,7 @@ def codes_of(values: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 def magnitudes(codes: ArrayLike) -> NDArray[np.float64]:
     """The smallest float32 magnitude of each 16-bit code; codes out of range saturate to 0 and the largest finite."""
-    bits = np.clip(np.asarray(codes, np.int64), 0, INFINITE).astype(np.uint32) << 16
+    bits = np.minimum(np.maximum(np.asarray(codes, np.int64), 0), INFINITE).astype(np.uint32) << 16
     found: NDArray[np.float32] = bits.view(np.float32)
     return np.minimum(found.astype(np.float64), float(np.finfo(np.float32).max))
 

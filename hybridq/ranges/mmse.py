@@ -10,12 +10,15 @@ from hybridq.ranges.common import DEFAULTS, Options, finish
 from hybridq.ranges.moments import Moments, Values, moments_of, squared_error
 from hybridq.statistics import TensorStatistics
 
-COARSE = np.exp2(-np.arange(0, 33) / 4.0)  # shares of a limit: the whole, and by quarters of an octave down to 1/256
-FINE = np.exp2(np.arange(-8, 9) / 32.0)  # around the best of those
+SHARES = (  # of a limit: from the whole to 1/256 by half octaves, then finer around the best, twice
+    np.exp2(-np.arange(0, 17) / 2.0),
+    np.exp2(np.arange(-4, 5) / 8.0),
+    np.exp2(np.arange(-4, 5) / 32.0),
+)
 
 
 def mmse(stats: TensorStatistics, precision: Precision, scheme: Scheme, options: Options = DEFAULTS) -> Range:
-    """Search both ends (one for symmetric schemes), coarsely, then finely around the best."""
+    """Search both ends (one for symmetric schemes), first coarsely, then finer around the best."""
     low, high = least_error(moments_of(stats), stats, precision, scheme, 1.0)
     return finish(low, high, scheme, options)
 
@@ -31,7 +34,7 @@ def least_error(
     if low == high:
         return low, high
     floor, top = low, high
-    for shares in (COARSE, FINE):
+    for shares in SHARES:
         lows = np.unique(np.maximum(low * shares, floor))
         highs = np.unique(np.minimum(high * shares, top))
         low, high = _best(moments, lows, highs, precision, scheme, clipping_weight)

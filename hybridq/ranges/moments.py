@@ -10,6 +10,7 @@ Inside a bin the values are taken as spread evenly. A quantizer with step d that
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,32 +35,29 @@ class Moments:
 
     def below(self, x: Values) -> tuple[Values, Values, Values]:
         """Number, sum and sum of squares of the values below ``x``, any shape."""
-        flat = x.reshape(-1)
-        place = np.clip(np.searchsorted(self.edges, flat, side="right") - 1, 0, len(self.edges) - 2)
+        place = np.searchsorted(self.edges[1:-1], x, side="right")
         left, right = self.edges[place], self.edges[place + 1]
-        part = np.clip((flat - left) / (right - left), 0.0, 1.0)
-        found = [s[place] + part * (s[place + 1] - s[place]) for s in (self.number, self.first, self.second)]
-        return found[0].reshape(x.shape), found[1].reshape(x.shape), found[2].reshape(x.shape)
+        part = np.minimum(np.maximum((x - left) / (right - left), 0.0), 1.0)
+        number, first, second = (
+            s[place] + part * (s[place + 1] - s[place]) for s in (self.number, self.first, self.second)
+        )
+        return number, first, second
 
-    def clipping(self, low: Values, high: Values) -> Values:
-        """Sum of squared errors of what lies outside ``[low, high]``."""
-        n, s, q = self.below(low)
-        under = q - 2 * low * s + low * low * n
-        n, s, q = self.below(high)
-        n, s, q = self.number[-1] - n, self.first[-1] - s, self.second[-1] - q
-        over = q - 2 * high * s + high * high * n
-        clipped: Values = np.maximum(under, 0.0) + np.maximum(over, 0.0)
-        return clipped
-
-    def rounding(self, low: Values, high: Values, step: Values) -> Values:
-        """Sum of squared errors of what lies inside ``[low, high]``, rounded to multiples of ``step``."""
-        inner_low, inner_high = np.maximum(-step / 2, low), np.minimum(step / 2, high)
-        near_low, near_high = self.below(inner_low), self.below(inner_high)
-        all_low, all_high = self.below(low)[0], self.below(high)[0]
-        outer = (all_high - all_low) - (near_high[0] - near_low[0])
-        return np.maximum(near_high[2] - near_low[2], 0.0) + np.maximum(outer, 0.0) * step * step / 12
+    def errors(self, low: Values, high: Values, step: Values) -> tuple[Values, Values]:
+        """Sums of squared errors outside ``[low, high]`` (clipping) and inside (rounding); the three broadcast."""
+        number_low, first_low, second_low = self.below(low)
+        number_high, first_high, second_high = self.below(high)
+        under = second_low - 2 * low * first_low + low * low * number_low
+        over = (self.second[-1] - second_high) - 2 * high * (self.first[-1] - first_high)
+        over = over + high * high * (self.number[-1] - number_high)
+        near_low, _, square_low = self.below(np.maximum(-step / 2, low))
+        near_high, _, square_high = self.below(np.minimum(step / 2, high))
+        far = (number_high - number_low) - (near_high - near_low)
+        rounding = np.maximum(square_high - square_low, 0.0) + np.maximum(far, 0.0) * step * step / 12
+        return np.maximum(under, 0.0) + np.maximum(over, 0.0), rounding
 
 
+@lru_cache(maxsize=1)  # the algorithms ask for the same tensor in turn
 def moments_of(stats: TensorStatistics) -> Moments:
     """Cumulative moments of a histogram; its outermost bins end at the exact extremes, its zero bin is exactly zero."""
     histogram = counted(stats)
@@ -103,6 +101,6 @@ def squared_error(
     step = step_of(low, high, precision, scheme)
     if scheme.is_symmetric:
         low, high = (precision.qmin - middle_of(precision)) * step, (precision.qmax - middle_of(precision)) * step
-    clipped, rounded = moments.clipping(low, high), moments.rounding(low, high, step)
+    clipped, rounded = moments.errors(low, high, step)
     found: Values = (clipping_weight * clipped + rounded) / max(float(moments.number[-1]), 1.0)
     return found
