@@ -67,6 +67,37 @@ class TestWeightBiasQuantization:
         assert changed(last(product(op, form, IN, out, activation, kind)), feed) > MUCH / 2
         assert changed(last(product(op, form, IN, out, barrier, kind)), feed) <= RARE
 
+    @pytest.mark.parametrize(
+        ("op", "given", "attributes"),
+        [
+            ("Transpose", [], {"perm": [0, 2, 3, 1]}),
+            ("Reshape", [[1, 16, 144]], {}),
+            ("Slice", [[0], [8], [1]], {}),
+            ("Unsqueeze", [[1]], {}),
+            ("Identity", [], {}),
+        ],
+    )
+    @pytest.mark.parametrize("stopped", [False, True])
+    def test_it_reaches_through_movers(
+        self, op: str, given: list[list[int]], attributes: dict[str, Any], stopped: bool
+    ) -> None:
+        def end(graph: Graph, kind: str, y: str) -> str:
+            y = graph.op("LeakyRelu", y, alpha=1.0) if stopped else y
+            return graph.op(op, y, *(graph.const(np.array(v, np.int64)) for v in given), **attributes)
+
+        share = changed(last(product("Conv", "float32", IN, OUT, end)), X)
+        assert share <= RARE if stopped else share > MUCH
+
+    def test_a_graph_output_is_no_reader(self) -> None:
+        graph = product("Conv", "float32", IN, OUT)
+        result = next(n.output[0] for n in graph.nodes if n.op_type == "Conv")
+        assert changed(graph.model(result, graph.nodes[-1].output[0]), X) > MUCH
+
+    def test_a_second_reader_stops_it(self) -> None:
+        graph = product("Conv", "float32", IN, OUT)
+        result = next(n.output[0] for n in graph.nodes if n.op_type == "Conv")
+        assert changed(graph.model(graph.nodes[-1].output[0], graph.op("Sigmoid", result)), X) <= RARE
+
     def test_it_reaches_through_maxpool(self) -> None:
         assert changed(last(product("Conv", "float32", IN, OUT, activation, "maxpool")), X) > MUCH
         assert changed(last(product("Conv", "float32", IN, OUT, barrier, "maxpool")), X) <= RARE
