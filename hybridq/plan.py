@@ -23,6 +23,7 @@ from hybridq.storage import Weights
 from hybridq.targets import Target
 
 FLOAT = Precision.FLOAT32
+HALF_END = 65504.0  # the largest float16
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +129,13 @@ def _precisions(
             continue
         wide = widest([asked[n] for n in members])
         for name in members:
-            if wide.bits != asked[name].bits:
+            if wide is not asked[name]:
                 because = next(n for n in members if asked[n] is wide)
                 why[name] = f"shares its parameters with '{because}', which is {wide}"
                 done[name] = wide
+            if wide is Precision.FLOAT16 and not _fits_half(group, calibrated):
+                why[name] = f"its values reach {calibrated.measured[group.name].range.amax:.3g}, float16 ends at 65504"
+                done[name] = FLOAT
     return asked, done, why
 
 
@@ -145,6 +149,8 @@ def _group_plan(
 ) -> GroupPlan:
     readers = [x for x in model.layers if any(model.group_of.get(i) is group for i in x.inputs)]
     wanted = [done[x.name] for x in readers]
+    if not _fits_half(group, calibrated):
+        wanted = [FLOAT if p is Precision.FLOAT16 else p for p in wanted]
     leaves = any(t in model.outputs for t in group.tensors if t not in model.inputs)
     precision = widest([done[n] for n in group.layers]) if group.layers else (widest(wanted) if wanted else FLOAT)
     kept = precision
@@ -161,6 +167,11 @@ def _group_plan(
         _stored(group, kept, calibrated, config, target),
         {p: _stored(group, p, calibrated, config, target) for p in sorted(narrower)},
     )
+
+
+def _fits_half(group: Group, calibrated: Calibrated) -> bool:
+    """Whether float16 can hold the group's values: beyond its end they would become infinite."""
+    return calibrated.measured[group.name].range.amax <= HALF_END
 
 
 def _outside_readers(model: Model, group: Group) -> bool:

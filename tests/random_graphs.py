@@ -126,6 +126,8 @@ def binary(g: Grower, x: str) -> str:
         inputs = [x, constant]
     else:
         inputs = [x, g.like(x)]
+    if inputs[0] == inputs[1]:
+        op = "Add"  # x - x is zero everywhere, and noise on a constant is no noise
     return activation(g, g.node(op, inputs[:: g.pick([1, -1])], shape))
 
 
@@ -233,28 +235,56 @@ def layer_norm(g: Grower, x: str) -> str:
     return g.node("LayerNormalization", [x, g.weight((k,), 1), g.weight((k,), 4)], g.shapes[x], axis=-1)
 
 
+def rearranged(g: Grower, x: str) -> str:
+    """DepthToSpace, SpaceToDepth, Gather, GlobalMaxPool, ReduceMax: values that only move."""
+    c, h, w = g.shapes[x]
+    if c % 4 == 0 and h * w <= 64 and g.chance(0.5):
+        return g.node("DepthToSpace", [x], (c // 4, 2 * h, 2 * w), blocksize=2)
+    if c <= 6 and h % 2 == 0 and w % 2 == 0 and g.chance(0.5):
+        return g.node("SpaceToDepth", [x], (c * 4, h // 2, w // 2), blocksize=2)
+    if g.chance(0.5):
+        return g.node("Gather", [x, g.const(g.random.permutation(c))], (c, h, w), axis=1)
+    if g.chance(0.5):
+        return g.node("GlobalMaxPool", [x], (c, 1, 1))
+    return g.node("ReduceMax", [x, g.const(np.array([2, 3]))], (c,), keepdims=0)
+
+
+def rare(g: Grower, x: str) -> str:
+    """Operators without an integer kernel, and some with more inputs than two."""
+    shape = g.shapes[x]
+    op = g.pick(["PRelu", "ReduceMean", "Max", "Sum", "Where", "Div", "Pow", "InstanceNormalization", "Einsum", "Gelu"])
+    if op == "PRelu":
+        return g.node(op, [x, g.weight((shape[0],) + (1,) * (len(shape) - 1), 4)], shape)
+    if op == "ReduceMean":
+        return g.node(op, [x, g.const(np.array([len(shape)]))], (*shape[:-1], 1), keepdims=1)
+    if op in ("Max", "Sum"):
+        return g.node(op, [x, g.like(x), g.like(x)], shape)
+    if op == "Where":
+        return g.node(op, [g.node("Greater", [x, g.const(np.float32(0))], ()), x, g.like(x)], shape)
+    if op in ("Div", "Pow"):
+        return g.node(op, [x, g.const(np.float32(g.pick([2, 3] if op == "Pow" else [2, 0.3])))], shape)
+    if op == "InstanceNormalization" and len(shape) > 1 and shape[-1] > 2:
+        return g.node(op, [x, g.weight((shape[0],), 1), g.weight((shape[0],), 4)], shape)
+    if op == "Einsum" and len(shape) == 2:
+        return g.node(op, [x, g.weight((shape[1], 4), shape[1])], (shape[0], 4), equation="bij,jk->bik")
+    return g.node("Gelu", [x], shape)
+
+
+def odd_product(g: Grower, x: str) -> str:
+    """Products that integer kernels do not take as they are: three axes, a computed bias, a bias for all."""
+    *rest, k = g.shapes[x]
+    if rest:
+        return g.node("MatMul", [x, g.weight((1, k, 4), k)], (*rest, 4))
+    bias = g.like(x, (8,)) if g.chance(0.5) and g.like(x, (8,)) != x else g.weight(g.pick([(1,), (1, 8)]), 1)
+    return g.node("Gemm", [x, g.weight((k, 8), k), bias], (8,))
+
+
 Step = Callable[[Grower, str], str]
-ANY: list[Step] = [unary, binary, binary, identity, concat, slices]
+ANY: list[Step] = [unary, binary, binary, identity, concat, slices, rare]
 STEPS: dict[int, list[Step]] = {
-    1: [*ANY, gemm, gemm, gemm],
-    2: [*ANY, matmul, matmul, matmul, layer_norm, transpose, reshape, flatten],
-    3: [
-        *ANY,
-        conv,
-        conv,
-        conv,
-        conv,
-        conv,
-        conv_transpose,
-        pool,
-        pool,
-        resize,
-        pad,
-        split,
-        transpose,
-        reshape,
-        flatten,
-    ],
+    1: [*ANY, gemm, gemm, gemm, odd_product],
+    2: [*ANY, matmul, matmul, matmul, odd_product, layer_norm, transpose, reshape, flatten],
+    3: [*ANY, *[conv] * 6, conv_transpose, pool, pool, resize, pad, split, transpose, reshape, flatten, rearranged],
 }
 
 
@@ -263,12 +293,12 @@ def random_model(seed: int) -> onnx.ModelProto:
     g = Grower(np.random.default_rng(seed))
     g.shapes["x"] = INPUT
     for _ in range(int(g.random.integers(3, 15))):
-        recent = list(g.shapes)[-4:]
+        recent = [t for t, shape in g.shapes.items() if shape][-4:]
         x = str(g.pick(recent))
         g.pick(STEPS[len(g.shapes[x])])(g, x)
     if not g.nodes:
         conv(g, "x")
-    made = [t for t in g.shapes if t != "x"] or [g.node("Relu", ["x"], INPUT)]
+    made = [t for t, shape in g.shapes.items() if t != "x" and shape] or [g.node("Relu", ["x"], INPUT)]
     outputs = [t for t in made if t not in g.read]
     outputs += [t for t in made if t in g.read and g.chance(0.06)]
     graph = helper.make_graph(

@@ -39,26 +39,30 @@ def excess(found: float, expected: float, signal: float) -> float:
 
 @pytest.mark.parametrize("seeds", CHUNKS, ids=str)
 def test_noise_is_what_the_scales_predict(seeds: range) -> None:
-    """Never more; less only where values happen to lie on the integers' grid, which noise of a given power cannot know.
+    """Never more; less where values happen to lie on the integers' grid, which noise of a given power cannot know.
 
-    The optimized model is the one that is judged, and it must agree with what the file says (ORT_DISABLE_ALL): the
-    difference stays 10 dB below the noise of quantization, so nothing was rewritten in silence.
+    The optimized model is the one that is judged, and it must agree with what the file says (ORT_DISABLE_ALL): where
+    nothing is rewritten only ties of rounding tell them apart, far below the noise of quantization. Outputs of a few
+    numbers have too few draws of noise for 6 dB to hold always.
     """
-    rows = []
+    noises, gaps = [], []
     for seed in seeds:
         case, plan = case_of(seed), plan_of(seed)
         built = case.build(plan)
         onnx.checker.check_model(built, full_check=True)
         reference = run(case.proto, case.feed)
         fast, plain = run(built, case.feed, "all"), run(built, case.feed, "none")
-        draws = [powers(outputs, reference) for outputs in Noise(case, plan).draws(DRAWS)]
-        signals = [float(np.mean(r.astype(np.float64) ** 2)) for r in reference]
-        for i, (signal, expected) in enumerate(zip(signals, np.mean(draws, axis=0), strict=True)):
-            rows.append(excess(powers(fast, reference)[i], expected, signal))
-            where = f"seed {seed}, output {case.model.outputs[i]}"
-            assert rows[-1] < DECIBEL, where
-            assert excess(powers(fast, plain)[i], expected, signal) < -10 or expected < 1e-11 * signal + 1e-29, where
-    assert np.mean(np.array(rows) > -DECIBEL) >= 0.8
+        expected = np.mean([powers(outputs, reference) for outputs in Noise(case, plan).draws(DRAWS)], axis=0)
+        found, gap = powers(fast, reference), powers(fast, plain)
+        for i, name in enumerate(case.model.outputs):
+            signal = float(np.mean(reference[i].astype(np.float64) ** 2))
+            noises.append(excess(found[i], expected[i], signal))
+            gaps.append(excess(gap[i], expected[i] + 1e-8 * signal, signal))
+            few = reference[i].size < 256
+            assert noises[-1] < (3 * DECIBEL if few else DECIBEL), f"seed {seed}, output {name}"
+            assert gaps[-1] < 0, f"seed {seed}, output {name}"
+    assert np.mean(np.array(noises) > -DECIBEL) >= 0.8
+    assert np.mean(gaps) < -20
 
 
 @pytest.mark.parametrize("seeds", CHUNKS, ids=str)
