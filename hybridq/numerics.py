@@ -65,10 +65,10 @@ def qparams_of_ranges(
     (the middle, 128, for unsigned integers). dynamic fixed point: symmetric with the scale raised to a power of two.
     An empty range gets the scale 1.
     """
-    lo = np.minimum(np.asarray(low, np.float64), 0.0)
-    hi = np.maximum(np.asarray(high, np.float64), 0.0)
+    lo, hi = np.asarray(low, np.float64), np.asarray(high, np.float64)
     if not (np.isfinite(lo).all() and np.isfinite(hi).all()):
         raise ValueError(f"a range must be finite, got [{lo.min()}, {hi.max()}]")
+    lo, hi = np.minimum(lo, 0.0), np.maximum(hi, 0.0)
     qmin, qmax = precision.qmin, precision.qmax
     if scheme is Scheme.ASYMMETRIC:
         scale = (hi - lo) / (qmax - qmin)
