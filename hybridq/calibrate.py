@@ -70,7 +70,7 @@ def calibrate(
     """
     program = prepare(model, proto, histogram=not set(algorithms) <= PAIRS_ONLY)
     if executor is None:
-        found = _measure(program, _session(program, threads), batches, batch, progress)
+        found = measure_with(program, _session(program, threads), batches, batch, progress)
     else:
         found = _spread(program, batches, batch, threads, progress, executor, workers)
     if found.samples == 0:
@@ -86,7 +86,7 @@ def prepare(model: Model, proto: onnx.ModelProto, *, histogram: bool) -> Program
 
 def measure(program: Program, batches: Sequence[Batch], batch: int, threads: int) -> CalibrationStats:
     """One shard, in any process. The session stays for the next shard of the same program."""
-    return _measure(program, _kept_session(program, threads), batches, batch, None)
+    return measure_with(program, _kept_session(program, threads), batches, batch)
 
 
 def _session(program: Program, threads: int) -> Session:
@@ -98,9 +98,10 @@ def _kept_session(program: Program, threads: int) -> Session:
     return _session(program, threads)
 
 
-def _measure(
-    program: Program, one: Session, batches: Iterable[Batch], batch: int, progress: Progress | None
+def measure_with(
+    program: Program, one: Session, batches: Iterable[Batch], batch: int = 1, progress: Progress | None = None
 ) -> CalibrationStats:
+    """One pass over batches with a session of the program's model."""
     recorder = _Recorder(program)
     names = [o.name for o in program.outputs]
     for start, feed in batches:
