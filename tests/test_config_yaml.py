@@ -142,7 +142,7 @@ def test_what_step1_writes_reads_the_same_with_and_without_reading_every_line() 
         assert found
         assert found[0] == found[1]
         source = source_of(text, "x")
-        known = read(source, known_lines(model, calibrated), PARAMETERS)
+        known = read(source, known_lines(calibrated), PARAMETERS)
         parameters = next(p.value for p in known.pairs if p.key.text == PARAMETERS)
         assert isinstance(parameters, Mapping)
         assert all(isinstance(v, Mapping) and v.untouched for _, v in parameters.pairs)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hybridq import targets
 from hybridq.config import rknn
-from hybridq.config.check import examine
+from hybridq.config.check import examine, known_lines
 from hybridq.config.choices import refusal
 from hybridq.config.edit_text import TextEditor
 from hybridq.config.names import Names, defaults_of
@@ -124,7 +124,8 @@ class Work:
 
     def __init__(self, text: str, path: str, model: Model, calibrated: Calibrated) -> None:
         self.path, self.model, self.calibrated = path, model, calibrated
-        config, source, document = examine(text, path, model, calibrated)
+        self.known = known_lines(calibrated)
+        config, source, document = examine(text, path, model, calibrated, self.known)
         if config is None or document is None:
             raise ConfigError([p for p in source.sorted() if p.severity == "error"])
         self.before: QuantConfig = config
@@ -207,7 +208,8 @@ class Work:
             for p in self.document.layers
             if p.key.text == selector or (p.key.text in self.model.names and self.model.names[p.key.text] in wanted)
         ]
-        others = {p.key.text for p in self.document.layers if p not in gone}
+        out = set(map(id, gone))
+        others = {p.key.text for p in self.document.layers if id(p) not in out}
         kept = [c for x, c in self.before.choices.items() if x in wanted and c.selector in others]
         if kept:
             hint = f"Edit that line, or `hybridq unset DIR '{kept[0].selector}'`."
@@ -263,7 +265,7 @@ class Work:
             self._add_key(name, pairs)
         elif isinstance(node, MappingNode) and node.pairs:
             self.editor.add(node, pairs)
-        else:
+        elif isinstance(node, MappingNode | Scalar):
             self.editor.fill(key, node, pairs)
 
     def _add_key(self, name: str, pairs: list[str]) -> None:
@@ -274,7 +276,7 @@ class Work:
     def done(self) -> Change:
         """The new text, checked. Raises ConfigError where it is wrong."""
         text = self.editor.result()
-        after, source, _ = examine(text, self.path, self.model, self.calibrated)
+        after, source, _ = examine(text, self.path, self.model, self.calibrated, self.known)
         if after is None:
             raise ConfigError([p for p in source.sorted() if p.severity == "error"])
         return Change(text, tuple(_difference(self.before, after)), (*self.notes, *source.sorted()))

@@ -13,7 +13,7 @@ from hybridq.config.nodes import Scalar
 from hybridq.config.schema import START, Document, document
 from hybridq.config.selectors import Rank
 from hybridq.config.text import Source, join, source_of
-from hybridq.config.write import PARAMETERS, choice_text, entry_lines
+from hybridq.config.write import PARAMETERS, choice_text, entry_line
 from hybridq.config.yaml import read
 from hybridq.dtypes import Precision
 from hybridq.errors import ConfigError, Problem
@@ -39,13 +39,14 @@ def read_cfg(text: str, path: str, model: Model, calibrated: Calibrated) -> Quan
 
 
 def examine(
-    text: str, path: str, model: Model, calibrated: Calibrated
+    text: str, path: str, model: Model, calibrated: Calibrated, known: dict[str, str] | None = None
 ) -> tuple[QuantConfig | None, Source, Document | None]:
-    """As ``check``, with the document and its places for whoever edits it."""
+    """As ``check``, with the document and its places for whoever edits it. ``known`` spares computing it again."""
     source = source_of(text, path)
     if source.failed:
         return None, source, None
-    found = document(read(source, known_lines(model, calibrated), PARAMETERS), source)
+    known = known_lines(calibrated) if known is None else known
+    found = document(read(source, known, PARAMETERS), source)
     target = targets.load(calibrated.target)
     _head(found, model, calibrated, source)
     names = Names(model, calibrated.entries)
@@ -61,9 +62,10 @@ def examine(
     return config, source, found
 
 
-def known_lines(model: Model, calibrated: Calibrated) -> dict[str, str]:
-    """Lines that need not be read since step1 wrote them, to their keys."""
-    return {line: key for key, line in entry_lines(model, calibrated).items() if "\\" not in line}
+def known_lines(calibrated: Calibrated) -> dict[str, str]:
+    """Lines without comments that need not be read since step1 wrote them, to their keys."""
+    lines = ((entry_line(key, entry), key) for key, entry in calibrated.entries.items())
+    return {line: key for line, key in lines if "\\" not in line and line.find("}") == len(line) - 1}
 
 
 def _head(found: Document, model: Model, calibrated: Calibrated, source: Source) -> None:

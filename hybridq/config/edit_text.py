@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hybridq.config.nodes import Mapping, Node, Pair, Scalar, Sequence
+from hybridq.config.nodes import Mapping, Pair, Scalar, Sequence
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
@@ -45,7 +45,8 @@ class TextEditor:
 
     def remove(self, mapping: Mapping, gone: list[Pair], key: Scalar | None) -> None:
         """Take pairs out of a mapping; an emptied block becomes ``{}`` behind its ``key``."""
-        kept = [p for p in mapping.pairs if p not in gone]
+        out = set(map(id, gone))
+        kept = [p for p in mapping.pairs if id(p) not in out]
         if mapping.flow:
             body = ", ".join(self._source(p) for p in kept)
             start = self._offset(mapping.line, mapping.column)
@@ -66,13 +67,13 @@ class TextEditor:
         else:
             self.insert_after(last_line(last), [" " * (last.key.column - 1) + p for p in pairs])
 
-    def fill(self, key: Scalar, value: Node, pairs: list[str], indent: int = 4) -> None:
+    def fill(self, key: Scalar, value: Mapping | Scalar, pairs: list[str], indent: int = 4) -> None:
         """Turn ``key: {}`` or ``key:`` into a block of ``pairs``, behind the indented comments that follow it."""
         if isinstance(value, Mapping):
             end = self._offset(value.end_line, value.end)
             self._replace(self._colon(key) + 1, end, "")
-        elif not isinstance(value, Scalar) or value.text:
-            self._replace(self._colon(key) + 1, self._end(Pair(key, value)), "")
+        elif value.text:
+            self._replace(self._colon(key) + 1, self._offset(value.line, value.end), "")
         line = value.end_line if isinstance(value, Mapping) else key.line
         while re.match(r"[ \t]+#", self._line(line + 1)):
             line += 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import fields as fields_of
 
 from hybridq import targets
 from hybridq.config.text import join
@@ -21,6 +20,7 @@ PARAMETERS = "quantize_parameters"
 EMPTY = f"{LAYERS}: {{}}"
 SHOWN = 6  # names in a comment
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*|[0-9a-f]*[a-df][0-9a-f]*")
+_USUAL = re.compile(r"[\w/.:+ -]*+", re.ASCII)
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 _INVISIBLE = re.compile("[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff]")
 
@@ -48,12 +48,8 @@ def write_cfg(
         "# real = scale * (integer - zero_point). Tensors that share parameters have one line.",
         f"{PARAMETERS}:" if calibrated.entries else f"{PARAMETERS}: {{}}",
     ]
-    return "\n".join([*lines, *entry_lines(model, calibrated).values()]) + "\n"
-
-
-def entry_lines(model: Model, calibrated: Calibrated) -> dict[str, str]:
-    """The lines of ``quantize_parameters`` by key."""
-    return {key: entry_line(key, entry, comment(model, calibrated, key)) for key, entry in calibrated.entries.items()}
+    entries = (entry_line(key, entry, comment(model, calibrated, key)) for key, entry in calibrated.entries.items())
+    return "\n".join([*lines, *entries]) + "\n"
 
 
 def _layers(
@@ -96,25 +92,26 @@ def entry_line(key: str, entry: Entry, note: str = "", indent: int = 4) -> str:
 def entry_text(entry: Entry) -> str:
     """``{dtype: ..., min: ...}``: the fields that apply; per-channel numbers stay in model.json."""
     shown = entry_fields(entry)
-    return "{" + ", ".join(f"{name}: {shown[name]}" for name in FIELDS if name in shown) + "}"
+    return "{" + ", ".join([f"{name}: {value}" for name, value in shown.items()]) + "}"
 
 
 def entry_fields(entry: Entry) -> dict[str, str]:
     """The fields of an entry that the cfg shows, as they are written."""
-    floating = not entry.dtype.is_integer
-    found: dict[str, str] = {}
-    for name in _NAMES:
+    if not entry.dtype.is_integer:
+        shown: tuple[str, ...] = ("min", "max")
+    elif entry.qtype is Scheme.DYNAMIC_FIXED_POINT:
+        shown = FIELDS[1:]
+    else:
+        shown = FIELDS[1:-1]
+    found = {"dtype": str(entry.dtype)}
+    for name in shown:
         value = getattr(entry, name)
-        hidden = floating and name in ("qtype", "qmethod", "algorithm", "scale", "zero_point", "fl")
-        if value is None or isinstance(value, tuple) or hidden:
-            continue
-        if name == "fl" and entry.qtype is not Scheme.DYNAMIC_FIXED_POINT:
-            continue
-        found[name] = value_text(float(value) if name in ("min", "max", "scale") else value)
+        if value is not None and type(value) is not tuple:
+            found[name] = float32_text(value) if name in _REAL else str(value)
     return found
 
 
-_NAMES = tuple(f.name for f in fields_of(Entry))
+_REAL = ("min", "max", "scale")
 
 
 def value_text(value: object) -> str:
@@ -171,6 +168,8 @@ def operator(layer: Layer) -> str:
 
 def quote(name: str) -> str:
     """A name in double quotes, as YAML and JSON read it."""
+    if _USUAL.fullmatch(name):
+        return f'"{name}"'
     text = json.dumps(name, ensure_ascii=False)
     return _INVISIBLE.sub(lambda m: f"\\u{ord(m.group()):04x}", text)
 

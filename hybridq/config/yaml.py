@@ -24,7 +24,7 @@ HINT = "The lines of one block start in the same column."
 def read(source: Source, known: dict[str, str] | None = None, below: str = "") -> Mapping:
     """The document's top mapping; problems go to ``source``.
 
-    ``known`` (line to key) are lines that need not be read where they stand directly below the top key ``below``.
+    ``known`` (line to key) are lines, up to their first ``}``, that need not be read directly below the key ``below``.
     """
     return _Reader(source, known or {}, below).document()
 
@@ -91,8 +91,7 @@ class _Reader(FlowReader):
         """Every ``key: value`` from here on that is indented by ``indent``, into ``into``."""
         while self.content():
             line = self.lines[self.row]
-            if known and line in known and known[line] not in seen:
-                self._take(into, line, indent, known[line], seen)
+            if known and self._take(into, line, indent, known, seen):
                 continue
             here = self.indent()
             if here < indent or (here == 0 and MARKER.match(line)):
@@ -103,14 +102,19 @@ class _Reader(FlowReader):
                 self._attempt(lambda: self._pair(into, indent, seen))
         into.end_line = self.row
 
-    def _take(self, into: Mapping, line: str, indent: int, name: str, seen: dict[str, int]) -> None:
-        """A line just as step1 wrote it, without reading it."""
+    def _take(self, into: Mapping, line: str, indent: int, known: dict[str, str], seen: dict[str, int]) -> bool:
+        """Take a line that is, but for its comment, just as step1 wrote it, without reading it; False if it is not."""
+        end = line.find("}") + 1
+        name = known.get(line[:end])
+        if name is None or name in seen or not REST.match(line, end):
+            return False
         self.row += 1
         column = line.index('": {', indent) + 2
         seen[name] = self.row
         key = Scalar(name, self.row, indent + 1, column, quoted=True)
-        value = Mapping([], self.row, column + 2, flow=True, end_line=self.row, untouched=True)
+        value = Mapping([], self.row, column + 2, flow=True, end_line=self.row, end=end + 1, untouched=True)
         into.pairs.append(Pair(key, value))
+        return True
 
     def _strange_indent(self, into: Mapping, indent: int, here: int) -> None:
         """Report lines that are indented deeper than their block; they are read only to find what else is wrong."""
