@@ -316,8 +316,10 @@ class _Builder:
 
     def _bias(self, plan: LayerPlan) -> str:
         assert plan.bias is not None
-        values, scale = np.asarray(self.weights[plan.bias.tensor]).reshape(-1), plan.bias.scale
-        steps = np.clip(np.rint(values.astype(np.float64) / scale), -(2**31), 2**31 - 1).astype(np.int32)
+        values, scale = plan.bias.values, plan.bias.scale
+        if scale is None:
+            return self.small(f"{plan.bias.tensor}/repaired", values)
+        steps = np.clip(np.rint(values.reshape(-1).astype(np.float64) / scale), -(2**31), 2**31 - 1).astype(np.int32)
         key = ("bias", plan.bias.tensor, steps.tobytes(), scale.tobytes())
         if key not in self.made:
             stored = self.small(f"{plan.bias.tensor}/int32", steps)

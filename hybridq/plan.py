@@ -96,7 +96,7 @@ def make_plan(model: Model, calibrated: Calibrated, config: QuantConfig, weights
         out = groups[layer.group].stored
         native = is_native(layer, done[layer.name], forms, out) and suits_integers(layer, weights, model)
         found = weight_plans(layer, weight_only or done[layer.name], native, weights, calibrated, config, target)
-        bias = bias_plan(layer, native, forms[0].qparams if forms else None, found, weights)
+        bias = bias_plan(layer, native, forms[0].qparams if forms else None, found, weights, calibrated)
         if bias is not None:
             found = bias.floored
         rewritable = _is_rewritable(layer, native, forms)

@@ -56,6 +56,13 @@ SHOWN = 12  # rows of a table before the rest is counted
 )
 @click.option("--weights-algorithm", type=click.Choice(["normal", "mmse"]), default="normal", show_default=True)
 @click.option(
+    "--weights-repair",
+    type=click.Choice(["bias", "none"]),
+    default="bias",
+    show_default=True,
+    help="Let biases take back the mean error of rounded weights.",
+)
+@click.option(
     "--dtype",
     type=click.Choice(["uint8", "int8", "int16", "float16", "float32"]),
     help="Precision of every layer.  [default: the target's]",
@@ -78,7 +85,18 @@ def step1(model: Path, dataset: Path, out: Path, **given: Any) -> None:
         _numbers(given["mean"]), _numbers(given["std"]), channel_order=given["channel_order"], resize=given["resize"]
     )
     options = Options(**{k: given[k] for k in ("percentile", "minimum_range") if given[k] is not None})
-    plain = ("batch", "samples", "algorithm", "weights", "weights_algorithm", "dtype", "target", "force", "merge")
+    plain = (
+        "batch",
+        "samples",
+        "algorithm",
+        "weights",
+        "weights_algorithm",
+        "weights_repair",
+        "dtype",
+        "target",
+        "force",
+        "merge",
+    )
     try:
         result = steps.step1(
             model,

@@ -18,6 +18,7 @@ from hybridq.storage import Weights
 from hybridq.targets import Storage, Target
 
 WEIGHT_ALGORITHMS: dict[str, WeightAlgorithm] = {"normal": "normal", "mmse": "mmse"}
+REPAIRED = "hybridq:bias/"  # prefix under which ``weights`` holds the repaired bias of a layer
 BIAS_LIMIT = 2.0**30  # int32 with one bit to spare for the accumulator
 FINE_BIAS = 2.0**20  # steps for the bias of a channel without weights
 
@@ -35,13 +36,15 @@ class WeightPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BiasPlan:
-    """An int32 bias: ``q = rint(bias / scale)`` with ``scale = s_x * s_w``, zero point 0.
+    """A bias, repaired or as given, float32 or int32: ``q = rint(bias / scale)``, ``scale = s_x * s_w``, zero point 0.
 
-    ``floored`` are the weights with the scales of dead channels raised until the bias fits int32.
+    ``scale`` is None for float32. ``floored`` are the weights with the scales of dead channels raised until the bias
+    fits int32.
     """
 
     tensor: str
-    scale: NDArray[np.float32]
+    values: NDArray[np.float32]
+    scale: NDArray[np.float32] | None
     floored: tuple[WeightPlan, ...]
 
 
@@ -109,21 +112,42 @@ def weight_parameters(
 
 
 def bias_plan(
-    layer: Layer, native: bool, read: QParams | None, found: tuple[WeightPlan, ...], weights: Weights
+    layer: Layer,
+    native: bool,
+    read: QParams | None,
+    found: tuple[WeightPlan, ...],
+    weights: Weights,
+    calibrated: Calibrated,
 ) -> BiasPlan | None:
-    """An int32 bias where the layer runs in integers, None where it stays float32."""
-    if not (native and layer.bias and read is not None and len(found) == 1 and found[0].qparams is not None):
+    """An int32 bias where the layer runs in integers, a repaired float32 one where there is one, else None."""
+    if not (layer.bias and len(found) == 1 and found[0].qparams is not None):
         return None
-    bias = np.abs(np.asarray(weights[layer.bias], np.float64).reshape(-1))
     params = found[0].qparams
+    values, repaired = _bias_values(layer, params, weights, calibrated)
+    if not native or read is None:
+        return BiasPlan(layer.bias, values, None, found) if repaired else None
+    bias = np.abs(values.astype(np.float64).reshape(-1))
     chosen = _dead_channels(weights[found[0].tensor], params, bias, float(read.scale))
     floor = bias / (float(read.scale) * BIAS_LIMIT)
     needed = floor if params.axis is not None else floor.max(initial=0.0)
     scale = np.maximum(chosen, needed.astype(np.float32) * np.float32(1.0001))
     if not np.array_equal(scale, params.scale):
         found = (replace(found[0], qparams=replace(params, scale=scale.astype(np.float32))),)
-    steps = (read.scale * scale).astype(np.float32)
-    return BiasPlan(layer.bias, steps, found)
+    return BiasPlan(layer.bias, values, (read.scale * scale).astype(np.float32), found)
+
+
+def _bias_values(
+    layer: Layer, params: QParams, weights: Weights, calibrated: Calibrated
+) -> tuple[NDArray[np.float32], bool]:
+    """The bias that goes with weights rounded by ``params``: the repaired one if step1 chose these parameters."""
+    recorded = calibrated.entries.get(entry_key(layer))
+    repaired = weights.get(REPAIRED + layer.name)
+    same = recorded is not None and recorded.dtype is params.precision
+    if repaired is None or recorded is None or not same or recorded.scale is None:
+        return np.asarray(weights[layer.bias], np.float32), False
+    if not np.array_equal(np.asarray(recorded.scale, np.float32), params.scale):
+        return np.asarray(weights[layer.bias], np.float32), False
+    return np.asarray(repaired, np.float32), True
 
 
 def _dead_channels(

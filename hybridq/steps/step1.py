@@ -17,21 +17,27 @@ import onnx
 from hybridq import config, runtime, storage, targets
 from hybridq.analysis import analyse
 from hybridq.calibrate import PAIRS_ONLY, Batch, CalibrationStats, calibrate
-from hybridq.canonical import canonicalize, read_model
+from hybridq.canonical import BIG, canonicalize, read_model
 from hybridq.commit import commit, recover
 from hybridq.cut import cut
-from hybridq.dataset import Audit, AuditRow, Dataset, Preprocessing, input_specs, open_dataset
+from hybridq.dataset import Audit, AuditRow, Dataset, Preprocessing, Sample, input_specs, open_dataset
 from hybridq.decide import decide
 from hybridq.dtypes import Precision
-from hybridq.errors import ConfigError, Problem
+from hybridq.errors import ConfigError, DatasetError, Problem
+from hybridq.model import Model
+from hybridq.plan import make_plan
+from hybridq.planning.weights import REPAIRED
 from hybridq.ranges import ALGORITHMS, DEFAULTS, Options
 from hybridq.ranges.weights import WeightAlgorithm
+from hybridq.records import Calibrated, QuantConfig
 from hybridq.runtime import Feed
 from hybridq.steps.common import RESULTS, SOURCES, Progress, no_progress
 from hybridq.storage import CFG, MODEL, State
 from hybridq.targets import Target
+from hybridq.weights.bias_correction import corrected_biases
 
 CANONICAL_TOLERANCE = 1e-5
+REPAIR_SAMPLES = 32
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ def step1(
     algorithm: str = "normal",
     weights: str = "channel",
     weights_algorithm: WeightAlgorithm = "normal",
+    weights_repair: str = "bias",
     dtype: str | None = None,
     target: str = "onnxruntime",
     options: Options = DEFAULTS,
@@ -81,6 +88,8 @@ def step1(
         How a range is chosen: one of ``hybridq.ranges.ALGORITHMS``; ``options`` are its options.
     weights
         ``"channel"`` or ``"layer"``.
+    weights_repair
+        ``"bias"``: biases take back the mean error that rounded weights make. ``"none"``.
     dtype
         The precision of every layer unless the cfg says otherwise; by default the target's first, except where it
         would make a layer slower and less exact at once (``hybridq.defaults``).
@@ -105,15 +114,14 @@ def step1(
         proto, given, name=path.stem, sha256=_digest(path, inputs, outputs), ties_outputs=chosen.ties_outputs
     )
     data = open_dataset(dataset, input_specs(view), preprocessing, samples)
-    first = next(iter(data))
-    difference = _canonical_difference(given, path if not (inputs or outputs) else None, proto, first.feed, threads)
+    first: list[Feed] = []
     wanted = sorted(PAIRS_ONLY) if algorithm in PAIRS_ONLY else list(ALGORITHMS)
     audit = Audit.of(data)
     with _pool(workers, executor) as pool:
         stats = calibrate(
             view,
             proto,
-            _batches(data, batch, audit),
+            _batches(data, batch, audit, first),
             algorithms=set(wanted),
             threads=threads,
             batch=batch,
@@ -123,6 +131,7 @@ def step1(
         )
     audit.check()
     progress("choosing ranges", 0, None)
+    difference = _canonical_difference(given, path if not (inputs or outputs) else None, proto, first[0], threads)
     held = storage.weights_of(proto)
     calibrated = decide(
         view,
@@ -137,7 +146,10 @@ def step1(
         options=options,
         literal=dtype is not None,
     )
-    state = State(view, held, calibrated, data.preprocessing.to_json(), {"count": stats.samples}, dict(first.feed))
+    if weights_repair == "bias":
+        progress("correcting biases", 0, None)
+        held |= _repaired(view, calibrated, held, data, first, threads)
+    state = State(view, held, calibrated, data.preprocessing.to_json(), {"count": stats.samples}, dict(first[0]))
     problems = [*data.notes, *audit.problems, *_canonical_problem(difference, str(path))]
     text, merged = _cfg_text(state, before, directory)
     _write(directory, state, text, _sources(path, dataset))
@@ -182,11 +194,34 @@ def _digest(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def _batches(data: Dataset, size: int, audit: Audit) -> Iterator[Batch]:
+def _batches(data: Dataset, size: int, audit: Audit, first: list[Feed]) -> Iterator[Batch]:
+    """Batches with the index of their first sample; ``first`` keeps the first single sample."""
+
+    def see(sample: Sample) -> None:
+        if not first:
+            first.append(sample.feed)
+        audit.add(sample)
+
     index = 0
-    for sample in data.batches(size, audit.add):
+    for sample in data.batches(size, see):
         yield index, sample.feed
         index += sample.count
+
+
+def _repaired(
+    model: Model, calibrated: Calibrated, held: dict[str, Any], data: Dataset, first: list[Feed], threads: int
+) -> dict[str, Any]:
+    """Biases corrected for the weights that step1 chose, measured on the first samples."""
+    if sum(w.nbytes for w in held.values()) > BIG:
+        return {}
+    unedited = QuantConfig(calibrated.target, {}, calibrated.entries, {})
+    plan = make_plan(model, calibrated, unedited, held)
+    try:
+        feeds: list[Feed] = [sample.feed for sample in data.part(0, REPAIR_SAMPLES)]
+    except DatasetError:  # the samples came from an iterator, which is used up
+        feeds = first
+    found = corrected_biases(model, plan, held, feeds, threads=threads)
+    return {REPAIRED + name: bias for name, bias in found.items()}
 
 
 def _pool(workers: int, executor: Executor | None) -> AbstractContextManager[Executor | None]:
