@@ -75,7 +75,7 @@ def _node_to_json(node: NodeProto) -> Json:
 
 
 def _node_from_json(data: Mapping[str, Any]) -> NodeProto:
-    node = NodeProto(name=data["name"], op_type=data["op"], domain=data.get("domain", ""))
+    node = NodeProto(name=data["name"], op_type=data["op"], domain=data.get("domain"))
     node.input.extend(data["inputs"])
     node.output.extend(data["outputs"])
     node.attribute.extend(_attribute_from_json(k, v) for k, v in data.get("attributes", {}).items())
