@@ -1,8 +1,9 @@
 """The precision each layer gets when nobody asks for another: as few bits as the target likes, where they pay.
 
 On ``onnxruntime`` some layers start in float32 because 8 bits would make them slower and less exact at once (figures
-in ``docs/onnxruntime.md``): elementwise layers whose result no integer convolution or matrix product reads, and
-products of two activations.
+in ``docs/onnxruntime.md``): elementwise layers without a fast integer kernel, those whose result no integer
+convolution or matrix product reads, and products of two activations. What such a layer writes is still stored in 8 bits
+where only integer layers read it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from hybridq.records import LayerDefault
 from hybridq.targets import Target
 
 TAIL = "no integer layer reads its result: float32 is as fast here and exact"
+KERNEL = "ONNX Runtime has no fast integer kernel for it: float32 is faster and exact"
 PRODUCT = "a product of two activations is faster in float32"
 
 
@@ -40,8 +42,9 @@ def _float_reason(model: Model, layer: Layer, useful: set[str]) -> str:
         return layer.float_only
     if layer.op == "MatMul" and not layer.weights:
         return PRODUCT
-    if operators.lookup(layer.op).kind is Kind.ELEMENTWISE and layer.name not in useful:
-        return TAIL
+    row = operators.lookup(layer.op)
+    if row.kind is Kind.ELEMENTWISE:
+        return KERNEL if row.kernel is not Kernel.FAST else TAIL if layer.name not in useful else ""
     return ""
 
 

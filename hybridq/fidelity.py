@@ -42,8 +42,12 @@ class Fidelity:
 
 def check_fidelity(path: Path, feed: Feed, *, threads: int = 0) -> Fidelity:
     """Run the model of ``path`` at ORT_ENABLE_ALL and at ORT_DISABLE_ALL on one sample."""
-    both = [runtime.run(runtime.session(path, threads=threads, level=level), feed) for level in ("all", "none")]
-    names = [o.name for o in onnx.load(path, load_external_data=False).graph.output]
+    both, names = [], []
+    for level in ("all", "none"):
+        session = runtime.session(path, threads=threads, level=level)
+        both.append(runtime.run(session, feed))
+        names = [o.name for o in session.get_outputs()]
+        del session
     found = {
         name: sqnr_db(plain, fast)
         for name, fast, plain in zip(names, *both, strict=True)

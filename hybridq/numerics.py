@@ -35,9 +35,11 @@ def quantize(x: NDArray[np.floating], p: QParams) -> NDArray[np.integer]:
     saturate. NaN is not allowed. Returns the stored type of ``p.precision``.
     """
     scale = along(p.scale, p.axis, x.ndim)
-    q = np.rint(x.astype(np.float32, copy=False) / scale) + along(p.zero_point, p.axis, x.ndim)
-    clipped: NDArray[np.integer] = np.clip(q, p.qmin, p.qmax).astype(p.precision.numpy)
-    return clipped
+    q = np.asarray(x.astype(np.float32, copy=False) / scale)  # the one copy: weights may be large
+    np.rint(q, out=q)
+    q += along(p.zero_point, p.axis, x.ndim).astype(np.float32)
+    np.clip(q, p.qmin, p.qmax, out=q)
+    return q.astype(p.precision.numpy)
 
 
 def dequantize(q: NDArray[np.integer], p: QParams) -> NDArray[np.float32]:

@@ -66,13 +66,13 @@ class OnnxFile:
         whole.graph.initializer.extend(numpy_helper.from_array(t.values(), t.name) for t in self.tensors)
         return whole
 
-    def write(self, path: Path, data_name: str | None = None) -> list[Path]:
-        """Write the model; returns the files written. ``data_name`` names the file of external weights."""
+    def write(self, path: Path, written: Callable[[], object] = lambda: None) -> list[Path]:
+        """Write the model; returns the files written. ``written`` is called after each tensor, to let memory go."""
         if self.weight_bytes <= EXTERNAL:
             with path.open("wb") as file:
-                self._write_inline(file)
+                self._write_inline(file, written)
             return [path]
-        data = path.with_name(data_name or path.name + ".data")
+        data = path.with_name(path.name + ".data")
         whole = onnx.ModelProto()
         whole.CopyFrom(self.proto)
         with data.open("wb") as file:
@@ -81,10 +81,11 @@ class OnnxFile:
                     whole.graph.initializer.append(numpy_helper.from_array(tensor.values(), tensor.name))
                 else:
                     whole.graph.initializer.append(_external(tensor, file, data.name))
+                    written()
         path.write_bytes(whole.SerializeToString())
         return [path, data]
 
-    def _write_inline(self, file: BinaryIO) -> None:
+    def _write_inline(self, file: BinaryIO, written: Callable[[], object]) -> None:
         head = onnx.ModelProto()
         head.CopyFrom(self.proto)
         head.ClearField("graph")
@@ -98,6 +99,7 @@ class OnnxFile:
             file.write(_tag(INITIALIZER_FIELD) + _varint(size) + header)
             file.write(_tag(RAW_DATA_FIELD) + _varint(tensor.nbytes))
             file.write(tensor.values().data if tensor.nbytes else b"")
+            written()
 
 
 def _external(tensor: LazyTensor, file: BinaryIO, location: str) -> TensorProto:

@@ -236,5 +236,6 @@ def is_native(layer: Layer, done: Precision, forms: list[Stored], out: Stored) -
 def _is_rewritable(layer: Layer, native: bool, forms: list[Stored]) -> bool:
     """Whether ONNX Runtime would turn this float computation into an integer one behind our back."""
     row = operators.lookup(layer.op)
-    could = row.kernel is not Kernel.NONE or row.kind is Kind.COMPUTE
+    product = layer.op == "MatMul" and not layer.weights  # two activations: nothing to rewrite
+    could = (row.kernel is not Kernel.NONE or row.kind is Kind.COMPUTE) and not product
     return could and not native and any(f.qparams is not None for f in forms)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
@@ -50,6 +51,14 @@ class State:
     preprocessing: Json
     samples: Json = field(default_factory=dict)
     sample: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def release(self) -> None:
+        """Let go of the pages of ``weights.data`` that were read; they come back from the file when needed."""
+        for values in self.weights.values():
+            whole = getattr(values, "_mmap", None)
+            if whole is not None and hasattr(mmap, "MADV_DONTNEED"):
+                whole.madvise(mmap.MADV_DONTNEED)
+                return
 
 
 def text_digest(text: str) -> str:

@@ -104,7 +104,9 @@ def weight_parameters(
         per_channel = entry.qmethod == "channel" if "qmethod" in edited else per_channel
         algorithm = WEIGHT_ALGORITHMS.get(entry.algorithm or "", algorithm)
     axis = weight.axis if per_channel and len(weight.shape) >= 2 else None
-    if entry is not None and edited & {"scale", "zero_point"} and entry.dtype is dtype:
+    recorded = entry is not None and not edited and entry.dtype is dtype and entry.qtype is scheme
+    numbers = recorded or bool(edited & {"scale", "zero_point"})
+    if entry is not None and numbers and entry.dtype is dtype and entry.scale is not None:
         scale = np.asarray(entry.scale, np.float32)
         zero = np.zeros(scale.shape, np.int32) if entry.zero_point is None else np.asarray(entry.zero_point, np.int32)
         return QParams(dtype, scheme, scale, np.broadcast_to(zero, scale.shape), axis if scale.ndim else None)

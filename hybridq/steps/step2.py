@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from hybridq.build import build
@@ -17,6 +20,8 @@ from hybridq.plan import make_plan
 from hybridq.records import QuantConfig
 from hybridq.steps.common import BUILD, HYBRID, REPORT, Progress, no_progress, read_config, read_state
 from hybridq.storage import State
+
+LARGE = 1 << 27  # bytes of float weights
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,11 @@ def step2(
     target = Path(out) if out else folder / HYBRID
     with commit(target.parent, remove=(REPORT,) if target.parent == folder else ()) as new:
         written = new / target.name
-        file.write(written)
+        file.write(written, state.release)
         _check_model(written)
         progress("comparing ONNX Runtime with itself", 0, None)
-        fidelity = check_fidelity(written, state.sample, threads=threads) if state.sample else None
+        state.release()
+        fidelity = _fidelity(written, state, report, threads)
         write_build(new / (BUILD if out is None else target.name + ".build.json"), state.model, report, fidelity)
     return Step2Result(target, report, problems, fidelity)
 
@@ -70,6 +76,17 @@ def make(state: State, config: QuantConfig, *, portable: bool = False) -> tuple[
     file = build(state.model, plan, state.weights, portable=portable)
     floats = sum(int(w.nbytes) for w in state.weights.values())
     return file, report_build(state.model, plan, config, (file.weight_bytes, floats))
+
+
+def _fidelity(path: Path, state: State, report: BuildReport, threads: int) -> Fidelity | None:
+    """Compare ONNX Runtime with itself; for large models in a process of its own, whose memory goes with it."""
+    if not state.sample or set(report.counts) == {"float32"}:
+        return None
+    feed = {name: np.array(values) for name, values in state.sample.items()}
+    if report.float_weight_bytes < LARGE:
+        return check_fidelity(path, feed, threads=threads)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(check_fidelity, path, feed, threads=threads).result()
 
 
 def _check_model(path: Path) -> None:
