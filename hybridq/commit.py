@@ -31,45 +31,73 @@ def commit(directory: Path, remove: tuple[str, ...] = ()) -> Iterator[Path]:
     except OSError as error:
         raise StorageError(f"cannot make this folder: {error.strerror}", path=str(directory)) from error
     with _locked(directory):
-        recover(directory)
+        _recover(directory)
         new = directory / FOLDER
         try:
             new.mkdir()
             yield new
-            names = sorted(str(p.relative_to(new)) for p in new.rglob("*") if p.is_file())
-            for name in names:
-                _sync(new / name)
-            mark = new / (MARK + ".part")
-            mark.write_text(json.dumps({"files": names, "remove": [r for r in remove if r not in names]}))
-            _sync(mark)
-            mark.replace(new / MARK)
-            _sync(new)
+            _mark(new, remove)
         except OSError as error:
-            shutil.rmtree(new, ignore_errors=True)
+            _discard(new)
             raise StorageError(f"cannot write here: {error.strerror or error}", path=str(directory)) from error
         except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
+            _discard(new)
             raise
-        recover(directory)
+        _recover(directory)
 
 
 def recover(directory: Path) -> None:
-    """Finish or discard an interrupted commit."""
+    """Finish or discard an interrupted commit. Raises StorageError while another command is writing."""
+    if (directory / FOLDER).exists():
+        with _locked(directory):
+            _recover(directory)
+
+
+def _mark(new: Path, remove: tuple[str, ...]) -> None:
+    """Sync everything, then say by one rename that it counts."""
+    names = sorted(p.relative_to(new).as_posix() for p in new.rglob("*") if p.is_file())
+    for name in names:
+        _sync(new / name)
+    gone = [r for r in remove if not any(n == r or n.startswith(f"{r}/") for n in names)]
+    mark = new / (MARK + ".part")
+    mark.write_text(json.dumps({"files": names, "remove": gone}))
+    _sync(mark)
+    for folder in {(new / n).parent for n in names} - {new}:
+        _sync(folder)
+    mark.replace(new / MARK)
+    _sync(new)
+
+
+def _discard(new: Path) -> None:
+    """Throw a commit away: its mark first, so that half of it can never count."""
+    (new / MARK).unlink(missing_ok=True)
+    shutil.rmtree(new, ignore_errors=True)
+
+
+def _recover(directory: Path) -> None:
     new = directory / FOLDER
     if not new.exists():
         return
-    mark = new / MARK
-    if mark.exists():
-        todo = json.loads(mark.read_text())
-        for name in todo["files"]:
-            if (new / name).exists():
-                (directory / name).parent.mkdir(parents=True, exist_ok=True)
-                (new / name).replace(directory / name)
-        for name in todo["remove"]:
-            _remove(directory / name)
-        _sync(directory)
-        mark.unlink()
-    shutil.rmtree(new)
+    try:
+        if (new / MARK).exists():
+            _finish(directory, new)
+        shutil.rmtree(new)
+    except OSError as error:
+        where = error.filename2 or error.filename or directory
+        raise StorageError(f"cannot finish an interrupted write: {error.strerror}", path=str(where)) from error
+
+
+def _finish(directory: Path, new: Path) -> None:
+    todo = json.loads((new / MARK).read_text())
+    for name in todo["files"]:
+        if (new / name).exists():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            (new / name).replace(directory / name)
+    for name in todo["remove"]:
+        _remove(directory / name)
+    for folder in {(directory / n).parent for n in todo["files"]} | {directory}:
+        _sync(folder)
+    (new / MARK).unlink()
 
 
 def _remove(path: Path) -> None:
@@ -97,7 +125,10 @@ def _locked(directory: Path) -> Iterator[None]:
         return
     import fcntl
 
-    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise StorageError(f"cannot read this folder: {error.strerror}", path=str(directory)) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
