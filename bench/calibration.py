@@ -27,6 +27,7 @@ from unittest.mock import patch
 
 import numpy as np
 import onnx
+import onnxruntime
 from models import MODELS
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, quantize_static
 
@@ -119,8 +120,14 @@ def rivals(
 ) -> None:
     """Print how many times longer quantize_static takes; ``feeds`` may be fewer, since Entropy keeps everything."""
     share = len(feeds) / plain_samples
-    same_threads = patch("onnxruntime.SessionOptions", lambda: runtime.options(threads=threads))
-    with tempfile.TemporaryDirectory() as folder, same_threads:
+    original = onnxruntime.SessionOptions
+
+    def options() -> onnxruntime.SessionOptions:
+        found = original()
+        found.intra_op_num_threads, found.log_severity_level = threads, runtime.ERRORS_ONLY
+        return found
+
+    with tempfile.TemporaryDirectory() as folder, patch("onnxruntime.SessionOptions", options):
         source, target = Path(folder) / "given.onnx", Path(folder) / "quantized.onnx"
         onnx.save(given, source)
         for name, (method, goal) in RIVALS.items():
