@@ -81,7 +81,7 @@ def compare(name: str, given: onnx.ModelProto, feeds: list[Feed], threads: int, 
     model = analyse(proto)
     plain = runtime.session(given, threads=threads)
     programs = {"normal": prepare(model, proto, histogram=False), "search": prepare(model, proto, histogram=True)}
-    sessions = {k: runtime.session(onnx.load_from_string(p.model), threads=threads) for k, p in programs.items()}
+    sessions = {k: runtime.session(p.model, threads=threads) for k, p in programs.items()}
 
     def run(kind: str) -> None:
         stats = measure_with(programs[kind], sessions[kind], enumerate(feeds)).tensors

@@ -90,7 +90,7 @@ def measure(program: Program, batches: Sequence[Batch], batch: int, threads: int
 
 
 def _session(program: Program, threads: int) -> Session:
-    return session(onnx.load_from_string(program.model), threads=threads)
+    return session(program.model, threads=threads)
 
 
 @lru_cache(maxsize=1)

@@ -42,17 +42,18 @@ def options(*, threads: int = 0, level: str = "all") -> ort.SessionOptions:
 
 
 def session(
-    model: onnx.ModelProto | Path | str,
+    model: onnx.ModelProto | bytes | Path | str,
     *,
     threads: int = 0,
     level: str = "all",
     session_options: ort.SessionOptions | None = None,
     disabled_optimizers: list[str] | None = None,
 ) -> Session:
-    """A session on the CPU. Raises ModelError when ONNX Runtime refuses the model."""
+    """A session on the CPU; ``bytes`` are a serialized model. Raises ModelError when ONNX Runtime refuses the model."""
     set_verbose(_settings["severity"] == WARNINGS)
     chosen = session_options or options(threads=threads, level=level)
-    source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
+    data = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
+    source = data if isinstance(data, bytes) else str(data)
     try:
         made: Session = ort.InferenceSession(
             source, chosen, providers=["CPUExecutionProvider"], disabled_optimizers=disabled_optimizers or []
