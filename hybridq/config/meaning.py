@@ -220,6 +220,10 @@ class Meaning:
     def _retyped(self, changed: Changed, stored: Storage) -> bool:
         """A scale or zero point belongs to the dtype it was written for; False and a problem otherwise."""
         names = [n for n in INTEGER_FIELDS if n in changed.edited]
+        if names and not stored.dtype.is_integer and changed.entry.dtype is stored.dtype:
+            hint = "Edit min and max, or give its layer an integer precision."
+            self._error(names[0], f"a {stored.dtype} tensor has no {names[0]}", changed, hint, "retyped")
+            return False
         if not names or "dtype" in changed.edited or stored.dtype is changed.recorded.dtype:
             return True
         message = f"{names[0]} is edited for {changed.recorded.dtype}, but the tensor becomes {stored.dtype}"
