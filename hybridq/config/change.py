@@ -289,5 +289,5 @@ def _difference(before: QuantConfig, after: QuantConfig) -> Iterator[Edit]:
         old, new = was.get((key, name)), now.get((key, name))
         first = old.after if old else new.before if new else ""
         last = new.after if new else old.before if old else ""
-        if first != last:
+        if first != last or (old is None) != (new is None):  # a line that asks for the default is an edit too
             yield Edit(key, name, first, last, new.line if new else 0)
