@@ -15,12 +15,14 @@ from onnx import TensorProto, version_converter
 
 from hybridq import runtime
 from hybridq.errors import ModelError
+from hybridq.inlined import drop_identities, restore_functions
 
 OPSET = 21
 IR_VERSION = 10
 STANDARD = ("", "ai.onnx")
 SMALL = 64  # initializers up to this many numbers are kept where decisions depend on them
 BIG = 1 << 30  # bytes of weights above which protobuf's 2 GB limit comes near: weights travel in a file of their own
+RUNTIME_TYPES = {"float": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "int64": TensorProto.INT64}
 PRIVATE_FUSIONS = ["GeluFusionL1", "LayerNormFusionL1", "BiasGeluFusion", "FastGeluFusion", "SkipLayerNormFusion"]
 
 
@@ -36,6 +38,8 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise ModelError("not an ONNX model, or cut short", path=str(path), hint=_first_line(error)) from error
     if not proto.graph.node:
         raise ModelError("not an ONNX model: it has no nodes", path=str(path))
+    if not _is_text(proto.graph):
+        raise ModelError("damaged: a name in it is no text", path=str(path))
     try:
         onnx.load_external_data_for_model(proto, str(path.parent))
     except Exception as error:
@@ -44,6 +48,13 @@ def read_model(path: Path) -> onnx.ModelProto:
         ) from error
     _refuse_quantized(proto, path)
     return proto
+
+
+def _is_text(graph: onnx.GraphProto) -> bool:
+    """Whether every name is text; protobuf gives bytes for what is not."""
+    words = [w for n in graph.node for w in (n.op_type, n.name, n.domain, *n.input, *n.output)]
+    words += [v.name for v in [*graph.input, *graph.output, *graph.value_info]] + [t.name for t in graph.initializer]
+    return all(isinstance(w, str) for w in words)
 
 
 def _refuse_quantized(proto: onnx.ModelProto, path: Path) -> None:
@@ -63,7 +74,9 @@ def canonicalize(given: onnx.ModelProto, path: str = "") -> onnx.ModelProto:
     _strip_initializer_inputs(proto)
     _name_everything(proto.graph)
     proto = _to_opset(proto, path)
-    proto = _fold(proto, path)
+    before, proto = proto, _fold(proto, path)
+    restore_functions(before.graph, proto.graph, OPSET)
+    drop_identities(proto.graph)
     _drop_unused_opsets(proto)
     _name_everything(proto.graph)
     _complete_types(proto)
@@ -85,10 +98,28 @@ def _complete_types(proto: onnx.ModelProto) -> None:
     """Add the types and shapes that ONNX Runtime did not write down."""
     known = {v.name for v in [*proto.graph.value_info, *proto.graph.input, *proto.graph.output]}
     try:
-        inferred = onnx.shape_inference.infer_shapes(skeleton(proto), data_prop=True)
+        inferred = list(onnx.shape_inference.infer_shapes(skeleton(proto), data_prop=True).graph.value_info)
     except Exception:  # a model may use operators that the inference does not know
-        return
-    proto.graph.value_info.extend(v for v in inferred.graph.value_info if v.name not in known)
+        inferred = []
+    proto.graph.value_info.extend(v for v in inferred if v.name not in known)
+    known |= {v.name for v in inferred}
+    missing = [o for n in proto.graph.node for o in n.output if o and o not in known]
+    if missing:
+        proto.graph.value_info.extend(_types_of(proto, missing))
+
+
+def _types_of(proto: onnx.ModelProto, names: list[str]) -> list[onnx.ValueInfoProto]:
+    """What ONNX Runtime, which knows its own operators, says of tensors that ONNX knows nothing about."""
+    asked = onnx.ModelProto()
+    asked.CopyFrom(proto)
+    asked.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names)
+    kinds = {f"tensor({k})": v for k, v in RUNTIME_TYPES.items()}
+    try:
+        outputs = runtime.session(asked, threads=1, level="none").get_outputs()
+    except ModelError:
+        return []
+    found = [o for o in outputs if o.name in set(names) and o.type in kinds]
+    return [onnx.helper.make_tensor_value_info(o.name, kinds[o.type], o.shape) for o in found]
 
 
 def _strip_initializer_inputs(proto: onnx.ModelProto) -> None:

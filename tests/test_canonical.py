@@ -1,0 +1,465 @@
+"""The given model to the canonical graph: the same function, folded; what cannot be used ends in one clear error."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+from random_graphs import INPUT, random_model
+
+from hybridq import canonical, runtime
+from hybridq.analysis import analyse
+from hybridq.canonical import canonicalize, read_model
+from hybridq.errors import ModelError
+
+Array = NDArray[Any]
+FLOAT = TensorProto.FLOAT
+TOLERANCE = 1e-5
+ZOO = [
+    *("ultraface_rfb320", "yunet_n", "fastestdet", "squeezenet"),
+    *("vww_mobilenet", "pfld_ghostone", "silero_vad", "super_resolution"),
+]
+
+
+def model(
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, Any],
+    outputs: list[str],
+    tensors: dict[str, Array] | None = None,
+    *,
+    opset: int = 21,
+    dtype: int = FLOAT,
+    out_dtype: int | None = None,
+    **domains: int,
+) -> ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(k, dtype, v) for k, v in inputs.items()],
+        [helper.make_tensor_value_info(o, out_dtype or dtype, None) for o in outputs],
+        [numpy_helper.from_array(v, k) for k, v in (tensors or {}).items()],
+    )
+    sets = [helper.make_opsetid("", opset)] + [helper.make_opsetid(k, v) for k, v in domains.items()]
+    return helper.make_model(graph, opset_imports=sets, ir_version=10)
+
+
+def assert_same(given: ModelProto, found: ModelProto, feed: dict[str, Array]) -> None:
+    for level in ("all", "none"):
+        both = [runtime.run(runtime.session(m, threads=1, level=level), feed) for m in (given, found)]
+        for a, b in zip(*both, strict=True):
+            assert a.dtype == b.dtype
+            assert np.abs(a - b).max(initial=0) <= TOLERANCE * np.abs(a).max(initial=0)
+
+
+def subgraphs(graph: GraphProto) -> Iterator[GraphProto]:
+    yield graph
+    for node in graph.node:
+        for a in node.attribute:
+            for inner in [a.g, *a.graphs]:
+                if inner.node:
+                    yield from subgraphs(inner)
+
+
+def assert_canonical(found: ModelProto) -> None:
+    graph = found.graph
+    initializers = {i.name for i in graph.initializer}
+    assert {o.version for o in found.opset_import if o.domain == ""} == {21}
+    assert found.ir_version == 10
+    assert not initializers & {i.name for i in graph.input}
+    names = [n.name for n in graph.node]
+    assert all(names)
+    assert len(set(names)) == len(names)
+    assert not {n.op_type for n in graph.node} & {"Constant"}
+    unavoidable = {i.name for i in graph.input} | {o.name for o in graph.output}  # two names for one tensor
+    assert all(n.input[0] in unavoidable for n in graph.node if n.op_type in ("Identity", "Dropout"))
+    typed = {v.name for v in [*graph.input, *graph.output, *graph.value_info]}
+    assert {o for n in graph.node for o in n.output if o} <= typed
+
+
+def conv_bn(opset: int = 21, **extra: Any) -> ModelProto:
+    random = np.random.default_rng(0)
+    tensors = {"w": random.normal(size=(4, 3, 3, 3)).astype(np.float32)}
+    tensors |= {k: random.uniform(0.5, 2, 4).astype(np.float32) for k in ("scale", "bias", "mean", "var")}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], kernel_shape=[3, 3]),
+        helper.make_node("BatchNormalization", ["c", "scale", "bias", "mean", "var"], ["b"], epsilon=1e-5),
+        helper.make_node("Identity", ["b"], ["i"]),
+        helper.make_node("Relu", ["i"], ["y"]),
+    ]
+    return model(nodes, {"x": ["n", 3, 8, 8]}, ["y"], tensors, opset=opset, **extra)
+
+
+X = {"x": np.random.default_rng(1).normal(size=(2, 3, 8, 8)).astype(np.float32)}
+
+
+class TestFolding:
+    @pytest.mark.parametrize("opset", range(9, 24))
+    def test_every_usual_opset(self, opset: int) -> None:
+        given = conv_bn(opset)
+        found = canonicalize(given)
+        assert_canonical(found)
+        assert [n.op_type for n in found.graph.node] == ["Conv", "Relu"]
+        assert_same(given, found, X)
+
+    def test_dynamic_batch_is_kept(self) -> None:
+        dims = canonicalize(conv_bn()).graph.input[0].type.tensor_type.shape.dim
+        assert dims[0].dim_param == "n"
+        assert [d.dim_value for d in dims[1:]] == [3, 8, 8]
+
+    def test_initializers_listed_as_inputs(self) -> None:
+        given = conv_bn()
+        given.graph.input.extend(
+            helper.make_tensor_value_info(t.name, FLOAT, list(t.dims)) for t in given.graph.initializer
+        )
+        found = canonicalize(given)
+        assert [i.name for i in found.graph.input] == ["x"]
+        assert [n.op_type for n in found.graph.node] == ["Conv", "Relu"]
+
+    def test_the_given_model_is_left_alone(self) -> None:
+        given = conv_bn()
+        before = given.SerializeToString(deterministic=True)
+        canonicalize(given)
+        assert given.SerializeToString(deterministic=True) == before
+
+    def test_nameless_and_twice_named_nodes(self) -> None:
+        given = conv_bn()
+        for node, name in zip(given.graph.node, ["", "same", "", "same"], strict=True):
+            node.name = name
+        assert_canonical(canonicalize(given))
+
+    def test_canonical_is_canonical(self) -> None:
+        once = canonicalize(conv_bn())
+        assert_same(once, canonicalize(once), X)
+        assert [n.op_type for n in canonicalize(once).graph.node] == [n.op_type for n in once.graph.node]
+
+    def test_same_model_same_bytes(self) -> None:
+        found = [canonicalize(conv_bn()).SerializeToString(deterministic=True) for _ in range(2)]
+        assert found[0] == found[1]
+
+    @pytest.mark.parametrize("seed", range(25))
+    def test_random_graphs(self, seed: int) -> None:
+        given = random_model(seed)
+        found = canonicalize(given)
+        assert_canonical(found)
+        assert [o.name for o in found.graph.output] == [o.name for o in given.graph.output]
+        assert_same(given, found, {"x": np.random.default_rng(seed).normal(size=(3, *INPUT)).astype(np.float32)})
+
+    def test_operators_are_not_written_out(self) -> None:
+        """HardSwish, Mish and GroupNormalization stay one layer each, and compute the same to the bit."""
+        nodes = [
+            helper.make_node("HardSwish", ["x"], ["a"], name="swish"),
+            helper.make_node("Mish", ["a"], ["b"]),
+            helper.make_node("GroupNormalization", ["b", "scale", "bias"], ["c"], num_groups=2),
+            helper.make_node("HardSwish", ["c"], ["y"]),
+        ]
+        tensors = {"scale": np.float32([1, 2, 3, 4]), "bias": np.float32([0, 1, 0, 1])}
+        given = model(nodes, {"x": ["n", 4, 6]}, ["y"], tensors)
+        found = canonicalize(given)
+        assert_canonical(found)
+        assert [n.op_type for n in found.graph.node] == ["HardSwish", "Mish", "GroupNormalization", "HardSwish"]
+        assert [o for n in found.graph.node for o in n.output] == ["a", "b", "c", "y"]
+        x = {"x": np.random.default_rng(0).normal(size=(2, 4, 6)).astype(np.float32)}
+        for level in ("all", "none"):
+            both = [runtime.run(runtime.session(m, threads=1, level=level), x)[0] for m in (given, found)]
+            np.testing.assert_array_equal(*both)
+
+
+class TestControlFlow:
+    """Subgraphs stay as they are, in float32, and what they read from outside stays visible to them."""
+
+    @staticmethod
+    def branch(name: str, op: str) -> GraphProto:
+        node = helper.make_node(op, ["c", "outer"], [name], name=name)
+        return helper.make_graph([node], name, [], [helper.make_tensor_value_info(name, FLOAT, None)])
+
+    def conditional(self) -> ModelProto:
+        nodes = [
+            helper.make_node("Relu", ["x"], ["c"]),
+            helper.make_node("ReduceMax", ["c"], ["m"], keepdims=0),
+            helper.make_node("Greater", ["m", "limit"], ["big"]),
+            helper.make_node(
+                "If", ["big"], ["y"], then_branch=self.branch("t", "Add"), else_branch=self.branch("e", "Mul")
+            ),
+            helper.make_node("Sigmoid", ["y"], ["z"]),
+        ]
+        tensors = {"outer": np.float32([1, 2, 3]), "limit": np.float32(0.5)}
+        return model(nodes, {"x": [2, 3]}, ["z"], tensors)
+
+    def loop(self) -> ModelProto:
+        body = helper.make_graph(
+            [
+                helper.make_node("Add", ["v", "step"], ["w"]),
+                helper.make_node("Identity", ["cond"], ["more"]),
+                helper.make_node("Identity", ["w"], ["scan"]),
+            ],
+            "body",
+            [
+                helper.make_tensor_value_info("i", TensorProto.INT64, []),
+                helper.make_tensor_value_info("cond", TensorProto.BOOL, []),
+                helper.make_tensor_value_info("v", FLOAT, [2, 3]),
+            ],
+            [
+                helper.make_tensor_value_info("more", TensorProto.BOOL, []),
+                helper.make_tensor_value_info("w", FLOAT, [2, 3]),
+                helper.make_tensor_value_info("scan", FLOAT, [2, 3]),
+            ],
+        )
+        nodes = [
+            helper.make_node("Relu", ["x"], ["r"]),
+            helper.make_node("Loop", ["count", "", "r"], ["last", "all"], body=body),
+        ]
+        return model(nodes, {"x": [2, 3]}, ["last", "all"], {"step": np.float32([1]), "count": np.int64(3)})
+
+    def scan(self) -> ModelProto:
+        body = helper.make_graph(
+            [helper.make_node("Add", ["s", "e"], ["t"]), helper.make_node("Relu", ["t"], ["o"])],
+            "body",
+            [helper.make_tensor_value_info(n, FLOAT, [3]) for n in ("s", "e")],
+            [helper.make_tensor_value_info(n, FLOAT, [3]) for n in ("t", "o")],
+        )
+        nodes = [helper.make_node("Scan", ["zero", "x"], ["sum", "y"], body=body, num_scan_inputs=1)]
+        return model(nodes, {"x": [2, 3]}, ["sum", "y"], {"zero": np.zeros(3, np.float32)})
+
+    @pytest.mark.parametrize("kind", ["conditional", "loop", "scan"])
+    def test_runs_and_stays_float(self, kind: str) -> None:
+        given = getattr(self, kind)()
+        found = canonicalize(given)
+        for x in (np.zeros((2, 3), np.float32), np.float32([[1, -2, 3], [-4, 5, 6]])):
+            assert_same(given, found, {"x": x})
+        view = analyse(found, given)
+        assert any("subgraph" in reason for reason in view.unsupported.values())
+
+    def test_what_a_branch_reads_is_found(self) -> None:
+        view = analyse(canonicalize(self.conditional()))
+        names = {i.name for i in view.proto.graph.initializer} | set(view.tensors)
+        assert {"c", "outer"} <= names
+
+
+class TestOddTypes:
+    """Left in float, or refused in one sentence; never a traceback."""
+
+    @staticmethod
+    def unless_refused(given: ModelProto) -> ModelProto | None:
+        with contextlib.suppress(ModelError):
+            return canonicalize(given)
+        return None
+
+    @pytest.mark.parametrize("dtype", [TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16])
+    def test_other_floats_are_no_activations(self, dtype: int) -> None:
+        nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Cast", ["r"], ["y"], to=FLOAT)]
+        given = model(nodes, {"x": [2, 3]}, ["y"], dtype=dtype, out_dtype=FLOAT)
+        found = self.unless_refused(given)
+        if found is None:
+            return
+        view = analyse(found, given)
+        assert "x" not in view.group_of
+        assert view.outputs == ("y",)
+
+    def test_half_models(self) -> None:
+        nodes = [helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Relu", ["m"], ["y"])]
+        given = model(nodes, {"x": [2, 3]}, ["y"], {"w": np.ones((3, 4), np.float16)}, dtype=TensorProto.FLOAT16)
+        found = canonicalize(given)
+        assert_same(given, found, {"x": np.ones((2, 3), np.float16)})
+        view = analyse(found, given)
+        assert "y" not in view.group_of
+
+    def test_sequences(self) -> None:
+        nodes = [
+            helper.make_node("Relu", ["x"], ["r"]),
+            helper.make_node("SplitToSequence", ["r"], ["s"], axis=0, keepdims=0),
+        ]
+        given = model(nodes, {"x": [2, 3]}, [])
+        given.graph.output.append(helper.make_tensor_sequence_value_info("s", FLOAT, None))
+        view = analyse(canonicalize(given), given)
+        assert view.outputs == ("s",)
+        assert view.layer.keys() == {"r"}
+
+    def test_integer_and_string_inputs_stay(self) -> None:
+        nodes = [helper.make_node("Cast", ["i"], ["f"], to=FLOAT), helper.make_node("Relu", ["f"], ["y"])]
+        given = model(nodes, {"i": [2]}, ["y"], dtype=TensorProto.INT64, out_dtype=FLOAT)
+        view = analyse(canonicalize(given), given)
+        assert view.inputs == ("i",)
+        assert "i" not in view.group_of
+
+    def test_zero_sized_and_scalar_tensors(self) -> None:
+        nodes = [
+            helper.make_node("Concat", ["x", "nothing"], ["c"], axis=0),
+            helper.make_node("Mul", ["c", "two"], ["y"]),
+        ]
+        given = model(nodes, {"x": [2, 3]}, ["y"], {"nothing": np.zeros((0, 3), np.float32), "two": np.float32(2)})
+        assert_same(given, canonicalize(given), {"x": np.ones((2, 3), np.float32)})
+
+    def test_an_output_that_is_a_constant(self) -> None:
+        nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Add", ["a", "b"], ["k"])]
+        tensors = {"a": np.ones(3, np.float32), "b": np.ones(3, np.float32)}
+        given = model(nodes, {"x": [2, 3]}, ["y", "k"], tensors)
+        found = canonicalize(given)
+        assert_same(given, found, {"x": np.ones((2, 3), np.float32)})
+        assert [o.name for o in found.graph.output] == ["y", "k"]
+
+    def test_an_input_that_is_an_output(self) -> None:
+        given = model([helper.make_node("Relu", ["x"], ["y"])], {"x": [2, 3]}, ["y", "x"])
+        found = self.unless_refused(given)
+        if found is None:
+            return
+        assert_same(given, found, {"x": np.ones((2, 3), np.float32)})
+
+
+class TestRefusals:
+    """One problem, naming the file."""
+
+    def refuse(self, path: Path, match: str) -> None:
+        with pytest.raises(ModelError, match=match) as caught:
+            canonicalize(read_model(path), str(path))
+        assert len(caught.value.problems) == 1
+        assert caught.value.problems[0].path == str(path)
+        assert len(str(caught.value)) < 1000
+
+    def test_missing(self, tmp_path: Path) -> None:
+        self.refuse(tmp_path / "absent.onnx", "no such file")
+
+    def test_folder(self, tmp_path: Path) -> None:
+        self.refuse(tmp_path, "this is a folder")
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"this is a text file\n", b"\x00" * 100, "größer".encode(), b"{}", b"\x08\x0a"]
+    )
+    def test_no_model(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "model.onnx"
+        path.write_bytes(content)
+        self.refuse(path, "not an ONNX model")
+
+    @pytest.mark.parametrize("share", np.linspace(0.02, 0.999, 40))
+    def test_truncated(self, tmp_path: Path, share: float) -> None:
+        path = tmp_path / "model.onnx"
+        whole = conv_bn().SerializeToString()
+        path.write_bytes(whole[: int(len(whole) * share)])
+        self.refuse(path, ".")
+
+    @pytest.mark.parametrize("seed", range(40))
+    def test_damaged(self, tmp_path: Path, seed: int) -> None:
+        """Random bytes changed: refused, or still a model; never anything else."""
+        random = np.random.default_rng(seed)
+        data = bytearray(conv_bn().SerializeToString())
+        for place in random.integers(0, 350, 3):
+            data[place] = random.integers(256)
+        path = tmp_path / "model.onnx"
+        path.write_bytes(data)
+        with contextlib.suppress(ModelError):
+            canonicalize(read_model(path), str(path))
+
+    def test_quantized_already(self, tmp_path: Path) -> None:
+        nodes = [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], name="Q1")]
+        tensors = {"s": np.float32(1), "z": np.uint8(0)}
+        path = tmp_path / "model.onnx"
+        onnx.save(model(nodes, {"x": [2]}, ["q"], tensors, out_dtype=TensorProto.UINT8), path)
+        self.refuse(path, "quantized already: QuantizeLinear 'Q1'")
+
+    def test_external_weights(self, tmp_path: Path) -> None:
+        path = tmp_path / "model.onnx"
+        onnx.save(conv_bn(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+        assert_same(conv_bn(), canonicalize(read_model(path)), X)
+        data = (tmp_path / "weights.bin").read_bytes()
+        (tmp_path / "weights.bin").write_bytes(data[: len(data) // 2])
+        self.refuse(path, ".")
+        (tmp_path / "weights.bin").unlink()
+        self.refuse(path, "weights lie in another file")
+
+    @pytest.mark.parametrize("opset", [1, 5, 6])
+    def test_ancient_opsets_end_well(self, tmp_path: Path, opset: int) -> None:
+        nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Upsample", ["r"], ["y"], scales=[1.0, 2.0])]
+        path = tmp_path / "model.onnx"
+        given = model(nodes, {"x": [2, 3]}, ["y"], opset=opset)
+        path.write_bytes(given.SerializeToString())
+        self.refuse(path, ".")
+
+    def test_from_the_future(self, tmp_path: Path) -> None:
+        path = tmp_path / "model.onnx"
+        path.write_bytes(
+            model([helper.make_node("Relu", ["x"], ["y"])], {"x": [2]}, ["y"], opset=99).SerializeToString()
+        )
+        self.refuse(path, "opset 99")
+
+    def test_no_standard_operators(self, tmp_path: Path) -> None:
+        given = model([helper.make_node("F", ["x"], ["y"], domain="d")], {"x": [2]}, ["y"], d=1)
+        del given.opset_import[0]
+        path = tmp_path / "model.onnx"
+        path.write_bytes(given.SerializeToString())
+        self.refuse(path, "imports no standard operators")
+
+    def test_unknown_domain(self, tmp_path: Path) -> None:
+        path = tmp_path / "model.onnx"
+        given = model([helper.make_node("F", ["x"], ["y"], domain="d")], {"x": [2]}, ["y"], d=1)
+        path.write_bytes(given.SerializeToString())
+        self.refuse(path, "ONNX Runtime cannot load the model")
+
+    def test_domain_of_onnxruntime(self) -> None:
+        nodes = [
+            helper.make_node("FastGelu", ["x"], ["g"], domain="com.microsoft", name="gelu"),
+            helper.make_node("Relu", ["g"], ["y"]),
+        ]
+        given = model(nodes, {"x": [2, 3]}, ["y"], **{"com.microsoft": 1})
+        found = canonicalize(given)
+        assert_same(given, found, {"x": np.ones((2, 3), np.float32)})
+        view = analyse(found, given)
+        assert any("com.microsoft" in reason for reason in view.unsupported.values())
+        assert "y" in view.layer
+
+    def test_wrong_shapes(self) -> None:
+        given = conv_bn()
+        given.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 5
+        with pytest.raises(ModelError, match="ONNX Runtime cannot"):
+            runtime.run(runtime.session(canonicalize(given)), {"x": np.zeros((1, 5, 8, 8), np.float32)})
+
+    def test_a_tensor_nobody_makes(self, tmp_path: Path) -> None:
+        path = tmp_path / "model.onnx"
+        given = model([helper.make_node("Add", ["x", "ghost"], ["y"])], {"x": [2]}, ["y"])
+        path.write_bytes(given.SerializeToString())
+        self.refuse(path, ".")
+
+    def test_local_functions_are_inlined(self) -> None:
+        function = helper.make_function(
+            "local", "Twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], [helper.make_opsetid("", 21)]
+        )
+        nodes = [helper.make_node("Twice", ["x"], ["t"], domain="local"), helper.make_node("Relu", ["t"], ["y"])]
+        given = model(nodes, {"x": [2, 3]}, ["y"], local=1)
+        given.functions.append(function)
+        found = canonicalize(given)
+        assert_same(given, found, {"x": np.ones((2, 3), np.float32)})
+        assert [n.op_type for n in found.graph.node] == ["Add", "Relu"]
+
+
+class TestBigModels:
+    def test_weights_travel_in_a_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The way that models near protobuf's 2 GB take."""
+        plain = canonicalize(conv_bn())
+        monkeypatch.setattr(canonical, "BIG", 100)
+        found = canonicalize(conv_bn())
+        assert not [t for t in found.graph.initializer if t.data_location == TensorProto.EXTERNAL]
+        assert_same(plain, found, X)
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize("name", ZOO)
+def test_zoo(zoo: ModuleType, name: str) -> None:
+    held = zoo.load(name)
+    given = read_model(Path(held.model_path))
+    found = canonicalize(given)
+    assert_canonical(found)
+    assert not any(n.op_type == "BatchNormalization" for g in subgraphs(found.graph) for n in g.node)
+    weights = {i.name for i in given.graph.initializer}
+    assert [i.name for i in found.graph.input] == [i.name for i in given.graph.input if i.name not in weights]
+    assert [o.name for o in found.graph.output] == [o.name for o in given.graph.output]
+    assert_same(given, found, next(iter(held.calibration())))
+    view = analyse(found, given)
+    for node, reason in view.unsupported.items():
+        assert view.nodes[node]
+        assert reason
