@@ -1,0 +1,40 @@
+# One-word tasks; `just` lists them. They use the environment of README.md's commands.
+bin := ".venv/bin"
+
+_default:
+    @just --list
+
+# ruff, mypy, layers
+lint:
+    {{bin}}/ruff check .
+    {{bin}}/ruff format --check .
+    {{bin}}/mypy
+    {{bin}}/lint-imports
+
+# the fast tests, in random order
+test *args:
+    {{bin}}/python -m pytest {{args}}
+
+# the tests that take minutes
+slow *args:
+    {{bin}}/python -m pytest -m slow {{args}}
+
+# which lines the fast tests reach
+cov:
+    {{bin}}/python -m pytest --cov=hybridq --cov-report=term-missing:skip-covered
+
+# speed of what step2 builds
+bench *args:
+    {{bin}}/python bench/builder.py {{args}}
+
+# run the notebooks again and keep their outputs
+demos:
+    {{bin}}/python demos/run_notebooks.py
+
+# write docs/cli.md from --help
+docs:
+    {{bin}}/python docs/write_cli.py
+
+# what CI runs, from a fresh copy of HEAD
+ci:
+    bash .ci/run

@@ -1,0 +1,107 @@
+"""Write what documents repeat from the program, so that it is true.
+
+    python docs/write_docs.py              # docs/cli.md from --help, README.md's map from the docstrings
+    python docs/write_docs.py --outputs    # README.md's outputs too, from a real run of the demo
+
+``tests/test_docs.py`` fails when a document has fallen behind.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+import click
+
+from hybridq.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+CLI, README = ROOT / "docs" / "cli.md", ROOT / "README.md"
+MAP = re.compile(r"(<!-- map: written by docs/write_docs.py -->\n).*?(<!-- end of map -->)", re.S)
+WIDTH = 110
+CLI_HEAD = """# Command line
+
+Written by `docs/write_docs.py` from `--help`; do not edit.
+
+Exit code 0: done. 1: the input is wrong; every problem is listed with its place, and nothing was written. 2: the
+command is wrong. Tables go to stdout, messages and progress to stderr; with `--json` stdout holds JSON alone.
+"""
+
+
+def cli_page() -> str:
+    """``docs/cli.md``: the help of every command."""
+    pages = [CLI_HEAD, _page("hybridq", main)]
+    pages += [_page(f"hybridq {name}", command) for name, command in main.commands.items()]
+    return "\n".join(pages)
+
+
+def readme_map() -> str:
+    """The map's table: one row a module, from what a person calls down to plain numbers."""
+    rows = [f"| [`{path.removeprefix('hybridq/')}`]({path}) | {_first_line(ROOT / path)} |" for path in modules()]
+    return "\n".join(["| file | says |", "|---|---|", *rows]) + "\n"
+
+
+def modules() -> list[str]:
+    """Every module's path, in the order of pyproject.toml's layers; a package's parts stand behind it."""
+    found = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "hybridq").rglob("*.py"))
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    rank = {name: i for i, name in enumerate(["__init__", *layers])}
+
+    def place(path: str) -> tuple[int, str]:
+        part = Path(path).relative_to("hybridq").parts[0]
+        return rank.get(part.removesuffix(".py"), len(rank)), path
+
+    return sorted(found, key=place)
+
+
+def _first_line(path: Path) -> str:
+    """The first paragraph of a module's docstring as Markdown."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    paragraph = " ".join(text.split("\n\n")[0].split())
+    return paragraph.replace("``", "`").replace("|", r"\|")
+
+
+def _page(name: str, command: click.Command) -> str:
+    context = click.Context(command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH)
+    return f"## {name}\n\n```text\n{command.get_help(context)}\n```\n"
+
+
+def outputs() -> dict[str, str]:
+    """What the demo prints, and what step2 says to a wrong word in its cfg."""
+    with tempfile.TemporaryDirectory() as folder:
+        demo = _run(folder, "demo")
+        cfg = Path(folder, "hybridq-demo", "build", "model.quantization.cfg")
+        text = cfg.read_text(encoding="utf-8")
+        cfg.write_text(re.sub(r"(?m)^( +\S*detections\S*): float32", r"\1: int61", text, count=1), encoding="utf-8")
+        typo = _run(folder, "step2", "hybridq-demo/build", code=1)
+    return {"demo": demo, "typo": f"$ hybridq step2 hybridq-demo/build\n{typo}"}
+
+
+def _run(folder: str, *words: str, code: int = 0) -> str:
+    command = [sys.executable, "-c", "from hybridq.cli import main; main()", *words]
+    environment = {**os.environ, "COLUMNS": "100", "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", check=False)
+    if done.returncode != code:
+        raise SystemExit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return re.sub(r"[ \t]+$", "", done.stdout + done.stderr, flags=re.M).strip("\n") + "\n"
+
+
+def _write(with_outputs: bool) -> None:
+    CLI.write_text(cli_page(), encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
+    text = MAP.sub(lambda m: m[1] + readme_map() + m[2], text)
+    for name, found in (outputs() if with_outputs else {}).items():
+        block = re.compile(rf"(<!-- output: {name} -->\n```text\n).*?(```\n)", re.S)
+        text = block.sub(lambda m, found=found: m[1] + found + m[2], text)  # type: ignore[misc]
+    README.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _write("--outputs" in sys.argv[1:])

@@ -1,0 +1,111 @@
+"""Documents that repeat the program say what it does; links lead somewhere; nothing private is in them."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from hybridq.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "demos" / "README.md",
+]
+SECTIONS = re.split(r"^## hybridq ?", (ROOT / "docs" / "cli.md").read_text(encoding="utf-8"), flags=re.M)
+HELP = {section.partition("\n")[0]: section for section in SECTIONS[1:]}
+REMEDY = "run `python docs/write_docs.py`"
+
+
+@pytest.fixture(scope="module")
+def writer() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("write_docs", ROOT / "docs" / "write_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_command_is_documented() -> None:
+    assert set(HELP) == {"", *main.commands}, REMEDY
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_option_is_documented(name: str) -> None:
+    named = set(re.findall(r"--[a-z][a-z0-9-]*", HELP[name]))
+    wanted = {word for p in main.commands[name].params for word in p.opts if word.startswith("--")}
+    assert wanted <= named, REMEDY
+    assert named <= {*wanted, "--help"}, f"no such option; {REMEDY}"
+
+
+@pytest.mark.skipif(version("click") < "8.2", reason="this click words its help otherwise")
+def test_command_line_page_is_up_to_date(writer: ModuleType) -> None:
+    assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == writer.cli_page(), REMEDY
+
+
+def test_readme_names_every_module(writer: ModuleType) -> None:
+    found = re.search(r"<!-- map.*?-->(.*?)<!-- end of map -->", README, re.S)
+    assert found is not None
+    named = re.findall(r"^\| \[`[^`]*`\]\(([^)]*)\)", found[1], re.M)
+    assert named == writer.modules(), REMEDY
+
+
+@pytest.mark.parametrize("name", ["demo", "test"])
+def test_readme_has_the_commands_that_ci_runs(name: str) -> None:
+    assert len(re.findall(rf"<!-- command: {name} -->\n```sh\n[^\n]+\n```", README)) == 1
+    assert f"as_written {name}" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["demo", "typo"])
+def test_readme_shows_real_output(name: str) -> None:
+    found = re.search(rf"<!-- output: {name} -->\n```text\n(.*?)```", README, re.S)
+    assert found is not None
+    assert found[1].strip(), "run `python docs/write_docs.py --outputs`"
+
+
+def test_commands_in_the_documents_exist() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for block in re.findall(r"```(?:sh|text)\n(.*?)```", text, re.S) + re.findall(r"`(hybridq [^`]+)`", text):
+            for name, rest in re.findall(r"(?:^|\$ |&& )hybridq ([a-z0-9]+)([^\n]*)", block, re.M):
+                assert name in main.commands, f"{page.name}: hybridq {name}"
+                known = {word for p in main.commands[name].params for word in p.opts}
+                options = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", rest.partition("#")[0]))
+                assert options <= known | {"--help"}, f"{page.name}: hybridq {name} {options - known}"
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if "://" not in link:
+                assert (page.parent / link).exists(), f"{page.relative_to(ROOT)}: {link}"
+
+
+def test_decisions_have_context_choice_and_price() -> None:
+    pages = sorted((ROOT / "docs" / "adr").glob("0*.md"))
+    listed = (ROOT / "docs" / "adr" / "README.md").read_text(encoding="utf-8")
+    assert len(pages) >= 9
+    for number, page in enumerate(pages, start=1):
+        text = page.read_text(encoding="utf-8")
+        assert page.name.startswith(f"{number:04}-"), page.name
+        assert f"({page.name})" in listed
+        for title in ("Context", "Choice", "Price"):
+            assert f"## {title}\n" in text, f"{page.name} lacks {title}"
+
+
+def test_scripts_of_ci_are_sound_shell() -> None:
+    if sys.platform == "win32":
+        pytest.skip("no bash")
+    for script in ("run", "lowest"):
+        subprocess.run(["bash", "-n", ROOT / ".ci" / script], check=True)
