@@ -129,7 +129,9 @@ def read_state(directory: Path, *, verify: bool = False) -> State:
             f"format {found!r}, but this hybridq reads {FORMAT!r}", path=str(path), hint="Run step1 again."
         )
     try:
-        everything = _read_weights(directory / data["weights"]["file"], data["weights"], verify)
+        if data["weights"]["file"] != WEIGHTS:
+            raise ValueError(data["weights"]["file"])
+        everything = _read_weights(directory / WEIGHTS, data["weights"], verify)
         weights = {k: v for k, v in everything.items() if not k.startswith(SAMPLE)}
         return State(
             model=_model_from_json(data, weights),
@@ -222,7 +224,9 @@ def _tensors(graph: Json) -> dict[str, Tensor]:
     for v in [*graph["inputs"], *graph["outputs"], *graph["values"]]:
         if "dtype" in v:
             shape = tuple(d if d is not None else "?" for d in v["shape"]) if "shape" in v else None
-            found[v["name"]] = Tensor(v["name"], shape, v["dtype"])
+            kind = elem_type(v["dtype"])
+            dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kind)).name if kind else "unknown"
+            found[v["name"]] = Tensor(v["name"], shape, dtype)
     return found
 
 
