@@ -8,13 +8,12 @@ from typing import Any
 import click
 from rich.table import Table
 
-from hybridq import steps, targets
+from hybridq import steps
 from hybridq.buildinfo import BuildReport
-from hybridq.cli.options import FILE, FOLDER, Talk, common, names, talk, threads
+from hybridq.cli.calibration import arguments, calibration, need_dataset
+from hybridq.cli.options import FILE, FOLDER, Talk, common, talk, threads
 from hybridq.config import to_github, to_json
-from hybridq.dataset import Preprocessing
 from hybridq.errors import ConfigError
-from hybridq.ranges import ALGORITHMS, Options
 from hybridq.report import print_report
 from hybridq.steps.demo import run_demo
 from hybridq.steps.step1 import Step1Result
@@ -24,101 +23,24 @@ SHOWN = 12  # rows of a table before the rest is counted
 
 @click.command()
 @click.argument("model", type=FILE)
-@click.option(
-    "--dataset", required=True, type=FILE, help="dataset.txt (one sample a line), a folder of images, or an .npz."
-)
 @click.option("-o", "--out", required=True, type=FOLDER, help="The folder to write to.")
-@click.option("--mean", help="Subtracted from each channel: `0,0,0`, or `image=0,0,0` for one input.", multiple=True)
-@click.option("--std", help="Divides each channel: `255,255,255`.", multiple=True)
-@click.option("--channel-order", type=click.Choice(["rgb", "bgr"]), default="rgb", show_default=True)
-@click.option("--resize", type=click.Choice(["stretch", "letterbox", "crop"]), default="stretch", show_default=True)
-@click.option(
-    "--batch", type=click.IntRange(1), default=1, show_default=True, help="Samples a run, for a dynamic batch."
-)
-@click.option("--samples", type=click.IntRange(1), help="Take only the first so many.")
-@click.option("--inputs", help="Cut the model: these tensors become its inputs (A,B).")
-@click.option("--outputs", help="Cut the model: these tensors become its outputs, e.g. a detector's heads.")
-@click.option(
-    "--algorithm",
-    type=click.Choice(sorted(ALGORITHMS)),
-    default="normal",
-    show_default=True,
-    help="How ranges are chosen.",
-)
-@click.option("--percentile", type=click.FloatRange(50, 100), help="For --algorithm percentile.")
-@click.option("--minimum-range", type=click.FloatRange(0), help="Ranges narrower than this are widened (SNPE: 0.01).")
-@click.option(
-    "--weights",
-    type=click.Choice(["channel", "layer"]),
-    default="channel",
-    show_default=True,
-    help="Scales of weights.",
-)
-@click.option("--weights-algorithm", type=click.Choice(["normal", "mmse"]), default="normal", show_default=True)
-@click.option(
-    "--weights-repair",
-    type=click.Choice(["bias", "none"]),
-    default="bias",
-    show_default=True,
-    help="Let biases take back the mean error of rounded weights.",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(["uint8", "int8", "int16", "float16", "float32"]),
-    help="Precision of every layer.  [default: the target's]",
-)
-@click.option("--target", type=click.Choice(targets.names()), default="onnxruntime", show_default=True)
-@click.option("--force", is_flag=True, help="Overwrite an edited cfg.")
-@click.option("--merge", is_flag=True, help="Keep the edits of an edited cfg and refresh the rest.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that calibrate.")
+@calibration
 @threads
 @common
-def step1(model: Path, dataset: Path, out: Path, **given: Any) -> None:
+def step1(model: Path, dataset: Path | None, out: Path, **given: Any) -> None:
     """Calibrate MODEL and write model.json, weights.data and the cfg to edit.
 
     \b
     hybridq step1 yolo.onnx --dataset dataset.txt -o build --mean 0,0,0 --std 255,255,255 --resize letterbox
     hybridq step1 yolo.onnx --dataset images/ -o build --outputs /22/cv2,/22/cv3     without its post-processing
     """
+    need_dataset(dataset, given["data_free"])
     voice = talk(given["quiet"], given["verbose"], given["as_json"])
-    preprocessing = Preprocessing.of(
-        _numbers(given["mean"]), _numbers(given["std"]), channel_order=given["channel_order"], resize=given["resize"]
-    )
-    options = Options(**{k: given[k] for k in ("percentile", "minimum_range") if given[k] is not None})
-    plain = (
-        "batch",
-        "samples",
-        "algorithm",
-        "weights",
-        "weights_algorithm",
-        "weights_repair",
-        "dtype",
-        "target",
-        "force",
-        "merge",
-    )
     try:
-        result = steps.step1(
-            model,
-            dataset,
-            out,
-            preprocessing=preprocessing,
-            inputs=names(given["inputs"]),
-            outputs=names(given["outputs"]),
-            options=options,
-            threads=given["threads"],
-            workers=given["workers"],
-            progress=voice.progress,
-            **{k: given[k] for k in plain},
-        )
+        result = steps.step1(model, dataset, out, progress=voice.progress, **arguments(given))
     finally:
         voice.done()
     _tell_step1(voice, result)
-
-
-def _numbers(given: tuple[str, ...]) -> Any:
-    """``--mean`` as given: nothing, one text, or one text an input."""
-    return None if not given else given[0] if len(given) == 1 else dict(part.split("=", 1) for part in given)
 
 
 def _tell_step1(voice: Talk, result: Step1Result) -> None:
@@ -126,21 +48,24 @@ def _tell_step1(voice: Talk, result: Step1Result) -> None:
     for row in result.rows[:SHOWN]:
         channel = "" if row.channel is None else str(row.channel)
         table.add_row(row.input, channel, f"{row.min:.6g}", f"{row.max:.6g}", f"{row.mean:.6g}")
-    voice.say(table)
+    if result.rows:
+        voice.say(table)
     model, calibrated = result.state.model, result.state.calibrated
     floats = {x.name: x.float_only for x in model.layers if x.float_only}
     voice.problems(result.problems)
     voice.say(
-        f"{model.name}: {len(model.layers)} layers calibrated on {result.stats.samples} samples "
+        f"{model.name}: {len(model.layers)} layers calibrated on {result.state.samples['count']} samples "
         f"for {calibrated.target}, {calibrated.default}; {len(floats)} must stay float32"
     )
+    for remark in result.remarks:
+        voice.say(remark)
     for name, why in list(floats.items())[:SHOWN]:
         voice.say(f"  {name}: {why}")
     voice.say(f"Edit {result.directory / 'model.quantization.cfg'}, then run: hybridq step2 {result.directory}")
     voice.data(
         {
             "directory": str(result.directory),
-            "samples": result.stats.samples,
+            "samples": result.state.samples["count"],
             "layers": len(model.layers),
             "problems": to_json(result.problems),
         }

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
-
-from hybridq import config, runtime, storage, targets
-from hybridq.analysis import analyse
-from hybridq.calibrate import PAIRS_ONLY, Batch, CalibrationStats, calibrate
-from hybridq.canonical import BIG, canonicalize, read_model
+from hybridq import config, storage, targets
+from hybridq.calibrate import PAIRS_ONLY, Batch, CalibrationStats, calibrate, convergence
+from hybridq.canonical import BIG
 from hybridq.commit import commit, recover
-from hybridq.cut import cut
+from hybridq.datafree import data_free
 from hybridq.dataset import Audit, AuditRow, Dataset, Preprocessing, Sample, input_specs, open_dataset
-from hybridq.decide import decide
+from hybridq.decide import decide, record
 from hybridq.dtypes import Precision
 from hybridq.errors import ConfigError, DatasetError, Problem
-from hybridq.model import Model
 from hybridq.plan import make_plan
 from hybridq.planning.weights import REPAIRED
 from hybridq.ranges import ALGORITHMS, DEFAULTS, Options
@@ -32,24 +26,72 @@ from hybridq.ranges.weights import WeightAlgorithm
 from hybridq.records import Calibrated, QuantConfig
 from hybridq.runtime import Feed
 from hybridq.steps.common import RESULTS, SOURCES, Progress, no_progress
-from hybridq.storage import CFG, MODEL, State
+from hybridq.steps.prepare import Prepared, prepare
+from hybridq.storage import CFG, MODEL, State, Weights
 from hybridq.targets import Target
 from hybridq.weights.bias_correction import corrected_biases
 
-CANONICAL_TOLERANCE = 1e-5
 REPAIR_SAMPLES = 32
 
 
 @dataclass(frozen=True)
+class Step1Options:
+    """How step 1 works.
+
+    Parameters
+    ----------
+    preprocessing
+        How samples enter the model: mean, std, channel order, resizing.
+    batch, samples
+        Samples a run, for a model with a dynamic batch; only the first so many samples (None: all).
+    inputs, outputs
+        Tensor names that cut a part out of the model.
+    algorithm, ranges
+        How a range is chosen: one of ``hybridq.ranges.ALGORITHMS``, and its options.
+    weights, weights_algorithm, weights_repair
+        Scales per ``"channel"`` or per ``"layer"``; ``"normal"`` or ``"mmse"``; ``"bias"`` lets biases take back the
+        mean error that rounded weights make, ``"none"`` does not.
+    dtype
+        The precision of every layer unless the cfg says otherwise. None: the target's first, except where it would
+        make a layer slower and less exact at once (``hybridq.defaults``).
+    data_free
+        Ranges from the model's BatchNorm parameters instead of samples.
+    force, merge
+        What becomes of an edited cfg: thrown away, or its edits kept and the rest refreshed.
+    threads, workers
+        Threads of ONNX Runtime (0: all cores); processes that calibrate.
+    """
+
+    preprocessing: Preprocessing | None = None
+    batch: int = 1
+    samples: int | None = None
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    algorithm: str = "normal"
+    ranges: Options = DEFAULTS
+    weights: str = "channel"
+    weights_algorithm: WeightAlgorithm = "normal"
+    weights_repair: str = "bias"
+    dtype: str | None = None
+    target: str = "onnxruntime"
+    data_free: bool = False
+    force: bool = False
+    merge: bool = False
+    threads: int = 0
+    workers: int = 1
+
+
+@dataclass(frozen=True)
 class Step1Result:
-    """What step1 found: the audit of what entered the model, warnings, and the state it wrote."""
+    """What step1 found: the audit of what entered the model, warnings, remarks, and the state it wrote."""
 
     directory: Path
     state: State
     rows: list[AuditRow]
     problems: list[Problem]
-    stats: CalibrationStats
-    canonical_difference: float
+    remarks: list[str] = field(default_factory=list)
+    canonical_difference: float = 0.0
+    stats: CalibrationStats | None = None
 
 
 def step1(
@@ -57,112 +99,135 @@ def step1(
     dataset: Any,
     out: Path | str,
     *,
-    preprocessing: Preprocessing | None = None,
-    batch: int = 1,
-    samples: int | None = None,
-    inputs: Sequence[str] = (),
-    outputs: Sequence[str] = (),
-    algorithm: str = "normal",
-    weights: str = "channel",
-    weights_algorithm: WeightAlgorithm = "normal",
-    weights_repair: str = "bias",
-    dtype: str | None = None,
-    target: str = "onnxruntime",
-    options: Options = DEFAULTS,
-    force: bool = False,
-    merge: bool = False,
-    threads: int = 0,
-    workers: int = 1,
     executor: Executor | None = None,
     progress: Progress = no_progress,
+    **options: Any,
 ) -> Step1Result:
     """Calibrate ``model`` on ``dataset`` and write model.json, weights.data and model.quantization.cfg to ``out``.
 
-    Parameters
-    ----------
-    dataset
-        A path (``dataset.txt``, a folder, an ``.npz``) or an iterable of feeds.
-    inputs, outputs
-        Tensor names that cut a part out of the model.
-    algorithm
-        How a range is chosen: one of ``hybridq.ranges.ALGORITHMS``; ``options`` are its options.
-    weights
-        ``"channel"`` or ``"layer"``.
-    weights_repair
-        ``"bias"``: biases take back the mean error that rounded weights make. ``"none"``.
-    dtype
-        The precision of every layer unless the cfg says otherwise; by default the target's first, except where it
-        would make a layer slower and less exact at once (``hybridq.defaults``).
-
-    Raises
-    ------
-    ModelError, DatasetError
-        The model or a sample cannot be used.
-    ConfigError
-        ``out`` holds a cfg that was edited, and neither ``force`` nor ``merge`` says what to do with it.
+    ``dataset`` is a path (``dataset.txt``, a folder, an ``.npz``) or an iterable of feeds, None with ``data_free``;
+    ``options`` are the fields of ``Step1Options``. Raises ModelError and DatasetError where the model or a sample
+    cannot be used, ConfigError where ``out`` holds an edited cfg and neither ``force`` nor ``merge`` was said.
     """
-    path, directory = Path(model), Path(out)
-    chosen = targets.load(target)
-    default = _default(chosen, dtype)
-    before = None if force else _edited_before(directory, merge)
-    given = read_model(path)
-    if inputs or outputs:
-        given = cut(given, inputs, outputs, str(path))
+    chosen, directory = Step1Options(**options), Path(out)
+    target = targets.load(chosen.target)
+    default = _default(target, chosen.dtype)
+    before = None if chosen.force else _edited_before(directory, chosen.merge)
     progress("preparing the model", 0, None)
-    proto = canonicalize(given, str(path))
-    view = analyse(
-        proto, given, name=path.stem, sha256=_digest(path, inputs, outputs), ties_outputs=chosen.ties_outputs
-    )
-    data = open_dataset(dataset, input_specs(view), preprocessing, samples)
-    first: list[Feed] = []
-    wanted = sorted(PAIRS_ONLY) if algorithm in PAIRS_ONLY else list(ALGORITHMS)
-    audit = Audit.of(data)
-    with _pool(workers, executor) as pool:
-        stats = calibrate(
-            view,
-            proto,
-            _batches(data, batch, audit, first),
-            algorithms=set(wanted),
-            threads=threads,
-            batch=batch,
-            progress=lambda done: progress("calibrating", done, data.count),
-            executor=pool,
-            workers=workers,
+    prepared = prepare(Path(model), chosen.inputs, chosen.outputs, target)
+    work = _Work(prepared, chosen, target, default, progress)
+    result = work.without_data(directory) if chosen.data_free else work.with_data(dataset, executor, directory)
+    text, merged = _cfg_text(result.state, before, directory)
+    _write(directory, result.state, text, _sources(Path(model), dataset))
+    result.problems.extend(merged)
+    return result
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One run of step 1, from the prepared model to the state to be written."""
+
+    prepared: Prepared
+    options: Step1Options
+    target: Target
+    default: Precision
+    progress: Progress
+
+    def with_data(self, dataset: Any, executor: Executor | None, directory: Path) -> Step1Result:
+        """Measure ranges on samples."""
+        model, options = self.prepared.model, self.options
+        data = open_dataset(dataset, input_specs(model), options.preprocessing, options.samples)
+        audit, first = Audit.of(data), list[Feed]()
+        stats = self._measure(data, audit, first, executor)
+        audit.check()
+        self.progress("choosing ranges", 0, None)
+        difference = self.prepared.difference(first[0], options.threads)
+        weights: dict[str, Any] = storage.weights_of(self.prepared.proto)
+        calibrated = self._decide(weights, stats)
+        weights |= self._repaired(calibrated, weights, data, first)
+        state = State(
+            model, weights, calibrated, data.preprocessing.to_json(), {"count": stats.samples}, dict(first[0])
         )
-    audit.check()
-    progress("choosing ranges", 0, None)
-    difference = _canonical_difference(given, path if not (inputs or outputs) else None, proto, first[0], threads)
-    held = storage.weights_of(proto)
-    calibrated = decide(
-        view,
-        held,
-        stats.tensors,
-        chosen,
-        default=default,
-        algorithm=algorithm,
-        algorithms=wanted,
-        weights_per=weights,
-        weights_algorithm=weights_algorithm,
-        options=options,
-        literal=dtype is not None,
-    )
-    if weights_repair == "bias":
-        progress("correcting biases", 0, None)
-        held |= _repaired(view, calibrated, held, data, first, threads)
-    state = State(view, held, calibrated, data.preprocessing.to_json(), {"count": stats.samples}, dict(first[0]))
-    problems = [*data.notes, *audit.problems, *_canonical_problem(difference, str(path))]
-    text, merged = _cfg_text(state, before, directory)
-    _write(directory, state, text, _sources(path, dataset))
-    return Step1Result(directory, state, audit.rows, problems + merged, stats, difference)
+        problems = [*data.notes, *audit.problems, *self.prepared.problems(difference)]
+        remarks = [convergence(stats).summary]
+        return Step1Result(directory, state, audit.rows, problems, remarks, difference, stats)
+
+    def without_data(self, directory: Path) -> Step1Result:
+        """Take ranges from the BatchNorm parameters."""
+        found = data_free(self.prepared.given, self.prepared.proto)
+        weights = storage.weights_of(self.prepared.proto)
+        measured = found.measured(self.prepared.model)
+        options = self.options
+        calibrated = record(
+            self.prepared.model,
+            weights,
+            measured,
+            self.target,
+            self.default,
+            "normal",
+            options.weights,
+            options.weights_algorithm,
+            literal=options.dtype is not None,
+        )
+        preprocessing = (options.preprocessing or Preprocessing()).to_json()
+        state = State(self.prepared.model, weights, calibrated, preprocessing, {"count": 0})
+        return Step1Result(directory, state, [], [], [found.summary])
+
+    def _measure(self, data: Dataset, audit: Audit, first: list[Feed], executor: Executor | None) -> CalibrationStats:
+        options = self.options
+        with _pool(options.workers, executor) as pool:
+            return calibrate(
+                self.prepared.model,
+                self.prepared.proto,
+                _batches(data, options.batch, audit, first),
+                algorithms=set(self._algorithms()),
+                threads=options.threads,
+                batch=options.batch,
+                progress=lambda done: self.progress("calibrating", done, data.count),
+                executor=pool,
+                workers=options.workers,
+            )
+
+    def _algorithms(self) -> list[str]:
+        """Every algorithm the pass can serve: those without a histogram cost less."""
+        return sorted(PAIRS_ONLY) if self.options.algorithm in PAIRS_ONLY else list(ALGORITHMS)
+
+    def _decide(self, weights: Weights, stats: CalibrationStats) -> Calibrated:
+        return decide(
+            self.prepared.model,
+            weights,
+            stats.tensors,
+            self.target,
+            default=self.default,
+            algorithm=self.options.algorithm,
+            algorithms=self._algorithms(),
+            weights_per=self.options.weights,
+            weights_algorithm=self.options.weights_algorithm,
+            options=self.options.ranges,
+            literal=self.options.dtype is not None,
+        )
+
+    def _repaired(self, calibrated: Calibrated, held: Weights, data: Dataset, first: list[Feed]) -> dict[str, Any]:
+        """Biases corrected for the weights that step1 chose, measured on the first samples."""
+        if self.options.weights_repair == "none" or sum(w.nbytes for w in held.values()) > BIG:
+            return {}
+        self.progress("correcting biases", 0, None)
+        model, threads = self.prepared.model, self.options.threads
+        plan = make_plan(model, calibrated, QuantConfig(calibrated.target, {}, calibrated.entries, {}), held)
+        try:
+            feeds: list[Feed] = [sample.feed for sample in data.part(0, REPAIR_SAMPLES)]
+        except DatasetError:  # the samples came from an iterator, which is used up
+            feeds = first
+        found = corrected_biases(model, plan, held, feeds, threads=threads)
+        return {REPAIRED + name: bias for name, bias in found.items()}
 
 
 def _default(target: Target, dtype: str | None) -> Precision:
     if dtype is None:
         return target.default
-    precision = Precision(dtype)
-    if precision not in target.precisions:
+    if dtype not in list(Precision) or Precision(dtype) not in target.precisions:
         raise ConfigError(f"the target {target.name} has no {dtype}", hint=f"Choose {', '.join(target.precisions)}.")
-    return precision
+    return Precision(dtype)
 
 
 def _edited_before(directory: Path, merge: bool) -> tuple[str, State] | None:
@@ -185,15 +250,6 @@ def _edited_before(directory: Path, merge: bool) -> tuple[str, State] | None:
     )
 
 
-def _digest(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> str:
-    """The model's fingerprint: its bytes, and what was cut out of it."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-    if inputs or outputs:
-        digest.update(json.dumps([list(inputs), list(outputs)]).encode())
-    return digest.hexdigest()
-
-
 def _batches(data: Dataset, size: int, audit: Audit, first: list[Feed]) -> Iterator[Batch]:
     """Batches with the index of their first sample; ``first`` keeps the first single sample."""
 
@@ -208,47 +264,10 @@ def _batches(data: Dataset, size: int, audit: Audit, first: list[Feed]) -> Itera
         index += sample.count
 
 
-def _repaired(
-    model: Model, calibrated: Calibrated, held: dict[str, Any], data: Dataset, first: list[Feed], threads: int
-) -> dict[str, Any]:
-    """Biases corrected for the weights that step1 chose, measured on the first samples."""
-    if sum(w.nbytes for w in held.values()) > BIG:
-        return {}
-    unedited = QuantConfig(calibrated.target, {}, calibrated.entries, {})
-    plan = make_plan(model, calibrated, unedited, held)
-    try:
-        feeds: list[Feed] = [sample.feed for sample in data.part(0, REPAIR_SAMPLES)]
-    except DatasetError:  # the samples came from an iterator, which is used up
-        feeds = first
-    found = corrected_biases(model, plan, held, feeds, threads=threads)
-    return {REPAIRED + name: bias for name, bias in found.items()}
-
-
 def _pool(workers: int, executor: Executor | None) -> AbstractContextManager[Executor | None]:
     if executor is not None or workers <= 1:
         return nullcontext(executor)
     return ProcessPoolExecutor(workers)
-
-
-def _canonical_difference(
-    given: onnx.ModelProto, path: Path | None, proto: onnx.ModelProto, feed: Feed, threads: int
-) -> float:
-    """Largest difference of an output between the given and the canonical model, relative to the output's size."""
-    reference = runtime.run(runtime.session(path or given, threads=threads), feed)
-    found = runtime.run(runtime.session(proto, threads=threads), feed)
-    worst = 0.0
-    for a, b in zip(reference, found, strict=True):
-        if np.issubdtype(a.dtype, np.floating) and a.size:
-            peak = float(np.abs(a).max())
-            worst = max(worst, float(np.abs(a - b).max()) / peak if peak else float(np.abs(b).max()))
-    return worst
-
-
-def _canonical_problem(difference: float, path: str) -> list[Problem]:
-    if difference <= CANONICAL_TOLERANCE:
-        return []
-    message = f"the canonical model differs from the given one by {difference:.2g} of the largest output"
-    return [Problem(message, path=path, severity="warning", code="canonical")]
 
 
 def _cfg_text(state: State, before: tuple[str, State] | None, directory: Path) -> tuple[str, list[Problem]]:
