@@ -129,9 +129,7 @@ def read_state(directory: Path, *, verify: bool = False) -> State:
             f"format {found!r}, but this hybridq reads {FORMAT!r}", path=str(path), hint="Run step1 again."
         )
     try:
-        if data["weights"]["file"] != WEIGHTS:
-            raise ValueError(data["weights"]["file"])
-        everything = _read_weights(directory / WEIGHTS, data["weights"], verify)
+        everything = _read_weights(directory, data["weights"], verify)
         weights = {k: v for k, v in everything.items() if not k.startswith(SAMPLE)}
         return State(
             model=_model_from_json(data, weights),
@@ -296,7 +294,10 @@ def _chunks(values: NDArray[Any]) -> Iterator[bytes]:
         yield little[start : start + step].tobytes()
 
 
-def _read_weights(path: Path, data: Json, verify: bool) -> dict[str, NDArray[Any]]:
+def _read_weights(directory: Path, data: Json, verify: bool) -> dict[str, NDArray[Any]]:
+    path = directory / WEIGHTS
+    if data["file"] != WEIGHTS:  # it must not lead out of the folder
+        raise ValueError(data["file"])
     if not path.exists():
         raise StorageError("missing: it belongs to model.json", path=str(path), hint="Run step1 again.")
     wanted = max((t["offset"] + t["bytes"] for t in data["tensors"].values()), default=0)

@@ -55,7 +55,7 @@ def odd_state() -> State:
         "odd",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 10])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 20])]
-        + [helper.make_tensor_value_info(f"out/{t}", kinds[t], None) for t in tensors if t != "f"],
+        + [helper.make_tensor_value_info(f"out/{t}", kinds[t], v.shape) for t, v in tensors.items() if t != "f"],
         [numpy_helper.from_array(v, t) for t, v in tensors.items()],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
