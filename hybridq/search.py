@@ -1,0 +1,227 @@
+"""Which layers need more bits: the best choice of precisions for a budget, measured. RKNN's ``auto_hybrid``, in earnest.
+
+1. What costs no bits is tried first: ranges by other algorithms, corrected biases (``searching.tuning``).
+2. Every quantizer alone: its damage at the model outputs (``searching.noise``, ``searching.growing``).
+3. Noise adds up, so a knapsack with pairs gives the Pareto front (``searching.knapsack``).
+4. The joint models are built and measured, and the best is repaired and trimmed (``searching.repair``).
+
+Everything measured is kept in ``search.json``; given that file the result is the same to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridq import targets
+from hybridq.compare.metric import Metric
+from hybridq.dtypes import Precision
+from hybridq.errors import ConfigError, DatasetError
+from hybridq.model import Model
+from hybridq.records import Calibrated
+from hybridq.runtime import Feed, session
+from hybridq.searching.budget import Budget
+from hybridq.searching.costs import Times, measure_times
+from hybridq.searching.damage import measure_reference
+from hybridq.searching.front import Frontier
+from hybridq.searching.joint import Bench, Choice, Figures
+from hybridq.searching.noise import pairs, sources
+from hybridq.searching.outputs import layouts
+from hybridq.searching.repair import cheapest_enough, improve, trim
+from hybridq.searching.result import content, finished, recall
+from hybridq.searching.tuning import tuned
+from hybridq.storage import Weights, assemble
+
+SAMPLES = 24  # calibration samples that every choice is measured on
+ALONE = 12  # of these that each quantizer is measured on
+
+Progress = Callable[[str, int, int | None], object]
+Save = Callable[[dict[str, Any]], object]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """``content`` is what ``search.json`` holds. ``layers`` and ``algorithms`` go into the cfg, ``reasons`` beside them.
+
+    ``biases`` are corrected biases by layer: they belong to the layers left in 8 bits. ``feasible`` is false when the
+    budget cannot be held; the choice is then the best that can be reached.
+    """
+
+    feasible: bool
+    layers: Mapping[str, Precision]
+    algorithms: Mapping[str, str]
+    biases: Mapping[str, NDArray[Any]]
+    reasons: Mapping[str, str]
+    figures: Figures
+    content: dict[str, Any] = field(repr=False)
+
+
+def search(
+    model: Model,
+    weights: Weights,
+    calibrated: Calibrated,
+    feeds: Iterable[Feed],
+    budget: Budget | None = None,
+    *,
+    metric: Metric | None = None,
+    precisions: Sequence[Precision] = (),
+    samples: int = SAMPLES,
+    seed: int = 0,
+    threads: int = 1,
+    workers: int = 1,
+    previous: Mapping[str, Any] | None = None,
+    save: Save | None = None,
+    progress: Progress | None = None,
+) -> SearchResult:
+    """Find the layers that need more than 8 bits.
+
+    ``feeds`` are calibration samples (``samples`` of them, spread evenly, are used). ``precisions``: 8 bits and what
+    layers may rise to; by default those that make sense on the target. ``previous`` is the content of an earlier
+    ``search.json`` of the same question: what it measured is not measured again. ``save`` is called with the content so
+    far after each measurement. Raises ConfigError for impossible precisions and DatasetError without samples.
+    """
+    budget = budget or Budget()
+    if budget.max_drop is not None and metric is None:
+        raise ConfigError(
+            "max_drop says how much a metric may drop", hint="Give the metric: --metric module.py:function."
+        )
+    high = _high_precision(calibrated, precisions)
+    chosen = _spread(feeds, samples)
+    say = progress or (lambda what, done, total: None)
+    say("running the float model", 0, None)
+    reference = measure_reference(session(assemble(model.proto, weights), threads=threads), chosen, layouts(model))
+    bench = Bench(model, weights, calibrated, reference, threads, workers, metric)
+    question = {
+        "model": model.sha256, "target": calibrated.target, "precision": str(high), "samples": len(chosen), "seed": seed,
+        "default": str(calibrated.default), "algorithm": calibrated.algorithm,
+    }  # fmt: skip
+    work = _Search(bench, budget, high, say, recall(bench, question, previous))
+    if save is not None:
+        keep = save
+        bench.save = lambda: keep(content(bench, question, work.times))
+    return work.run(question)
+
+
+@dataclass
+class _Search:
+    """One search: the steps of the module's text, in order."""
+
+    bench: Bench
+    budget: Budget
+    precision: Precision
+    say: Progress
+    times: Times | None
+
+    def run(self, question: dict[str, Any]) -> SearchResult:
+        """All steps."""
+        bench = self.bench
+        subset = list(range(0, len(bench.reference.feeds), max(1, len(bench.reference.feeds) // ALONE)))
+        start = tuned(bench, subset, progress=lambda done: self.say("trying other ranges", done, None))
+        front = self._frontier(start, subset)
+        if self.times is None:
+            self.say("measuring times", 0, None)
+            self.times = measure_times(bench, start, self.precision)
+        units, feasible = self._choose(front)
+        reasons = self._reasons(front, units)
+        figures = bench.measure(front.choice(units))
+        plan, _ = bench.plan(front.choice(units))
+        low = {n for n, x in plan.layers.items() if x.done.bits == 8}
+        biases = {n: b for n, b in bench.corrections.items() if n in low} if start.biases else {}
+        points = front.within(self.budget.high)
+        found = content(bench, question, self.times)
+        made = finished(found, front, points, units, self.budget, feasible, reasons)
+        layers = dict.fromkeys(reasons, self.precision)
+        return SearchResult(feasible, layers, start.algorithms, biases, reasons, figures, made)
+
+    def _frontier(self, start: Choice, subset: list[int]) -> Frontier:
+        bench = self.bench
+        plan, weights = bench.plan(start)
+        found = sources(bench.model, plan, weights)
+        total = len(found)
+        damage = bench.damages(
+            f"alone|{start.key}", [s.forms for s in found], subset, lambda n: self.say("each quantizer alone", n, total)
+        )
+        cost = {g.name: sum(bench.model.layer[n].macs for n in g.layers) / bench.macs for g in bench.model.groups}
+        return Frontier(bench, start, pairs(bench.model, plan, found, damage, cost), bench.high(plan), self.precision)
+
+    def _choose(self, front: Frontier) -> tuple[tuple[str, ...], bool]:
+        """Units to raise, and whether the budget holds."""
+        limit = self.budget.high
+        candidates = front.within(limit)
+        self.say("measuring joint models", 0, len(candidates))
+        self.bench.measure_all([front.choice(c.raised) for c in candidates])
+        if self.budget.asks_quality:
+            return self._good_enough(front, limit)
+        best = min(candidates, key=lambda c: (self.bench.measure(front.choice(c.raised)).damage, c.high))
+        self.say("repairing", 0, None)
+        units = trim(front, improve(front, best.raised, limit))
+        return units, self.bench.measure(front.choice(units)).high <= limit + 1e-12
+
+    def _good_enough(self, front: Frontier, limit: float) -> tuple[tuple[str, ...], bool]:
+        candidates = front.within(limit)
+        units = cheapest_enough(front, candidates, self._enough)
+        if units is not None:
+            return trim(front, units, self._enough), True
+        best = max(candidates, key=lambda c: self._reached(self.bench.measure(front.choice(c.raised))))
+        units = improve(front, best.raised, limit)
+        return units, self._enough(self.bench.measure(front.choice(units)))
+
+    def _enough(self, figures: Figures) -> bool:
+        good = self.budget.min_sqnr is None or figures.worst >= self.budget.min_sqnr
+        if self.budget.max_drop is not None and figures.metric is not None:
+            good = good and self._float_metric() - figures.metric <= self.budget.max_drop + 1e-12
+        return good
+
+    def _reached(self, figures: Figures) -> float:
+        return figures.metric if figures.metric is not None and self.budget.max_drop is not None else figures.worst
+
+    def _float_metric(self) -> float:
+        reference = self.bench.reference
+        outputs = [dict(zip(reference.names, sample, strict=True)) for sample in reference.outputs]
+        assert self.bench.metric is not None
+        return float(self.bench.metric(outputs))
+
+    def _reasons(self, front: Frontier, units: tuple[str, ...]) -> dict[str, str]:
+        """By raised layer, the most useful first: what its unit does for the output that needs it most."""
+        whole = self.bench.measure(front.choice(units))
+        without = [tuple(u for u in units if u != unit) for unit in units]
+        measured = self.bench.measure_all([front.choice(w) for w in without])
+        ranked = sorted(zip(units, measured, strict=True), key=lambda x: (-x[1].damage, x[0]))
+        found = {}
+        for unit, figures in ranked:
+            output = max(whole.sqnr, key=lambda o: (whole.sqnr[o] - figures.sqnr[o], o))
+            text = f"{output}: {figures.sqnr[output]:.1f} dB -> {whole.sqnr[output]:.1f} dB"
+            if self.times is not None:
+                text += f", {100 * self.times.extra(unit):+.1f} % time"
+            layers = [n for n in self.bench.model.group[unit].layers if not self.bench.model.layer[n].float_only]
+            found.update(dict.fromkeys(layers, text))
+        return found
+
+
+def _high_precision(calibrated: Calibrated, precisions: Sequence[Precision]) -> Precision:
+    """What layers rise to: the widest of those to search."""
+    target = targets.load(calibrated.target)
+    wanted = [p for p in precisions or target.search if p.bits > 8]
+    missing = [p for p in wanted if p not in target.precisions]
+    if missing:
+        raise ConfigError(f"{target.name} has no {missing[0]}", hint=f"It has {', '.join(target.precisions)}.")
+    if not wanted:
+        raise ConfigError("no precision above 8 bits to choose from", hint="Add one, as in --precisions uint8,float32.")
+    return wanted[0]
+
+
+def _spread(feeds: Iterable[Feed], samples: int) -> list[Feed]:
+    """Samples spread evenly over the dataset."""
+    whole = list(islice(feeds, 100_000)) if not isinstance(feeds, list) else feeds
+    if not whole:
+        raise DatasetError("the search needs at least one sample", hint="Give it the calibration dataset.")
+    at = np.unique(np.linspace(0, len(whole) - 1, min(samples, len(whole))).round().astype(int))
+    return [whole[i] for i in at]
+
+
+__all__ = ["Budget", "SearchResult", "search"]

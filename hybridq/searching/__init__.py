@@ -1,0 +1,1 @@
+"""What the search is made of: damage, growing graphs, the additive model, costs, the knapsack, repair."""

@@ -1,0 +1,41 @@
+"""What the user asks of a search, and whether a measured choice gives it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+USUAL_HIGH = 0.15  # share of the multiply-accumulates above 8 bits when nothing is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Any combination; None: not asked for. ``max_high`` counts all layers, 0 to 1. ``max_drop`` needs a metric.
+
+    ``min_sqnr``: dB at the worst output, the noise of every slice relative to that slice's own signal.
+    ``min_speedup``: times the speed of float32 on this machine.
+    """
+
+    min_sqnr: float | None = None
+    max_drop: float | None = None
+    max_high: float | None = None
+    min_speedup: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_high is not None and not 0 <= self.max_high <= 1:
+            raise ValueError(f"max_high is a share between 0 and 1, got {self.max_high}")
+        if self.max_drop is not None and self.max_drop < 0:
+            raise ValueError(f"max_drop must not be negative, got {self.max_drop}")
+        if self.min_speedup is not None and self.min_speedup <= 0:
+            raise ValueError(f"min_speedup must be above 0, got {self.min_speedup}")
+
+    @property
+    def high(self) -> float:
+        """The most MACs above 8 bits: as asked, 15 % when nothing is asked for, all when something else is."""
+        if self.max_high is not None:
+            return self.max_high
+        return USUAL_HIGH if self == Budget() else 1.0
+
+    @property
+    def asks_quality(self) -> bool:
+        """Whether the cheapest choice that is good enough is wanted, rather than the best that is cheap enough."""
+        return self.min_sqnr is not None or self.max_drop is not None

@@ -1,0 +1,275 @@
+"""Many variants of a model in one graph: the batch axis carries them and grows where they begin to differ.
+
+Row 0 is the base, and each variant joins the batch at the first quantizer in which it differs: until then it is the
+base. A float model with N quantizers needs about N / 2 inferences this way for N variants, and one session.
+
+A quantizer is a *key*: ``("weight", LAYER)`` or ``("tensor", GROUP)`` or ``("edge", GROUP, LAYER)`` (a tensor as one
+layer reads it). Its *form* says what is there: parameters of a tensor, arrays instead of a layer's weights, or None for
+float. ``Ungrowable`` is raised where a node does not treat the rows of the batch apart; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from hybridq.analysis import outer_reads
+from hybridq.model import Layer, Model
+from hybridq.qparams import QParams
+from hybridq.searching.rows import Ungrowable, grown
+from hybridq.storage import Weights
+
+Key = tuple[str, ...]
+Form = QParams | Mapping[str, NDArray[Any]] | None
+Forms = Mapping[Key, Form]
+Rows = tuple[int, ...]
+Pieces = list[tuple[Rows, str]]
+
+BASE = 0
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A model whose outputs hold one row a variant; ``rows[output]`` names them, variants count from 1."""
+
+    proto: onnx.ModelProto
+    rows: Mapping[str, Rows]
+
+
+def grow(model: Model, weights: Weights, base: Forms, variants: Sequence[Forms], watch: Sequence[str] = ()) -> Grown:
+    """The graph in which row 0 has the forms ``base`` and row i those of ``base`` changed by ``variants[i - 1]``.
+
+    ``watch``: tensors that become outputs too, ``NAME/seen``, as their operator computed them (without variants only).
+    """
+    writer = _Writer(model, weights, dict(base), [dict(v) for v in variants], frozenset(watch))
+    for name in model.inputs:
+        writer.enter(name)
+    for node in model.proto.graph.node:
+        writer.emit(node)
+    return writer.finish()
+
+
+@dataclass
+class _Writer:
+    model: Model
+    weights: Weights
+    base: dict[Key, Form]
+    variants: list[dict[Key, Form]]
+    watch: frozenset[str]
+    nodes: list[NodeProto] = field(default_factory=list)
+    constants: dict[str, NDArray[Any]] = field(default_factory=dict)
+    pieces: dict[str, Pieces] = field(default_factory=dict)
+    joined: dict[tuple[str, Rows], str] = field(default_factory=dict)
+    restored: set[str] = field(default_factory=set)
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        self.layer_of = {x.node: x for x in self.model.layers}
+        self.kept = {t.name for t in self.model.proto.graph.initializer}
+        self.sources = {s: g.name for g in self.model.groups for s in g.sources}
+        self.touched: dict[Key, list[int]] = {}
+        for i, variant in enumerate(self.variants, start=1):
+            for key in variant:
+                self.touched.setdefault(key, []).append(i)
+
+    def form(self, key: Key, row: int) -> Form:
+        """What stands at a quantizer in one row."""
+        if row != BASE and key in self.variants[row - 1]:
+            return self.variants[row - 1][key]
+        return self.base.get(key)
+
+    def enter(self, name: str) -> None:
+        """A model input: one row, quantized as the forms say."""
+        tensor = self.model.tensors.get(name)
+        if tensor is None or not tensor.shape:
+            return  # scalars and sequences have no batch; they stay as they are
+        self.pieces[name] = [((BASE,), name)]
+        self.quantize(name)
+
+    def emit(self, node: NodeProto) -> None:
+        """Write one node for every row that differs in its inputs or weights."""
+        mine = [n for n in node.input if n in self.pieces]
+        self._outer(node)
+        if not mine:
+            self.nodes.append(node)
+            return
+        layer = self.layer_of.get(node.name)
+        first = list(dict.fromkeys(mine))
+        streams = self._streams(node, layer, first)
+        found: dict[str, Pieces] = {o: [] for o in node.output if o}
+        for rows, sources, changed in streams:
+            made = self._write(node, rows, sources, changed)
+            for name, new in made.items():
+                found[name].append((rows, new))
+        self.pieces.update(found)
+        for name in found:
+            if name in self.watch:
+                self.nodes.append(helper.make_node("Identity", [self.join(name, (BASE,))], [f"{name}/seen"]))
+            self.quantize(name)
+
+    def _outer(self, node: NodeProto) -> None:
+        """What a node's subgraphs read keeps its name, which only one row can have."""
+        for name in dict.fromkeys(n for n in outer_reads(node) if n in self.pieces):
+            if self.variants:
+                raise Ungrowable(f"'{node.name}' ({node.op_type}) runs a subgraph")
+            held = self.join(name, (BASE,))
+            if held != name and name not in self.restored:
+                self.restored.add(name)
+                self.nodes.append(helper.make_node("Identity", [held], [name]))
+
+    def _streams(
+        self, node: NodeProto, layer: Layer | None, inputs: list[str]
+    ) -> list[tuple[Rows, dict[str, str], Mapping[str, NDArray[Any]]]]:
+        """Rows that can be computed together: (rows, input names by tensor, arrays instead of weights)."""
+        if layer is None and len(inputs) == 1 and len(self.pieces[inputs[0]]) > 1:
+            return [(rows, {inputs[0]: name}, {}) for rows, name in self.pieces[inputs[0]]]
+        keys: list[Key] = []
+        if layer is not None:
+            groups = {i: self.model.group_of[i].name for i in inputs if i in self.model.group_of}
+            keys = [("weight", layer.name), *(("edge", g, layer.name) for g in dict.fromkeys(groups.values()))]
+        rows = {BASE} | {r for i in inputs for held, _ in self.pieces[i] for r in held}
+        rows |= {r for key in keys for r in self.touched.get(key, ())}
+        classes: dict[tuple[int, ...], list[int]] = {}
+        for row in sorted(rows):
+            classes.setdefault(tuple(id(self.form(key, row)) for key in keys), []).append(row)
+        found = []
+        for held in classes.values():
+            chosen = tuple(held)
+            sources = {i: self.join(i, chosen) for i in inputs}
+            changed: Mapping[str, NDArray[Any]] = {}
+            if layer is not None:
+                weight = self.form(keys[0], chosen[0])
+                changed = weight if isinstance(weight, Mapping) else {}
+                for i, group in groups.items():
+                    edge = self.form(("edge", group, layer.name), chosen[0])
+                    if isinstance(edge, QParams):
+                        sources[i] = self.rounded(sources[i], edge)
+            found.append((chosen, sources, changed))
+        return found
+
+    def _write(
+        self, node: NodeProto, rows: Rows, sources: dict[str, str], changed: Mapping[str, NDArray[Any]]
+    ) -> dict[str, str]:
+        copy, constants = grown(node, len(rows), set(sources), self.model, self.weights)
+        for i, name in enumerate(copy.input):
+            if name in sources:
+                copy.input[i] = sources[name]
+            elif name in changed:
+                copy.input[i] = self.constant(changed[name], name)
+            elif name in constants:
+                copy.input[i] = self.constant(constants[name], name)
+        made = {}
+        for i, name in enumerate(copy.output):
+            if name:
+                made[name] = copy.output[i] = self.fresh(name)
+        copy.name = self.fresh(node.name)
+        self.nodes.append(copy)
+        return made
+
+    def quantize(self, name: str) -> None:
+        """Round the rows of a group's source as their forms say; rows that begin here leave the base."""
+        if name not in self.sources:
+            return
+        key = ("tensor", self.sources[name])
+        pieces = self.pieces[name]
+        here = {r for rows, _ in pieces for r in rows}
+        new = [r for r in self.touched.get(key, ()) if r not in here]
+        classes: dict[int, tuple[Form, list[int]]] = {}
+        for row in new:
+            classes.setdefault(id(self.form(key, row)), (self.form(key, row), []))[1].append(row)
+        for form, rows in classes.values():
+            source = self.join(name, (BASE,) * len(rows))
+            pieces = [*pieces, (tuple(rows), self.rounded(source, form) if isinstance(form, QParams) else source)]
+        self.pieces[name] = [p for old in pieces for p in (self._settled(key, name, old, new))]
+        self.joined = {k: v for k, v in self.joined.items() if k[0] != name}
+
+    def _settled(self, key: Key, name: str, piece: tuple[Rows, str], new: list[int]) -> Pieces:
+        rows, held = piece
+        if rows[0] in new:
+            return [piece]
+        forms: dict[int, tuple[Form, list[int]]] = {}
+        for row in rows:
+            forms.setdefault(id(self.form(key, row)), (self.form(key, row), []))[1].append(row)
+        found = []
+        for form, members in forms.values():
+            part = held if tuple(members) == rows else self.take(name, held, [rows.index(r) for r in members])
+            found.append((tuple(members), self.rounded(part, form) if isinstance(form, QParams) else part))
+        return found
+
+    def rounded(self, name: str, p: QParams) -> str:
+        """Quantize and dequantize."""
+        numbers = [self.constant(p.scale, "scale"), self.constant(p.zero_point.astype(p.precision.numpy), "zero_point")]
+        q = self._node("QuantizeLinear", [name, *numbers], f"{name}/q")
+        return self._node("DequantizeLinear", [q, *numbers], f"{name}/dq")
+
+    def join(self, name: str, rows: Rows) -> str:
+        """A tensor with exactly these rows, in this order; rows it does not have yet are the base's."""
+        if (name, rows) in self.joined:
+            return self.joined[name, rows]
+        pieces = self.pieces[name]
+        if len(pieces) > 1:
+            whole = tuple(r for held, _ in pieces for r in held)
+            joined = self._node("Concat", [n for _, n in pieces], f"{name}/rows", axis=0)
+            self.pieces[name] = pieces = [(whole, joined)]
+        have, held = pieces[0]
+        place = {row: i for i, row in enumerate(have)}
+        index = [place.get(row, place[BASE]) for row in rows]
+        found = held if index == list(range(len(have))) else self.take(name, held, index)
+        self.joined[name, rows] = found
+        return found
+
+    def take(self, name: str, held: str, index: list[int]) -> str:
+        """Rows of a tensor by their places; a row is as much of axis 0 as the model declares."""
+        shape = self.model.tensors[name].shape or (1,)
+        block = shape[0] if isinstance(shape[0], int) else 1
+        places = (np.asarray(index, np.int64)[:, None] * block + np.arange(block)).reshape(-1)
+        return self._node("Gather", [held, self.constant(places, "rows")], f"{name}/taken", axis=0)
+
+    def constant(self, values: NDArray[Any], name: str) -> str:
+        """A new initializer."""
+        made = self.fresh(name)
+        self.constants[made] = np.asarray(values)
+        return made
+
+    def fresh(self, name: str) -> str:
+        """A name of its own."""
+        self.count += 1
+        return f"{name}#{self.count}"
+
+    def _node(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        made = self.fresh(name)
+        self.nodes.append(helper.make_node(op, inputs, [made], name=self.fresh(op), **attributes))
+        return made
+
+    def finish(self) -> Grown:
+        """The model: its outputs hold every row that reached them."""
+        rows = {}
+        graph = self.model.proto.graph
+        outputs = []
+        for output in graph.output:
+            if output.name in self.pieces:
+                order = tuple(sorted({r for held, _ in self.pieces[output.name] for r in held}))
+                rows[output.name] = order
+                name = self.join(output.name, order)
+                self.nodes.append(helper.make_node("Identity", [name], [f"{output.name}/all"]))
+                kind = output.type.tensor_type.elem_type
+                outputs.append(helper.make_tensor_value_info(f"{output.name}/all", kind, None))
+            else:
+                rows[output.name] = (BASE,)
+                outputs.append(output)
+        outputs += [helper.make_tensor_value_info(f"{n}/seen", TensorProto.FLOAT, None) for n in sorted(self.watch)]
+        read = {n for node in self.nodes for n in [*node.input, *outer_reads(node)]}
+        held = [numpy_helper.from_array(np.asarray(self.weights[n]), n) for n in self.kept if n in read]
+        held += [numpy_helper.from_array(v, n) for n, v in self.constants.items()]
+        proto = helper.make_model(
+            helper.make_graph(self.nodes, "growing", graph.input, outputs, held),
+            ir_version=self.model.proto.ir_version,
+            opset_imports=self.model.proto.opset_import,
+        )
+        return Grown(proto, rows)

@@ -1,0 +1,158 @@
+"""The truth: build the model that a choice gives, run it in ONNX Runtime on the samples, look at its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from hybridq.build import build
+from hybridq.compare.metric import Metric, Outputs, evaluate, metric_name
+from hybridq.dtypes import Precision
+from hybridq.model import Model
+from hybridq.plan import QuantPlan, make_plan
+from hybridq.records import Calibrated, LayerChoice, QuantConfig
+from hybridq.runtime import run, session
+from hybridq.searching.alone import chunks, damages
+from hybridq.searching.damage import Doubles, Objective, Reference, batched, objective, sqnr_by_output
+from hybridq.searching.growing import Forms
+from hybridq.storage import Weights
+
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a search decides: precisions of layers, ranges by group (``algorithm``), corrected biases by layer."""
+
+    layers: Mapping[str, Precision] = field(default_factory=dict)
+    algorithms: Mapping[str, str] = field(default_factory=dict)
+    biases: bool = False
+
+    @property
+    def key(self) -> str:
+        """A text that is the same for the same choice."""
+        layers = ",".join(f"{k}={v}" for k, v in sorted(self.layers.items()))
+        return f"{layers}|{','.join(f'{k}={v}' for k, v in sorted(self.algorithms.items()))}|{int(self.biases)}"
+
+
+class Figures(NamedTuple):
+    """What a choice measures: damage, share of MACs above 8 bits, SQNR in dB by output, the user's metric."""
+
+    damage: float
+    high: float
+    sqnr: dict[str, float]
+    metric: float | None = None
+
+    @property
+    def worst(self) -> float:
+        """SQNR of the worst output in dB."""
+        return min(self.sqnr.values(), default=200.0)
+
+
+@dataclass
+class Bench:
+    """Everything needed to measure a choice, and what was measured already."""
+
+    model: Model
+    weights: Weights
+    calibrated: Calibrated
+    reference: Reference
+    threads: int = 1
+    workers: int = 1
+    metric: Metric | None = None
+    corrections: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    aim: Objective | None = None
+    known: dict[str, Figures] = field(default_factory=dict)
+    alone: dict[str, list[float]] = field(default_factory=dict)
+    save: Callable[[], None] | None = None
+
+    @property
+    def macs(self) -> int:
+        """Of all layers."""
+        return max(1, sum(x.macs for x in self.model.layers))
+
+    def plan(self, choice: Choice) -> tuple[QuantPlan, Weights]:
+        """The plan of a choice and the weights that go with it."""
+        entries = dict(self.calibrated.entries)
+        entries.update({g: replace(entries[g], algorithm=a) for g, a in choice.algorithms.items()})
+        layers = {k: LayerChoice(v) for k, v in choice.layers.items()}
+        config = QuantConfig(self.calibrated.target, layers, entries, {})
+        weights: Weights = self.weights
+        plan = make_plan(self.model, self.calibrated, config, weights)
+        if choice.biases and self.corrections:
+            low = [x for x in self.model.layers if x.name in self.corrections and plan.layers[x.name].done.bits == 8]
+            weights = {**weights, **{x.bias: self.corrections[x.name] for x in low}}
+            plan = make_plan(self.model, self.calibrated, config, weights)
+        return plan, weights
+
+    def aim_of(self) -> Objective:
+        """The objective; all layers in 8 bits are measured first."""
+        if self.aim is None:
+            self.aim = objective(self.reference, self._noise(Choice())[0])
+        return self.aim
+
+    def build(self, choice: Choice) -> onnx.ModelProto:
+        """The ONNX model of a choice."""
+        plan, weights = self.plan(choice)
+        return build(self.model, plan, weights).assemble()
+
+    def high(self, plan: QuantPlan) -> float:
+        """Share of the multiply-accumulates above 8 bits."""
+        return sum(x.macs for x in self.model.layers if plan.layers[x.name].done.bits > 8) / self.macs
+
+    def measure(self, choice: Choice) -> Figures:
+        """Build and run a choice on every sample, or recall what was measured."""
+        if choice.key not in self.known:
+            aim = self.aim_of()
+            noise, kept, high = self._noise(choice)
+            damage = float(sum(aim.of(i, row[None])[0] for i, row in enumerate(noise)))
+            figures = Figures(damage, high, sqnr_by_output(self.reference, noise.mean(0)), self._metric(kept))
+            self.known[choice.key] = figures
+            if self.save is not None:
+                self.save()
+        return self.known[choice.key]
+
+    def measure_all(self, choices: Sequence[Choice]) -> list[Figures]:
+        """Several choices, ``workers`` at a time; the result is the same as one by one."""
+        self.aim_of()
+        if self.workers < 2:
+            return [self.measure(c) for c in choices]
+        with ThreadPoolExecutor(self.workers) as pool:
+            return list(pool.map(self.measure, choices))
+
+    def damages(
+        self, stage: str, variants: Sequence[Forms], samples: Sequence[int], progress: Progress | None = None
+    ) -> Doubles:
+        """Damage of variants of the float model, kept under the name of a stage and resumed there."""
+        kept = self.alone.setdefault(stage, [])
+        for start, chunk in chunks(self.model, variants):
+            if start >= len(kept):
+                found = damages(
+                    self.model, self.weights, {}, chunk, self.aim_of(), samples=samples, threads=self.threads
+                )
+                kept.extend(found.tolist())
+                if self.save is not None:
+                    self.save()
+            if progress is not None:
+                progress(start + len(chunk))
+        return np.array(kept[: len(variants)])
+
+    def _noise(self, choice: Choice) -> tuple[Doubles, list[Outputs], float]:
+        plan, weights = self.plan(choice)
+        one = session(build(self.model, plan, weights).assemble(), threads=self.threads)
+        names, kept, noise = list(self.reference.names), [], []
+        for i, feed in enumerate(self.reference.feeds):
+            outputs = run(one, feed, names)
+            noise.append(self.reference.noise(i, [batched(x) for x in outputs])[0])
+            if self.metric is not None:
+                kept.append(dict(zip(names, outputs, strict=True)))
+        return np.stack(noise), kept, self.high(plan)
+
+    def _metric(self, outputs: list[Outputs]) -> float | None:
+        return None if self.metric is None else evaluate(self.metric, outputs, metric_name(self.metric))

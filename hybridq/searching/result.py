@@ -1,0 +1,92 @@
+"""``search.json``: everything measured, the Pareto front and the choice. Described by ``search-1.schema.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hybridq.searching.budget import Budget
+from hybridq.searching.costs import Times
+from hybridq.searching.front import Candidate, Frontier
+from hybridq.searching.joint import Bench, Figures
+
+FORMAT = "hybridq.search/1"
+Json = dict[str, Any]
+
+
+def content(bench: Bench, question: Mapping[str, Any], times: Times | None) -> Json:
+    """What was measured so far, enough to go on from here."""
+    found: Json = {"format": FORMAT, "question": dict(question), "measured": {}, "alone": dict(bench.alone)}
+    found["measured"] = {k: _figures(f) for k, f in bench.known.items()}
+    if times is not None:
+        found["times"] = {
+            "low_us": dict(times.low),
+            "high_us": dict(times.high),
+            "boundary_ns": times.boundary,
+            "total_us": times.total,
+            "speedups": dict(times.speedups),
+        }
+    return found
+
+
+def finished(
+    found: Json,
+    front: Frontier,
+    points: Sequence[Candidate],
+    units: Sequence[str],
+    budget: Budget,
+    feasible: bool,
+    reasons: Mapping[str, str],
+) -> Json:
+    """The content with its result in front."""
+    bench = front.bench
+    chosen = bench.measure(front.choice(units))
+    start = bench.measure(front.choice(()))
+    as_is = front.candidate_of(units)
+    asked = {k: getattr(budget, k) for k in ("min_sqnr", "max_drop", "max_high", "min_speedup")}
+    head: Json = {
+        "format": found["format"],
+        "question": found["question"],
+        "budget": {k: v for k, v in asked.items() if v is not None} or {"max_high": budget.high},
+        "feasible": feasible,
+        "chosen": {
+            "high_fraction": chosen.high,
+            "layers": dict.fromkeys(reasons, str(front.precision)),
+            "algorithms": dict(front.start.algorithms),
+            "corrected_biases": front.start.biases,
+            "reasons": dict(reasons),
+            "predicted_damage": as_is.damage,
+            **_figures(chosen),
+        },
+        "all_8bit": _figures(start),
+        "front": [_point(bench.measure(front.choice(p.raised)), p) for p in points],
+    }
+    return head | {k: v for k, v in found.items() if k not in head}
+
+
+def _point(figures: Figures, point: Candidate) -> Json:
+    return {
+        "high_fraction": figures.high,
+        "predicted_damage": point.damage,
+        "damage": figures.damage,
+        "worst_sqnr_db": round(figures.worst, 4),
+        "units": list(point.raised),
+    }
+
+
+def _figures(figures: Figures) -> Json:
+    found: Json = {"damage": figures.damage, "high": figures.high, "sqnr_db": figures.sqnr}
+    return found if figures.metric is None else found | {"metric": figures.metric}
+
+
+def recall(bench: Bench, question: Mapping[str, Any], previous: Mapping[str, Any] | None) -> Times | None:
+    """Take over what an earlier search measured, if it asked the same."""
+    if not previous or previous.get("format") != FORMAT or previous.get("question") != dict(question):
+        return None
+    for key, f in previous.get("measured", {}).items():
+        bench.known[key] = Figures(f["damage"], f["high"], dict(f["sqnr_db"]), f.get("metric"))
+    bench.alone.update({k: list(v) for k, v in previous.get("alone", {}).items()})
+    t = previous.get("times")
+    if not t:
+        return None
+    return Times(t["low_us"], t["high_us"], t["boundary_ns"], t["total_us"], dict(t.get("speedups", {})))
