@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -109,3 +110,16 @@ def test_scripts_of_ci_are_sound_shell() -> None:
         pytest.skip("no bash")
     for script in ("run", "lowest"):
         subprocess.run(["bash", "-n", ROOT / ".ci" / script], check=True)
+
+
+@pytest.mark.parametrize("name", ["step1", "step2", "step3"])
+def test_notebooks_keep_the_outputs_of_a_whole_run(name: str) -> None:
+    path = ROOT / "demos" / f"{name}.ipynb"
+    text = path.read_text(encoding="utf-8")
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1)), "run `just demos`"
+    assert outputs
+    assert not any(output["output_type"] == "error" or output.get("name") == "stderr" for output in outputs)
+    assert len(text) < 1_000_000
+    assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users)/", text), "a path of the machine it ran on"
