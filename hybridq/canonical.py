@@ -96,23 +96,33 @@ def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def _complete_types(proto: onnx.ModelProto) -> None:
     """Add the types and shapes that ONNX Runtime did not write down."""
-    known = {v.name for v in [*proto.graph.value_info, *proto.graph.input, *proto.graph.output]}
     try:
-        inferred = list(onnx.shape_inference.infer_shapes(skeleton(proto), data_prop=True).graph.value_info)
+        inferred = onnx.shape_inference.infer_shapes(skeleton(proto), data_prop=True).graph
     except Exception:  # a model may use operators that the inference does not know
-        inferred = []
-    proto.graph.value_info.extend(v for v in inferred if v.name not in known)
-    known |= {v.name for v in inferred}
+        inferred = onnx.GraphProto()
+    known = {v.name for v in [*proto.graph.value_info, *proto.graph.input, *proto.graph.output]}
+    proto.graph.value_info.extend(v for v in inferred.value_info if v.name not in known)
+    known |= {v.name for v in inferred.value_info}
+    shaped = {v.name: v for v in inferred.output if v.type.tensor_type.HasField("shape")}
+    bare = [o for o in proto.graph.output if _lacks_shape(o)]
     missing = [o for n in proto.graph.node for o in n.output if o and o not in known]
-    if missing:
-        proto.graph.value_info.extend(_types_of(proto, missing))
+    missing += [o.name for o in bare if o.name not in shaped]
+    told = {v.name: v for v in _types_of(proto, missing)} if missing else {}
+    for output in bare:
+        output.CopyFrom(shaped.get(output.name) or told.get(output.name) or output)
+    proto.graph.value_info.extend(v for v in told.values() if v.name not in {o.name for o in bare})
+
+
+def _lacks_shape(value: onnx.ValueInfoProto) -> bool:
+    return value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
 
 
 def _types_of(proto: onnx.ModelProto, names: list[str]) -> list[onnx.ValueInfoProto]:
     """What ONNX Runtime, which knows its own operators, says of tensors that ONNX knows nothing about."""
     asked = onnx.ModelProto()
     asked.CopyFrom(proto)
-    asked.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names)
+    have = {o.name for o in proto.graph.output}
+    asked.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in have)
     kinds = {f"tensor({k})": v for k, v in RUNTIME_TYPES.items()}
     try:
         outputs = runtime.session(asked, threads=1, level="none").get_outputs()

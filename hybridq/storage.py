@@ -139,7 +139,7 @@ def read_state(directory: Path, *, verify: bool = False) -> State:
             samples=data["samples"],
             sample={k.removeprefix(SAMPLE): v for k, v in everything.items() if k.startswith(SAMPLE)},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StorageError(f"damaged: {error!r}", path=str(path), hint="Run step1 again.") from error
 
 
