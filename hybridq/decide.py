@@ -63,7 +63,7 @@ def record(
     entries = {}
     for group in model.groups:
         precision = widest([chosen[n] for n in group.layers]) if group.layers else default
-        entries[group.name] = _activation_entry(measured[group.name], precision, algorithm, default, target)
+        entries[group.name] = activation_entry(measured[group.name], precision, algorithm, target)
     for layer in model.layers:
         for weight in layer.weights:
             key = entry_key(layer)
@@ -101,17 +101,19 @@ def _form(target: Target, default: Precision, bits: int) -> tuple[Precision, Sch
     return precision, scheme or Scheme.SYMMETRIC
 
 
-def _activation_entry(m: Measured, precision: Precision, algorithm: str, default: Precision, target: Target) -> Entry:
+def activation_entry(m: Measured, precision: Precision, algorithm: str, target: Target) -> Entry:
+    """What the cfg shows of a tensor. A range that is known without measuring has no algorithm."""
+    named = None if m.fixed else algorithm
     bits = precision.bits if precision.is_integer else 8
     chosen = m.ranges.get(algorithm, {}).get(bits, m.range)
     if not precision.is_integer:
-        return Entry(precision, algorithm=algorithm, min=chosen.min, max=chosen.max)
+        return Entry(precision, algorithm=named, min=chosen.min, max=chosen.max)
     scheme = target.precisions[precision].activation.scheme or Scheme.ASYMMETRIC
     params = activation_qparams(chosen, precision, scheme, headroom=not m.fixed)
     return Entry(
         dtype=precision,
         qtype=scheme,
-        algorithm=algorithm,
+        algorithm=named,
         min=chosen.min,
         max=chosen.max,
         scale=float(params.scale),

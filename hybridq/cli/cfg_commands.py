@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from hybridq.cli.options import FOLDER, Talk, common, talk
+from hybridq.cli.options import FILE, FOLDER, Talk, common, talk
 from hybridq.ranges import ALGORITHMS
 from hybridq.steps import editing
 
@@ -96,6 +96,23 @@ def diff(directory: Path, quiet: bool, verbose: bool, as_json: bool) -> None:
     _edits(voice, editing.diff(directory))
 
 
+@click.command("import")
+@click.argument("directory", type=FOLDER, metavar="DIR")
+@click.argument("file", type=FILE)
+@common
+def import_(directory: Path, file: Path, quiet: bool, verbose: bool, as_json: bool) -> None:
+    """Take layer choices and ranges from RKNN-Toolkit's cfg for the same model into the cfg of DIR.
+
+    \b
+    hybridq import build yolo.quantization.cfg      written by RKNN-Toolkit 1.7 or RKNN-Toolkit2
+    """
+    voice = talk(quiet, verbose, as_json)
+    edited, unmapped = editing.import_cfg(directory, file)
+    voice.problems(unmapped)
+    voice.say(f"{len(edited.change.edits)} edits taken over, {len(unmapped)} lines could not be mapped")
+    _tell(voice, edited)
+
+
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
@@ -124,4 +141,4 @@ def _cell(value: Any) -> str:
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-COMMANDS = (set_, unset, list_, diff)
+COMMANDS = (set_, unset, list_, diff, import_)

@@ -9,6 +9,8 @@ from typing import Any
 
 from hybridq import config
 from hybridq.commit import commit
+from hybridq.errors import ConfigError, Problem
+from hybridq.exchange.rknn_cfg import import_rknn
 from hybridq.records import Edit
 from hybridq.steps.common import read_cfg_text, read_config, read_state
 from hybridq.storage import CFG, State
@@ -41,6 +43,20 @@ def unset(directory: Path | str, selector: str) -> Edited:
     """Take back every edit of the selected layers."""
     folder, state, text = _open(directory)
     return _save(folder, text, config.unset_layers(text, str(folder / CFG), state.model, state.calibrated, selector))
+
+
+def import_cfg(directory: Path | str, file: Path | str) -> tuple[Edited, list[Problem]]:
+    """Take layer choices and ranges from a cfg that RKNN-Toolkit 1.7 or RKNN-Toolkit2 wrote for the same model.
+
+    Returns the edits and what could not be mapped, each with its line. Raises ConfigError; nothing is lost then.
+    """
+    folder, state, text = _open(directory)
+    path = Path(file)
+    if not path.is_file():
+        raise ConfigError("no such file", path=str(path))
+    theirs = config.decode(path.read_bytes(), str(path))
+    change, unmapped = import_rknn(theirs, str(path), text, str(folder / CFG), state.model, state.calibrated)
+    return _save(folder, text, change), unmapped
 
 
 def list_layers(directory: Path | str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -13,6 +14,7 @@ from typing import Any
 from hybridq import config, storage, targets
 from hybridq.calibrate import PAIRS_ONLY, Batch, CalibrationStats, calibrate, convergence
 from hybridq.canonical import BIG
+from hybridq.choosing import choose_algorithm
 from hybridq.commit import commit, recover
 from hybridq.datafree import data_free
 from hybridq.dataset import Audit, AuditRow, Dataset, Preprocessing, Sample, input_specs, open_dataset
@@ -31,7 +33,8 @@ from hybridq.storage import CFG, MODEL, State, Weights
 from hybridq.targets import Target
 from hybridq.weights.bias_correction import corrected_biases
 
-REPAIR_SAMPLES = 32
+REPAIR_SAMPLES = 64
+SCHEMAS, CFG_SCHEMA = Path(__file__).parent.parent / "schemas", "cfg-1.schema.json"  # for the person's editor
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,14 @@ class _Work:
         difference = self.prepared.difference(first[0], options.threads)
         weights: dict[str, Any] = storage.weights_of(self.prepared.proto)
         calibrated = self._decide(weights, stats)
-        weights |= self._repaired(calibrated, weights, data, first)
+        feeds = self._feeds(data, first)
+        weights |= self._repaired(calibrated, weights, feeds)
+        if options.algorithm == "auto" and not _is_big(weights):
+            self.progress("comparing algorithms", 0, None)
+            names = self._algorithms()
+            calibrated = choose_algorithm(
+                model, weights, calibrated, self.target, names, feeds, threads=options.threads
+            )
         state = State(
             model, weights, calibrated, data.preprocessing.to_json(), {"count": stats.samples}, dict(first[0])
         )
@@ -207,19 +217,29 @@ class _Work:
             literal=self.options.dtype is not None,
         )
 
-    def _repaired(self, calibrated: Calibrated, held: Weights, data: Dataset, first: list[Feed]) -> dict[str, Any]:
+    def _feeds(self, data: Dataset, first: list[Feed]) -> list[Feed]:
+        """The first samples again; one alone where they came from an iterator, which is used up."""
+        if self.options.weights_repair == "none" and self.options.algorithm != "auto":
+            return first
+        try:
+            return [sample.feed for sample in data.part(0, REPAIR_SAMPLES)]
+        except DatasetError:
+            return first
+
+    def _repaired(self, calibrated: Calibrated, held: Weights, feeds: list[Feed]) -> dict[str, Any]:
         """Biases corrected for the weights that step1 chose, measured on the first samples."""
-        if self.options.weights_repair == "none" or sum(w.nbytes for w in held.values()) > BIG:
+        if self.options.weights_repair == "none" or _is_big(held):
             return {}
         self.progress("correcting biases", 0, None)
         model, threads = self.prepared.model, self.options.threads
         plan = make_plan(model, calibrated, QuantConfig(calibrated.target, {}, calibrated.entries, {}), held)
-        try:
-            feeds: list[Feed] = [sample.feed for sample in data.part(0, REPAIR_SAMPLES)]
-        except DatasetError:  # the samples came from an iterator, which is used up
-            feeds = first
         found = corrected_biases(model, plan, held, feeds, threads=threads)
         return {REPAIRED + name: bias for name, bias in found.items()}
+
+
+def _is_big(weights: Weights) -> bool:
+    """Whether a model is too large to be built and run several times."""
+    return sum(w.nbytes for w in weights.values()) > BIG
 
 
 def _default(target: Target, dtype: str | None) -> Precision:
@@ -286,6 +306,7 @@ def _sources(path: Path, dataset: Any) -> dict[str, str]:
 
 def _write(directory: Path, state: State, text: str, sources: Mapping[str, str]) -> None:
     with commit(directory, remove=RESULTS) as new:
+        shutil.copyfile(SCHEMAS / CFG_SCHEMA, new / CFG_SCHEMA)
         fresh = config.write_cfg(state.model, state.calibrated)
         storage.write_state(new, storage.with_cfg(state, fresh))
         (new / CFG).write_text(text, encoding="utf-8")
