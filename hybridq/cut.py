@@ -25,6 +25,9 @@ def cut(given: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str], p
     if problems:
         raise ModelError(problems)
     starts, ends = list(inputs) or own_inputs, list(outputs) or [o.name for o in graph.output]
+    empty = [Problem(f"'{n}' is an input: nothing lies before it", path=path) for n in outputs if n in starts]
+    if empty:
+        raise ModelError(empty)
     nodes = _between(produced, starts, ends)
     read = {i for n in nodes for i in [*n.input, *outer_reads(n)] if i} | set(ends)
     open_ends = read & set(own_inputs) - set(starts)
