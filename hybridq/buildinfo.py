@@ -104,7 +104,8 @@ def effect_of(edit: Edit, model: Model, plan: QuantPlan, plain: QuantPlan) -> st
         forms = [s for s in (group.stored, *group.conversions.values()) if s.qparams is not None]
         if forms:
             return f"{edit.key} is stored as {forms[0].precision} with scale {float(forms[0].qparams.scale):.6g}"  # type: ignore[union-attr]
-        return f"none: nothing reads {edit.key} as integers, it stays {group.stored.precision}"
+        if edit.key not in plan.layers:
+            return f"none: nothing reads {edit.key} as integers, it stays {group.stored.precision}"
     if edit.key in plan.layers:
         layer = plan.layers[edit.key]
         return f"{layer.done}" + (f": {layer.why}" if layer.why else "")

@@ -94,4 +94,8 @@ def need_dataset(dataset: Any, data_free: bool) -> None:
 
 def _numbers(given: tuple[str, ...]) -> Any:
     """``--mean`` as given: nothing, one text, or one text an input."""
-    return None if not given else given[0] if len(given) == 1 else dict(part.split("=", 1) for part in given)
+    if len(given) <= 1:
+        return given[0] if given else None
+    if not all("=" in part for part in given):
+        raise click.UsageError("More than one --mean or --std: write INPUT=VALUES in each.")
+    return dict(part.split("=", 1) for part in given)

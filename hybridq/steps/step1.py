@@ -20,7 +20,7 @@ from hybridq.datafree import data_free
 from hybridq.dataset import Audit, AuditRow, Dataset, Preprocessing, Sample, input_specs, open_dataset
 from hybridq.decide import decide, record
 from hybridq.dtypes import Precision
-from hybridq.errors import ConfigError, DatasetError, Problem
+from hybridq.errors import ConfigError, DatasetError, HybridqError, Problem
 from hybridq.plan import make_plan
 from hybridq.planning.weights import REPAIRED
 from hybridq.ranges import ALGORITHMS, DEFAULTS, Options
@@ -185,18 +185,22 @@ class _Work:
 
     def _measure(self, data: Dataset, audit: Audit, first: list[Feed], executor: Executor | None) -> CalibrationStats:
         options = self.options
-        with _pool(options.workers, executor) as pool:
-            return calibrate(
-                self.prepared.model,
-                self.prepared.proto,
-                _batches(data, options.batch, audit, first),
-                algorithms=set(self._algorithms()),
-                threads=options.threads,
-                batch=options.batch,
-                progress=lambda done: self.progress("calibrating", done, data.count),
-                executor=pool,
-                workers=options.workers,
-            )
+        try:
+            with _pool(options.workers, executor) as pool:
+                return calibrate(
+                    self.prepared.model,
+                    self.prepared.proto,
+                    _batches(data, options.batch, audit, first),
+                    algorithms=set(self._algorithms()),
+                    threads=options.threads,
+                    batch=options.batch,
+                    progress=lambda done: self.progress("calibrating", done, data.count),
+                    executor=pool,
+                    workers=options.workers,
+                )
+        except HybridqError:
+            audit.check()  # says more: it knows the sample's file
+            raise
 
     def _algorithms(self) -> list[str]:
         """Every algorithm the pass can serve: those without a histogram cost less."""

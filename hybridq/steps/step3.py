@@ -67,7 +67,7 @@ def step3(
         storage.assemble(state.model.proto, state.weights),
         folder / HYBRID,
         (sample.feed for sample in data),
-        layers=layer_pairs(state.model, onnx.load(folder / HYBRID), precisions),
+        layers=layer_pairs(state.model, _load(folder / HYBRID), precisions),
         ranges=ranges,
         metric=load_metric(metric) if metric else None,
         threads=threads,
@@ -80,3 +80,10 @@ def step3(
     with commit(folder) as new:
         write_report(found, new / REPORT)
     return Step3Result(found, folder / REPORT, str(data.path), dataset is None)
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(path)
+    except Exception as error:  # protobuf's errors share no public base class
+        raise StorageError("damaged", path=str(path), hint="Run `hybridq step2` again.") from error

@@ -1,0 +1,450 @@
+"""The command line on a small model: exit codes, messages, JSON; wrong input changes no file and shows no traceback."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from hybridq.cli import main
+
+CFG = "model.quantization.cfg"
+RANDOM = np.random.default_rng(0)
+
+
+@dataclass
+class Done:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in this process; anything but a clean exit fails the test with its traceback."""
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def call(*words: object) -> Done:
+        arguments = [str(word) for word in words]
+        monkeypatch.setattr(sys, "argv", ["hybridq", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments, prog_name="hybridq")
+        captured = capsys.readouterr()
+        return Done(int(exit_.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+def small_model() -> onnx.ModelProto:
+    """A convolution with Relu, global pooling, a matrix product, Softmax: 3x8x8 in, 4 scores out."""
+    weights = {
+        "w": RANDOM.normal(size=(8, 3, 3, 3)),
+        "b": RANDOM.normal(size=8),
+        "m": RANDOM.normal(size=(8, 4)),
+    }
+    nodes = [
+        helper.make_node("Conv", ["image", "w", "b"], ["conv"], name="first", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["conv"], ["relu"], name="relu"),
+        helper.make_node("GlobalAveragePool", ["relu"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "m"], ["logits"], name="head"),
+        helper.make_node("Softmax", ["logits"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 4])],
+        [numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture(scope="session")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``small.onnx``, eight pictures, ``dataset.txt`` and a finished ``build``."""
+    folder = tmp_path_factory.mktemp("given")
+    onnx.save(small_model(), folder / "small.onnx")
+    for i in range(8):
+        Image.fromarray(RANDOM.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{i}.png")
+    (folder / "dataset.txt").write_text("".join(f"{i}.png\n" for i in range(8)))
+    step1 = ["step1", "small.onnx", "--dataset", "dataset.txt", "-o", "build", "--std", "255"]
+    for words in (step1, ["step2", "build"], ["step3", "build"]):
+        code = "from hybridq.cli import main; main()"
+        subprocess.run([sys.executable, "-c", code, *words], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def folder(given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of ``given`` to work in, the current folder."""
+    shutil.copytree(given, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    """The digest of every file."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def edit(folder: Path, layers: str) -> Path:
+    """Write ``layers`` into the cfg as a person would."""
+    cfg = folder / "build" / CFG
+    text = cfg.read_text(encoding="utf-8")
+    assert "\ncustomized_quantize_layers: {}\n" in text
+    replaced = text.replace("customized_quantize_layers: {}", f"customized_quantize_layers: {layers}")
+    cfg.write_text(replaced, encoding="utf-8")
+    return cfg
+
+
+class TestHelp:
+    @pytest.mark.parametrize("name", sorted(main.commands))
+    def test_every_command_explains_itself(self, run: Run, name: str) -> None:
+        done = run(name, "--help")
+        assert done.code == 0
+        assert f"hybridq {name} " in done.out.split("Options:")[0].split("\n\n", 1)[1], "an example"
+        assert "Options:" in done.out
+        assert run(name, "-h").out == done.out
+
+    def test_all_commands_are_listed(self, run: Run) -> None:
+        done = run("--help")
+        assert all(f"\n  {name} " in done.out for name in main.commands)
+
+    def test_version(self, run: Run) -> None:
+        assert run("--version").out.startswith("hybridq, version 0.")
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["step9"],
+            ["step1", "small.onnx"],
+            ["step1", "small.onnx", "--dataset", "dataset.txt", "-o", "new", "--algorithm", "best"],
+            ["step1", "small.onnx", "--dataset", "dataset.txt", "-o", "new", "--samples", "0"],
+            ["step2"],
+            ["step2", "build", "--no-such-option"],
+            ["set", "build", "relu"],
+            ["set", "build", "relu", "--param", "min"],
+        ],
+    )
+    def test_wrong_commands_end_with_2(self, run: Run, folder: Path, words: list[str]) -> None:
+        before = snapshot(folder)
+        done = run(*words)
+        assert done.code == 2
+        assert done.err
+        assert not done.out
+        assert snapshot(folder) == before
+
+
+class TestSteps:
+    def test_the_three_steps(self, run: Run, folder: Path) -> None:
+        done = run("step1", "small.onnx", "--dataset", "dataset.txt", "-o", "fresh", "--std", "255")
+        assert done.code == 0
+        assert "8 samples" in done.out
+        assert {p.name for p in Path("fresh").iterdir()} >= {"model.json", "weights.data", CFG}
+        done = run("step2", "fresh")
+        assert done.code == 0
+        assert "hybrid.onnx" in done.out
+        done = run("step3", "fresh")
+        assert done.code == 0
+        assert "calibration set" in done.out
+        assert {p.name for p in Path("fresh/report").iterdir()} >= {"index.html", "report.json", "layers.csv"}
+
+    def test_other_data_and_a_metric(self, run: Run, folder: Path) -> None:
+        Path("score.py").write_text("def first(outputs):\n    return float(sum(o['scores'].max() for o in outputs))\n")
+        done = run("step3", "build", "--dataset", "dataset.txt", "--metric", "score.py:first")
+        assert done.code == 0
+        assert "calibration set" not in done.out
+        assert "first" in done.out
+
+    def test_another_place_for_the_model(self, run: Run, folder: Path) -> None:
+        before = snapshot(folder / "build")
+        assert run("step2", "build", "-o", "elsewhere/mixed.onnx").code == 0
+        onnx.checker.check_model("elsewhere/mixed.onnx", full_check=True)
+        assert snapshot(folder / "build") == before
+
+    def test_an_edited_cfg_is_not_overwritten(self, run: Run, folder: Path) -> None:
+        edit(folder, "{head: float32}")
+        before = snapshot(folder)
+        again = ("step1", "small.onnx", "--dataset", "dataset.txt", "-o", "build", "--std", "255")
+        done = run(*again)
+        assert done.code == 1
+        assert "--force" in done.err
+        assert "--merge" in done.err
+        assert snapshot(folder) == before
+        assert run(*again, "--merge").code == 0
+        assert '"head": float32' in (folder / "build" / CFG).read_text(encoding="utf-8")
+        assert run(*again, "--force").code == 0
+        assert "\ncustomized_quantize_layers: {}\n" in (folder / "build" / CFG).read_text(encoding="utf-8")
+
+    def test_step1_makes_older_results_void(self, run: Run, folder: Path) -> None:
+        again = ("step1", "small.onnx", "--dataset", "dataset.txt", "-o", "build", "--std", "200", "--force")
+        assert run(*again).code == 0
+        assert not {"hybrid.onnx", "build.json", "report"} & {p.name for p in (folder / "build").iterdir()}
+
+    def test_editing_by_command(self, run: Run, folder: Path) -> None:
+        untouched = (folder / "build" / CFG).read_bytes()
+        assert run("set", "build", "op:MatMul", "float32").code == 0
+        assert "float32" in run("diff", "build").out
+        rows = {row["name"]: row for row in run("list", "build", "--json").json}
+        assert {"name", "op", "precision", "macs"} <= set(next(iter(rows.values())))
+        assert "float32" in {row["precision"] for row in rows.values()}
+        assert run("unset", "build", "op:MatMul").code == 0
+        assert "nothing is edited" in run("diff", "build").out
+        assert (folder / "build" / CFG).read_bytes() == untouched
+
+
+class TestJson:
+    @pytest.mark.parametrize(
+        ("words", "keys"),
+        [
+            (["step1", "small.onnx", "--dataset", "dataset.txt", "-o", "n"], {"directory", "samples", "layers"}),
+            (["step2", "build"], {"path", "counts", "high_fraction"}),
+            (["step3", "build"], {"format", "outputs", "layers", "sizes", "timing"}),
+        ],
+    )
+    def test_stdout_is_json_alone(self, run: Run, folder: Path, words: list[str], keys: set[str]) -> None:
+        done = run(*words, "--json")
+        assert done.code == 0
+        assert keys <= set(done.json)
+
+    @pytest.mark.parametrize("words", [["check", "build"], ["list", "build"], ["diff", "build"]])
+    def test_lists(self, run: Run, folder: Path, words: list[str]) -> None:
+        assert isinstance(run(*words, "--json").json, list)
+
+    def test_problems_are_json_too(self, run: Run, folder: Path) -> None:
+        edit(folder, "{head: int61}")
+        for words in (["check", "build"], ["step2", "build"], ["step3", "build"], ["list", "build"]):
+            done = run(*words, "--json")
+            assert done.code == 1
+            (problem,) = done.json
+            assert problem["severity"] == "error"
+            assert "int61" in problem["message"]
+
+    @pytest.mark.parametrize("words", [["step2", "build"], ["step3", "build"], ["check", "build"], ["list", "build"]])
+    def test_quiet_prints_nothing(self, run: Run, folder: Path, words: list[str]) -> None:
+        done = run(*words, "--quiet")
+        assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def truncated(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def npy(values: np.ndarray[Any, Any], name: str = "sample.npy") -> None:
+    np.save(name, values)
+    Path("bad.txt").write_text(f"# a comment\n{name}\n")
+
+
+def missing_file() -> None:
+    Path("bad.txt").write_text("0.png\nnone.png\n")
+
+
+def broken_picture() -> None:
+    Path("broken.png").write_bytes(Path("0.png").read_bytes()[:60])
+    Path("bad.txt").write_text("0.png\nbroken.png\n")
+
+
+def text_picture() -> None:
+    Path("text.jpg").write_text("no picture")
+    Path("bad.txt").write_text("text.jpg\n")
+
+
+DATASETS: dict[str, tuple[Callable[[], object], str]] = {
+    "absent": (lambda: None, "bad.txt"),
+    "empty": (lambda: Path("bad.txt").write_text(""), "bad.txt"),
+    "comments": (lambda: Path("bad.txt").write_text("# nothing\n\n"), "bad.txt"),
+    "missing file": (missing_file, "bad.txt:2"),
+    "broken picture": (broken_picture, "bad.txt:2"),
+    "text as picture": (text_picture, "bad.txt:1"),
+    "too many columns": (lambda: Path("bad.txt").write_text("0.png 1.png\n"), "bad.txt:1"),
+    "wrong size": (lambda: npy(np.zeros((1, 3, 8, 9), np.float32)), "bad.txt:2"),
+    "wrong axes": (lambda: npy(np.zeros((8, 8, 3), np.float32)), "bad.txt:2"),
+    "not a number": (lambda: npy(np.full((1, 3, 8, 8), np.nan, np.float32)), "sample.npy"),
+    "objects": (lambda: npy(np.array([{}], dtype=object)), "bad.txt:2"),
+    "binary": (lambda: Path("bad.txt").write_bytes(bytes(range(256))), "bad.txt"),
+}
+
+
+class TestWrongInput:
+    """Exit code 1, a located message, no traceback, nothing written."""
+
+    @staticmethod
+    def refused(run: Run, folder: Path, *words: object, says: str) -> Done:
+        before = snapshot(folder)
+        done = run(*words)
+        assert done.code == 1, done.out + done.err
+        assert says in done.err
+        assert "problem" in done.err.splitlines()[-1]
+        assert "Traceback" not in done.err + done.out
+        assert snapshot(folder) == before
+        return done
+
+    @pytest.mark.parametrize("out", ["build", "fresh"])
+    @pytest.mark.parametrize("kind", ["absent", "text", "truncated", "empty", "folder", "cut off weights", "garbage"])
+    def test_models(self, run: Run, folder: Path, kind: str, out: str) -> None:
+        bad = folder / "bad.onnx"
+        if kind == "text":
+            bad.write_text("this is no model\n")
+        elif kind == "truncated":
+            shutil.copy("small.onnx", bad)
+            truncated(bad)
+        elif kind == "empty":
+            bad.touch()
+        elif kind == "folder":
+            bad.mkdir()
+        elif kind == "garbage":
+            bad.write_bytes(RANDOM.bytes(3000))
+        elif kind == "cut off weights":
+            onnx.save(onnx.load("small.onnx"), bad, save_as_external_data=True, location="w.bin", size_threshold=0)
+            (folder / "w.bin").unlink()
+        done = self.refused(run, folder, "step1", bad, "--dataset", "dataset.txt", "-o", out, says="bad.onnx")
+        assert len(done.err.splitlines()) < 8
+        assert (folder / out).exists() == (out == "build")
+
+    @pytest.mark.parametrize("kind", DATASETS)
+    def test_datasets(self, run: Run, folder: Path, kind: str) -> None:
+        make, place = DATASETS[kind]
+        make()
+        self.refused(run, folder, "step1", "small.onnx", "--dataset", "bad.txt", "-o", "build", says=place)
+        if kind != "not a number":  # a model may well be asked about NaN
+            self.refused(run, folder, "step3", "build", "--dataset", "bad.txt", says=place)
+
+    @pytest.mark.parametrize(
+        ("layers", "says"),
+        [
+            ("{heda: float32}", "Did you mean head"),
+            ("{head: int61}", "Did you mean int16"),
+            ("{head: float32", "cfg:"),
+            ("[head]", "cfg:"),
+            ("{head: float32, head: int16}", "cfg:"),
+        ],
+    )
+    @pytest.mark.parametrize("command", ["check", "step2", "step3", "list", "diff"])
+    def test_typos_in_the_cfg(self, run: Run, folder: Path, command: str, layers: str, says: str) -> None:
+        edit(folder, layers)
+        done = self.refused(run, folder, command, "build", says=says)
+        line = 1 + (folder / "build" / CFG).read_text().split("customized_quantize_layers:")[0].count("\n")
+        assert f"{CFG}:{line}:" in done.err
+
+    @pytest.mark.parametrize("command", ["check", "step2", "step3", "list", "diff", "set", "unset"])
+    @pytest.mark.parametrize("where", ["nowhere", "empty"])
+    def test_folders_without_step1(self, run: Run, folder: Path, command: str, where: str) -> None:
+        (folder / "empty").mkdir()
+        more = {"set": ["head", "float32"], "unset": ["head"]}.get(command, [])
+        self.refused(run, folder, command, where, *more, says="step1")
+        assert not (folder / "nowhere").exists()
+
+    @pytest.mark.parametrize("name", ["model.json", "weights.data"])
+    @pytest.mark.parametrize("damage", [truncated, Path.unlink, lambda p: p.write_bytes(b"\0" * p.stat().st_size)])
+    def test_damaged_files_of_step1(self, run: Run, folder: Path, name: str, damage: Callable[[Path], object]) -> None:
+        damage(folder / "build" / name)
+        self.refused(run, folder, "step2", "build", says=name)
+
+    def test_step3_before_step2(self, run: Run, folder: Path) -> None:
+        (folder / "build" / "hybrid.onnx").unlink()
+        self.refused(run, folder, "step3", "build", says="step2")
+
+    def test_a_damaged_hybrid_model(self, run: Run, folder: Path) -> None:
+        truncated(folder / "build" / "hybrid.onnx")
+        self.refused(run, folder, "step3", "build", says="hybrid.onnx")
+
+    @pytest.mark.parametrize(
+        "metric", ["none.py:f", "score.py:other", "score.py", "score.py:fails", "score.py:text", "broken.py:f"]
+    )
+    def test_metrics(self, run: Run, folder: Path, metric: str) -> None:
+        Path("score.py").write_text("def fails(outputs):\n    return 1 / 0\ndef text(outputs):\n    return 'good'\n")
+        Path("broken.py").write_text("def f(:\n")
+        before = {k: v for k, v in snapshot(folder).items() if "__pycache__" not in k}
+        done = run("step3", "build", "--metric", metric)
+        assert done.code == 1
+        assert metric.split(":")[0] in done.err or metric.split(":")[1] in done.err
+        assert {k: v for k, v in snapshot(folder).items() if "__pycache__" not in k} == before
+
+    @pytest.mark.parametrize(
+        ("option", "says"),
+        [
+            (["--outputs", "nothing"], "nothing"),
+            (["--inputs", "nothing"], "nothing"),
+            (["--mean", "1,2"], "mean"),
+            (["--mean", "a"], "mean"),
+            (["--std", "0"], "std"),
+            (["--mean", "other=1", "--mean", "image=0"], "other"),
+            (["--target", "rknn2", "--dtype", "float32"], "rknn2"),
+        ],
+    )
+    def test_options_that_do_not_fit(self, run: Run, folder: Path, option: list[str], says: str) -> None:
+        self.refused(run, folder, "step1", "small.onnx", "--dataset", "dataset.txt", "-o", "build", *option, says=says)
+
+    def test_several_means_without_names(self, run: Run, folder: Path) -> None:
+        before = snapshot(folder)
+        done = run("step1", "small.onnx", "--dataset", "dataset.txt", "-o", "build", "--mean", "1", "--mean", "2")
+        assert done.code in (1, 2)
+        assert snapshot(folder) == before
+
+    @pytest.mark.parametrize(
+        ("selector", "precision"), [("none", "float32"), ("re:(", "int16"), ("head", "int61"), ("op:Cnov", "int8")]
+    )
+    def test_selectors(self, run: Run, folder: Path, selector: str, precision: str) -> None:
+        says = precision if precision == "int61" else selector.removeprefix("re:").removeprefix("op:")
+        self.refused(run, folder, "set", "build", selector, precision, says=says)
+
+    def test_a_file_where_a_folder_should_be(self, run: Run, folder: Path) -> None:
+        done = run("step1", "small.onnx", "--dataset", "dataset.txt", "-o", "0.png")
+        assert done.code in (1, 2)
+        assert "0.png" in done.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asks for a shell's behaviour")
+class TestAsAProcess:
+    """What only a process of its own shows."""
+
+    @staticmethod
+    def process(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        code = "from hybridq.cli import main; main()"
+        environment = {**os.environ, "COLUMNS": "120"}
+        command = [sys.executable, "-c", code, *words]
+        return subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        )
+
+    def test_step2_says_nothing_on_stderr(self, folder: Path) -> None:
+        done = self.process(folder, "step2", "build")
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def test_wrong_input_shows_no_traceback(self, folder: Path) -> None:
+        edit(folder, "{head: int61}")
+        done = self.process(folder, "step2", "build")
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1] == "1 problem found; nothing was written."
+        assert "Traceback" not in done.stderr
+        assert not done.stdout
+
+    def test_a_closed_pipe_is_no_traceback(self, folder: Path) -> None:
+        script = f'"{sys.executable}" -c "from hybridq.cli import main; main()" list build | head -n 1'
+        done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stderr
