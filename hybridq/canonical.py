@@ -95,7 +95,11 @@ def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _complete_types(proto: onnx.ModelProto) -> None:
-    """Add the types and shapes that ONNX Runtime did not write down."""
+    """Add the types and shapes that ONNX Runtime did not write down, drop those of tensors that are gone."""
+    made = {o for n in proto.graph.node for o in n.output}
+    kept = [v for v in proto.graph.value_info if v.name in made]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(kept)
     try:
         inferred = onnx.shape_inference.infer_shapes(skeleton(proto), data_prop=True).graph
     except Exception:  # a model may use operators that the inference does not know
