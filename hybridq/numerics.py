@@ -35,7 +35,8 @@ def quantize(x: NDArray[np.floating], p: QParams) -> NDArray[np.integer]:
     saturate. NaN is not allowed. Returns the stored type of ``p.precision``.
     """
     scale = along(p.scale, p.axis, x.ndim)
-    q = np.asarray(x.astype(np.float32, copy=False) / scale)  # the one copy: weights may be large
+    with np.errstate(over="ignore"):  # an infinite quotient saturates as it should
+        q = np.asarray(x.astype(np.float32, copy=False) / scale)  # the one copy: weights may be large
     np.rint(q, out=q)
     q += along(p.zero_point, p.axis, x.ndim).astype(np.float32)
     np.clip(q, p.qmin, p.qmax, out=q)
