@@ -67,7 +67,7 @@ def record(
     for layer in model.layers:
         for weight in layer.weights:
             key = entry_key(layer)
-            entries[key] = _weight_entry(
+            entries[key] = weight_entry(
                 layer, weight, chosen[layer.name], weights, weights_per, weights_algorithm, target
             )
     return Calibrated(target.name, default, algorithm, weights_per, entries, measured, layers)
@@ -126,7 +126,7 @@ def _fl(params: QParams) -> int | None:
     return fraction_length(float(params.scale)) if params.scheme is Scheme.DYNAMIC_FIXED_POINT else None
 
 
-def _weight_entry(
+def weight_entry(
     layer: Layer,
     weight: Weight,
     precision: Precision,
@@ -135,6 +135,7 @@ def _weight_entry(
     algorithm: WeightAlgorithm,
     target: Target,
 ) -> Entry:
+    """What the cfg shows of a layer's weights; per-channel numbers are recorded, not shown."""
     storage = storage_of(layer, precision, target) if precision in target.precisions else None
     if storage is None or not storage.dtype.is_integer:
         return Entry(storage.dtype if storage else precision, algorithm=algorithm)

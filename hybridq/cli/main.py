@@ -9,12 +9,13 @@ from typing import Any
 import click
 
 from hybridq import __version__
-from hybridq.cli import cfg_commands, step_commands
+from hybridq.cli import cfg_commands, search_commands, step_commands
 from hybridq.config import to_json
 from hybridq.errors import HybridqError
 
 GROUPS = {
     "The steps": ["step1", "check", "step2", "step3", "demo"],
+    "All in one": ["auto"],
     "Editing the cfg": ["set", "unset", "list", "diff", "import"],
 }
 
@@ -67,5 +68,5 @@ def _report(error: HybridqError) -> None:
     click.echo(f"{wrong} problem{'s' if wrong != 1 else ''} found; nothing was written.", err=True)
 
 
-for command in (*step_commands.COMMANDS, *cfg_commands.COMMANDS):
+for command in (*step_commands.COMMANDS, *search_commands.COMMANDS, *cfg_commands.COMMANDS):
     main.add_command(command)

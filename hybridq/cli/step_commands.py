@@ -40,10 +40,11 @@ def step1(model: Path, dataset: Path | None, out: Path, **given: Any) -> None:
         result = steps.step1(model, dataset, out, progress=voice.progress, **arguments(given))
     finally:
         voice.done()
-    _tell_step1(voice, result)
+    tell_step1(voice, result)
 
 
-def _tell_step1(voice: Talk, result: Step1Result) -> None:
+def tell_step1(voice: Talk, result: Step1Result) -> None:
+    """What entered the model, what was calibrated, what stays float32, warnings."""
     table = Table("input", "channel", "min", "max", "mean", title="What entered the model")
     for row in result.rows[:SHOWN]:
         channel = "" if row.channel is None else str(row.channel)
@@ -120,7 +121,7 @@ def step2(
     finally:
         voice.done()
     voice.problems(result.problems)
-    _tell_build(voice, result.report)
+    tell_build(voice, result.report)
     if result.fidelity is not None:
         voice.say(f"ONNX Runtime optimized against plain: {result.fidelity.worst:.1f} dB on the first sample")
         if not result.fidelity.faithful:
@@ -131,7 +132,8 @@ def step2(
     voice.data({"path": str(result.path), "counts": result.report.counts, "high_fraction": result.report.high_fraction})
 
 
-def _tell_build(voice: Talk, report: BuildReport) -> None:
+def tell_build(voice: Talk, report: BuildReport) -> None:
+    """Edits and their effects, layers that differ from what was asked, counts."""
     if report.edits:
         table = Table("line", "entry", "field", "before", "after", "effect", title="Edits found")
         for edit in report.edits[: 4 * SHOWN]:

@@ -1,0 +1,184 @@
+"""The search in the workflow: which layers need more bits goes into the cfg, ready for a person to prune.
+
+``propose`` searches for a folder that step1 left; ``auto`` is step1, search, step2 and step3 in one go.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from hybridq import config, storage, targets
+from hybridq.commit import commit
+from hybridq.compare import load_metric
+from hybridq.dataset import Preprocessing, input_specs, open_dataset
+from hybridq.decide import activation_entry, weight_entry
+from hybridq.dtypes import Precision
+from hybridq.errors import DatasetError
+from hybridq.model import Model
+from hybridq.planning.weights import REPAIRED, entry_key
+from hybridq.ranges.weights import WeightAlgorithm
+from hybridq.records import Calibrated, LayerChoice
+from hybridq.runtime import Feed
+from hybridq.search import Budget, SearchResult, search
+from hybridq.steps.common import SEARCH, Progress, no_progress, read_sources, read_state
+from hybridq.steps.step1 import Step1Result, step1
+from hybridq.steps.step2 import Step2Result, step2
+from hybridq.steps.step3 import Step3Result, step3
+from hybridq.storage import CFG, State, Weights
+
+SAVE_SECONDS = 2.0
+MOST_SAMPLES = 512  # of the dataset, from which the search takes its own
+
+
+@dataclass(frozen=True)
+class AutoResult:
+    """What each part of ``auto`` found."""
+
+    calibrated: Step1Result
+    found: SearchResult
+    built: Step2Result
+    compared: Step3Result
+
+
+def auto(
+    model: Path | str,
+    dataset: Any,
+    out: Path | str,
+    *,
+    budget: Budget | None = None,
+    metric: str | None = None,
+    precisions: tuple[str, ...] = (),
+    evaluation: Any = None,
+    progress: Progress = no_progress,
+    seconds: float = 2.0,
+    **options: Any,
+) -> AutoResult:
+    """Calibrate, search, build and compare; ``options`` are those of ``step1``.
+
+    ``metric`` is ``module.py:function``. ``evaluation`` is what step3 compares on, by default the calibration set.
+    A search that was interrupted goes on where it was.
+    """
+    folder, threads = Path(out), options.get("threads", 0)
+    calibrated = step1(model, dataset, folder, progress=progress, **options)
+    found = propose(
+        folder,
+        dataset,
+        budget=budget,
+        metric=metric,
+        precisions=precisions,
+        threads=threads,
+        workers=options.get("workers", 1),
+        progress=progress,
+    )
+    built = step2(folder, threads=threads, progress=progress)
+    compared = step3(folder, evaluation, metric=metric, threads=threads, seconds=seconds, progress=progress)
+    return AutoResult(calibrated, found, built, compared)
+
+
+def propose(
+    directory: Path | str,
+    dataset: Any = None,
+    *,
+    budget: Budget | None = None,
+    metric: str | None = None,
+    precisions: tuple[str, ...] = (),
+    threads: int = 0,
+    workers: int = 1,
+    progress: Progress = no_progress,
+) -> SearchResult:
+    """Search for the layers that need more bits and write them into the cfg of a folder that step1 left.
+
+    ``dataset`` is by default the one of step1. Ranges and biases that the search found better are recorded as step1's
+    own. Raises ConfigError for an impossible budget, DatasetError without samples.
+    """
+    folder = Path(directory)
+    state = read_state(folder)
+    weights = {k: v for k, v in state.weights.items() if not k.startswith(REPAIRED)}
+    found = search(
+        state.model,
+        weights,
+        state.calibrated,
+        list(_feeds(folder, state, dataset)),
+        budget,
+        metric=load_metric(metric) if metric else None,
+        precisions=tuple(Precision(p) for p in precisions),
+        threads=threads,
+        workers=workers,
+        previous=_previous(folder),
+        save=_saver(folder),
+        progress=progress,
+    )
+    _write(folder, _tuned(state, weights, found), found)
+    return found
+
+
+def _feeds(folder: Path, state: State, dataset: Any) -> Iterator[Feed]:
+    source = dataset if dataset is not None else read_sources(folder).get("dataset")
+    if source is None:
+        raise DatasetError("the search needs samples, and step1's are not known any more", hint="Give --dataset.")
+    count = min(state.samples.get("count") or MOST_SAMPLES, MOST_SAMPLES)
+    data = open_dataset(source, input_specs(state.model), Preprocessing.from_json(state.preprocessing))
+    yield from (sample.feed for sample in islice(data, count))
+
+
+def _previous(folder: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads((folder / SEARCH).read_text())
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def _saver(folder: Path) -> Callable[[dict[str, Any]], None]:
+    """Keep what was measured so far, now and then, so that a search that is killed goes on where it was."""
+    last = [time.monotonic()]
+
+    def save(content: dict[str, Any]) -> None:
+        if time.monotonic() - last[0] >= SAVE_SECONDS:
+            with commit(folder) as new:
+                (new / SEARCH).write_text(_text(content))
+            last[0] = time.monotonic()
+
+    return save
+
+
+def _text(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _tuned(state: State, weights: Weights, found: SearchResult) -> State:
+    """The state with the ranges, weights and biases that the search found better as its own."""
+    entries = dict(state.calibrated.entries)
+    target = targets.load(state.calibrated.target)
+    by_key = {entry_key(x): x for x in state.model.layers}
+    for key, algorithm in found.algorithms.items():
+        if key in state.model.group:
+            measured = state.calibrated.measured[key]
+            entries[key] = activation_entry(measured, entries[key].dtype, algorithm, target)
+        elif key in by_key:
+            entries[key] = _weight(by_key[key].name, state.model, state.calibrated, weights, algorithm)
+    repaired = {REPAIRED + name: bias for name, bias in found.biases.items()}
+    return replace(state, calibrated=replace(state.calibrated, entries=entries), weights={**weights, **repaired})
+
+
+def _weight(name: str, model: Model, calibrated: Calibrated, weights: Weights, algorithm: str) -> Any:
+    layer, target = model.layer[name], targets.load(calibrated.target)
+    chosen: WeightAlgorithm = "mmse" if algorithm == "mmse" else "normal"
+    return weight_entry(
+        layer, layer.weights[0], calibrated.default_of(name), weights, calibrated.weights_per, chosen, target
+    )
+
+
+def _write(folder: Path, state: State, found: SearchResult) -> None:
+    choices = {name: LayerChoice(precision) for name, precision in found.layers.items()}
+    text = config.write_cfg(state.model, state.calibrated, choices, dict(found.reasons))
+    with commit(folder) as new:
+        storage.write_state(new, storage.with_cfg(state, text))
+        (new / CFG).write_text(text, encoding="utf-8")
+        (new / SEARCH).write_text(_text(found.content))
