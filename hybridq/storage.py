@@ -32,6 +32,7 @@ from hybridq.records import Calibrated, Entry, LayerDefault, Measured
 
 FORMAT = "hybridq.model/1"
 MODEL, WEIGHTS, CFG = "model.json", "weights.data", "model.quantization.cfg"
+OURS = "hybridq:"  # prefix of tensors that are not the graph's
 SAMPLE = "hybridq:sample/"  # prefix of the first sample's inputs among the tensors
 ALIGNMENT = 64
 Json = dict[str, Any]
@@ -132,7 +133,7 @@ def read_state(directory: Path, *, verify: bool = False) -> State:
         everything = _read_weights(directory, data["weights"], verify)
         weights = {k: v for k, v in everything.items() if not k.startswith(SAMPLE)}
         return State(
-            model=_model_from_json(data, weights),
+            model=_model_from_json(data, {k: v for k, v in weights.items() if not k.startswith(OURS)}),
             weights=weights,
             calibrated=_calibrated_from_json(data["calibration"]),
             preprocessing=data["preprocessing"],
