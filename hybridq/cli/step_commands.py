@@ -10,12 +10,14 @@ from rich.table import Table
 
 from hybridq import steps
 from hybridq.buildinfo import BuildReport
+from hybridq.cli.budget import asked, budget_flags, tell_search
 from hybridq.cli.calibration import arguments, calibration, need_dataset
 from hybridq.cli.options import FILE, FOLDER, Talk, common, talk, threads
 from hybridq.config import to_github, to_json
 from hybridq.errors import ConfigError
 from hybridq.report import print_report
 from hybridq.steps.demo import run_demo
+from hybridq.steps.propose import propose
 from hybridq.steps.step1 import Step1Result
 
 SHOWN = 12  # rows of a table before the rest is counted
@@ -25,22 +27,31 @@ SHOWN = 12  # rows of a table before the rest is counted
 @click.argument("model", type=FILE)
 @click.option("-o", "--out", required=True, type=FOLDER, help="The folder to write to.")
 @calibration
+@click.option("--proposal", is_flag=True, help="Search for the layers that need more bits and write them into the cfg.")
+@budget_flags
 @threads
 @common
-def step1(model: Path, dataset: Path | None, out: Path, **given: Any) -> None:
+def step1(model: Path, dataset: Path | None, out: Path, proposal: bool, **given: Any) -> None:
     """Calibrate MODEL and write model.json, weights.data and the cfg to edit.
 
     \b
     hybridq step1 yolo.onnx --dataset dataset.txt -o build --mean 0,0,0 --std 255,255,255 --resize letterbox
+    hybridq step1 yolo.onnx --dataset dataset.txt -o build --proposal --max-high 0.1
     hybridq step1 yolo.onnx --dataset images/ -o build --outputs /22/cv2,/22/cv3     without its post-processing
     """
     need_dataset(dataset, given["data_free"])
     voice = talk(given["quiet"], given["verbose"], given["as_json"])
+    budget = asked(given)
+    if proposal and dataset is None:
+        raise click.UsageError("--proposal needs --dataset: the search measures on samples.")
     try:
         result = steps.step1(model, dataset, out, progress=voice.progress, **arguments(given))
+        found = propose(out, dataset, threads=given["threads"], progress=voice.progress, **budget) if proposal else None
     finally:
         voice.done()
     tell_step1(voice, result)
+    if found is not None:
+        tell_search(voice, found)
 
 
 def tell_step1(voice: Talk, result: Step1Result) -> None:

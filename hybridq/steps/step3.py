@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,19 @@ from hybridq.compare import ComparisonReport, compare, layer_pairs, load_metric
 from hybridq.dataset import Preprocessing, input_specs, open_dataset
 from hybridq.errors import DatasetError, StorageError
 from hybridq.plan import make_plan
-from hybridq.report import write_report
-from hybridq.steps.common import HYBRID, REPORT, Progress, no_progress, read_config, read_sources, read_state
+from hybridq.report import ParetoPoint, write_report
+from hybridq.steps.common import HYBRID, REPORT, SEARCH, Progress, no_progress, read_config, read_sources, read_state
+
+
+def _trials(folder: Path) -> list[ParetoPoint]:
+    """The Pareto front of a search, for the page's plot."""
+    try:
+        held = json.loads((folder / SEARCH).read_text())
+    except (OSError, ValueError):
+        return []
+    chosen = held.get("chosen", {}).get("high_fraction")
+    front = held.get("front", [])
+    return [ParetoPoint(p["high_fraction"], p["worst_sqnr_db"], p["high_fraction"] == chosen) for p in front]
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,7 @@ def step3(
         progress=lambda done: progress("comparing", done, data.count),
     )
     with commit(folder) as new:
-        write_report(found, new / REPORT)
+        write_report(found, new / REPORT, _trials(folder))
     return Step3Result(found, folder / REPORT, str(data.path), dataset is None)
 
 
