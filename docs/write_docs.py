@@ -52,7 +52,7 @@ def modules() -> list[str]:
     found = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "hybridq").rglob("*.py"))
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
-    rank = {name: i for i, name in enumerate(["__init__", *layers])}
+    rank = {name: i for i, name in enumerate(["__init__", *(name.strip("()") for name in layers)])}
 
     def place(path: str) -> tuple[int, str]:
         part = Path(path).relative_to("hybridq").parts[0]
@@ -69,7 +69,8 @@ def _first_line(path: Path) -> str:
 
 
 def _page(name: str, command: click.Command) -> str:
-    context = click.Context(command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH)
+    context = click.Context(command, info_name=name, **{**main.context_settings, "max_content_width": WIDTH})
+    context.terminal_width = WIDTH
     return f"## {name}\n\n```text\n{command.get_help(context)}\n```\n"
 
 
