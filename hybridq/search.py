@@ -1,4 +1,4 @@
-"""Which layers need more bits: the best choice of precisions for a budget, measured. RKNN's ``auto_hybrid``, in earnest.
+"""Which layers need more bits: the best choice of precisions for a budget, measured. RKNN's ``auto_hybrid``.
 
 1. What costs no bits is tried first: ranges by other algorithms, corrected biases (``searching.tuning``).
 2. Every quantizer alone: its damage at the model outputs (``searching.noise``, ``searching.growing``).
@@ -29,16 +29,17 @@ from hybridq.searching.budget import Budget
 from hybridq.searching.costs import Times, measure_times
 from hybridq.searching.damage import measure_reference
 from hybridq.searching.front import Frontier
-from hybridq.searching.joint import Bench, Choice, Figures
+from hybridq.searching.joint import BIAS, Bench, Choice, Figures
 from hybridq.searching.noise import pairs, sources
-from hybridq.searching.outputs import layouts
 from hybridq.searching.repair import cheapest_enough, improve, trim
 from hybridq.searching.result import content, finished, recall
+from hybridq.searching.speed import SHARES, fast_enough
 from hybridq.searching.tuning import tuned
 from hybridq.storage import Weights, assemble
 
-SAMPLES = 24  # calibration samples that every choice is measured on
-ALONE = 12  # of these that each quantizer is measured on
+SAMPLES = (16, 64)  # calibration samples that every choice is measured on: at least, at most
+WORK = 2e10  # multiply-accumulates that they should not exceed
+ALONE = 16  # of these samples, on which each quantizer is measured
 
 Progress = Callable[[str, int, int | None], object]
 Save = Callable[[dict[str, Any]], object]
@@ -46,7 +47,7 @@ Save = Callable[[dict[str, Any]], object]
 
 @dataclass(frozen=True)
 class SearchResult:
-    """``content`` is what ``search.json`` holds. ``layers`` and ``algorithms`` go into the cfg, ``reasons`` beside them.
+    """``content`` is what ``search.json`` holds; ``layers`` and ``algorithms`` go into the cfg, ``reasons`` beside.
 
     ``biases`` are corrected biases by layer: they belong to the layers left in 8 bits. ``feasible`` is false when the
     budget cannot be held; the choice is then the best that can be reached.
@@ -70,7 +71,7 @@ def search(
     *,
     metric: Metric | None = None,
     precisions: Sequence[Precision] = (),
-    samples: int = SAMPLES,
+    samples: int = 0,
     seed: int = 0,
     threads: int = 1,
     workers: int = 1,
@@ -80,30 +81,34 @@ def search(
 ) -> SearchResult:
     """Find the layers that need more than 8 bits.
 
-    ``feeds`` are calibration samples (``samples`` of them, spread evenly, are used). ``precisions``: 8 bits and what
-    layers may rise to; by default those that make sense on the target. ``previous`` is the content of an earlier
-    ``search.json`` of the same question: what it measured is not measured again. ``save`` is called with the content so
-    far after each measurement. Raises ConfigError for impossible precisions and DatasetError without samples.
+    ``feeds`` are calibration samples; ``samples`` of them (0: as many as are quick), spread evenly, are used.
+    ``precisions``: 8 bits and what layers may rise to; by default those that make sense on the target. ``previous`` is
+    the content of an earlier ``search.json`` of the same question: what it measured is not measured again. ``save`` is
+    called with the content so far after each measurement. Raises ConfigError for impossible precisions and DatasetError
+    without samples.
     """
     budget = budget or Budget()
     if budget.max_drop is not None and metric is None:
-        raise ConfigError(
-            "max_drop says how much a metric may drop", hint="Give the metric: --metric module.py:function."
-        )
+        raise ConfigError("max_drop says how much a metric may drop", hint="Give it: --metric module.py:function.")
     high = _high_precision(calibrated, precisions)
-    chosen = _spread(feeds, samples)
+    macs = max(1, sum(x.macs for x in model.layers))
+    chosen = _spread(feeds, samples or int(np.clip(WORK / macs, *SAMPLES)))
     say = progress or (lambda what, done, total: None)
     say("running the float model", 0, None)
-    reference = measure_reference(session(assemble(model.proto, weights), threads=threads), chosen, layouts(model))
+    reference = measure_reference(session(assemble(model.proto, weights), threads=threads), chosen, model)
     bench = Bench(model, weights, calibrated, reference, threads, workers, metric)
     question = {
-        "model": model.sha256, "target": calibrated.target, "precision": str(high), "samples": len(chosen), "seed": seed,
-        "default": str(calibrated.default), "algorithm": calibrated.algorithm,
+        "model": model.sha256, "target": calibrated.target, "precision": str(high), "samples": len(chosen),
+        "seed": seed, "default": str(calibrated.default), "algorithm": calibrated.algorithm,
     }  # fmt: skip
     work = _Search(bench, budget, high, say, recall(bench, question, previous))
     if save is not None:
         keep = save
-        bench.save = lambda: keep(content(bench, question, work.times))
+
+        def saving() -> None:
+            keep(content(bench, question, work.times))
+
+        bench.save = saving
     return work.run(question)
 
 
@@ -130,13 +135,13 @@ class _Search:
         reasons = self._reasons(front, units)
         figures = bench.measure(front.choice(units))
         plan, _ = bench.plan(front.choice(units))
-        low = {n for n, x in plan.layers.items() if x.done.bits == 8}
-        biases = {n: b for n, b in bench.corrections.items() if n in low} if start.biases else {}
+        biases = bench.biases(start, plan)
+        algorithms = {k: a for k, a in start.algorithms.items() if not k.endswith(BIAS)}
         points = front.within(self.budget.high)
         found = content(bench, question, self.times)
         made = finished(found, front, points, units, self.budget, feasible, reasons)
         layers = dict.fromkeys(reasons, self.precision)
-        return SearchResult(feasible, layers, start.algorithms, biases, reasons, figures, made)
+        return SearchResult(feasible, layers, algorithms, biases, reasons, figures, made)
 
     def _frontier(self, start: Choice, subset: list[int]) -> Frontier:
         bench = self.bench
@@ -152,15 +157,25 @@ class _Search:
     def _choose(self, front: Frontier) -> tuple[tuple[str, ...], bool]:
         """Units to raise, and whether the budget holds."""
         limit = self.budget.high
+        if self.budget.min_speedup is not None:
+            return self._fast(front, limit)
         candidates = front.within(limit)
         self.say("measuring joint models", 0, len(candidates))
         self.bench.measure_all([front.choice(c.raised) for c in candidates])
         if self.budget.asks_quality:
             return self._good_enough(front, limit)
-        best = min(candidates, key=lambda c: (self.bench.measure(front.choice(c.raised)).damage, c.high))
+        best = min(candidates, key=lambda c: (front.judged(c.raised), c.high))
         self.say("repairing", 0, None)
         units = trim(front, improve(front, best.raised, limit))
         return units, self.bench.measure(front.choice(units)).high <= limit + 1e-12
+
+    def _fast(self, front: Frontier, limit: float) -> tuple[tuple[str, ...], bool]:
+        assert self.times is not None
+        assert self.budget.min_speedup is not None
+        self.say("timing joint models", 0, None)
+        shares = [s for s in SHARES if s < limit] + [limit]
+        units, fast = fast_enough(front, self.times, self.budget.min_speedup, shares)
+        return units, fast and self._enough(self.bench.measure(front.choice(units)))
 
     def _good_enough(self, front: Frontier, limit: float) -> tuple[tuple[str, ...], bool]:
         candidates = front.within(limit)

@@ -34,12 +34,13 @@ ELEMENTS = 1 << 18  # of the tensor on which a boundary is timed
 
 @dataclass(frozen=True)
 class Times:
-    """Microseconds by unit in 8 bits and raised, nanoseconds an element of a boundary, the whole 8-bit model's time."""
+    """Microseconds by unit in 8 bits and raised, of the 8-bit model and of the given one; see ``boundary_time``."""
 
     low: Mapping[str, float]
     high: Mapping[str, float]
     boundary: float
     total: float
+    given: float
     speedups: dict[str, float] = field(default_factory=dict)  # measured, by choice
 
     def extra(self, unit: str) -> float:
@@ -54,8 +55,10 @@ def measure_times(bench: Bench, start: Choice, precision: Precision) -> Times:
     layers = {n: precision for g in units for n in g.layers}
     feed = bench.reference.feeds[0]
     low = profile(bench.build(start), bench.model, feed, bench.threads)
-    high = profile(bench.build(Choice(layers, start.algorithms, start.biases)), bench.model, feed, bench.threads)
-    return Times(_by_unit(low, units), _by_unit(high, units), boundary_time(bench.threads), sum(low.values()))
+    high = profile(bench.build(Choice(layers, start.algorithms)), bench.model, feed, bench.threads)
+    given = profile(assemble(bench.model.proto, bench.weights), bench.model, feed, bench.threads)
+    whole = [round(sum(x.values()), 3) for x in (low, given)]
+    return Times(_by_unit(low, units), _by_unit(high, units), boundary_time(bench.threads), whole[0], whole[1])
 
 
 def _by_unit(by_layer: Mapping[str, float], units: Iterable[Group]) -> dict[str, float]:
@@ -93,7 +96,10 @@ def _owner(node: str, owners: Mapping[str, str]) -> str:
 
 def boundary_time(threads: int) -> float:
     """Nanoseconds that quantizing and dequantizing take an element, together half of the two."""
-    numbers = [numpy_helper.from_array(np.float32(0.1), "scale"), numpy_helper.from_array(np.uint8(128), "zero_point")]
+    numbers = [
+        numpy_helper.from_array(np.array(0.1, np.float32), "scale"),
+        numpy_helper.from_array(np.array(128, np.uint8), "zero_point"),
+    ]
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "scale", "zero_point"], ["q"]),
         helper.make_node("DequantizeLinear", ["q", "scale", "zero_point"], ["y"]),

@@ -17,14 +17,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.metrics import Parts, cut_axes
+from hybridq.model import Model
 from hybridq.runtime import Feed, Session, run
-from hybridq.searching.outputs import Layout, attention
+from hybridq.searching.outputs import LEAST_PROBABILITY, attention, classifications, layouts
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
@@ -48,8 +50,10 @@ class Cut:
         if self.axis < 0:
             return values.reshape(len(values), -1).sum(1, dtype=np.float64)[:, None]
         others = tuple(i for i in range(1, values.ndim) if i != self.axis)
-        found: Doubles = values.sum(others, dtype=np.float64) if others else values.astype(np.float64)
-        return np.add.reduceat(found, self.starts(found.shape[1]), axis=1) if self.sizes else found
+        found: Doubles = np.asarray(values.sum(others, dtype=np.float64) if others else values, np.float64)
+        if self.sizes:
+            return np.asarray(np.add.reduceat(found, self.starts(found.shape[1]), axis=1), np.float64)
+        return found
 
     def starts(self, length: int) -> NDArray[np.int64]:
         """First index of every slice."""
@@ -82,29 +86,43 @@ class Reference:
     counts: Doubles
     labels: tuple[tuple[str, int, int], ...] = field(repr=False, default=())
     attention: tuple[Mapping[str, Array], ...] = ()  # a sample: weights of an output's elements
+    logs: frozenset[str] = frozenset()  # outputs compared by their logarithm; ``outputs`` holds these already
 
     def noise(self, sample: int, outputs: Sequence[Array]) -> Doubles:
         """Mean squared error of every slice: outputs ``(rows, ...)`` against one sample, gives (rows, slices)."""
         found = []
         for name, mine, theirs in zip(self.names, self.outputs[sample], outputs, strict=True):
-            square = self._weighed(sample, name, _square(mine, theirs))
+            square = self._weighed(sample, name, _square(mine, self._logarithm(name, theirs)))
             found += [cut.sums(square) for cut in self.cuts[name]]
         return np.concatenate(found, axis=1) / self.counts
+
+    def _logarithm(self, name: str, values: Array) -> Array:
+        return logarithm(values) if name in self.logs else values
 
     def _weighed(self, sample: int, name: str, square: Array) -> Array:
         weights = self.attention[sample].get(name) if self.attention else None
         return square if weights is None else square * weights
 
-    def noise_of_rows(self, sample: int, outputs: Sequence[Array], takes: Sequence[Array]) -> Doubles:
+    def noise_of_rows(
+        self, sample: int, outputs: Sequence[Array], takes: Sequence[Array], *, from_base: bool = True
+    ) -> Doubles:
         """``noise`` of outputs with different numbers of rows; ``takes`` says which row of each output belongs where.
 
-        Row 0 of every output is the reference: what ONNX Runtime rounds otherwise in another graph is no noise.
+        ``from_base``: against row 0 of each output instead of the reference. What ONNX Runtime rounds otherwise in
+        another graph is no noise then.
         """
         found = []
-        for name, rows, take in zip(self.names, outputs, takes, strict=True):
-            square = self._weighed(sample, name, _square(rows[:1], rows))
+        for name, mine, rows, take in zip(self.names, self.outputs[sample], outputs, takes, strict=True):
+            seen = self._logarithm(name, rows)
+            square = self._weighed(sample, name, _square(seen[:1] if from_base else mine, seen))
             found += [cut.sums(square)[take] for cut in self.cuts[name]]
         return np.concatenate(found, axis=1) / self.counts
+
+
+def logarithm(probabilities: Array) -> Array:
+    """``log(p + LEAST_PROBABILITY)``; see ``outputs.classifications``."""
+    found: Array = np.log(np.maximum(probabilities, 0.0) + LEAST_PROBABILITY)
+    return found
 
 
 def _square(mine: Array, theirs: Array) -> Array:
@@ -114,7 +132,9 @@ def _square(mine: Array, theirs: Array) -> Array:
         return np.full((len(theirs), *mine.shape[1:]), LOST, np.float32)
     kind = np.float32 if mine.dtype.itemsize <= 4 else np.float64
     square: Array = np.square(np.subtract(theirs, mine, dtype=kind))
-    return square if np.isfinite(square).all() else np.where(np.isfinite(square), square, kind(LOST))
+    if not np.isfinite(square).all():
+        square = np.where(np.isfinite(square), square, kind(LOST))
+    return square
 
 
 def batched(values: Array) -> Array:
@@ -122,10 +142,12 @@ def batched(values: Array) -> Array:
     return values.reshape(1, -1) if values.ndim < 2 else values
 
 
-def measure_reference(session: Session, feeds: Sequence[Feed], found: Mapping[str, Layout]) -> Reference:
+def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> Reference:
     """Run the float model; everything later is compared with what it says."""
+    found, logs = layouts(model), classifications(model)
     names = tuple(o.name for o in session.get_outputs() if o.type.startswith("tensor(") and "string" not in o.type)
-    outputs = tuple(tuple(batched(x) for x in run(session, feed, list(names))) for feed in feeds)
+    raw = (tuple(batched(x) for x in run(session, feed, list(names))) for feed in feeds)
+    outputs = tuple(tuple(logarithm(x) if n in logs else x for n, x in zip(names, o, strict=True)) for o in raw)
     parts = {n: x.parts for n, x in found.items()}
     weights = tuple(attention(found, names, outputs))
     cuts = {n: cuts_of(x.shape, parts.get(n)) for n, x in zip(names, outputs[0], strict=True)}
@@ -139,8 +161,8 @@ def measure_reference(session: Session, feeds: Sequence[Feed], found: Mapping[st
             counts.append(count)
             share.append(np.full(len(variance), 1.0 / len(names) / len(cuts[name]) / len(variance)))
             labels += [(name, cut.axis, int(start)) for start in cut.starts(length)]
-    joined = (np.concatenate(x) for x in (signal, share, counts))
-    return Reference(names, tuple(feeds), outputs, cuts, *joined, labels=tuple(labels), attention=weights)
+    one, two, three = (np.concatenate(x) for x in (signal, share, counts))
+    return Reference(names, tuple(feeds), outputs, cuts, one, two, three, tuple(labels), weights, logs)
 
 
 def _floors(variance: Doubles, cut: Cut, parts: Parts | None) -> Doubles:
@@ -148,7 +170,7 @@ def _floors(variance: Doubles, cut: Cut, parts: Parts | None) -> Doubles:
     floor = np.full(len(variance), max(FLOOR * float(variance.max(initial=0.0)), 1e-30))
     if parts is not None and cut.axis == parts.axis and not cut.sizes:
         bounds = np.cumsum([0, *parts.sizes])
-        for start, stop in zip(bounds, bounds[1:], strict=False):
+        for start, stop in pairwise(bounds):
             floor[start:stop] = np.maximum(floor[start:stop], PART_FLOOR * variance[start:stop].max(initial=0.0))
     return floor
 

@@ -13,6 +13,7 @@ from hybridq.searching.knapsack import Raised, Solution, hull, solution, solve
 from hybridq.searching.noise import Pairs
 
 GRID = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0)
+PREDICTED = 0.2  # share of the prediction in the rank of a set
 HULL_POINTS = 24  # of the hull's corners at most are measured
 
 
@@ -39,7 +40,7 @@ class Frontier:
         """The choice that raises these units."""
         groups = self.bench.model.group
         layers = {n: self.precision for u in units for n in groups[u].layers}
-        return Choice(layers, self.start.algorithms, self.start.biases)
+        return Choice(layers, self.start.algorithms)
 
     def raised(self, units: Iterable[str]) -> Raised:
         """The set as a mask."""
@@ -50,6 +51,16 @@ class Frontier:
         """A solution by name."""
         names = tuple(u for u, x in zip(self.pairs.units, found.raised, strict=True) if x)
         return Candidate(names, found.damage, self.base_high + found.cost)
+
+    def judged(self, units: Iterable[str]) -> float:
+        """What to rank sets by: measured damage with a share of the predicted.
+
+        Measured alone, a set may win because errors happen to cancel on these samples; the prediction knows no luck.
+        """
+        named = tuple(units)
+        start = self.bench.measure(self.choice(())).damage
+        predicted = self.candidate_of(named).damage * start / max(self.pairs.total, 1e-30)
+        return (1 - PREDICTED) * self.bench.measure(self.choice(named)).damage + PREDICTED * predicted
 
     def candidate_of(self, units: Iterable[str]) -> Candidate:
         """A set by name with what the additive model says of it."""

@@ -1,7 +1,9 @@
-"""Many variants of a model in one graph: the batch axis carries them and grows where they begin to differ.
+"""Many variants of a model in one graph: the batch axis carries them, and each joins where it begins to differ.
 
-Row 0 is the base, and each variant joins the batch at the first quantizer in which it differs: until then it is the
-base. A float model with N quantizers needs about N / 2 inferences this way for N variants, and one session.
+Row 0 is the base; until its first quantizer that differs a variant *is* the base. A float model with N quantizers needs
+about N / 2 inferences this way for N variants, and one session. Rows travel in *streams* of a few variants: a stream
+grows (Concat) at the quantizers of its own variants only, and is left in peace behind them, so that ONNX Runtime keeps
+its blocked layout.
 
 A quantizer is a *key*: ``("weight", LAYER)`` or ``("tensor", GROUP)`` or ``("edge", GROUP, LAYER)`` (a tensor as one
 layer reads it). Its *form* says what is there: parameters of a tensor, arrays instead of a layer's weights, or None for
@@ -22,7 +24,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from hybridq.analysis import outer_reads
 from hybridq.model import Layer, Model
 from hybridq.qparams import QParams
-from hybridq.searching.rows import Ungrowable, grown
+from hybridq.searching.rows import BROADCAST, Ungrowable, grown
 from hybridq.storage import Weights
 
 Key = tuple[str, ...]
@@ -30,8 +32,10 @@ Form = QParams | Mapping[str, NDArray[Any]] | None
 Forms = Mapping[Key, Form]
 Rows = tuple[int, ...]
 Pieces = list[tuple[Rows, str]]
+Streams = dict[int, Pieces]
 
 BASE = 0
+STREAM = 4  # variants that travel together
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class Grown:
 
     proto: onnx.ModelProto
     rows: Mapping[str, Rows]
+
+
+def stream_of(row: int) -> int:
+    """The stream that a row travels in; 0 is the base's alone."""
+    return -(-row // STREAM)
 
 
 def grow(model: Model, weights: Weights, base: Forms, variants: Sequence[Forms], watch: Sequence[str] = ()) -> Grown:
@@ -64,7 +73,7 @@ class _Writer:
     watch: frozenset[str]
     nodes: list[NodeProto] = field(default_factory=list)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
-    pieces: dict[str, Pieces] = field(default_factory=dict)
+    pieces: dict[str, Streams] = field(default_factory=dict)  # by tensor, by stream; 0 is the base's
     joined: dict[tuple[str, Rows], str] = field(default_factory=dict)
     restored: set[str] = field(default_factory=set)
     count: int = 0
@@ -89,7 +98,7 @@ class _Writer:
         tensor = self.model.tensors.get(name)
         if tensor is None or not tensor.shape:
             return  # scalars and sequences have no batch; they stay as they are
-        self.pieces[name] = [((BASE,), name)]
+        self.pieces[name] = {BASE: [((BASE,), name)]}
         self.quantize(name)
 
     def emit(self, node: NodeProto) -> None:
@@ -101,12 +110,11 @@ class _Writer:
             return
         layer = self.layer_of.get(node.name)
         first = list(dict.fromkeys(mine))
-        streams = self._streams(node, layer, first)
-        found: dict[str, Pieces] = {o: [] for o in node.output if o}
-        for rows, sources, changed in streams:
+        found: dict[str, Streams] = {o: {} for o in node.output if o}
+        for rows, sources, changed in self._streams(node, layer, first):
             made = self._write(node, rows, sources, changed)
             for name, new in made.items():
-                found[name].append((rows, new))
+                found[name].setdefault(stream_of(rows[0]), []).append((rows, new))
         self.pieces.update(found)
         for name in found:
             if name in self.watch:
@@ -127,31 +135,45 @@ class _Writer:
         self, node: NodeProto, layer: Layer | None, inputs: list[str]
     ) -> list[tuple[Rows, dict[str, str], Mapping[str, NDArray[Any]]]]:
         """Rows that can be computed together: (rows, input names by tensor, arrays instead of weights)."""
-        if layer is None and len(inputs) == 1 and len(self.pieces[inputs[0]]) > 1:
-            return [(rows, {inputs[0]: name}, {}) for rows, name in self.pieces[inputs[0]]]
+        if layer is None and len(inputs) == 1:
+            held = self.pieces[inputs[0]]
+            return [(rows, {inputs[0]: name}, {}) for pieces in held.values() for rows, name in pieces]
         keys: list[Key] = []
+        groups: dict[str, str] = {}
         if layer is not None:
             groups = {i: self.model.group_of[i].name for i in inputs if i in self.model.group_of}
             keys = [("weight", layer.name), *(("edge", g, layer.name) for g in dict.fromkeys(groups.values()))]
-        rows = {BASE} | {r for i in inputs for held, _ in self.pieces[i] for r in held}
+        rows = {r for i in inputs for pieces in self.pieces[i].values() for held, _ in pieces for r in held}
         rows |= {r for key in keys for r in self.touched.get(key, ())}
         classes: dict[tuple[int, ...], list[int]] = {}
         for row in sorted(rows):
-            classes.setdefault(tuple(id(self.form(key, row)) for key in keys), []).append(row)
-        found = []
-        for held in classes.values():
-            chosen = tuple(held)
-            sources = {i: self.join(i, chosen) for i in inputs}
-            changed: Mapping[str, NDArray[Any]] = {}
-            if layer is not None:
-                weight = self.form(keys[0], chosen[0])
-                changed = weight if isinstance(weight, Mapping) else {}
-                for i, group in groups.items():
-                    edge = self.form(("edge", group, layer.name), chosen[0])
-                    if isinstance(edge, QParams):
-                        sources[i] = self.rounded(sources[i], edge)
-            found.append((chosen, sources, changed))
-        return found
+            forms = tuple(id(self.form(key, row)) for key in keys)
+            classes.setdefault((stream_of(row), *forms), []).append(row)
+        return [self._sources(node, layer, inputs, keys, groups, tuple(held)) for held in classes.values()]
+
+    def _sources(
+        self,
+        node: NodeProto,
+        layer: Layer | None,
+        inputs: list[str],
+        keys: list[Key],
+        groups: dict[str, str],
+        rows: Rows,
+    ) -> tuple[Rows, dict[str, str], Mapping[str, NDArray[Any]]]:
+        """What one class of rows reads."""
+        stream = stream_of(rows[0])
+        some = [i for i in inputs if stream in self.pieces[i]]
+        spread = node.op_type in BROADCAST and bool(some)  # the other operand may stay the base's single row
+        sources = {i: self.join(i, rows if i in some or not spread else (BASE,)) for i in inputs}
+        changed: Mapping[str, NDArray[Any]] = {}
+        if layer is not None:
+            weight = self.form(keys[0], rows[0])
+            changed = weight if isinstance(weight, Mapping) else {}
+            for i, group in groups.items():
+                edge = self.form(("edge", group, layer.name), rows[0])
+                if isinstance(edge, QParams):
+                    sources[i] = self.rounded(sources[i], edge)
+        return rows, sources, changed
 
     def _write(
         self, node: NodeProto, rows: Rows, sources: dict[str, str], changed: Mapping[str, NDArray[Any]]
@@ -177,30 +199,36 @@ class _Writer:
         if name not in self.sources:
             return
         key = ("tensor", self.sources[name])
-        pieces = self.pieces[name]
-        here = {r for rows, _ in pieces for r in rows}
-        new = [r for r in self.touched.get(key, ()) if r not in here]
-        classes: dict[int, tuple[Form, list[int]]] = {}
-        for row in new:
-            classes.setdefault(id(self.form(key, row)), (self.form(key, row), []))[1].append(row)
-        for form, rows in classes.values():
-            source = self.join(name, (BASE,) * len(rows))
-            pieces = [*pieces, (tuple(rows), self.rounded(source, form) if isinstance(form, QParams) else source)]
-        self.pieces[name] = [p for old in pieces for p in (self._settled(key, name, old, new))]
+        old = self.pieces[name]
+        here = {r for pieces in old.values() for rows, _ in pieces for r in rows}
+        new: Streams = {}
+        begins: dict[tuple[int, int], list[int]] = {}
+        for row in self.touched.get(key, ()):
+            if row not in here:
+                begins.setdefault((stream_of(row), id(self.form(key, row))), []).append(row)
+        for (stream, _), rows in begins.items():
+            source = self.join(name, tuple(rows))
+            new.setdefault(stream, []).append((tuple(rows), self._formed(source, key, rows[0])))
+        for stream, pieces in old.items():
+            settled = [p for piece in pieces for p in self._settled(key, name, piece)]
+            new[stream] = [*settled, *new.get(stream, [])]
+        self.pieces[name] = new
         self.joined = {k: v for k, v in self.joined.items() if k[0] != name}
 
-    def _settled(self, key: Key, name: str, piece: tuple[Rows, str], new: list[int]) -> Pieces:
+    def _settled(self, key: Key, name: str, piece: tuple[Rows, str]) -> Pieces:
+        """A piece rounded, in parts where its rows differ in how."""
         rows, held = piece
-        if rows[0] in new:
-            return [piece]
-        forms: dict[int, tuple[Form, list[int]]] = {}
+        forms: dict[int, list[int]] = {}
         for row in rows:
-            forms.setdefault(id(self.form(key, row)), (self.form(key, row), []))[1].append(row)
-        found = []
-        for form, members in forms.values():
-            part = held if tuple(members) == rows else self.take(name, held, [rows.index(r) for r in members])
-            found.append((tuple(members), self.rounded(part, form) if isinstance(form, QParams) else part))
-        return found
+            forms.setdefault(id(self.form(key, row)), []).append(row)
+        if len(forms) == 1:
+            return [(rows, self._formed(held, key, rows[0]))]
+        parts = ((m, self.take(name, held, [rows.index(r) for r in m])) for m in forms.values())
+        return [(tuple(m), self._formed(part, key, m[0])) for m, part in parts]
+
+    def _formed(self, name: str, key: Key, row: int) -> str:
+        form = self.form(key, row)
+        return self.rounded(name, form) if isinstance(form, QParams) else name
 
     def rounded(self, name: str, p: QParams) -> str:
         """Quantize and dequantize."""
@@ -209,18 +237,27 @@ class _Writer:
         return self._node("DequantizeLinear", [q, *numbers], f"{name}/dq")
 
     def join(self, name: str, rows: Rows) -> str:
-        """A tensor with exactly these rows, in this order; rows it does not have yet are the base's."""
+        """A tensor with exactly these rows of one stream, in this order; rows it does not have yet are the base's."""
         if (name, rows) in self.joined:
             return self.joined[name, rows]
-        pieces = self.pieces[name]
+        base = self.pieces[name][BASE][0][1]
+        stream = stream_of(rows[0])
+        pieces = self.pieces[name].get(stream, [])
         if len(pieces) > 1:
-            whole = tuple(r for held, _ in pieces for r in held)
             joined = self._node("Concat", [n for _, n in pieces], f"{name}/rows", axis=0)
-            self.pieces[name] = pieces = [(whole, joined)]
-        have, held = pieces[0]
-        place = {row: i for i, row in enumerate(have)}
-        index = [place.get(row, place[BASE]) for row in rows]
-        found = held if index == list(range(len(have))) else self.take(name, held, index)
+            pieces = [(tuple(r for held, _ in pieces for r in held), joined)]
+            self.pieces[name][stream] = pieces
+        have = pieces[0][0] if pieces else ()
+        if rows == have:
+            found = pieces[0][1]
+        elif not set(rows) & set(have):
+            found = base if len(rows) == 1 else self.take(name, base, [0] * len(rows))
+        elif set(rows) <= set(have):
+            found = self.take(name, pieces[0][1], [have.index(r) for r in rows])
+        else:
+            whole = self._node("Concat", [base, pieces[0][1]], f"{name}/with_base", axis=0)
+            place = {row: i for i, row in enumerate(have, start=1)}
+            found = self.take(name, whole, [place.get(row, 0) for row in rows])
         self.joined[name, rows] = found
         return found
 
@@ -254,12 +291,13 @@ class _Writer:
         outputs = []
         for output in graph.output:
             if output.name in self.pieces:
-                order = tuple(sorted({r for held, _ in self.pieces[output.name] for r in held}))
-                rows[output.name] = order
-                name = self.join(output.name, order)
-                self.nodes.append(helper.make_node("Identity", [name], [f"{output.name}/all"]))
-                kind = output.type.tensor_type.elem_type
-                outputs.append(helper.make_tensor_value_info(f"{output.name}/all", kind, None))
+                pieces = [p for held in self.pieces[output.name].values() for p in held]
+                rows[output.name] = tuple(r for held, _ in pieces for r in held)
+                made = f"{output.name}/all"
+                names = [n for _, n in pieces]
+                whole = self._node("Concat", names, f"{output.name}/rows", axis=0) if len(names) > 1 else names[0]
+                self.nodes.append(helper.make_node("Identity", [whole], [made]))
+                outputs.append(helper.make_tensor_value_info(made, output.type.tensor_type.elem_type, None))
             else:
                 rows[output.name] = (BASE,)
                 outputs.append(output)

@@ -18,7 +18,7 @@ from hybridq.model import Model
 from hybridq.plan import QuantPlan, make_plan
 from hybridq.records import Calibrated, LayerChoice, QuantConfig
 from hybridq.runtime import run, session
-from hybridq.searching.alone import chunks, damages
+from hybridq.searching.alone import chunks, noise_of
 from hybridq.searching.damage import Doubles, Objective, Reference, batched, objective, sqnr_by_output
 from hybridq.searching.growing import Forms
 from hybridq.storage import Weights
@@ -26,19 +26,24 @@ from hybridq.storage import Weights
 Progress = Callable[[int], object]
 
 
+BIAS, CORRECTED = ":bias", "corrected"
+
+
 @dataclass(frozen=True)
 class Choice:
-    """What a search decides: precisions of layers, ranges by group (``algorithm``), corrected biases by layer."""
+    """What a search decides: precisions of layers, and an algorithm by entry.
+
+    An entry is a group, ``LAYER:weight``, or ``LAYER:bias`` for a corrected bias, which counts while the layer has 8
+    bits.
+    """
 
     layers: Mapping[str, Precision] = field(default_factory=dict)
     algorithms: Mapping[str, str] = field(default_factory=dict)
-    biases: bool = False
 
     @property
     def key(self) -> str:
         """A text that is the same for the same choice."""
-        layers = ",".join(f"{k}={v}" for k, v in sorted(self.layers.items()))
-        return f"{layers}|{','.join(f'{k}={v}' for k, v in sorted(self.algorithms.items()))}|{int(self.biases)}"
+        return "|".join(",".join(f"{k}={v}" for k, v in sorted(x.items())) for x in (self.layers, self.algorithms))
 
 
 class Figures(NamedTuple):
@@ -80,16 +85,22 @@ class Bench:
     def plan(self, choice: Choice) -> tuple[QuantPlan, Weights]:
         """The plan of a choice and the weights that go with it."""
         entries = dict(self.calibrated.entries)
-        entries.update({g: replace(entries[g], algorithm=a) for g, a in choice.algorithms.items()})
+        named = {k: a for k, a in choice.algorithms.items() if k in entries}
+        entries.update({k: replace(entries[k], algorithm=a, scale=None, zero_point=None) for k, a in named.items()})
         layers = {k: LayerChoice(v) for k, v in choice.layers.items()}
         config = QuantConfig(self.calibrated.target, layers, entries, {})
         weights: Weights = self.weights
         plan = make_plan(self.model, self.calibrated, config, weights)
-        if choice.biases and self.corrections:
-            low = [x for x in self.model.layers if x.name in self.corrections and plan.layers[x.name].done.bits == 8]
-            weights = {**weights, **{x.bias: self.corrections[x.name] for x in low}}
+        biases = self.biases(choice, plan)
+        if biases:
+            weights = {**weights, **{self.model.layer[n].bias: b for n, b in biases.items()}}
             plan = make_plan(self.model, self.calibrated, config, weights)
         return plan, weights
+
+    def biases(self, choice: Choice, plan: QuantPlan) -> dict[str, NDArray[Any]]:
+        """The corrected biases that a choice uses, by layer."""
+        wanted = [k.removesuffix(BIAS) for k in choice.algorithms if k.endswith(BIAS)]
+        return {n: self.corrections[n] for n in wanted if n in self.corrections and plan.layers[n].done.bits == 8}
 
     def aim_of(self) -> Objective:
         """The objective; all layers in 8 bits are measured first."""
@@ -133,15 +144,19 @@ class Bench:
         kept = self.alone.setdefault(stage, [])
         for start, chunk in chunks(self.model, variants):
             if start >= len(kept):
-                found = damages(
-                    self.model, self.weights, {}, chunk, self.aim_of(), samples=samples, threads=self.threads
-                )
-                kept.extend(found.tolist())
+                noise = noise_of(self.model, self.weights, {}, chunk, self.reference, samples, threads=self.threads)
+                kept.extend(self._damage(noise[:, 1:], samples).tolist())
                 if self.save is not None:
                     self.save()
             if progress is not None:
                 progress(start + len(chunk))
         return np.array(kept[: len(variants)])
+
+    def _damage(self, noise: Doubles, samples: Sequence[int]) -> Doubles:
+        """Damage of noise (samples, rows, slices), as if these samples were all there are."""
+        total = np.sum([self.aim_of().of(i, rows) for i, rows in zip(samples, noise, strict=True)], axis=0)
+        found: Doubles = total * (len(self.reference.feeds) / len(samples))
+        return found
 
     def _noise(self, choice: Choice) -> tuple[Doubles, list[Outputs], float]:
         plan, weights = self.plan(choice)

@@ -2,7 +2,7 @@
 
 A *unit* is a group with the layers that write it: they rise together. A layer's weights make noise while its unit is in
 8 bits. A tensor makes noise for a reader unless its producer *and* that reader are raised; a model input has no
-producer, an output no reader: these ends count as raised. So gains come in pairs, and islands win over scattered layers.
+producer, an output no reader: these ends count as raised. So gains come in pairs, and islands win.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ ALWAYS = -1  # the end of a tensor that counts as raised
 class Pairs:
     """Damage by unit and by pair of units, and costs.
 
-    ``damage(x) = sum own[u] * (1 - x[u]) + sum noise[i] * (1 - x[a[i]] * x[b[i]])`` for x in {0, 1}. ``fixed`` are units
-    that are raised in any case; their gain is in no term.
+    ``damage(x) = sum own[u] * (1 - x[u]) + sum noise[i] * (1 - x[first[i]] * x[second[i]])`` for x in {0, 1}.
     """
 
     units: tuple[str, ...]

@@ -22,6 +22,7 @@ from hybridq.metrics import Parts
 from hybridq.model import Model
 from hybridq.operators import Kind
 
+LEAST_PROBABILITY = 1e-3  # of a class: what is less likely decides nothing
 SCORES = ("Sigmoid", "HardSigmoid", "Softmax")
 EVERYWHERE = 0.1  # of the weight of an error lies on all positions alike, the rest where scores speak up
 
@@ -59,6 +60,23 @@ def layouts(model: Model) -> dict[str, Layout]:
     return found
 
 
+def classifications(model: Model) -> frozenset[str]:
+    """Outputs that are one Softmax over classes for the whole sample.
+
+    Their noise is measured on ``log(p + LEAST_PROBABILITY)``: squares of probabilities speak of the two or three
+    samples near a tie, logarithms of all samples and of every class that could win.
+    """
+    producers = {o: n for n in model.proto.graph.node for o in n.output}
+    found = set()
+    for name in model.outputs:
+        tensor = model.tensors.get(name)
+        shape = tensor.shape if tensor else None
+        sizes = [d for d in (shape or ())[1:] if d != 1]
+        if len(sizes) == 1 and _is_score(name, producers, ("Softmax",)):
+            found.add(name)
+    return frozenset(found)
+
+
 def _channels(shape: Sequence[int]) -> int:
     """The channel axis: the shorter one of three axes, else axis 1, or the last where only that is the odd one out."""
     if len(shape) == 3:
@@ -69,39 +87,39 @@ def _channels(shape: Sequence[int]) -> int:
 def _joined(name: str, producers: Mapping[str, NodeProto], model: Model) -> tuple[int, list[tuple[str, int]]] | None:
     """The Concat behind an output, seen through Identity and Transpose: (axis in the output, inputs with sizes)."""
     place: list[int] | None = None
-    for _ in range(8):
-        node = producers.get(name)
-        if node is None:
-            return None
+    node = producers.get(name)
+    while node is not None and node.op_type in ("Transpose", "Identity"):
         if node.op_type == "Transpose":
-            perm = list(attribute(node, "perm", []))  # type: ignore[call-overload]
+            perm = [int(p) for p in _ints(node, "perm")]
             place = [perm[p] for p in place] if place else perm
-        elif node.op_type == "Concat":
-            break
-        elif node.op_type != "Identity":
-            return None
-        name = node.input[0]
-    shapes = [model.tensors[i].shape if i in model.tensors else None for i in node.input]
-    if node.op_type != "Concat" or not all(shapes):
+        node = producers.get(node.input[0])
+    if node is None or node.op_type != "Concat":
         return None
-    axis = int(attribute(node, "axis", 0)) % len(shapes[0] or ())  # type: ignore[call-overload]
+    shapes = [model.tensors[i].shape if i in model.tensors else None for i in node.input]
+    if not all(shapes):
+        return None
+    axis = _ints(node, "axis")[0] % len(shapes[0] or ())
     sizes = [(i, (s or ())[axis]) for i, s in zip(node.input, shapes, strict=True)]
     known = [(i, n) for i, n in sizes if isinstance(n, int)]
     outer = place.index(axis) if place else axis
     return (outer, known) if len(known) == len(sizes) and outer > 0 else None
 
 
-def _is_score(name: str, producers: Mapping[str, NodeProto]) -> bool:
+def _ints(node: NodeProto, name: str) -> list[int]:
+    """An attribute that holds one or more integers."""
+    value = attribute(node, name)
+    return [value] if isinstance(value, int) else list(value)  # type: ignore[call-overload]
+
+
+def _is_score(name: str, producers: Mapping[str, NodeProto], made_by: Sequence[str] = SCORES) -> bool:
     for _ in range(32):
         node = producers.get(name)
         if node is None:
             return False
-        if node.op_type in SCORES:
+        if node.op_type in made_by:
             return True
-        if node.op_type == "Mul":
-            return all(_is_score(i, producers) for i in node.input)
-        if node.op_type == "Concat":
-            return all(_is_score(i, producers) for i in node.input)
+        if node.op_type in ("Mul", "Concat"):
+            return all(_is_score(i, producers, made_by) for i in node.input)
         if operators.lookup(node.op_type, node.domain).kind is not Kind.MOVES:
             return False
         name = node.input[0]

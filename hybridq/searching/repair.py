@@ -21,11 +21,11 @@ Enough = Callable[[Figures], bool]
 def improve(front: Frontier, units: tuple[str, ...], high: float) -> tuple[str, ...]:
     """Better sets within a share of the MACs: one unit or tied pair added, or one exchanged for what then fits."""
     for _ in range(STEPS):
-        now = front.bench.measure(front.choice(units)).damage
+        now = front.judged(units)
         trials = _neighbours(front, front.raised(units), high - front.base_high)
         choices = [front.choice(t) for t in trials]
         measured = front.bench.measure_all(choices)
-        fits = [(f.damage, t) for f, t in zip(measured, trials, strict=True) if f.high <= high + 1e-12]
+        fits = [(front.judged(t), t) for f, t in zip(measured, trials, strict=True) if f.high <= high + 1e-12]
         if not fits or min(fits)[0] > BETTER * now:
             break
         units = min(fits)[1]
@@ -57,12 +57,11 @@ def _neighbours(front: Frontier, raised: Raised, room: float) -> list[tuple[str,
 def trim(front: Frontier, units: tuple[str, ...], enough: Enough | None = None) -> tuple[str, ...]:
     """Take bits away where they bring nothing, or, with ``enough``, as long as a choice is still good enough."""
     start = front.bench.measure(front.choice(())).damage
-    limit = front.bench.measure(front.choice(units)).damage + 2 * NOTHING * start
+    limit = front.judged(units) + 2 * NOTHING * start
     for unit in _least_worth_first(front, units):
         trial = tuple(u for u in units if u != unit)
         figures = front.bench.measure(front.choice(trial))
-        now = front.bench.measure(front.choice(units)).damage
-        idle = figures.damage <= min(limit, now + NOTHING * start)
+        idle = front.judged(trial) <= min(limit, front.judged(units) + NOTHING * start)
         if enough(figures) if enough is not None else idle:
             units = trial
     return units

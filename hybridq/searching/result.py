@@ -8,7 +8,7 @@ from typing import Any
 from hybridq.searching.budget import Budget
 from hybridq.searching.costs import Times
 from hybridq.searching.front import Candidate, Frontier
-from hybridq.searching.joint import Bench, Figures
+from hybridq.searching.joint import BIAS, Bench, Figures
 
 FORMAT = "hybridq.search/1"
 Json = dict[str, Any]
@@ -24,6 +24,7 @@ def content(bench: Bench, question: Mapping[str, Any], times: Times | None) -> J
             "high_us": dict(times.high),
             "boundary_ns": times.boundary,
             "total_us": times.total,
+            "float_us": times.given,
             "speedups": dict(times.speedups),
         }
     return found
@@ -52,8 +53,8 @@ def finished(
         "chosen": {
             "high_fraction": chosen.high,
             "layers": dict.fromkeys(reasons, str(front.precision)),
-            "algorithms": dict(front.start.algorithms),
-            "corrected_biases": front.start.biases,
+            "algorithms": {k: a for k, a in front.start.algorithms.items() if not k.endswith(BIAS)},
+            "corrected_biases": sorted(bench.biases(front.start, bench.plan(front.choice(units))[0])),
             "reasons": dict(reasons),
             "predicted_damage": as_is.damage,
             **_figures(chosen),
@@ -89,4 +90,4 @@ def recall(bench: Bench, question: Mapping[str, Any], previous: Mapping[str, Any
     t = previous.get("times")
     if not t:
         return None
-    return Times(t["low_us"], t["high_us"], t["boundary_ns"], t["total_us"], dict(t.get("speedups", {})))
+    return Times(t["low_us"], t["high_us"], t["boundary_ns"], t["total_us"], t["float_us"], dict(t.get("speedups", {})))
