@@ -52,7 +52,7 @@ def modules() -> list[str]:
     found = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "hybridq").rglob("*.py"))
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
-    rank = {name: i for i, name in enumerate(["__init__", *(name.strip("()") for name in layers)])}
+    rank = {name: i for i, name in enumerate(["__init__", *layers])}
 
     def place(path: str) -> tuple[int, str]:
         part = Path(path).relative_to("hybridq").parts[0]
