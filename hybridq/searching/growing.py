@@ -291,7 +291,7 @@ class _Writer:
         outputs = []
         for output in graph.output:
             if output.name in self.pieces:
-                pieces = [p for held in self.pieces[output.name].values() for p in held]
+                pieces = [p for _, held in sorted(self.pieces[output.name].items()) for p in held]  # the base first
                 rows[output.name] = tuple(r for held, _ in pieces for r in held)
                 made = f"{output.name}/all"
                 names = [n for _, n in pieces]

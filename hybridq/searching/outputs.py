@@ -50,7 +50,7 @@ def layouts(model: Model) -> dict[str, Layout]:
         if not shape or len(shape) < 3 or not all(isinstance(d, int) for d in shape[1:]):
             continue
         joined = _joined(name, producers, model)
-        sizes = [int(d) for d in shape]
+        sizes = [1, *(int(d) for d in shape[1:])]
         axis = joined[0] if joined else _channels(sizes)
         pieces = joined[1] if joined else [(name, sizes[axis])]
         starts = np.cumsum([0, *(size for _, size in pieces)]).tolist()

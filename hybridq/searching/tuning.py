@@ -21,8 +21,11 @@ Progress = Callable[[int], object]
 Variant = tuple[str, str, Forms]  # entry, algorithm ("" for what is there), forms
 
 
-def tuned(bench: Bench, samples: Sequence[int], *, progress: Progress | None = None) -> Choice:
-    """The start of the search: the best of as calibrated and the sets that cost no bits."""
+def tuned(bench: Bench, samples: Sequence[int], *, progress: Progress | None = None) -> list[Choice]:
+    """Starts for the search, the best first: of all sets, of those without biases, of those with ranges as they are.
+
+    What is best with all layers in 8 bits need not be best once some are raised: the search looks at each.
+    """
     plan, _ = bench.plan(Choice())
     bench.corrections = corrected_biases(bench.model, plan, bench.weights, bench.reference.feeds, threads=bench.threads)
     found = _alternatives(bench, samples, progress)
@@ -35,11 +38,13 @@ def tuned(bench: Bench, samples: Sequence[int], *, progress: Progress | None = N
             kept |= {k: a for k, (share, a) in biases.items() if share < bias_step}
             trials.setdefault(Choice({}, kept).key, Choice({}, kept))
     measured = bench.measure_all(list(trials.values()))
-    best, least = Choice(), bench.measure(Choice()).damage
-    for choice, figures in zip(trials.values(), measured, strict=True):
-        if figures.damage < WORTH * least:
-            best, least = choice, figures.damage
-    return best
+    start = bench.measure(Choice()).damage
+    ranked = sorted(zip((f.damage for f in measured), trials.values(), strict=True), key=lambda x: (x[0], x[1].key))
+    better = [c for damage, c in ranked if damage < WORTH * start]
+    unbiased = [c for c in better if not any(k.endswith(BIAS) for k in c.algorithms)]
+    biased = [c for c in better if all(k.endswith(BIAS) for k in c.algorithms)]
+    found = [*better[:2], *unbiased[:1], *biased[:1], Choice()]
+    return list({c.key: c for c in found}.values())
 
 
 def _alternatives(bench: Bench, samples: Sequence[int], progress: Progress | None) -> dict[str, tuple[float, str]]:

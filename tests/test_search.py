@@ -1,0 +1,229 @@
+"""The knapsack against brute force, the search against brute force on measured models, and what is kept on disk."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_graphs import Case, make_case
+from test_build import given as graph
+
+from hybridq.dtypes import Precision
+from hybridq.errors import ConfigError, DatasetError
+from hybridq.search import Budget, SearchResult, search
+from hybridq.searching.flow import source_side
+from hybridq.searching.joint import Bench, Choice
+from hybridq.searching.knapsack import hull, solve
+from hybridq.searching.noise import Pairs
+
+SCHEMA = json.loads((Path(__file__).parents[1] / "schemas" / "search-1.schema.json").read_text(encoding="utf-8"))
+F32 = Precision.FLOAT32
+
+
+@st.composite
+def problems(draw: st.DrawFn, most: int = 12) -> Pairs:
+    count = draw(st.integers(1, most))
+    numbers = st.floats(0, 10).map(lambda x: round(x, 3))
+    ends = draw(st.lists(st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)), max_size=2 * count))
+    ends = sorted({(min(e), max(e)) for e in ends if e[0] != e[1]})
+    keys = np.array(ends, np.int64).reshape(-1, 2)
+    own, cost, noise = (np.array(draw(st.lists(numbers, min_size=n, max_size=n))) for n in (count, count, len(ends)))
+    return Pairs(tuple(f"u{i}" for i in range(count)), own, keys[:, 0], keys[:, 1], noise, cost)
+
+
+def every_set(count: int) -> list[np.ndarray]:
+    return [np.array(bits, bool) for bits in itertools.product((False, True), repeat=count)]
+
+
+class TestKnapsack:
+    @settings(max_examples=60, deadline=None)
+    @given(pairs=problems(), share=st.floats(0, 1))
+    def test_equals_brute_force(self, pairs: Pairs, share: float) -> None:
+        budget = share * float(pairs.cost.sum())
+        fits = [x for x in every_set(len(pairs.units)) if pairs.cost[x].sum() <= budget + 1e-12]
+        best = min(pairs.damage(x) for x in fits)
+        found = solve(pairs, budget, nodes=100_000)
+        assert found.gap == 0.0
+        assert pairs.cost[found.raised].sum() <= budget + 1e-9
+        assert found.damage == pytest.approx(best, abs=1e-7 * max(pairs.total, 1))
+
+    @settings(max_examples=30, deadline=None)
+    @given(pairs=problems(10))
+    def test_hull_holds_only_what_no_mixture_beats(self, pairs: Pairs) -> None:
+        points = hull(pairs)
+        assert all(a.cost <= b.cost + 1e-9 and a.damage >= b.damage - 1e-9 for a, b in itertools.pairwise(points))
+        sets = every_set(len(pairs.units))
+        for price in (0.1, 1.0, 5.0):
+            best = min(pairs.damage(x) + price * pairs.cost[x].sum() for x in sets)
+            assert min(p.damage + price * p.cost for p in points) == pytest.approx(best, abs=1e-6 * max(1, pairs.total))
+
+    @settings(max_examples=100, deadline=None)
+    @given(data=st.data(), count=st.integers(1, 8))
+    def test_minimum_cut_equals_brute_force(self, data: st.DataObject, count: int) -> None:
+        value = np.array(data.draw(st.lists(st.integers(-20, 20), min_size=count, max_size=count)), float)
+        ends = data.draw(st.lists(st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)), max_size=12))
+        ends = [e for e in ends if e[0] != e[1]]
+        keys = np.array(ends, np.int64).reshape(-1, 2)
+        weight = np.array(data.draw(st.lists(st.integers(0, 9), min_size=len(ends), max_size=len(ends))), float)
+
+        def worth(x: np.ndarray) -> float:
+            return float(value[x].sum() - weight[x[keys[:, 0]] != x[keys[:, 1]]].sum())
+
+        found = source_side(count, value, keys[:, 0], keys[:, 1], weight)
+        assert worth(found) == pytest.approx(max(map(worth, every_set(count))))
+
+
+def small_model(seed: int, layers: int = 5) -> onnx.ModelProto:
+    """A chain of convolutions, some with a wild channel that 8 bits serve badly."""
+    random = np.random.default_rng(seed)
+    nodes: list[tuple[Any, ...]] = []
+    tensors: dict[str, np.ndarray] = {}
+    name = "x"
+    for i in range(layers):
+        weight = random.normal(size=(8, 8, 3, 3), scale=1 / np.sqrt(72))
+        if random.random() < 0.5:
+            weight[int(random.integers(8))] *= random.uniform(5, 40)
+        tensors[f"w{i}"], tensors[f"b{i}"] = weight.astype(np.float32), random.normal(size=8).astype(np.float32)
+        nodes.append(("Conv", f"{name} w{i} b{i}", f"c{i}", {"pads": [1] * 4}))
+        nodes.append(("LeakyRelu", f"c{i}", f"r{i}", {"alpha": 0.1}))
+        name = f"r{i}" if i < layers - 1 else f"c{i}"
+    if name.startswith("c"):
+        nodes.pop()
+    return graph(nodes, tensors, [name], (1, 8, 8, 8))
+
+
+def feeds_of(seed: int, count: int = 4) -> list[dict[str, np.ndarray]]:
+    random = np.random.default_rng(seed + 99)
+    return [{"x": random.normal(size=(1, 8, 8, 8)).astype(np.float32)} for _ in range(count)]
+
+
+def small_case(seed: int, layers: int = 5) -> tuple[Case, list[dict[str, np.ndarray]]]:
+    feeds = feeds_of(seed)
+    whole = {"x": np.concatenate([f["x"] for f in feeds])}
+    model = small_model(seed, layers)
+    for value in (*model.graph.input, *model.graph.output):
+        if value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_param = "n"
+    return make_case(model, whole), feeds
+
+
+def find(case: Case, feeds: Any, budget: Budget | None = None, **more: Any) -> SearchResult:
+    return search(case.model, case.weights, case.calibrated, feeds, budget, **more)
+
+
+class TestSearch:
+    @pytest.mark.parametrize("seed", range(3))
+    def test_within_half_a_decibel_of_brute_force(self, seed: int) -> None:
+        case, feeds = small_case(seed, 3)
+        result = find(case, feeds, Budget(max_high=0.4))
+        question = result.content
+        bench = Bench(case.model, case.weights, case.calibrated, _reference(case, feeds))
+        bench.corrections = dict(result.biases)
+        groups = [g for g in case.model.groups if any(not case.model.layer[n].float_only for n in g.layers)]
+        assert len(groups) <= 8
+        best = min(
+            f.damage
+            for chosen in itertools.product((False, True), repeat=len(groups))
+            for f in [
+                bench.measure(Choice({n: F32 for g, x in zip(groups, chosen, strict=True) if x for n in g.layers}))
+            ]
+            if f.high <= 0.4
+        )
+        assert result.figures.damage <= best * 10**0.05, question["chosen"]
+
+    def test_content_fits_the_schema_and_says_why(self) -> None:
+        case, feeds = small_case(1)
+        result = find(case, feeds, Budget(max_high=0.5))
+        jsonschema.validate(result.content, SCHEMA)
+        json.loads(json.dumps(result.content))
+        chosen = result.content["chosen"]
+        assert chosen["high_fraction"] <= 0.5
+        assert set(chosen["layers"]) == set(result.layers)
+        assert all(" dB -> " in reason and reason.endswith("% time") for reason in result.reasons.values())
+
+    def test_what_was_measured_is_not_measured_again(self) -> None:
+        case, feeds = small_case(2)
+        kept: list[dict[str, Any]] = []
+        first = find(case, feeds, save=lambda content: kept.append(json.loads(json.dumps(content))))
+        middle = kept[len(kept) // 2]
+        jsonschema.validate(middle, SCHEMA)
+        again = find(case, feeds, previous=middle)
+        assert again.content["measured"] == first.content["measured"]
+        assert again.layers == first.layers
+        same = find(case, feeds, previous=json.loads(json.dumps(first.content)), save=pytest.fail)
+        assert same.content == first.content
+
+    def test_parallel_equals_serial(self) -> None:
+        case, feeds = small_case(3)
+        one, two = (find(case, feeds, workers=n).content for n in (1, 2))
+        assert one["chosen"]["layers"] == two["chosen"]["layers"]
+        assert one["measured"] == two["measured"]
+
+    def test_cheapest_that_is_good_enough(self) -> None:
+        case, feeds = small_case(4)
+        start = min(find(case, feeds).content["all_8bit"]["sqnr_db"].values())
+        result = find(case, feeds, Budget(min_sqnr=start + 3))
+        assert result.feasible
+        assert result.figures.worst >= start + 3
+        assert result.figures.high < 1
+
+    def test_infeasible_says_the_best_that_can_be_reached(self) -> None:
+        case, feeds = small_case(5)
+        result = find(case, feeds, Budget(min_sqnr=150, max_high=0.3))
+        assert not result.feasible
+        assert result.content["feasible"] is False
+        assert 0 < result.figures.worst < 150
+        assert result.figures.high <= 0.3
+
+    def test_metric(self) -> None:
+        case, feeds = small_case(6)
+        output = case.model.outputs[0]
+        true = [float(o[output].mean()) for o in _float_outputs(case, feeds)]
+
+        def closeness(outputs: list[dict[str, np.ndarray]]) -> float:
+            return -max(abs(float(o[output].mean()) - t) for o, t in zip(outputs, true, strict=True))
+
+        result = find(case, feeds, Budget(max_drop=1e-4), metric=closeness)
+        assert result.feasible
+        assert result.figures.metric is not None
+        assert result.figures.metric >= -1e-4 - 1e-7
+
+    def test_wrong_questions(self) -> None:
+        case, feeds = small_case(7)
+        with pytest.raises(ConfigError, match="max_drop"):
+            find(case, feeds, Budget(max_drop=0.1))
+        with pytest.raises(DatasetError):
+            find(case, [])
+        with pytest.raises(ConfigError, match="no precision above 8 bits"):
+            find(case, feeds, precisions=[Precision.UINT8])
+        with pytest.raises(ValueError, match="share"):
+            Budget(max_high=15)
+
+    def test_speed(self) -> None:
+        case, feeds = small_case(8)
+        result = find(case, feeds, Budget(min_speedup=0.5))
+        assert result.feasible
+        assert max(result.content["times"]["speedups"].values()) >= 0.5
+
+
+def _reference(case: Case, feeds: Any) -> Any:
+    from hybridq.runtime import session
+    from hybridq.searching.damage import measure_reference
+
+    return measure_reference(session(case.proto, threads=1), feeds, case.model)
+
+
+def _float_outputs(case: Case, feeds: Any) -> list[dict[str, np.ndarray]]:
+    from hybridq.runtime import run, session
+
+    one = session(case.proto, threads=1)
+    names = [o.name for o in one.get_outputs()]
+    return [dict(zip(names, run(one, f, names), strict=True)) for f in feeds]

@@ -1,0 +1,167 @@
+"""One growing graph says the same as a graph a variant; damage counts what a user would notice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from random_graphs import random_case
+from test_build import given as graph
+from test_build import normal
+from test_search import feeds_of, small_case
+
+from hybridq import runtime
+from hybridq.metrics import Parts
+from hybridq.model import Model
+from hybridq.searching import alone
+from hybridq.searching.damage import Cut, cuts_of, decibel, measure_reference, objective
+from hybridq.searching.growing import STREAM, grow
+from hybridq.searching.noise import readers_of, sources
+from hybridq.searching.outputs import attention, classifications, layouts
+from hybridq.searching.rows import Ungrowable
+from hybridq.sensitivity import quantized, raise_forms, sensitivity
+
+
+class TestGrowing:
+    @pytest.mark.parametrize("seed", range(40))
+    def test_equals_a_graph_a_variant(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        case = random_case(seed)
+        feeds = [{"x": case.feed["x"][i : i + 1]} for i in range(2)]
+        reference = measure_reference(runtime.session(case.proto, threads=1), feeds, case.model)
+        plan = case.plan(case.all(case.calibrated.default))
+        for base in ({}, quantized(case.model, plan, case.weights)):
+            variants = [s.forms for s in sources(case.model, plan, case.weights)]
+            variants += [raise_forms(case.model, plan, g) for g in case.model.groups] if base else []
+            more = {"base": base, "variants": variants, "reference": reference, "samples": [0, 1], "from_base": False}
+            try:
+                grow(case.model, case.weights, base, variants)
+            except Ungrowable:
+                continue
+            together = alone.noise_of(case.model, case.weights, **more)
+            with monkeypatch.context() as patch:
+                patch.setattr(alone, "grow", _only_alone)
+                apart = alone.noise_of(case.model, case.weights, **more)
+            assert together.shape == apart.shape
+            scale = np.maximum(apart.max(), 1e-9)
+            # a tie of rounding may fall the other way in another graph: few slices may differ, and by little
+            assert np.mean(np.abs(together - apart) > 0.2 * apart + 1e-4 * scale) < 0.02
+
+    def test_most_models_grow(self) -> None:
+        grown = 0
+        for seed in range(40):
+            case = random_case(seed)
+            plan = case.plan(case.all(case.calibrated.default))
+            try:
+                grow(case.model, case.weights, {}, [s.forms for s in sources(case.model, plan, case.weights)])
+                grown += 1
+            except Ungrowable:
+                pass
+        assert grown >= 30
+
+    def test_every_variant_is_a_row_and_the_base_is_first(self) -> None:
+        case, _ = small_case(0, 4)
+        plan = case.plan({})
+        variants = [s.forms for s in sources(case.model, plan, case.weights)]
+        assert len(variants) > STREAM
+        rows = grow(case.model, case.weights, {}, variants).rows[case.model.outputs[0]]
+        assert rows[0] == 0
+        assert sorted(rows) == list(range(len(variants) + 1))
+
+
+def _only_alone(model: object, weights: object, base: object, variants: list[object], watch: object = ()) -> object:
+    if variants:
+        raise Ungrowable("told so")
+    return grow(model, weights, base, variants)  # type: ignore[arg-type]
+
+
+def two_headed() -> tuple[Model, list[dict[str, np.ndarray]], object]:
+    """Boxes of hundreds and scores of a Sigmoid, joined by a Concat."""
+    nodes = [
+        ("Conv", "x w b", "h", {"pads": [1] * 4}),
+        ("Relu", "h", "r"),
+        ("Conv", "r wb", "boxes"),
+        ("Conv", "r ws", "raw"),
+        ("Sigmoid", "raw", "scores"),
+        ("Concat", "boxes scores", "y", {"axis": 1}),
+    ]
+    tensors = {"w": normal(8, 8, 3, 3), "b": normal(8), "wb": 100 * normal(4, 8, 1, 1), "ws": normal(2, 8, 1, 1)}
+    from random_graphs import make_case
+
+    feeds = feeds_of(0, 6)
+    case = make_case(graph(nodes, tensors, ["y"]), {"x": np.concatenate([f["x"] for f in feeds])})
+    return case.model, feeds, case
+
+
+class TestDamage:
+    def test_cuts(self) -> None:
+        assert cuts_of((1, 10), None) == (Cut(1),)
+        assert cuts_of((1, 1000), None) == (Cut(-1),)
+        assert cuts_of((1, 6, 8400), Parts(1, (4, 2))) == (Cut(1, (4, 2)), Cut(1))
+        values = np.arange(24.0).reshape(1, 6, 4)
+        assert Cut(1, (4, 2)).sums(values).tolist() == [[values[0, :4].sum(), values[0, 4:].sum()]]
+        assert Cut(-1).sums(values).tolist() == [[values.sum()]]
+
+    def test_scores_are_not_hidden_behind_boxes(self) -> None:
+        model, feeds, case = two_headed()
+        reference = measure_reference(runtime.session(case.proto, threads=1), feeds, model)  # type: ignore[attr-defined]
+        (boxes, scores), exact = np.split(reference.outputs[0][0], [4], axis=1), reference.outputs[0][0]
+        lost = np.concatenate([boxes, np.zeros_like(scores)], axis=1)
+        whole = decibel(float(((lost - exact) ** 2).sum() / (exact**2).sum()))
+        assert whole > 40
+        aim = objective(reference, np.zeros((len(feeds), len(reference.signal))))
+        noise = reference.noise(0, [lost])
+        ratio = (noise / reference.signal)[0]
+        assert ratio.max() > 0.3
+        assert aim.of(0, noise)[0] > 0
+
+    def test_layout_knows_parts_and_scores(self) -> None:
+        model, feeds, case = two_headed()
+        layout = layouts(model)["y"]
+        assert (layout.axis, layout.parts, layout.scores) == (1, Parts(1, (4, 2)), ((4, 6),))
+        reference = measure_reference(runtime.session(case.proto, threads=1), feeds, model)  # type: ignore[attr-defined]
+        weights = attention({"y": layout}, ("y",), reference.outputs)
+        assert all((w["y"][:, 4:] == 1).all() for w in weights)
+        assert np.mean([w["y"][:, :4].mean() for w in weights]) == pytest.approx(1, rel=1e-4)
+
+    def test_classification_is_measured_by_logarithms(self) -> None:
+        from random_graphs import make_case
+
+        nodes = [
+            ("Conv", "x w", "c"),
+            ("GlobalAveragePool", "c", "p"),
+            ("Flatten", "p", "f"),
+            ("Softmax", "f", "y", {"axis": 1}),
+        ]
+        case = make_case(graph(nodes, {"w": normal(10, 8, 1, 1)}, ["y"]), {"x": normal(4, 8, 8, 8)})
+        assert classifications(case.model) == {"y"}
+
+
+class TestSensitivity:
+    def test_ranks_the_group_that_hurts(self) -> None:
+        model, feeds, case = two_headed()
+        found = sensitivity(model, case.weights, case.calibrated, feeds)  # type: ignore[attr-defined]
+        names = [g.name for g in found.groups]
+        assert set(names) <= {g.name for g in model.groups}
+        assert [g.damage for g in found.groups] == sorted((g.damage for g in found.groups), reverse=True)
+        assert all(g.gain is not None for g in found.groups)
+        assert found.whole > 0
+        assert set(found.sqnr) == {"y"}
+
+    def test_alone_never_hurts_what_it_does_not_touch(self) -> None:
+        case, feeds = small_case(1, 3)
+        found = sensitivity(case.model, case.weights, case.calibrated, feeds, gains=False)
+        assert all(g.damage >= 0 and g.gain is None for g in found.groups)
+        assert sum(g.damage for g in found.groups) == pytest.approx(found.whole, rel=1.5)
+
+    def test_metric_ranks_by_its_own_loss(self) -> None:
+        case, feeds = small_case(2, 3)
+        output = case.model.outputs[0]
+        found = sensitivity(
+            case.model, case.weights, case.calibrated, feeds, metric=lambda o: -float(np.std([x[output] for x in o]))
+        )
+        drops = [g.drop for g in found.groups]
+        assert drops == sorted(drops, key=lambda d: -(d or 0.0))
+
+    def test_readers(self) -> None:
+        model, _, _ = two_headed()
+        group = model.group_of["r"]
+        assert sorted(n for names in readers_of(model, group).values() for n in names) == ["boxes", "raw"]
