@@ -1,0 +1,90 @@
+"""Time of the sensitivity analysis against float inferences and against one session a group.
+
+    python bench/sensitivity.py [MODEL.onnx ...] [--samples 8] [--json]
+
+Without models: MobileNetV2 with random weights. CPU seconds of one thread; session creation is told apart. The goal:
+for N groups on M samples at most 0.7 * N * M float inferences, and at least twice as fast as a session a group.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from models import save
+
+from hybridq import canonical, storage
+from hybridq.analysis import analyse
+from hybridq.calibrate import calibrate
+from hybridq.decide import decide
+from hybridq.plan import make_plan
+from hybridq.records import QuantConfig
+from hybridq.runtime import Feed, run, session
+from hybridq.searching import alone
+from hybridq.searching.damage import measure_reference
+from hybridq.searching.growing import grow
+from hybridq.searching.noise import group_forms
+from hybridq.targets import load
+
+
+def seconds(action: Callable[[], Any]) -> float:
+    start = time.process_time()
+    action()
+    return time.process_time() - start
+
+
+def measure(path: Path, samples: int) -> dict[str, Any]:
+    given = canonical.read_model(path)
+    proto = canonical.canonicalize(given)
+    model = analyse(proto, given)
+    random = np.random.default_rng(0)
+    shapes = {n: [d if isinstance(d, int) else 1 for d in model.tensors[n].shape or ()] for n in model.inputs}
+    feeds: list[Feed] = [
+        {n: random.normal(size=s).astype(np.float32) for n, s in shapes.items()} for _ in range(samples)
+    ]
+    weights, target = storage.weights_of(proto), load("onnxruntime")
+    stats = calibrate(model, proto, list(enumerate(feeds)), threads=1)
+    calibrated = decide(
+        model, weights, stats.tensors, target, default=target.default, algorithm="normal", algorithms=["normal"]
+    )
+    plan = make_plan(model, calibrated, QuantConfig(target.name, {}, calibrated.entries, {}), weights)
+    one = session(proto, threads=1)
+    reference = measure_reference(one, feeds, model)
+    variants = [f for f in (group_forms(model, plan, weights, g) for g in model.groups) if f]
+    inference = min(seconds(lambda: [run(one, f) for f in feeds]) for _ in range(5)) / samples
+    making = seconds(lambda: session(grow(model, weights, {}, variants).proto, threads=1))
+    together = seconds(lambda: alone.noise_of(model, weights, {}, variants, reference, range(samples))) - making
+    first = variants[:: max(1, len(variants) // 8)]
+    apart = seconds(lambda: alone._one_by_one(model, weights, {}, first, reference, range(samples), 1))
+    apart *= len(variants) / (len(first) + 1)
+    return {
+        "model": path.parent.name if path.stem == "model" else path.stem,
+        "groups": len(variants),
+        "samples": samples,
+        "inference_ms": round(1e3 * inference, 2),
+        "session_s": round(making, 2),
+        "inferences_a_group": round(together / inference / samples / len(variants), 3),
+        "times_faster_than_sessions": round(apart / (together + making), 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", type=Path)
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for path in asked.models or [save("mobilenet_v2", Path(folder))]:
+            found = measure(path, asked.samples)
+            print(json.dumps(found) if asked.json else "  ".join(f"{k} {v}" for k, v in found.items()))
+
+
+if __name__ == "__main__":
+    main()
