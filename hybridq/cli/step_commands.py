@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from hybridq import steps
 from hybridq.buildinfo import BuildReport
@@ -15,6 +17,7 @@ from hybridq.cli.calibration import arguments, calibration, need_dataset
 from hybridq.cli.options import FILE, FOLDER, Talk, common, talk, threads
 from hybridq.config import to_github, to_json
 from hybridq.errors import ConfigError
+from hybridq.linting import Finding
 from hybridq.report import print_report
 from hybridq.steps.demo import run_demo
 from hybridq.steps.propose import propose
@@ -73,6 +76,7 @@ def tell_step1(voice: Talk, result: Step1Result) -> None:
         voice.say(remark)
     for name, why in list(floats.items())[:SHOWN]:
         voice.say(f"  {name}: {why}")
+    tell_findings(voice, result.findings)
     voice.say(f"Edit {result.directory / 'model.quantization.cfg'}, then run: hybridq step2 {result.directory}")
     voice.data(
         {
@@ -80,8 +84,19 @@ def tell_step1(voice: Talk, result: Step1Result) -> None:
             "samples": result.state.samples["count"],
             "layers": len(model.layers),
             "problems": to_json(result.problems),
+            "findings": [asdict(f) for f in result.findings],
         }
     )
+
+
+def tell_findings(voice: Talk, findings: tuple[Finding, ...]) -> None:
+    """Which layers 8 bits will harm: what will happen, and what to set."""
+    for finding in findings[:SHOWN]:
+        style = "yellow" if finding.severity == "warning" else ""
+        voice.say(Text.assemble((f"{finding.severity}: ", style), finding.message))
+        voice.say(Text(f"  remedy: {finding.remedy}"))
+    if len(findings) > SHOWN:
+        voice.say(f"  and {len(findings) - SHOWN} more, see --json")
 
 
 @click.command()

@@ -21,6 +21,7 @@ from hybridq.dataset import Audit, AuditRow, Dataset, Preprocessing, Sample, inp
 from hybridq.decide import decide, record
 from hybridq.dtypes import Precision
 from hybridq.errors import ConfigError, DatasetError, HybridqError, Problem
+from hybridq.linting import Finding, lint
 from hybridq.plan import make_plan
 from hybridq.planning.weights import REPAIRED
 from hybridq.ranges import ALGORITHMS, DEFAULTS, Options
@@ -86,7 +87,10 @@ class Step1Options:
 
 @dataclass(frozen=True)
 class Step1Result:
-    """What step1 found: the audit of what entered the model, warnings, remarks, and the state it wrote."""
+    """What step1 found: the audit of what entered the model, warnings, remarks, and the state it wrote.
+
+    ``findings`` say which layers 8 bits will harm; they are not kept with the state.
+    """
 
     directory: Path
     state: State
@@ -95,6 +99,7 @@ class Step1Result:
     remarks: list[str] = field(default_factory=list)
     canonical_difference: float = 0.0
     stats: CalibrationStats | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 def step1(
@@ -160,7 +165,8 @@ class _Work:
         )
         problems = [*data.notes, *audit.problems, *self.prepared.problems(difference)]
         remarks = [convergence(stats).summary]
-        return Step1Result(directory, state, audit.rows, problems, remarks, difference, stats)
+        found = lint(model, weights, calibrated, self.target, stats.tensors)
+        return Step1Result(directory, state, audit.rows, problems, remarks, difference, stats, found)
 
     def without_data(self, directory: Path) -> Step1Result:
         """Take ranges from the BatchNorm parameters."""
@@ -181,7 +187,8 @@ class _Work:
         )
         preprocessing = (options.preprocessing or Preprocessing()).to_json()
         state = State(self.prepared.model, weights, calibrated, preprocessing, {"count": 0})
-        return Step1Result(directory, state, [], [], [found.summary])
+        findings = lint(self.prepared.model, weights, calibrated, self.target)
+        return Step1Result(directory, state, [], [], [found.summary], findings=findings)
 
     def _measure(self, data: Dataset, audit: Audit, first: list[Feed], executor: Executor | None) -> CalibrationStats:
         options = self.options

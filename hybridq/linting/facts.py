@@ -1,0 +1,152 @@
+"""``Finding`` and ``Facts``: what a rule says, and what it may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from onnx import NodeProto
+
+from hybridq import operators
+from hybridq.dtypes import Precision, Scheme
+from hybridq.model import Layer, Model
+from hybridq.numerics import activation_qparams
+from hybridq.operators import Kind
+from hybridq.plan import QuantPlan
+from hybridq.qparams import QParams, Range
+from hybridq.records import Calibrated
+from hybridq.statistics import TensorStatistics
+from hybridq.storage import Weights
+from hybridq.targets import Target
+
+SHOWN = 4  # names in a sentence before the rest is counted
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What will go wrong in 8 bits, and what to set.
+
+    ``layer`` is where to look and ``layers`` all that the remedy is about. ``severity`` is ``"warning"`` (accuracy is
+    lost) or ``"note"`` (it may be, or time is, or it would be elsewhere).
+    """
+
+    layer: str
+    code: str
+    message: str
+    remedy: str
+    severity: str = "warning"
+    layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything step1 knows. ``stats`` has the statistics of the sources that were measured, by tensor."""
+
+    model: Model
+    weights: Weights
+    calibrated: Calibrated
+    target: Target
+    plan: QuantPlan
+    stats: Mapping[str, TensorStatistics]
+
+    @cached_property
+    def producers(self) -> dict[str, NodeProto]:
+        """The node that writes each tensor."""
+        return {o: n for n in self.model.proto.graph.node for o in n.output if o}
+
+    @cached_property
+    def layer_of(self) -> dict[str, Layer]:
+        """The layer of every compute node, by the node's name."""
+        return {x.node: x for x in self.model.layers}
+
+    def qparams(self, tensor: str) -> QParams | None:
+        """How an activation is stored where that is in 8 bits, else None."""
+        group = self.model.group_of.get(tensor)
+        found = self.plan.groups[group.name].stored.qparams if group else None
+        return found if found is not None and found.precision.bits == 8 else None
+
+    @cached_property
+    def ranges(self) -> dict[str, Range]:
+        """The real range of every tensor that has one: its own where it was measured, not its group's."""
+        found: dict[str, Range] = {}
+        for name in self.model.inputs:
+            self._own(name, found)
+        for node in self.model.proto.graph.node:
+            moves = operators.lookup(node.op_type, node.domain).kind is Kind.MOVES
+            parts = [found[i] for i in _moved(node) if i in found]
+            for out in node.output:
+                if moves and parts and out not in self.stats:
+                    found[out] = Range(min(p.min for p in parts), max(p.max for p in parts))
+                else:
+                    self._own(out, found, node.op_type)
+        return found
+
+    def _own(self, tensor: str, found: dict[str, Range], op: str = "") -> None:
+        stats, group = self.stats.get(tensor), self.model.group_of.get(tensor)
+        if stats is not None:
+            found[tensor] = Range(stats.min, stats.max)
+        elif op in operators.FIXED_RANGES:
+            found[tensor] = Range(*operators.FIXED_RANGES[op])
+        elif group is not None:
+            found[tensor] = self.calibrated.measured[group.name].range
+
+    def is_score(self, tensor: str) -> bool:
+        """Whether a tensor holds probabilities and nothing else: only moved since a Sigmoid, Softmax or the like."""
+        node = self.producers.get(tensor)
+        if node is None:
+            return False
+        if operators.lookup(node.op_type, node.domain).kind is Kind.MOVES:
+            return all(self.is_score(i) for i in _moved(node))
+        return operators.FIXED_RANGES.get(node.op_type) == (0.0, 1.0)
+
+    @property
+    def low(self) -> Precision:
+        """The 8-bit precision that the target would use."""
+        return next((p for p in self.target.precisions if p.bits == 8), Precision.UINT8)
+
+    def high(self, r: Range, enough: float) -> Precision:
+        """The least of the wider precisions whose step over ``r`` is ``enough`` or finer.
+
+        On ONNX Runtime 16 bits compute in float anyway, so there it is float32.
+        """
+        if self.target.latency_aware:
+            return Precision.FLOAT32
+        wider = sorted((p for p in self.target.precisions if p.bits > 8), key=lambda p: (p.bits, not p.is_integer))
+        return next((p for p in wider if self.step(r, p) <= enough), wider[-1])
+
+    def step(self, r: Range, precision: Precision) -> float:
+        """The step of a range at an integer precision of the target; 0 for float."""
+        return float(self.joint(r, precision).scale) if precision.is_integer else 0.0
+
+    def joint(self, r: Range, precision: Precision) -> QParams:
+        """The parameters of a range at an integer precision of the target."""
+        support = self.target.precisions.get(precision)
+        scheme = (support.activation.scheme if support else None) or Scheme.ASYMMETRIC
+        return activation_qparams(r.with_zero(), precision, scheme)
+
+
+def _moved(node: NodeProto) -> list[str]:
+    return list(node.input) if node.op_type in operators.MOVES_ALL_INPUTS else list(node.input[:1])
+
+
+def span(r: Range) -> str:
+    """A range as people read it; an end that is next to nothing beside the other is 0."""
+    low, high = (0.0 if abs(end) < 1e-3 * r.amax else end for end in (r.min, r.max))
+    return f"{number(low)}..{number(high)}"
+
+
+def number(value: float) -> str:
+    """Three digits at most before the exponent."""
+    return f"{value + 0.0:.0f}" if 100 <= abs(value) < 1e6 else f"{value + 0.0:.3g}"
+
+
+def names(found: list[str] | tuple[str, ...]) -> str:
+    """Names in a sentence; beyond a few the rest is counted."""
+    shown = ", ".join(f"'{n}'" for n in found[:SHOWN])
+    return shown if len(found) <= SHOWN else f"{shown} and {len(found) - SHOWN} more"
+
+
+def setting(layers: list[str] | tuple[str, ...], precision: Precision) -> str:
+    """Lines of ``customized_quantize_layers``."""
+    return ", ".join(f'"{n}": {precision}' for n in layers)

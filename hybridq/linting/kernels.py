@@ -1,0 +1,89 @@
+"""Weights that share a scale, and operators that 8 bits slow down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridq.analysis import attribute
+from hybridq.linting.facts import Facts, Finding, names, number, setting
+from hybridq.model import Layer
+from hybridq.planning.weights import WeightPlan
+
+SPREAD = 100.0  # the largest channel of a weight over the smallest
+FEW = 0.05  # of the channels: the next layer sums over all of them, unless it is depthwise
+AUDIBLE = 0.05  # steps of the output
+DEPTHWISE = "DepthwiseConv"  # a Conv with one filter a channel, as targets name it
+MOST_NAMED = 8
+
+
+def is_depthwise(layer: Layer, facts: Facts) -> bool:
+    """Whether each filter of a Conv reads one channel."""
+    group = attribute(facts.model.nodes[layer.node], "group", 1)
+    return layer.op == "Conv" and group != 1 and bool(layer.weights) and layer.weights[0].shape[1] == 1
+
+
+def channels(facts: Facts) -> Iterator[Finding]:
+    """Weights with one 8-bit scale for channels of very different size. A scale a channel is harmless."""
+    for layer in facts.model.layers:
+        plan = facts.plan.layers[layer.name]
+        for weight, stored in zip(layer.weights, plan.weights, strict=False):
+            shares = stored.qparams is not None and stored.precision.bits == 8 and stored.qparams.axis is None
+            if not shares or weight.axis is None or len(weight.shape) < 2:
+                continue
+            found = _narrow(layer, facts, weight.axis, stored)
+            if found is not None:
+                yield found
+
+
+def _narrow(layer: Layer, facts: Facts, axis: int, stored: WeightPlan) -> Finding | None:
+    """The finding for one weight, if it is one."""
+    values = np.asarray(facts.weights[stored.tensor], np.float64)
+    others = tuple(i for i in range(values.ndim) if i != axis)
+    largest = np.abs(values).max(axis=others)
+    heard = largest[_heard(layer, facts, np.abs(values).sum(axis=others))]
+    if not heard.size or largest.max() < SPREAD * heard.min() or stored.qparams is None:
+        return None
+    count = int((heard * SPREAD <= largest.max()).sum())
+    step = float(stored.qparams.scale)
+    kind = "depthwise " if is_depthwise(layer, facts) else ""
+    message = (
+        f"the {kind}weights of '{layer.name}' reach {number(largest.max())} in one channel and "
+        f"{number(heard.min())} in another at one step of {number(step)}: {count} of {largest.size} channels "
+        f"keep {2 * largest.max() / SPREAD / step:.1f} steps or fewer"
+    )
+    wide = next(p for p in facts.target.precisions if p.bits > 8)
+    remedy = setting([layer.name], wide)
+    if facts.target.precisions[stored.precision].weight.per_channel:
+        remedy = f"step1 --weights channel, or {remedy}"
+    severity = "warning" if kind or count >= FEW * largest.size else "note"
+    return Finding(layer.name, "channel spread", message, remedy, severity, (layer.name,))
+
+
+def _heard(layer: Layer, facts: Facts, total: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which channels matter to the output: those that cannot move it by ``AUDIBLE`` steps are dead already."""
+    read, out = (facts.ranges.get(n) for n in (layer.inputs[0] if layer.inputs else "", layer.name))
+    params = facts.qparams(layer.name)
+    if read is None or out is None:
+        return total > 0
+    step = float(params.scale) if params is not None else (out.max - out.min) / 255
+    heard: NDArray[np.bool_] = total * read.amax > AUDIBLE * step
+    return heard
+
+
+def slow(facts: Facts) -> Iterator[Finding]:
+    """Layers planned in 8 bits that float32 computes faster on the target: one finding an operator."""
+    found: dict[str, list[str]] = {}
+    for layer in facts.model.layers:
+        kind = DEPTHWISE if is_depthwise(layer, facts) else layer.op
+        if kind in facts.target.slow_8bit and facts.plan.layers[layer.name].done.bits == 8:
+            found.setdefault(kind, []).append(layer.name)
+    for kind, layers in found.items():
+        message = f"{kind} in 8 bits runs at {facts.target.slow_8bit[kind]}: {names(layers)}"
+        remedy = "hybridq auto --min-speedup 1.0 finds where float32 pays, boundaries counted"
+        alone = all(facts.model.group[facts.model.layer[n].group].layers == (n,) for n in layers)
+        if kind != DEPTHWISE and alone and len(layers) <= MOST_NAMED:
+            remedy = setting(layers, facts.high(facts.ranges[layers[0]], 0.0))
+        yield Finding(layers[0], "slow", message, remedy, "note", tuple(layers))

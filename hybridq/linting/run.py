@@ -1,0 +1,49 @@
+"""What will go wrong in 8 bits, told before anything is run: each finding names a layer, its fate and the remedy.
+
+Everything follows from what step1 knows: the graph, the weights, and the ranges of every tensor. Layers that step1
+leaves in float32 by itself, and shared scales that the target does not have, are no findings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from hybridq.linting import kernels, mixing, values
+from hybridq.linting.facts import Facts, Finding
+from hybridq.model import Model
+from hybridq.plan import make_plan
+from hybridq.records import Calibrated, QuantConfig
+from hybridq.statistics import TensorStatistics
+from hybridq.storage import Weights
+from hybridq.targets import Target
+
+Rule = Callable[[Facts], Iterator[Finding]]
+
+RULES: dict[str, Rule] = {
+    "concat": mixing.concats,
+    "mixed output": mixing.outputs,
+    "squashed": values.squashed,
+    "channel spread": kernels.channels,
+    "outlier": values.outliers,
+    "sum": mixing.sums,
+    "zero": values.zeros,
+    "unsettled": values.unsettled,
+    "slow": kernels.slow,
+}
+
+
+def lint(
+    model: Model,
+    weights: Weights,
+    calibrated: Calibrated,
+    target: Target,
+    stats: Mapping[str, TensorStatistics] | None = None,
+) -> tuple[Finding, ...]:
+    """Findings, warnings first, for the model as step1 would have it built.
+
+    ``stats`` has the statistics of the groups' sources: with them inputs of a Concat have ranges of their own.
+    """
+    plan = make_plan(model, calibrated, QuantConfig(calibrated.target, {}, calibrated.entries, {}), weights)
+    facts = Facts(model, weights, calibrated, target, plan, stats or {})
+    found = [f for rule in RULES.values() for f in rule(facts)]
+    return tuple(sorted(found, key=lambda f: f.severity != "warning"))

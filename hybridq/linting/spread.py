@@ -1,0 +1,236 @@
+"""What every element of an output can hold: interval arithmetic from the last layers with weights to the outputs.
+
+One range a tensor cannot show that an output's first four channels hold pixels and the others scores; the constants
+that decode it can. Channels of a convolution are as far apart as its weights and bias make them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto
+from onnx.reference import ReferenceEvaluator
+
+from hybridq import operators
+from hybridq.analysis import attribute
+from hybridq.linting.facts import Facts
+from hybridq.model import Layer
+from hybridq.operators import Kind
+from hybridq.qparams import Range
+
+Values = NDArray[np.float64]
+RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout")
+PICKS = ("Slice", "Split", "Gather", "DepthToSpace", "SpaceToDepth", "Expand", "Tile")
+ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Relu", "Clip", "Neg")
+MOST_ELEMENTS = 1 << 23  # of a tensor told apart element by element
+MOST_SLICES = 1024  # a longer axis counts positions, not kinds of values
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spread:
+    """The least and the greatest value of every element, arrays that broadcast to the tensor's shape.
+
+    ``scores``: elements within 0..1 are probabilities, since some of them came out of a Sigmoid or the like.
+    """
+
+    low: Values
+    high: Values
+    scores: bool = False
+
+    @staticmethod
+    def even(r: Range, scores: bool = False) -> Spread:
+        """The same range everywhere."""
+        return Spread(np.full((), r.min, np.float64), np.full((), r.max, np.float64), scores)
+
+    @property
+    def hull(self) -> Range:
+        """One range for all elements."""
+        return Range(float(self.low.min()), float(self.high.max()))
+
+    def within(self, r: Range) -> Spread:
+        """The part that lies in ``r``."""
+        return Spread(np.clip(self.low, r.min, r.max), np.clip(self.high, r.min, r.max), self.scores)
+
+    def is_score(self, r: Range) -> bool:
+        """Whether a slice of this range holds probabilities."""
+        return self.scores and r.min >= 0.0 and 0.5 <= r.max <= 1.001
+
+    def slices(self) -> Iterator[list[Range]]:
+        """The ranges of the slices along each axis that has several; slices that never change are left out."""
+        low, high = np.broadcast_arrays(self.low, self.high)
+        for axis in range(low.ndim):
+            if 1 < low.shape[axis] <= MOST_SLICES:
+                others = tuple(i for i in range(low.ndim) if i != axis)
+                ends = zip(low.min(axis=others), high.max(axis=others), strict=True)
+                yield [Range(float(a), float(b)) for a, b in ends if b > a]
+
+
+@dataclass
+class Spreads:
+    """The spread of every tensor between the last layers with weights and the outputs."""
+
+    facts: Facts
+    found: dict[str, Spread] = field(default_factory=dict)
+
+    def of_tail(self) -> dict[str, Spread]:
+        """Walk the tail in graph order."""
+        tail = tail_nodes(self.facts)
+        for node in self.facts.model.proto.graph.node:
+            if node.name in tail:
+                self._visit(node)
+        return self.found
+
+    def _visit(self, node: NodeProto) -> None:
+        kind = operators.lookup(node.op_type, node.domain).kind
+        layer = self.facts.layer_of.get(node.name)
+        if kind is Kind.MOVES:
+            self.found.update(zip(node.output, self._moved(node), strict=False))
+            return
+        for out in node.output:
+            measured = self.facts.ranges.get(out)
+            spread: Spread | None = None
+            if kind is Kind.COMPUTE and layer is not None:
+                spread = self._by_channel(layer)
+            elif node.op_type in ARITHMETIC:
+                spread = self._arithmetic(node)
+            if spread is not None and measured is not None:
+                spread = spread.within(measured)
+            elif spread is None and measured is not None:
+                spread = Spread.even(measured, operators.FIXED_RANGES.get(node.op_type) == (0.0, 1.0))
+            if spread is not None:
+                self.found[out] = spread
+
+    def _shape(self, tensor: str) -> tuple[int, ...] | None:
+        """The shape of a tensor of moderate size, one sample of it where the batch is free."""
+        held = self.facts.model.tensors.get(tensor)
+        if held is None or held.shape is None:
+            return None
+        shape = tuple(d if isinstance(d, int) else 1 for d in held.shape)
+        return shape if int(np.prod(shape)) <= MOST_ELEMENTS else None
+
+    def _read(self, tensor: str) -> Spread | None:
+        if tensor in self.facts.weights and tensor not in self.found:
+            constant = np.asarray(self.facts.weights[tensor])
+            values = constant.astype(np.float64)
+            return Spread(values, values) if constant.dtype.kind == "f" else None
+        measured = self.facts.ranges.get(tensor)
+        return self.found.get(tensor) or (Spread.even(measured, self.facts.is_score(tensor)) if measured else None)
+
+    def _full(self, tensor: str) -> list[Values] | None:
+        """Both ends with every element spelled out."""
+        spread, shape = self._read(tensor), self._shape(tensor)
+        if spread is None or shape is None:
+            return None
+        try:
+            return [np.broadcast_to(end, shape) for end in (spread.low, spread.high)]
+        except ValueError:  # a free axis that is not 1
+            return None
+
+    def _moved(self, node: NodeProto) -> list[Spread]:
+        names = list(node.input) if node.op_type == "Concat" else [node.input[0]]
+        read = [s for s in map(self._read, names) if s is not None]
+        if len(read) < len(names):
+            return []
+        scores = any(s.scores for s in read)
+        hull = Spread.even(Range(min(s.hull.min for s in read), max(s.hull.max for s in read)), scores)
+        if len(names) == 1 and read[0].low.ndim == 0:
+            return [hull] * len(node.output)
+        ends = [self._full(n) for n in names]
+        known = [e for e in ends if e is not None]
+        if len(known) < len(ends):
+            return [hull] * len(node.output)
+        low, high = ([e[i] for e in known] for i in (0, 1))
+        moved = [self._apply(node, low), self._apply(node, high)]
+        if not all(moved):
+            return [hull] * len(node.output)
+        return [Spread(a, b, scores) for a, b in zip(*moved, strict=True)]
+
+    def _apply(self, node: NodeProto, values: list[Values]) -> list[Values]:
+        """What a value-preserving node makes of values; nothing where that is not known."""
+        try:
+            if node.op_type == "Concat":
+                return [np.concatenate(values, axis=int(str(attribute(node, "axis"))))]
+            if node.op_type == "Transpose":
+                perm = attribute(node, "perm")
+                return [np.transpose(values[0], list(perm) if isinstance(perm, list) else None)]
+            if node.op_type in RESHAPES:
+                shape = self._shape(node.output[0])
+                return [] if shape is None else [values[0].reshape(shape)]
+            if node.op_type in PICKS and all(n in self.facts.weights for n in node.input[1:] if n):
+                feed = {n: np.asarray(self.facts.weights[n]) for n in node.input[1:] if n}
+                return list(ReferenceEvaluator(node).run(None, {node.input[0]: values[0], **feed}))
+        except (ValueError, IndexError, RuntimeError):  # a free axis that is not 1: the hull will do
+            return []
+        return []
+
+    def _arithmetic(self, node: NodeProto) -> Spread | None:
+        read = [self._read(n) for n in node.input[:2] if n]
+        if node.op_type == "Clip":
+            bounds = [self.facts.weights.get(n) if n else None for n in [*node.input[1:3], "", ""][:2]]
+            low, high = (None if b is None else float(np.asarray(b).reshape(-1)[0]) for b in bounds)
+            r = Range(-1e38 if low is None else low, 1e38 if high is None else high)
+            return read[0].within(r) if read and read[0] else None
+        known = [s for s in read if s is not None]
+        if len(known) < len(read):
+            return None
+        a = known[0]
+        if node.op_type == "Relu":
+            return Spread(np.maximum(a.low, 0), np.maximum(a.high, 0), a.scores)
+        if node.op_type == "Neg":
+            return Spread(-a.high, -a.low)
+        return _combine(node.op_type, a, known[1])
+
+    def _by_channel(self, layer: Layer) -> Spread | None:
+        """Channels of a layer with weights: ``bias +- a * |weights|``, ``a`` such that the widest fill the range."""
+        weight = next((w for w in layer.weights if w.index == 1 and w.axis is not None), None)
+        held = self.facts.model.tensors.get(layer.name)
+        measured = self.facts.ranges.get(layer.name)
+        if weight is None or weight.axis is None or held is None or held.shape is None or measured is None:
+            return None
+        values = np.asarray(self.facts.weights[weight.tensor], np.float64)
+        norm = np.sqrt((values**2).sum(axis=tuple(i for i in range(values.ndim) if i != weight.axis)))
+        bias = np.asarray(self.facts.weights[layer.bias], np.float64).reshape(-1) if layer.bias else np.zeros(1)
+        if not norm.any() or bias.size not in (1, norm.size):
+            return None
+        bias = np.broadcast_to(bias, norm.shape)
+        live = norm > 0
+        reach = ((measured.max - bias[live]) / norm[live]).min()
+        if measured.min < 0:
+            reach = max(reach, ((bias[live] - measured.min) / norm[live]).min())
+        shape = [1] * len(held.shape)
+        shape[1 if layer.op in ("Conv", "ConvTranspose") else -1] = norm.size
+        radius = max(reach, 0.0) * norm
+        return Spread((bias - radius).reshape(shape), (bias + radius).reshape(shape))
+
+
+def _combine(op: str, a: Spread, b: Spread) -> Spread | None:
+    """Interval arithmetic of two spreads."""
+    scores = a.scores or b.scores
+    if op == "Add":
+        return Spread(a.low + b.low, a.high + b.high, scores)
+    if op == "Sub":
+        return Spread(a.low - b.high, a.high - b.low, scores)
+    if op == "Div":
+        if (b.low <= 0).any() and (b.high >= 0).any():
+            return None
+        b = Spread(1 / b.high, 1 / b.low)
+    ends = [a.low * b.low, a.low * b.high, a.high * b.low, a.high * b.high]
+    return Spread(np.minimum.reduce(ends), np.maximum.reduce(ends), scores)
+
+
+def tail_nodes(facts: Facts) -> set[str]:
+    """Names of the nodes from the last layers with weights (these included) to the outputs."""
+    found: set[str] = set()
+    waiting = list(facts.model.outputs)
+    while waiting:
+        node = facts.producers.get(waiting.pop())
+        if node is None or node.name in found:
+            continue
+        found.add(node.name)
+        kind = operators.lookup(node.op_type, node.domain).kind
+        if kind is Kind.MOVES or node.op_type in ARITHMETIC:
+            waiting.extend(node.input)
+    return found

@@ -1,0 +1,118 @@
+"""What the measured values alone tell: squashed far ends, zeros, outliers, ranges that did not settle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import SupportsFloat
+
+import numpy as np
+
+from hybridq.analysis import attribute
+from hybridq.calibrate import CalibrationStats, convergence
+from hybridq.linting.facts import Facts, Finding, names, number, setting, span
+from hybridq.linting.spread import tail_nodes
+from hybridq.model import Layer
+from hybridq.qparams import Range
+from hybridq.statistics import Histogram
+
+SCORE_STEP = 0.05  # a result that moves so much by one step of its input
+OUTLIER = 100.0  # the largest magnitude over the one that OUTLIER_SHARE of the values keep within
+OUTLIER_SHARE = 0.999
+MOVED = 0.10  # of a range, in the last tenth of the samples
+SLOPES = {"Sigmoid": 0.25, "Softmax": 0.25}  # the steepest: p * (1 - p) at one half
+
+
+def squashed(facts: Facts) -> Iterator[Finding]:
+    """Sigmoid, HardSigmoid and Softmax that read a range far beyond where they change anything."""
+    tail = tail_nodes(facts)
+    for layer in facts.model.layers:
+        node = facts.model.nodes[layer.node]
+        slope = _slope(layer, facts)
+        params, r = facts.qparams(node.input[0]), facts.ranges.get(node.input[0])
+        if slope is None or params is None or r is None or _is_gate_of_itself(layer, facts):
+            continue
+        step = float(params.scale)
+        if slope * step <= SCORE_STEP:
+            continue
+        message = (
+            f"'{node.input[0]}' spans {span(r)} in steps of {number(step)}, of which {layer.op} uses but the middle: "
+            f"near 0.5 '{layer.name}' moves by {number(slope * step)} a step"
+        )
+        group = facts.model.group_of[node.input[0]]
+        high = facts.high(r, SCORE_STEP / slope / 10)
+        remedy = setting(group.layers or (layer.name,), high)
+        severity = "warning" if layer.node in tail else "note"
+        yield Finding(layer.name, "squashed", message, remedy, severity, (*group.layers, layer.name))
+
+
+def _slope(layer: Layer, facts: Facts) -> float | None:
+    if layer.op == "HardSigmoid":
+        alpha = attribute(facts.model.nodes[layer.node], "alpha", 0.2)
+        return float(alpha) if isinstance(alpha, SupportsFloat) else None
+    return SLOPES.get(layer.op)
+
+
+def _is_gate_of_itself(layer: Layer, facts: Facts) -> bool:
+    """Whether it is part of SiLU, ``x * Sigmoid(x)``: a wide ``x`` has coarse steps there anyway."""
+    readers = facts.model.consumers.get(layer.name, ())
+    return any(n.op_type == "Mul" and layer.inputs and layer.inputs[0] in n.input for n in readers)
+
+
+def zeros(facts: Facts) -> Iterator[Finding]:
+    """Tensors that were zero in every sample: nothing is known of their range."""
+    dead = [
+        g.name
+        for g in facts.model.groups
+        if facts.qparams(g.name) is not None and not facts.calibrated.measured[g.name].fixed
+        if facts.calibrated.measured[g.name].range.amax == 0.0
+    ]
+    if dead:
+        message = f"{names(dead)} held nothing but 0 in the calibration set: other values will be rounded to integers"
+        yield Finding(
+            dead[0], "zero", message, "samples in which it is used, or min and max by hand", "note", tuple(dead)
+        )
+
+
+def outliers(facts: Facts) -> Iterator[Finding]:
+    """Ranges that a few values stretch, where a histogram tells."""
+    for group in facts.model.groups:
+        params = facts.qparams(group.name)
+        counted = [h for s in group.sources if s in facts.stats and (h := facts.stats[s].histogram) is not None]
+        if params is None or not counted:
+            continue
+        common = magnitude_of(sum(counted[1:], counted[0]), OUTLIER_SHARE)
+        reach = params.range.amax
+        if common <= 0 or reach < OUTLIER * common:
+            continue
+        message = (
+            f"'{group.name}' reaches {number(reach)} but {OUTLIER_SHARE:.1%} of its values stay within "
+            f"{number(common)}: these share {2 * common / float(params.scale):.1f} steps"
+        )
+        high = facts.high(Range(-reach, reach), common / 10)
+        remedy = f"algorithm: mmse or percentile, or {setting(group.layers, high)}"
+        yield Finding(group.name, "outlier", message, remedy, "warning", group.layers)
+
+
+def magnitude_of(histogram: Histogram, share: float) -> float:
+    """The magnitude that ``share`` of the counted values do not exceed."""
+    edges, counts = histogram.edges, histogram.counts
+    ends = np.maximum(np.abs(edges[:-1]), np.abs(edges[1:]))
+    ends[len(ends) // 2] = 0.0  # the bin of zero
+    order = np.argsort(ends, kind="stable")
+    reached = np.cumsum(counts[order]) >= share * counts.sum()
+    return float(ends[order][int(np.argmax(reached))])
+
+
+def unsettled(facts: Facts) -> Iterator[Finding]:
+    """Ranges that still grew in the last tenth of the samples."""
+    samples = max((s.samples for s in facts.stats.values()), default=0)
+    moved = convergence(CalibrationStats(samples, facts.stats)).moved
+    late = sorted((t for t, m in moved.items() if m > MOVED and facts.qparams(t)), key=lambda t: -moved[t])
+    if late:
+        message = (
+            f"the last tenth of the samples widened {names(late)} by up to {moved[late[0]]:.0%}: "
+            "new data will leave these ranges and be cut off"
+        )
+        remedy = "more samples, or min and max by hand"
+        layers = tuple(dict.fromkeys(n for t in late for n in facts.model.group_of[t].layers))
+        yield Finding(late[0], "unsettled", message, remedy, "note", layers)
