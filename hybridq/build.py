@@ -20,7 +20,7 @@ from onnx import NodeProto, TensorProto, helper
 from hybridq import __version__
 from hybridq.analysis import clip_bounds, outer_reads
 from hybridq.canonical import IR_VERSION, OPSET
-from hybridq.dtypes import Precision
+from hybridq.dtypes import Precision, Scheme
 from hybridq.model import Group, Layer, Model
 from hybridq.numerics import quantize
 from hybridq.onnx_file import LazyTensor, OnnxFile
@@ -103,6 +103,7 @@ class _Builder:
         layer = self.layer_of.get(node.name)
         if layer:
             self._layer_inputs(copy, layer)
+            self._average(copy, layer)
         else:
             for i, name in enumerate(node.input):
                 copy.input[i] = self.visible.get(name, name)
@@ -212,6 +213,37 @@ class _Builder:
             elif name in layer.inputs:
                 read = self._read(name, plan)
                 node.input[i] = self._padded(read, self._form(name, plan), padding) if padding and i == 0 else read
+
+    def _average(self, node: NodeProto, layer: Layer) -> None:
+        """Make an AveragePool in 8 bits what ONNX Runtime computes fast and exactly.
+
+        That is a GlobalAveragePool where the window is the whole map, else a depthwise convolution of ones, whose
+        integers sum the window and whose scale divides.
+        """
+        if self.portable or node.op_type != "AveragePool" or not self.plan.layers[layer.name].native:
+            return
+        shape = self.model.tensors[layer.inputs[0]].shape or ()
+        found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        window = tuple(found["kernel_shape"])
+        del node.attribute[:]
+        if shape[2:] == window and not any(found.get("pads", ())):
+            node.op_type = "GlobalAveragePool"
+            return
+        node.op_type = "Conv"
+        node.input.append(self._ones(int(shape[1]), window))
+        kept = {k: v for k, v in found.items() if k in ("kernel_shape", "strides", "pads", "dilations")}
+        node.attribute.extend(helper.make_attribute(k, v) for k, v in {**kept, "group": shape[1]}.items())
+
+    def _ones(self, channels: int, window: tuple[int, ...]) -> str:
+        """Depthwise weights that average: int8 ones with the scale ``1 / (k_h k_w)``, shared by all such windows."""
+        key = ("ones", channels, window)
+        if key not in self.made:
+            name = f"average_{'x'.join(map(str, (channels, *window)))}"
+            scale = np.asarray(1 / math.prod(window), np.float32)
+            p = QParams(Precision.INT8, Scheme.SYMMETRIC, scale, np.zeros((), np.int32), None)
+            stored = self.small(f"{name}/int8", np.ones((channels, 1, *window), np.int8))
+            self.made[key] = self.node("DequantizeLinear", [stored, *self._numbers(name, p)], self.fresh(name))
+        return self.made[key]
 
     def _read(self, tensor: str, plan: LayerPlan) -> str:
         """The name under which a layer reads a tensor: as it is, or converted to fewer bits, once for all."""

@@ -8,6 +8,8 @@ where only integer layers read it.
 
 from __future__ import annotations
 
+from onnx import helper
+
 from hybridq import operators
 from hybridq.dtypes import Precision
 from hybridq.model import Layer, Model
@@ -44,8 +46,16 @@ def _float_reason(model: Model, layer: Layer, useful: set[str]) -> str:
         return PRODUCT
     row = operators.lookup(layer.op)
     if row.kind is Kind.ELEMENTWISE:
-        return KERNEL if row.kernel is not Kernel.FAST else TAIL if layer.name not in useful else ""
+        return KERNEL if not fast_kernel(model, layer) else TAIL if layer.name not in useful else ""
     return ""
+
+
+def fast_kernel(model: Model, layer: Layer) -> bool:
+    """Whether ONNX Runtime has a fast integer kernel for the layer; some AveragePools have that of a convolution."""
+    if layer.op != "AveragePool":
+        return operators.lookup(layer.op).kernel is Kernel.FAST
+    attributes = {a.name: helper.get_attribute_value(a) for a in model.nodes[layer.node].attribute}
+    return not layer.activation and operators.averages_windows(attributes, model.tensors[layer.inputs[0]].shape)
 
 
 def _useful(model: Model) -> set[str]:
@@ -59,6 +69,6 @@ def _useful(model: Model) -> set[str]:
         for reader in readers.get(layer.group, []):
             row = operators.lookup(reader.op)
             computes = row.kind is Kind.COMPUTE and bool(reader.weights)
-            if computes or (row.kernel is Kernel.FAST and reader.name in useful):
+            if computes or (fast_kernel(model, reader) and reader.name in useful):
                 useful.add(layer.name)
     return useful

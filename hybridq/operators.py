@@ -7,8 +7,10 @@ See https://onnx.ai/onnx/operators for the operators themselves.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Kind(StrEnum):
@@ -153,3 +155,15 @@ def weight_axis(op_type: str, attributes: dict[str, int], index: int, rank: int)
     if op_type == "MatMul" and rank >= 2:
         return rank - 1 if index == 1 else rank - 2
     return None
+
+
+def averages_windows(attributes: Mapping[str, Any], shape: tuple[int | str, ...] | None) -> bool:
+    """Whether an AveragePool of an input of ``shape`` divides every sum by the same number: it is a convolution then.
+
+    Padding must count, windows must lie within it, and the convolution needs the number of channels.
+    """
+    if shape is None or len(shape) != 4 or not isinstance(shape[1], int):
+        return False
+    counted = not any(attributes.get("pads", ())) or attributes.get("count_include_pad", 0) == 1
+    placed = attributes.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID") and not attributes.get("ceil_mode", 0)
+    return counted and placed

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hybridq import operators, targets
-from hybridq.defaults import default_precisions
+from hybridq.defaults import default_precisions, fast_kernel
 from hybridq.dtypes import Precision, Scheme, widest
 from hybridq.model import Group, Layer, Model
 from hybridq.numerics import activation_qparams
@@ -94,7 +94,7 @@ def make_plan(model: Model, calibrated: Calibrated, config: QuantConfig, weights
         weight_only = choice.weight_only if choice else None
         forms = [_read(groups, model, layer, done[layer.name], name) for name in layer.inputs]
         out = groups[layer.group].stored
-        native = is_native(layer, done[layer.name], forms, out) and suits_integers(layer, weights, model)
+        native = is_native(model, layer, done[layer.name], forms, out) and suits_integers(layer, weights, model)
         found = weight_plans(layer, weight_only or done[layer.name], native, weights, calibrated, config, target)
         bias = bias_plan(layer, native, forms[0].qparams if forms else None, found, weights, calibrated)
         if bias is not None:
@@ -225,9 +225,9 @@ def _read(groups: Mapping[str, GroupPlan], model: Model, layer: Layer, done: Pre
     return groups[group.name].conversions.get(done, groups[group.name].stored)
 
 
-def is_native(layer: Layer, done: Precision, forms: list[Stored], out: Stored) -> bool:
+def is_native(model: Model, layer: Layer, done: Precision, forms: list[Stored], out: Stored) -> bool:
     """Whether ONNX Runtime computes the layer with integers: 8 bits of one kind on every edge, a fast kernel."""
-    if done.bits != 8 or operators.lookup(layer.op).kernel is not Kernel.FAST or not forms:
+    if done.bits != 8 or not fast_kernel(model, layer) or not forms:
         return False
     results = (done, FLOAT) if layer.op in operators.FLOAT_RESULT else (done,)
     return all(f.precision is done for f in forms) and out.precision in results
