@@ -6,10 +6,10 @@ tensor shows its broken scores here, where one number for the whole output hides
 The one number must be additive over independent noises for a knapsack to work on it, and must not be ruled by a few
 samples or slices that are lost anyway. So noise power ``n`` of sample s and slice k counts with fixed weights::
 
-    damage = sum over s, k of share_k / M * n[s, k] / (TOLERATED * signal_k + start[s, k])
+    damage = sum over s, k of share_k / M * n[s, k] / (TOLERATED * signal_k + min(start[s, k], signal_k))
 
 ``start`` is the noise of the model with all layers in 8 bits: what is broken there counts fully, what is well above the
-tolerated ratio counts little. All in 8 bits has a damage between 0 and 1, and no slice counts more than ``WORST``.
+tolerated ratio counts little. All in 8 bits has a damage of about 1 or less, and no slice counts more than ``WORST``.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Cut:
     def sums(self, values: Array) -> Doubles:
         """Sums over everything but the batch and the slices: ``(batch, ...)`` to ``(batch, slices)``."""
         if self.axis < 0:
-            return values.reshape(len(values), -1).sum(1, dtype=np.float64)[:, None]
+            return np.asarray(values.reshape(len(values), -1).sum(1, dtype=np.float64)[:, None])
         others = tuple(i for i in range(1, values.ndim) if i != self.axis)
         found: Doubles = np.asarray(values.sum(others, dtype=np.float64) if others else values, np.float64)
         if self.sizes:
-            return np.asarray(np.add.reduceat(found, self.starts(found.shape[1]), axis=1), np.float64)
+            found = np.add.reduceat(found, self.starts(found.shape[1]), axis=1)
         return found
 
     def starts(self, length: int) -> NDArray[np.int64]:
@@ -121,13 +121,12 @@ class Reference:
 
 def logarithm(probabilities: Array) -> Array:
     """``log(p + LEAST_PROBABILITY)``; see ``outputs.classifications``."""
-    found: Array = np.log(np.maximum(probabilities, 0.0) + LEAST_PROBABILITY)
-    return found
+    return np.asarray(np.log(np.maximum(probabilities, 0.0) + LEAST_PROBABILITY))
 
 
 def _square(mine: Array, theirs: Array) -> Array:
     if mine.dtype.kind not in "fiu":
-        return (mine != theirs).astype(np.float32)
+        return np.asarray(mine != theirs, np.float32)
     if theirs.shape[1:] != mine.shape[1:]:
         return np.full((len(theirs), *mine.shape[1:]), LOST, np.float32)
     kind = np.float32 if mine.dtype.itemsize <= 4 else np.float64
@@ -214,7 +213,8 @@ class Objective:
 def objective(reference: Reference, start: Doubles) -> Objective:
     """Weights that fit the noise ``start`` (samples, slices) of the model with all layers in 8 bits."""
     tolerated = np.maximum(TOLERATED * reference.signal, np.finfo(np.float64).tiny)
-    return Objective(reference, reference.share / len(reference.feeds) / (tolerated + start))
+    broken = np.minimum(start, reference.signal)  # lost is lost: what is left after a repair must still count
+    return Objective(reference, reference.share / len(reference.feeds) / (tolerated + broken))
 
 
 def decibel(ratio: float) -> float:

@@ -11,7 +11,7 @@ from hybridq.searching.joint import Figures
 from hybridq.searching.knapsack import Raised, filled, solution
 
 BETTER = 0.99  # a step must bring the damage below this share of what it was
-NOTHING = 0.002  # of the damage of all in 8 bits: what a unit must bring to keep its bits
+NOTHING = 0.003  # of the damage: what a unit must take off to keep its bits
 TRIES = 12  # candidates measured for one step
 STEPS = 6
 
@@ -56,12 +56,11 @@ def _neighbours(front: Frontier, raised: Raised, room: float) -> list[tuple[str,
 
 def trim(front: Frontier, units: tuple[str, ...], enough: Enough | None = None) -> tuple[str, ...]:
     """Take bits away where they bring nothing, or, with ``enough``, as long as a choice is still good enough."""
-    start = front.bench.measure(front.choice(())).damage
-    limit = front.judged(units) + 2 * NOTHING * start
+    limit = (1 + 2 * NOTHING) * front.judged(units)
     for unit in _least_worth_first(front, units):
         trial = tuple(u for u in units if u != unit)
         figures = front.bench.measure(front.choice(trial))
-        idle = front.judged(trial) <= min(limit, front.judged(units) + NOTHING * start)
+        idle = front.judged(trial) <= min(limit, (1 + NOTHING) * front.judged(units))
         if enough(figures) if enough is not None else idle:
             units = trial
     return units

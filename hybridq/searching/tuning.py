@@ -43,8 +43,8 @@ def tuned(bench: Bench, samples: Sequence[int], *, progress: Progress | None = N
     better = [c for damage, c in ranked if damage < WORTH * start]
     unbiased = [c for c in better if not any(k.endswith(BIAS) for k in c.algorithms)]
     biased = [c for c in better if all(k.endswith(BIAS) for k in c.algorithms)]
-    found = [*better[:2], *unbiased[:1], *biased[:1], Choice()]
-    return list({c.key: c for c in found}.values())
+    starts = [*better[:2], *unbiased[:1], *biased[:1], Choice()]
+    return list({c.key: c for c in starts}.values())
 
 
 def _alternatives(bench: Bench, samples: Sequence[int], progress: Progress | None) -> dict[str, tuple[float, str]]:
