@@ -5,8 +5,8 @@
 A model is compared in two ways. *Whole*: SQNR over all outputs of all samples. Rounding ties, which float arithmetic
 decides either way, grow from layer to layer here, so the figure is bounded by the model's own quantization noise: the
 last column is ONNX Runtime against itself (ORT_ENABLE_ALL). *Layer by layer*: every layer reads the values that ONNX
-Runtime computed, so that nothing grows; what then differs, other than by a tie, is a layer computed differently. OpenVINO
-drops int16 pairs of QuantizeLinear and DequantizeLinear: it neither rounds nor saturates there.
+Runtime computed, so that nothing grows; what then differs, other than by a tie, is a layer computed differently.
+OpenVINO drops int16 pairs of QuantizeLinear and DequantizeLinear: it neither rounds nor saturates there.
 """
 
 from __future__ import annotations
