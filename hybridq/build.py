@@ -198,8 +198,8 @@ class _Builder:
         if key not in self.made:
             scale = self.small(f"{name}/scale", p.scale)
             zero = self.small(f"{name}/zero_point", p.zero_point.astype(p.precision.numpy))
-            self.made[key] = f"{scale}\n{zero}"
-        return self.made[key].split("\n")
+            self.made[key], self.made["zero_point", *key] = scale, zero
+        return [self.made[key], self.made["zero_point", *key]]
 
     def _layer_inputs(self, node: NodeProto, layer: Layer) -> None:
         plan = self.plan.layers[layer.name]

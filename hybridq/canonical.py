@@ -162,6 +162,7 @@ def _to_opset(proto: onnx.ModelProto, path: str) -> onnx.ModelProto:
     if version == 0:
         raise ModelError("the model imports no standard operators", path=path)
     if version != OPSET:
+        proto.ir_version = IR_VERSION  # older ones list initializers among the inputs, which the converter insists on
         try:
             proto = version_converter.convert_version(proto, OPSET)
         except Exception as error:

@@ -21,13 +21,13 @@ LEVELS = {
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
-ERRORS_ONLY, WARNINGS = 3, 2
-_settings = {"severity": ERRORS_ONLY}
+SILENT, WARNINGS = 4, 2  # its errors come as exceptions, in our words
+_settings = {"severity": SILENT}
 
 
 def set_verbose(verbose: bool) -> None:
     """Show ONNX Runtime's own warnings (``--verbose``); they are hidden by default."""
-    _settings["severity"] = WARNINGS if verbose else ERRORS_ONLY
+    _settings["severity"] = WARNINGS if verbose else SILENT
     ort.set_default_logger_severity(_settings["severity"])
 
 

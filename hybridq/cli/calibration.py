@@ -81,6 +81,10 @@ def arguments(given: dict[str, Any]) -> dict[str, Any]:
     preprocessing = Preprocessing.of(
         _numbers(given["mean"]), _numbers(given["std"]), channel_order=given["channel_order"], resize=given["resize"]
     )
+    if given["percentile"] is not None and given["algorithm"] not in ("percentile", "auto"):
+        raise click.UsageError("--percentile goes with --algorithm percentile.")
+    if given["force"] and given["merge"]:
+        raise click.UsageError("--force throws the edits away, --merge keeps them: give one of them.")
     ranges = Options(**{k: given[k] for k in ("percentile", "minimum_range") if given[k] is not None})
     cut = {k: names(given[k]) for k in ("inputs", "outputs")}
     return {k: given[k] for k in PLAIN.split()} | {"preprocessing": preprocessing, "ranges": ranges} | cut
@@ -89,7 +93,8 @@ def arguments(given: dict[str, Any]) -> dict[str, Any]:
 def need_dataset(dataset: Any, data_free: bool) -> None:
     """Refuse a command without samples, or with samples that would not be read."""
     if (dataset is None) != data_free:
-        raise click.UsageError("Give --dataset FILE." if dataset is None else "--data-free reads no --dataset.")
+        missing = "Give --dataset FILE (or --data-free, without samples)."
+        raise click.UsageError(missing if dataset is None else "--data-free reads no --dataset.")
 
 
 def _numbers(given: tuple[str, ...]) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.table import Table
+from rich.table import Column, Table
 
 from hybridq.cli.options import FILE, FOLDER, Talk, common, talk
 from hybridq.ranges import ALGORITHMS
@@ -76,7 +76,7 @@ def list_(directory: Path, quiet: bool, verbose: bool, as_json: bool) -> None:
     """
     voice = talk(quiet, verbose, as_json)
     rows = editing.list_layers(directory)
-    table = Table("layer", "operator", "shape", "MACs", "min", "max", "precision")
+    table = Table(Column("layer", overflow="fold"), "operator", "shape", "MACs", "min", "max", "precision")
     for row in rows:
         table.add_row(*(_cell(row.get(k)) for k in ("name", "op", "shape", "macs", "min", "max", "precision")))
     voice.say(table)

@@ -19,6 +19,8 @@ GROUPS = {
     "Editing the cfg": ["set", "unset", "list", "diff", "import"],
 }
 
+WRITES_IN_PARTS = ("auto", "check", "demo")  # what came before the problem stays
+
 
 class Commands(click.Group):
     """Commands in the order of the work, and errors as located messages."""
@@ -36,10 +38,10 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except HybridqError as error:
-            _report(error)
+            _report(error, ctx.invoked_subcommand or "")
             ctx.exit(1)
         except KeyboardInterrupt:
-            click.echo("interrupted; nothing was written", err=True)
+            click.echo("interrupted; every file is whole, as before or as finished", err=True)
             ctx.exit(130)
 
 
@@ -56,7 +58,7 @@ def main() -> None:
     """
 
 
-def _report(error: HybridqError) -> None:
+def _report(error: HybridqError, command: str) -> None:
     """Print every problem; as JSON where the command was asked for it."""
     if "--json" in sys.argv:
         click.echo(json.dumps(to_json(error.problems), indent=2, ensure_ascii=False))
@@ -65,7 +67,8 @@ def _report(error: HybridqError) -> None:
         prefix = "" if problem.severity == "error" else f"{problem.severity}: "
         click.echo(f"{prefix}{problem}", err=True)
     wrong = sum(p.severity == "error" for p in error.problems)
-    click.echo(f"{wrong} problem{'s' if wrong != 1 else ''} found; nothing was written.", err=True)
+    kept = "." if command in WRITES_IN_PARTS else "; nothing was written."
+    click.echo(f"{wrong} problem{'s' if wrong != 1 else ''} found{kept}", err=True)
 
 
 for command in (*step_commands.COMMANDS, *search_commands.COMMANDS, *cfg_commands.COMMANDS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +31,11 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(path_type=Path)
 
 
+def _width() -> int | None:
+    """Columns of a table: the terminal's or $COLUMNS; into a pipe enough for any name."""
+    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else 240
+
+
 @dataclass
 class Talk:
     """How a command speaks: tables on stdout, messages and progress on stderr, JSON alone on stdout with --json."""
@@ -37,7 +43,7 @@ class Talk:
     quiet: bool = False
     verbose: bool = False
     json: bool = False
-    out: Console = field(default_factory=lambda: Console(highlight=False))
+    out: Console = field(default_factory=lambda: Console(highlight=False, width=_width()))
     err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
     _bar: Progress | None = None
     _task: TaskID | None = None
@@ -46,7 +52,7 @@ class Talk:
     def say(self, text: Any = "") -> None:
         """Print for people; silent with --quiet and --json."""
         if not self.quiet and not self.json:
-            self.out.print(text)
+            self.out.print(text, soft_wrap=isinstance(text, str))
 
     def problems(self, found: list[Problem]) -> None:
         """Print warnings and notes on stderr."""

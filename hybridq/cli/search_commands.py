@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def auto(model: Path, dataset: Path | None, out: Path, evaluation: Path | None, 
         )
     finally:
         voice.done()
-    tell_step1(voice, result.calibrated)
+    tell_step1(replace(voice, json=False, quiet=voice.quiet or voice.json), result.calibrated)
     tell_search(voice, result.found)
     tell_build(voice, result.built.report)
     if not (voice.quiet or voice.json):

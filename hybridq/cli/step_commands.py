@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from hybridq import steps
@@ -167,7 +167,9 @@ def tell_build(voice: Talk, report: BuildReport) -> None:
         voice.say(table)
     changed = [row for row in report.changed if row.asked != row.done or row.why]
     if changed:
-        table = Table("layer", "operator", "asked", "done", "why", title="Layers that need a word")
+        table = Table(
+            Column("layer", overflow="fold"), "operator", "asked", "done", "why", title="Layers that need a word"
+        )
         for row in changed[:SHOWN]:
             table.add_row(row.name, row.op, row.asked, row.done, row.why)
         voice.say(table)

@@ -62,7 +62,7 @@ def _format(pair: Pair, found: Document, source: Source) -> None:
     place = pair.key.place if isinstance(value, Scalar) and value.is_null else value.place
     hint = f"This version reads {FORMAT}."
     if isinstance(value, Scalar) and value.text.startswith("hybridq.cfg/"):
-        hint += " Run `hybridq upgrade DIR`, or the hybridq that wrote the file."
+        hint += " Run step1 again with --merge, or the hybridq that wrote the file."
     shown = f"'{value.text}'" if isinstance(value, Scalar) else "this"
     source.error("format", f"{shown} is no format that this version knows", place, hint)
 

@@ -26,7 +26,7 @@ def no_progress(what: str, done: int, total: int | None) -> None:
 def read_cfg_text(directory: Path) -> str:
     """The text of a folder's cfg. Raises ConfigError when it is missing, too large, or not text."""
     path = directory / CFG
-    if not path.exists():
+    if not path.is_file():
         raise ConfigError(
             f"there is no {CFG} here", path=str(directory), hint="Run `hybridq step1` with `-o` this folder."
         )

@@ -65,6 +65,10 @@ def auto(
     A search that was interrupted goes on where it was.
     """
     folder, threads = Path(out), options.get("threads", 0)
+    if metric:
+        load_metric(metric)  # what is wrong with it shows before the work, not after
+    if isinstance(evaluation, (str, Path)) and not Path(evaluation).exists():
+        raise DatasetError("no such file", path=str(evaluation))
     calibrated = step1(model, dataset, folder, progress=progress, **options)
     found = propose(
         folder,

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from hybridq.datafree import data_free
 from hybridq.dataset import Audit, AuditRow, Dataset, Preprocessing, Sample, input_specs, open_dataset
 from hybridq.decide import decide, record
 from hybridq.dtypes import Precision
-from hybridq.errors import ConfigError, DatasetError, HybridqError, Problem
+from hybridq.errors import ConfigError, DatasetError, HybridqError, Problem, StorageError
 from hybridq.linting import Finding, lint
 from hybridq.plan import make_plan
 from hybridq.planning.weights import REPAIRED
@@ -30,11 +30,12 @@ from hybridq.records import Calibrated, QuantConfig
 from hybridq.runtime import Feed
 from hybridq.steps.common import RESULTS, SOURCES, Progress, no_progress
 from hybridq.steps.prepare import Prepared, prepare
-from hybridq.storage import CFG, MODEL, State, Weights
+from hybridq.storage import CFG, MODEL, WEIGHTS, State, Weights
 from hybridq.targets import Target
 from hybridq.weights.bias_correction import corrected_biases
 
 REPAIR_SAMPLES = 64
+FORMAT_MARK = b'"hybridq.model/'
 SCHEMAS, CFG_SCHEMA = Path(__file__).parent.parent / "schemas", "cfg-1.schema.json"  # for the person's editor
 
 
@@ -126,7 +127,7 @@ def step1(
     work = _Work(prepared, chosen, target, default, progress)
     result = work.without_data(directory) if chosen.data_free else work.with_data(dataset, executor, directory)
     text, merged = _cfg_text(result.state, before, directory)
-    _write(directory, result.state, text, _sources(Path(model), dataset))
+    _write(directory, result.state, text, _sources(Path(model), dataset), before)
     result.problems.extend(merged)
     return result
 
@@ -265,11 +266,15 @@ def _edited_before(directory: Path, merge: bool) -> tuple[str, State] | None:
     """The edited cfg that must survive, and the state it was made for; raises unless ``merge`` allows it."""
     if directory.is_dir():
         recover(directory)
+    _refuse_foreign(directory)
     path = directory / CFG
     if not path.exists():
         return None
     text = path.read_bytes().decode(errors="replace")
-    state = storage.read_state(directory) if (directory / MODEL).exists() else None
+    try:
+        state = storage.read_state(directory) if (directory / MODEL).exists() else None
+    except StorageError as error:
+        raise StorageError([replace(p, hint="--force starts anew.") for p in error.problems]) from error
     if state is not None and storage.text_digest(text) == state.samples.get("cfg"):
         return None
     if merge and state is not None:
@@ -278,6 +283,18 @@ def _edited_before(directory: Path, merge: bool) -> tuple[str, State] | None:
         "edited by hand; step1 would overwrite it",
         path=str(path),
         hint="--merge keeps the edits and refreshes the rest, --force throws them away, -o writes elsewhere.",
+    )
+
+
+def _refuse_foreign(directory: Path) -> None:
+    """Keep step1 from replacing or removing files of these names that hybridq did not write."""
+    there = [name for name in (MODEL, WEIGHTS, CFG, *RESULTS) if (directory / name).exists()]
+    path = directory / MODEL
+    if not there or (path.is_file() and FORMAT_MARK in path.read_bytes()[:200]):
+        return
+    found = ", ".join(there)
+    raise StorageError(
+        f"holds {found}, which hybridq did not write", path=str(directory), hint="Give another -o, or --force."
     )
 
 
@@ -315,10 +332,14 @@ def _sources(path: Path, dataset: Any) -> dict[str, str]:
     return found
 
 
-def _write(directory: Path, state: State, text: str, sources: Mapping[str, str]) -> None:
+def _write(
+    directory: Path, state: State, text: str, sources: Mapping[str, str], before: tuple[str, State] | None
+) -> None:
     with commit(directory, remove=RESULTS) as new:
         shutil.copyfile(SCHEMAS / CFG_SCHEMA, new / CFG_SCHEMA)
         fresh = config.write_cfg(state.model, state.calibrated)
         storage.write_state(new, storage.with_cfg(state, fresh))
         (new / CFG).write_text(text, encoding="utf-8")
+        if before is not None:
+            (new / (CFG + ".old")).write_text(before[0], encoding="utf-8")
         (new / SOURCES).write_text(json.dumps(sources, indent=2) + "\n")

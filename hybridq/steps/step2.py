@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import helper
 
+from hybridq import storage
 from hybridq.build import build
 from hybridq.buildinfo import BuildReport, report_build, write_build
 from hybridq.commit import commit
-from hybridq.errors import ModelError, Problem
+from hybridq.errors import ModelError, Problem, StorageError
 from hybridq.fidelity import Fidelity, check_fidelity
 from hybridq.onnx_file import OnnxFile
 from hybridq.plan import make_plan
@@ -22,6 +25,7 @@ from hybridq.records import QuantConfig
 from hybridq.steps.common import BUILD, HYBRID, REPORT, Progress, no_progress, read_config, read_state
 from hybridq.storage import State
 
+MARK = "hybridq.cfg"  # the metadata property that says from which edits a model was built
 LARGE = 1 << 27  # bytes of float weights
 
 
@@ -60,6 +64,11 @@ def step2(
     progress("building", 0, None)
     file, report = make(state, config, portable=portable)
     target = Path(out) if out else folder / HYBRID
+    if out is not None:
+        _refuse_foreign(target)
+    helper.set_model_props(
+        file.proto, {p.key: p.value for p in file.proto.metadata_props} | {MARK: edits_digest(config)}
+    )
     with commit(target.parent, remove=(REPORT,) if target.parent == folder else ()) as new:
         written = new / target.name
         file.write(written, state.release)
@@ -67,7 +76,8 @@ def step2(
         progress("comparing ONNX Runtime with itself", 0, None)
         state.release()
         fidelity = _fidelity(written, state, report, threads)
-        write_build(new / (BUILD if out is None else target.name + ".build.json"), state.model, report, fidelity)
+        if out is None:
+            write_build(new / BUILD, state.model, report, fidelity)
     return Step2Result(target, report, problems, fidelity)
 
 
@@ -90,6 +100,31 @@ def _fidelity(path: Path, state: State, report: BuildReport, threads: int) -> Fi
         return check_fidelity(path, feed, threads=threads)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(check_fidelity, path, feed, threads=threads).result()
+
+
+def edits_digest(config: QuantConfig) -> str:
+    """The fingerprint of a cfg's edits: comments and layout do not count."""
+    edits = sorted((e.key, e.field, e.after) for e in config.edits)
+    return storage.text_digest(json.dumps(edits))
+
+
+def built_from(model: onnx.ModelProto) -> str:
+    """The fingerprint of the edits that a model was built with; empty for foreign models."""
+    return next((p.value for p in model.metadata_props if p.key == MARK), "")
+
+
+def _refuse_foreign(target: Path) -> None:
+    """Keep ``-o`` from replacing anything but a model that hybridq built."""
+    if target.is_dir():
+        raise StorageError("this is a folder; give a file", path=str(target))
+    if not target.exists():
+        return
+    try:
+        found = onnx.load(target, load_external_data=False)
+    except Exception:  # no ONNX file at all
+        found = onnx.ModelProto()
+    if found.producer_name != "hybridq":
+        raise StorageError("exists, and hybridq did not build it", path=str(target), hint="Give another -o.")
 
 
 def _check_model(path: Path) -> None:

@@ -13,10 +13,12 @@ from hybridq import storage
 from hybridq.commit import commit
 from hybridq.compare import ComparisonReport, compare, layer_pairs, load_metric
 from hybridq.dataset import Preprocessing, input_specs, open_dataset
-from hybridq.errors import DatasetError, StorageError
+from hybridq.errors import ConfigError, DatasetError, StorageError
 from hybridq.plan import make_plan
 from hybridq.report import ParetoPoint, write_report
 from hybridq.steps.common import HYBRID, REPORT, SEARCH, Progress, no_progress, read_config, read_sources, read_state
+from hybridq.steps.step2 import built_from, edits_digest
+from hybridq.storage import CFG
 
 
 def _trials(folder: Path) -> list[ParetoPoint]:
@@ -60,9 +62,14 @@ def step3(
     if not (folder / HYBRID).exists():
         raise StorageError(f"there is no {HYBRID} here", path=str(folder), hint="Run `hybridq step2` first.")
     config, _ = read_config(folder, state)
+    hybrid = _load(folder / HYBRID)
+    if built_from(hybrid) != edits_digest(config):
+        raise ConfigError(
+            f"edited since step2 built {HYBRID}", path=str(folder / CFG), hint=f"Run `hybridq step2 {folder}`."
+        )
     source = dataset if dataset is not None else read_sources(folder).get("dataset")
     if source is None:
-        raise DatasetError("step1's dataset was made in Python; nobody kept it", hint="Give --dataset.")
+        raise DatasetError("where step1 found its samples is not known here", hint="Give --dataset.")
     preprocessing = Preprocessing.from_json(state.preprocessing)
     limit = samples if samples is not None else (state.samples.get("count") if dataset is None else None)
     data = open_dataset(source, input_specs(state.model), preprocessing, limit)
@@ -79,7 +86,7 @@ def step3(
         storage.assemble(state.model.proto, state.weights),
         folder / HYBRID,
         (sample.feed for sample in data),
-        layers=layer_pairs(state.model, _load(folder / HYBRID), precisions),
+        layers=layer_pairs(state.model, hybrid, precisions),
         ranges=ranges,
         metric=load_metric(metric) if metric else None,
         threads=threads,
