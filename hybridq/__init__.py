@@ -10,7 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hybridq.steps import check, step1, step2, step3
+    from hybridq.steps.step1 import step1
+    from hybridq.steps.step2 import check, step2
+    from hybridq.steps.step3 import step3
 
 __all__ = ["__version__", "check", "step1", "step2", "step3"]
 __version__ = "0.1.0"

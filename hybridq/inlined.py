@@ -7,6 +7,8 @@ by step, so the one node comes back. At run time ONNX Runtime writes it out agai
 
 from __future__ import annotations
 
+from typing import Any
+
 from onnx import AttributeProto, GraphProto, NodeProto, defs
 
 PREFIX = "_inlfunc_"
@@ -49,7 +51,7 @@ def drop_identities(graph: GraphProto) -> None:
 def _is_function(node: NodeProto, opset: int) -> bool:
     if not defs.has(node.op_type, opset, ""):
         return False
-    schema = defs.get_schema(node.op_type, opset, "")
+    schema: Any = defs.get_schema(node.op_type, opset, "")  # its stub lacks these two
     return bool(schema.has_function or schema.has_context_dependent_function)
 
 
