@@ -10,6 +10,7 @@ Everything measured is kept in ``search.json``; given that file the result is th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridq import targets
-from hybridq.compare.metric import Metric
+from hybridq.compare.metric import Metric, metric_name
 from hybridq.dtypes import Precision
 from hybridq.errors import ConfigError, DatasetError
 from hybridq.model import Model
@@ -35,7 +36,7 @@ from hybridq.searching.repair import cheapest_enough, improve, trim
 from hybridq.searching.result import content, finished, recall
 from hybridq.searching.speed import SHARES, fast_enough
 from hybridq.searching.tuning import tuned
-from hybridq.storage import Weights, assemble
+from hybridq.storage import Weights, assemble, text_digest, to_json
 
 SAMPLES = (16, 64)  # calibration samples that every choice is measured on: at least, at most
 WORK = 2e10  # multiply-accumulates that they should not exceed
@@ -100,6 +101,7 @@ def search(
     question = {
         "model": model.sha256, "target": calibrated.target, "precision": str(high), "samples": len(chosen),
         "seed": seed, "default": str(calibrated.default), "algorithm": calibrated.algorithm,
+        "calibration": text_digest(json.dumps(to_json(calibrated))), "metric": metric_name(metric) if metric else "",
     }  # fmt: skip
     work = _Search(bench, budget, high, say, recall(bench, question, previous))
     if save is not None:

@@ -48,7 +48,7 @@ def step1(model: Path, dataset: Path | None, out: Path, proposal: bool, **given:
     if proposal and dataset is None:
         raise click.UsageError("--proposal needs --dataset: the search measures on samples.")
     try:
-        result = steps.step1(model, dataset, out, progress=voice.progress, **arguments(given))
+        result = steps.step1(model, dataset, out, progress=voice.progress, every_algorithm=proposal, **arguments(given))
         found = propose(out, dataset, threads=given["threads"], progress=voice.progress, **budget) if proposal else None
     finally:
         voice.done()

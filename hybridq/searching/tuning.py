@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hybridq.searching.bias import corrected_biases
 from hybridq.searching.growing import Forms
 from hybridq.searching.joint import BIAS, CORRECTED, Bench, Choice
 from hybridq.searching.noise import weight_forms
+from hybridq.weights.bias_correction import corrected_biases
 
 STEPS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)  # alternatives that alone do less than this share of the damage
 BIAS_STEPS = (0.0, 0.95, float("inf"))  # no corrected bias, those that help alone, all

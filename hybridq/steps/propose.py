@@ -69,7 +69,7 @@ def auto(
         load_metric(metric)  # what is wrong with it shows before the work, not after
     if isinstance(evaluation, (str, Path)) and not Path(evaluation).exists():
         raise DatasetError("no such file", path=str(evaluation))
-    calibrated = step1(model, dataset, folder, progress=progress, **options)
+    calibrated = step1(model, dataset, folder, progress=progress, every_algorithm=True, **options)
     found = propose(
         folder,
         dataset,

@@ -61,6 +61,8 @@ class Step1Options:
         make a layer slower and less exact at once (``hybridq.defaults``).
     data_free
         Ranges from the model's BatchNorm parameters instead of samples.
+    every_algorithm
+        Record the ranges of every algorithm, for a search to choose from.
     force, merge
         What becomes of an edited cfg: thrown away, or its edits kept and the rest refreshed.
     threads, workers
@@ -80,6 +82,7 @@ class Step1Options:
     dtype: str | None = None
     target: str = "onnxruntime"
     data_free: bool = False
+    every_algorithm: bool = False
     force: bool = False
     merge: bool = False
     threads: int = 0
@@ -212,7 +215,8 @@ class _Work:
 
     def _algorithms(self) -> list[str]:
         """Every algorithm the pass can serve: those without a histogram cost less."""
-        return sorted(PAIRS_ONLY) if self.options.algorithm in PAIRS_ONLY else list(ALGORITHMS)
+        few = self.options.algorithm in PAIRS_ONLY and not self.options.every_algorithm
+        return sorted(PAIRS_ONLY) if few else list(ALGORITHMS)
 
     def _decide(self, weights: Weights, stats: CalibrationStats) -> Calibrated:
         return decide(
