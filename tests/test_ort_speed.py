@@ -14,7 +14,7 @@ from hybridq import runtime
 from hybridq.dtypes import Precision, Scheme
 from hybridq.numerics import qparams_of_ranges, quantize
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.speed]
 IN, OUT = uint8(-4, 4), uint8(-30, 30)
 
 
