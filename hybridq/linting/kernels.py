@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.analysis import attribute
+from hybridq.defaults import fast_kernel
 from hybridq.linting.facts import Facts, Finding, names, number, setting
 from hybridq.model import Layer
 from hybridq.planning.weights import WeightPlan
@@ -78,7 +79,8 @@ def slow(facts: Facts) -> Iterator[Finding]:
     found: dict[str, list[str]] = {}
     for layer in facts.model.layers:
         kind = DEPTHWISE if is_depthwise(layer, facts) else layer.op
-        if kind in facts.target.slow_8bit and facts.plan.layers[layer.name].done.bits == 8:
+        slow_here = kind in facts.target.slow_8bit and (kind == DEPTHWISE or not fast_kernel(facts.model, layer))
+        if slow_here and facts.plan.layers[layer.name].done.bits == 8:
             found.setdefault(kind, []).append(layer.name)
     for kind, layers in found.items():
         message = f"{kind} in 8 bits runs at {facts.target.slow_8bit[kind]}: {names(layers)}"
