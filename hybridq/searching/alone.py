@@ -8,7 +8,7 @@ import numpy as np
 
 from hybridq.model import Model
 from hybridq.runtime import Session, run, session
-from hybridq.searching.damage import Array, Doubles, Reference, batched
+from hybridq.searching.damage import Array, Doubles, Reference, batched, one_row
 from hybridq.searching.growing import Forms, grow
 from hybridq.searching.rows import Ungrowable
 from hybridq.storage import Weights
@@ -33,6 +33,8 @@ def noise_of(
     ``from_base``: against the base, which is then the float model as this very graph computes it, so that nothing but
     the quantizers makes a difference; else against the reference.
     """
+    if not all(_leads_with_batch(model, name) for name in reference.names):
+        return _one_by_one(model, weights, base, variants, reference, samples, threads)
     try:
         grown = grow(model, weights, base, variants)
     except Ungrowable:
@@ -45,6 +47,12 @@ def noise_of(
         outputs = [batched(x) for x in run(one, reference.feeds[i], names)]
         found.append(reference.noise_of_rows(i, outputs, takes, from_base=from_base))
     return np.stack(found)
+
+
+def _leads_with_batch(model: Model, output: str) -> bool:
+    """Whether the rows of an output are samples, as far as its shape says."""
+    shape = model.tensors[output].shape if output in model.tensors else None
+    return not shape or not isinstance(shape[0], int) or shape[0] == 1
 
 
 def chunks(model: Model, variants: Sequence[Forms]) -> Iterator[tuple[int, Sequence[Forms]]]:
@@ -75,6 +83,6 @@ def _one_by_one(
     found = []
     for forms in (base, *({**base, **v} for v in variants)):
         one: Session = session(grow(model, weights, forms, []).proto, threads=threads, disabled_optimizers=DISABLED)
-        rows = ([batched(x) for x in run(one, reference.feeds[i], names)] for i in samples)
+        rows = ([one_row(x) for x in run(one, reference.feeds[i], names)] for i in samples)
         found.append(np.stack([reference.noise(i, row)[0] for i, row in zip(samples, rows, strict=True)]))
     return np.stack(found, axis=1)

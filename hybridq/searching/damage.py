@@ -137,15 +137,21 @@ def _square(mine: Array, theirs: Array) -> Array:
 
 
 def batched(values: Array) -> Array:
-    """An output with a batch axis."""
+    """An output of many rows with a batch axis."""
     return values.reshape(1, -1) if values.ndim < 2 else values
+
+
+def one_row(values: Array) -> Array:
+    """An output of one sample as one row, also where its first axis is none of the batch (the state of a GRU)."""
+    made = batched(values)
+    return made if len(made) == 1 else made[None]
 
 
 def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> Reference:
     """Run the float model; everything later is compared with what it says."""
     found, logs = layouts(model), classifications(model)
     names = tuple(o.name for o in session.get_outputs() if o.type.startswith("tensor(") and "string" not in o.type)
-    raw = (tuple(batched(x) for x in run(session, feed, list(names))) for feed in feeds)
+    raw = (tuple(one_row(x) for x in run(session, feed, list(names))) for feed in feeds)
     outputs = tuple(tuple(logarithm(x) if n in logs else x for n, x in zip(names, o, strict=True)) for o in raw)
     parts = {n: x.parts for n, x in found.items()}
     weights = tuple(attention(found, names, outputs))

@@ -19,7 +19,7 @@ from hybridq.plan import QuantPlan, make_plan
 from hybridq.records import Calibrated, LayerChoice, QuantConfig
 from hybridq.runtime import run, session
 from hybridq.searching.alone import chunks, noise_of
-from hybridq.searching.damage import Doubles, Objective, Reference, batched, objective, sqnr_by_output
+from hybridq.searching.damage import Doubles, Objective, Reference, objective, one_row, sqnr_by_output
 from hybridq.searching.growing import Forms
 from hybridq.storage import Weights
 
@@ -164,7 +164,7 @@ class Bench:
         names, kept, noise = list(self.reference.names), [], []
         for i, feed in enumerate(self.reference.feeds):
             outputs = run(one, feed, names)
-            noise.append(self.reference.noise(i, [batched(x) for x in outputs])[0])
+            noise.append(self.reference.noise(i, [one_row(x) for x in outputs])[0])
             if self.metric is not None:
                 kept.append(dict(zip(names, outputs, strict=True)))
         return np.stack(noise), kept, self.high(plan)
