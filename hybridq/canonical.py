@@ -1,20 +1,25 @@
 """The given model to the canonical float graph.
 
 Canonical: BatchNorm and constants folded, opset 21, unique names, no initializer among the inputs, every node named.
-ONNX Runtime's basic optimization does the folding; it leaves operators of the standard domain only.
+ONNX Runtime's basic optimization does the folding; it leaves operators of the standard domain only. A model in float16
+computes in float32 here; its inputs and outputs keep their type.
 """
 
 from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
-from onnx import TensorProto, version_converter
+from google.protobuf.message import Message
+from onnx import AttributeProto, GraphProto, TensorProto, TypeProto, helper, numpy_helper, version_converter
 
 from hybridq import runtime
-from hybridq.errors import ModelError
+from hybridq.errors import ModelError, Problem
 from hybridq.inlined import drop_identities, restore_functions
 
 OPSET = 21
@@ -23,6 +28,9 @@ STANDARD = ("", "ai.onnx")
 SMALL = 64  # initializers up to this many numbers are kept where decisions depend on them
 BIG = 1 << 30  # bytes of weights above which protobuf's 2 GB limit comes near: weights travel in a file of their own
 RUNTIME_TYPES = {"float": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "int64": TensorProto.INT64}
+FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+TYPED = ("to", "dtype", "output_datatype")  # attributes of standard operators that name an element type
+HALVES = "hybridq.float16"  # metadata of a canonical model: what float16 became
 PRIVATE_FUSIONS = ["GeluFusionL1", "LayerNormFusionL1", "BiasGeluFusion", "FastGeluFusion", "SkipLayerNormFusion"]
 
 
@@ -73,14 +81,34 @@ def canonicalize(given: onnx.ModelProto, path: str = "") -> onnx.ModelProto:
     proto.CopyFrom(given)
     _strip_initializer_inputs(proto)
     _name_everything(proto.graph)
-    proto = _to_opset(proto, path)
-    before, proto = proto, _fold(proto, path)
+    halves = _widen_halves(proto)
+    try:
+        before = _to_opset(proto, path)
+        proto = _fold(before, path)
+    except ModelError as error:
+        if not halves:
+            raise
+        hint = "It is in float16, which hybridq computes in float32: give the float32 model it was made from."
+        raise ModelError([replace(p, hint=f"{p.hint}\n{hint}".strip()) for p in error.problems]) from error
     restore_functions(before.graph, proto.graph, OPSET)
+    if halves:
+        _complete_types(proto)
+        _drop_empty_casts(proto.graph)
+        helper.set_model_props(proto, {HALVES: "float32"})
     drop_identities(proto.graph)
     _drop_unused_opsets(proto)
     _name_everything(proto.graph)
     _complete_types(proto)
     return proto
+
+
+def remarks(canonical: onnx.ModelProto, path: str = "") -> list[Problem]:
+    """What a person should know of how a model was made canonical."""
+    if not any(p.key == HALVES for p in canonical.metadata_props):
+        return []
+    message = "given in float16; float32 takes its place, and its inputs and outputs keep their types"
+    hint = "Outputs may differ from the given model's by what float16 rounds away, about 0.001 of the largest value."
+    return [Problem(message, path=path, hint=hint, severity="note", code="float16")]
 
 
 def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -155,6 +183,92 @@ def _name_everything(graph: onnx.GraphProto) -> None:
             name = f"{wanted}_{count}"
         node.name = name
         taken.add(name)
+
+
+def _widen_halves(proto: onnx.ModelProto) -> bool:
+    """Let a float16 model compute in float32; returns whether there was anything in float16.
+
+    float32 holds every float16 exactly, so nothing is lost but the rounding of results. The model's own float16 inputs
+    and outputs keep their type, each behind one Cast; a model that gives sequences of float16 stays as it is.
+    """
+    graph = proto.graph
+    halves = list(_halves(proto))
+    ends = [v for v in [*graph.input, *graph.output] if any(_halves(v))]
+    if not all(v.type.HasField("tensor_type") for v in ends):
+        return False
+    for found in halves:
+        _widen(found)
+    inputs = [v.name for v in graph.input if v in ends]
+    outputs = [v.name for v in graph.output if v in ends and v.name not in inputs]
+    taken = {o for n in graph.node for o in n.output} | {t.name for t in graph.initializer} | {v.name for v in ends}
+    wide = {name: _free(f"{name}_float32", taken) for name in dict.fromkeys([*inputs, *outputs])}
+    _rename(graph, wide)
+    for value in ends:
+        value.type.tensor_type.elem_type = HALF
+    heads = [helper.make_node("Cast", [n], [wide[n]], to=FLOAT) for n in inputs]
+    tails = [helper.make_node("Cast", [wide[n]], [n], to=HALF) for n in outputs]
+    nodes = [*heads, *graph.node, *tails]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return bool(halves)
+
+
+def _halves(message: Message) -> Iterator[Message]:
+    """Every tensor, type and attribute inside that says float16, in subgraphs and functions too."""
+    types = (TypeProto.Tensor, TypeProto.SparseTensor)
+    if (
+        (isinstance(message, TensorProto) and message.data_type == HALF)
+        or (isinstance(message, types) and message.elem_type == HALF)
+        or (isinstance(message, AttributeProto) and message.name in TYPED and message.i == HALF)
+    ):
+        yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if isinstance(value, Message) else value:
+                yield from _halves(part)
+
+
+def _widen(found: Message) -> None:
+    """Make float32 of one float16 tensor, type or attribute."""
+    if isinstance(found, TensorProto):
+        values = numpy_helper.to_array(found).astype(np.float32)
+        found.CopyFrom(numpy_helper.from_array(values, found.name))
+    elif isinstance(found, AttributeProto):
+        found.i = FLOAT
+    elif isinstance(found, TypeProto.Tensor | TypeProto.SparseTensor):
+        found.elem_type = FLOAT
+
+
+def _drop_empty_casts(graph: GraphProto) -> None:
+    """Make an Identity of each Cast from float32 to float32 that ONNX Runtime left before a graph output."""
+    floats = {v.name for v in [*graph.input, *graph.value_info] if v.type.tensor_type.elem_type == FLOAT}
+    for node in graph.node:
+        widens = node.op_type == "Cast" and any(a.name == "to" and a.i == FLOAT for a in node.attribute)
+        if widens and node.input[0] in floats:
+            node.CopyFrom(helper.make_node("Identity", node.input, node.output, name=node.name))
+
+
+def _rename(graph: GraphProto, names: dict[str, str]) -> None:
+    """Give tensors other names wherever they are made or read; the graph's inputs and outputs keep theirs."""
+    for node in graph.node:
+        node.input[:] = [names.get(i, i) for i in node.input]
+        node.output[:] = [names.get(o, o) for o in node.output]
+        for inner in [g for a in node.attribute for g in [a.g, *a.graphs] if g.node or g.output]:
+            _rename(inner, names)
+            for output in inner.output:
+                output.name = names.get(output.name, output.name)
+    for tensor in graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+    for value in graph.value_info:
+        value.name = names.get(value.name, value.name)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """``name``, or one like it that no tensor has; it is taken then."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
 
 
 def _to_opset(proto: onnx.ModelProto, path: str) -> onnx.ModelProto:

@@ -19,6 +19,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from hybridq import runtime
 from hybridq.cli import main
 
 CFG = "model.quantization.cfg"
@@ -215,6 +216,40 @@ class TestSteps:
         assert run("unset", "build", "op:MatMul").code == 0
         assert "nothing is edited" in run("diff", "build").out
         assert (folder / "build" / CFG).read_bytes() == untouched
+
+
+class TestHalfModels:
+    """A model given in float16 goes the whole way, and gains what a float32 model gains."""
+
+    @staticmethod
+    def half(folder: Path) -> None:
+        model = small_model()
+        for tensor in model.graph.initializer:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.elem_type = TensorProto.FLOAT16
+        onnx.save(model, folder / "half.onnx")
+
+    def test_end_to_end(self, run: Run, folder: Path) -> None:
+        self.half(folder)
+        words = ("--dataset", "dataset.txt", "-o", "half", "--std", "255", "--dtype", "uint8")
+        done = run("step1", "half.onnx", *words)
+        assert done.code == 0
+        assert "note: half: given in float16; float32 takes its place" in done.err
+        built = run("step2", "half", "--json").json
+        assert built["counts"]["uint8"] == 4
+        hybrid = onnx.load("half/hybrid.onnx")
+        ends = (*hybrid.graph.input, *hybrid.graph.output)
+        assert [v.name for v in ends] == ["image", "scores"]
+        assert {v.type.tensor_type.elem_type for v in ends} == {TensorProto.FLOAT16}
+        (output,) = run("step3", "half", "--json").json["outputs"]
+        assert output["figures"]["sqnr_db"] > 25
+        feed = {"image": np.asarray(Image.open("0.png"), np.float16).transpose(2, 0, 1)[None] / np.float16(255)}
+        given, found = (runtime.run(runtime.session(p), feed)[0] for p in ("half.onnx", "half/hybrid.onnx"))
+        assert given.dtype == found.dtype == np.float16
+        assert np.abs(given - found).max() < 0.05
+        assert run("set", "half", "head", "float32").code == 0
+        assert run("step2", "half", "--json").json["counts"]["float32"] >= 2
 
 
 class TestJson:

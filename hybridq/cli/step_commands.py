@@ -12,6 +12,7 @@ from rich.text import Text
 
 from hybridq import steps
 from hybridq.buildinfo import BuildReport
+from hybridq.canonical import remarks
 from hybridq.cli.budget import asked, budget_flags, tell_search
 from hybridq.cli.calibration import arguments, calibration, need_dataset
 from hybridq.cli.options import FILE, FOLDER, Talk, common, talk, threads
@@ -67,13 +68,14 @@ def tell_step1(voice: Talk, result: Step1Result) -> None:
         voice.say(table)
     model, calibrated = result.state.model, result.state.calibrated
     floats = {x.name: x.float_only for x in model.layers if x.float_only}
-    voice.problems(result.problems)
+    problems = [*result.problems, *remarks(model.proto, model.name)]
+    voice.problems(problems)
     voice.say(
         f"{model.name}: {len(model.layers)} layers calibrated on {result.state.samples['count']} samples "
         f"for {calibrated.target}, {calibrated.default}; {len(floats)} must stay float32"
     )
-    for remark in result.remarks:
-        voice.say(remark)
+    for line in result.remarks:
+        voice.say(line)
     for name, why in list(floats.items())[:SHOWN]:
         voice.say(f"  {name}: {why}")
     tell_findings(voice, result.findings)
@@ -83,7 +85,7 @@ def tell_step1(voice: Talk, result: Step1Result) -> None:
             "directory": str(result.directory),
             "samples": result.state.samples["count"],
             "layers": len(model.layers),
-            "problems": to_json(result.problems),
+            "problems": to_json(problems),
             "findings": [asdict(f) for f in result.findings],
         }
     )
