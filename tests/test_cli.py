@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from jsonschema import Draft202012Validator
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+import hybridq
 from hybridq import runtime
 from hybridq.cli import main
 
@@ -216,6 +218,21 @@ class TestSteps:
         assert run("unset", "build", "op:MatMul").code == 0
         assert "nothing is edited" in run("diff", "build").out
         assert (folder / "build" / CFG).read_bytes() == untouched
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        ("file", "schema"), [("model.json", "model-1"), ("build.json", "build-1"), ("report/report.json", "report-1")]
+    )
+    def test_what_is_written_is_valid(self, folder: Path, file: str, schema: str) -> None:
+        rules = json.loads((Path(hybridq.__file__).parent / f"schemas/{schema}.schema.json").read_text())
+        Draft202012Validator(rules).validate(json.loads((folder / "build" / file).read_text()))
+
+    def test_libraries_of_the_tests_are_not_needed(self, folder: Path) -> None:
+        blocked = "import sys; sys.modules.update(dict.fromkeys(['jsonschema', 'ruamel', 'ruamel.yaml']));"
+        code = blocked + "from hybridq.cli import main; main()"
+        for words in (["check", "build"], ["set", "build", "head", "float32"], ["step2", "build"]):
+            subprocess.run([sys.executable, "-c", code, *words], cwd=folder, check=True, capture_output=True)
 
 
 class TestHalfModels:
