@@ -8,9 +8,11 @@ import click
 
 from hybridq.cli.options import F, Talk, names
 from hybridq.dtypes import Precision
+from hybridq.errors import Problem
 from hybridq.search import Budget, SearchResult
 
 SHOWN = 20
+FLAGS = ("--max-high", "--min-sqnr", "--max-drop", "--min-speedup")
 
 OPTIONS = (
     click.option("--max-high", type=click.FloatRange(0, 1), help="Share of the MACs above 8 bits.  [default: 0.15]"),
@@ -45,10 +47,46 @@ def asked(given: dict[str, Any]) -> dict[str, Any]:
 
 def tell_search(voice: Talk, found: SearchResult) -> None:
     """What was chosen, and why."""
-    if not found.feasible:
-        voice.err.print("infeasible: the budget cannot be held; this is the best that was reached", style="yellow")
     voice.say(f"{len(found.layers)} layers get more bits, {found.figures.high:.1%} of the MACs:")
     for name, why in list(found.reasons.items())[:SHOWN]:
         voice.say(f"  {name}: {found.layers.get(name, '')}  {why}")
     if len(found.reasons) > SHOWN:
         voice.say(f"  and {len(found.reasons) - SHOWN} more, see the cfg")
+
+
+def missed(found: SearchResult, budget: Budget) -> list[Problem]:
+    """Which flags of the budget the best choice does not hold, each with what was reached."""
+    if found.feasible:
+        return []
+    figures, speeds = found.figures, found.content.get("times", {}).get("speedups", {}).values()
+    within = f" within --max-high {budget.max_high:g}" if budget.max_high is not None else ""
+    fastest, said = max(speeds, default=0.0), []
+    if budget.min_sqnr is not None and figures.worst < budget.min_sqnr:
+        said.append((f"--min-sqnr {budget.min_sqnr:g}", f"best {figures.worst:.1f} dB{within}"))
+    if budget.min_speedup is not None and fastest < budget.min_speedup:
+        said.append((f"--min-speedup {budget.min_speedup:g}", f"best {fastest:.2f} times float32{within}"))
+    if figures.high > budget.high + 1e-12:
+        said.append((f"--max-high {budget.high:g}", f"best {figures.high:.1%} of the MACs"))
+    if budget.max_drop is not None and figures.metric is not None and not said:
+        said.append((f"--max-drop {budget.max_drop:g}", f"best metric {figures.metric:.6g}{within}"))
+    limits = {f: getattr(budget, f[2:].replace("-", "_")) for f in FLAGS}
+    asked = " ".join(f"{flag} {limit:g}" for flag, limit in limits.items() if limit is not None)
+    said = said or [(asked, "each by itself holds, all together do not")]
+    return [Problem(f"not reachable, {best}", path=flag, code="budget") for flag, best in said]
+
+
+def judge(found: SearchResult, budget: Budget) -> None:
+    """End with exit code 1, and say what is missed, where the budget cannot be held; all is written by then."""
+    problems = missed(found, budget)
+    for problem in problems:
+        click.echo(str(problem), err=True)
+    if problems:
+        click.echo("the budget is not held; the best choice that was found is written all the same", err=True)
+        click.get_current_context().exit(1)
+
+
+def need_proposal(given: dict[str, Any]) -> None:
+    """Refuse flags of a search that nobody asked for."""
+    for flag in (*FLAGS, "--metric", "--precisions"):
+        if given[flag[2:].replace("-", "_")] is not None:
+            raise click.UsageError(f"{flag} is for a search: add --proposal.")

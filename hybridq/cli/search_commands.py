@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hybridq.cli.budget import asked, budget_flags, tell_search
+from hybridq.cli.budget import asked, budget_flags, judge, tell_search
 from hybridq.cli.calibration import arguments, calibration
 from hybridq.cli.options import FILE, FOLDER, common, talk, threads
 from hybridq.cli.step_commands import tell_build, tell_step1
@@ -32,13 +32,17 @@ def auto(model: Path, dataset: Path | None, out: Path, evaluation: Path | None, 
     hybridq auto yolo.onnx --dataset dataset.txt -o build --min-sqnr 30       the fewest bits that reach 30 dB
     hybridq auto yolo.onnx --dataset dataset.txt -o build --min-speedup 1.5   the best that is 1.5 times as fast
     hybridq auto yolo.onnx --dataset d.txt -o build --metric score.py:ap50 --max-drop 0.01
+
+    A budget that cannot be held ends with exit code 1 and says what was reached; the best choice is written all the
+    same. Search, build and report are then those of the best choice.
     """
     if dataset is None:
         raise click.UsageError("Give --dataset FILE: the search measures on samples.")
+    wanted = asked(given)
     voice = talk(given["quiet"], given["verbose"], given["as_json"])
     try:
         result = propose.auto(
-            model, dataset, out, evaluation=evaluation, progress=voice.progress, **asked(given), **arguments(given)
+            model, dataset, out, evaluation=evaluation, progress=voice.progress, **wanted, **arguments(given)
         )
     finally:
         voice.done()
@@ -49,6 +53,7 @@ def auto(model: Path, dataset: Path | None, out: Path, evaluation: Path | None, 
         print_report(result.compared.report, voice.out)
     voice.say(f"the choice is in {out / 'model.quantization.cfg'}, each layer with its reason: prune it, then step2")
     voice.data(result.found.content)
+    judge(result.found, wanted["budget"])
 
 
 COMMANDS = (auto,)

@@ -13,7 +13,7 @@ from rich.text import Text
 from hybridq import steps
 from hybridq.buildinfo import BuildReport
 from hybridq.canonical import remarks
-from hybridq.cli.budget import asked, budget_flags, tell_search
+from hybridq.cli.budget import asked, budget_flags, judge, need_proposal, tell_search
 from hybridq.cli.calibration import arguments, calibration, need_dataset
 from hybridq.cli.options import FILE, FOLDER, Talk, common, talk, threads
 from hybridq.config import to_github, to_json
@@ -42,20 +42,26 @@ def step1(model: Path, dataset: Path | None, out: Path, proposal: bool, **given:
     hybridq step1 yolo.onnx --dataset dataset.txt -o build --mean 0,0,0 --std 255,255,255 --resize letterbox
     hybridq step1 yolo.onnx --dataset dataset.txt -o build --proposal --max-high 0.1
     hybridq step1 yolo.onnx --dataset images/ -o build --outputs /22/cv2,/22/cv3     without its post-processing
+
+    With --proposal, a budget that cannot be held ends with exit code 1 and says what was reached; the best choice is
+    written all the same.
     """
     need_dataset(dataset, given["data_free"])
     voice = talk(given["quiet"], given["verbose"], given["as_json"])
-    budget = asked(given)
+    wanted = asked(given)
+    if not proposal:
+        need_proposal(given)
     if proposal and dataset is None:
         raise click.UsageError("--proposal needs --dataset: the search measures on samples.")
     try:
         result = steps.step1(model, dataset, out, progress=voice.progress, every_algorithm=proposal, **arguments(given))
-        found = propose(out, dataset, threads=given["threads"], progress=voice.progress, **budget) if proposal else None
+        found = propose(out, dataset, threads=given["threads"], progress=voice.progress, **wanted) if proposal else None
     finally:
         voice.done()
     tell_step1(voice, result)
     if found is not None:
         tell_search(voice, found)
+        judge(found, wanted["budget"])
 
 
 def tell_step1(voice: Talk, result: Step1Result) -> None:
