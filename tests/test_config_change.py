@@ -385,7 +385,30 @@ def test_a_float_stands_for_the_other_where_the_target_has_only_one() -> None:
     assert read_cfg(change.text, PATH, model, calibrated).choices["128"].precision is Precision.FLOAT32
 
 
-@pytest.mark.parametrize("text", ["", "a: 1\n", "custom_quantize_layers:\n  @x: int16\n", "\x00"])
+def test_nothing_that_maps_is_an_error() -> None:
+    """Another model's cfg: what was looked for is told, and why each entry does not fit."""
+    text = "custom_quantize_layers:\n    Conv_17: int16\n    conv1: int3\nquantize_parameters: {}\n"
+    with pytest.raises(ConfigError) as caught:
+        import_rknn(text, "r.cfg", text_of(), PATH, *small())
+    assert str(caught.value.problems[0]) == (
+        "r.cfg:1: nothing could be mapped: none of its 2 entries fits 'small'\n"
+        "  Looked for layers and tensors by name, such as conv1, /head/conv2, /head/sig; "
+        "of @LAYER_7:out0 also LAYER_7 and LAYER.\n"
+        "  Import a cfg that RKNN wrote for the same ONNX file."
+    )
+    assert [(p.severity, p.line) for p in caught.value.problems] == [("error", 1), ("warning", 2), ("warning", 3)]
+
+
+def test_entries_that_say_what_step1_says_are_mapped() -> None:
+    text = "quantize_parameters:\n    conv1: {dtype: int8, min: [-0.278], max: [6.31]}\n"
+    change, unmapped = import_rknn(text, "r.cfg", text_of(), PATH, *small())
+    assert change.text == text_of()
+    assert not unmapped
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a: 1\n", "custom_quantize_layers: {}\n", "custom_quantize_layers:\n  @x: int16\n", "\x00"]
+)
 def test_what_is_no_rknn_cfg(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         import_rknn(text, "r.cfg", text_of(), PATH, *small())

@@ -72,6 +72,16 @@ def test_set_list_diff_unset(folders: dict[str, Path]) -> None:
     assert (folder / storage.CFG).read_text(encoding="utf-8") == text
 
 
+def test_an_import_that_maps_nothing(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder, text = folders["onnxruntime"], write_cfg(*small())
+    (tmp_path / "theirs.cfg").write_text("custom_quantize_layers: {Conv_17: int16}\n")
+    result = run(folder, text.encode(), "import", str(tmp_path / "theirs.cfg"))
+    assert result.exit_code == 1
+    assert "theirs.cfg:1: nothing could be mapped: its only entry does not fit 'small'" in result.output
+    assert "there is no layer 'Conv_17'" in result.output
+    assert (folder / storage.CFG).read_text(encoding="utf-8") == text
+
+
 def test_github_annotations(folders: dict[str, Path]) -> None:
     result = run(folders["onnxruntime"], b"colour: red\n", "check", "--github")
     assert result.exit_code == 1

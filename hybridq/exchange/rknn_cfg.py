@@ -31,14 +31,19 @@ _ID = re.compile(r"_\d+$")
 _MARK = re.compile(r"_acuity_mark_perm(_\d+)?$")  # a Transpose that Toolkit 1.x put beside the layer
 _ATTACHED = re.compile(r"attach_(.+)/out\d+")  # how Toolkit 1.x calls a model output
 _SUFFIX = re.compile(r":(weight|bias|in\d+|out(\d+))$")
+SHOWN = 10  # reasons why an entry was not mapped, where none was
 
 
 @dataclass
 class Wanted:
-    """What an RKNN cfg asks for, by our names; ``problems`` lists, line by line, what has no counterpart."""
+    """What an RKNN cfg asks for, by our names; ``problems`` lists, line by line, what has no counterpart.
+
+    ``tensors`` counts those whose range was understood; ``ranges`` has those that differ from what step1 chose.
+    """
 
     layers: dict[str, Precision] = field(default_factory=dict)
     ranges: dict[str, Range] = field(default_factory=dict)
+    tensors: int = 0
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -47,15 +52,31 @@ def import_rknn(
 ) -> tuple[Change, list[Problem]]:
     """Our cfg with an RKNN cfg's choices and ranges, and what of it could not be mapped.
 
-    ``text`` and ``path`` are RKNN's file, ``cfg`` and ``cfg_path`` ours. Raises ConfigError where either is broken.
+    ``text`` and ``path`` are RKNN's file, ``cfg`` and ``cfg_path`` ours. Raises ConfigError where either is broken, and
+    where nothing can be mapped.
     """
     wanted = read_rknn(text, path, model, calibrated)
+    if not wanted.layers and not wanted.tensors:
+        raise ConfigError([_nothing(path, wanted, model), *wanted.problems[:SHOWN]])
     work = Work(cfg, cfg_path, model, calibrated)
     for precision in dict.fromkeys(wanted.layers.values()):
         work.ask([x for x, p in wanted.layers.items() if p is precision], str(precision))
     for key, r in wanted.ranges.items():
         work.put([key], {"min": float32_text(r.min), "max": float32_text(r.max)})
     return work.done(), wanted.problems
+
+
+def _nothing(path: str, wanted: Wanted, model: Model) -> Problem:
+    """Why an import that maps nothing is an error, and what was looked for."""
+    named = len(wanted.problems)
+    entries = f"none of its {named} entries fits" if named > 1 else "its only entry does not fit"
+    said = f"nothing could be mapped: {entries} '{model.name}'" if named else "nothing to import: it has no entries"
+    own = [x.name for x in model.layers[:3]]
+    hint = (
+        f"Looked for layers and tensors by name, such as {', '.join(own)}; "
+        "of @LAYER_7:out0 also LAYER_7 and LAYER.\nImport a cfg that RKNN wrote for the same ONNX file."
+    )
+    return Problem(said, path, 1, hint=hint, code="unmapped")
 
 
 def read_rknn(text: str, path: str, model: Model, calibrated: Calibrated) -> Wanted:
@@ -147,6 +168,7 @@ class _Reader:
 
     def settle(self) -> None:
         """One range for each key: that of the best names; several tensors that share parameters make one range."""
+        self.wanted.tensors = len(self.found)
         for key, found in self.found.items():
             best = max(rank for rank, _ in found)
             ranges = [r for rank, r in found if rank == best]
