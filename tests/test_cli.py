@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import hybridq
-from hybridq import runtime
+from hybridq import runtime, steps
 from hybridq.cli import main
 from hybridq.cli.budget import missed
 from hybridq.search import Budget, SearchResult
@@ -334,6 +334,54 @@ class TestHalfModels:
         assert np.abs(given - found).max() < 0.05
         assert run("set", "half", "head", "float32").code == 0
         assert run("step2", "half", "--json").json["counts"]["float32"] >= 2
+
+
+ODD = (
+    "conv(1)",
+    "p[bold]",
+    "a and (b)",
+    "op:x",
+    "re:(",
+    "from:a..to:b",
+    "x*",
+    "not y",
+    "*",
+    "[/red]",
+    "-1",
+    "ü ' \"",
+)
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A chain of Sigmoids, one of each name."""
+    folder = tmp_path_factory.mktemp("names")
+    chain = zip(("image", *ODD), ODD, strict=False)
+    nodes = [helper.make_node("Sigmoid", [a], [b], name=f"node {b}") for a, b in chain]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 4]) for n in ("image", ODD[-1])]
+    graph = helper.make_graph(nodes, "names", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "names.onnx")
+    steps.step1(folder / "names.onnx", [{"image": np.ones((1, 4), np.float32)}], folder / "build", dtype="uint8")
+    return folder / "build"
+
+
+class TestNames:
+    """Names that look like something else are names first, on the command line and in every table."""
+
+    @pytest.mark.parametrize("name", ODD)
+    def test_every_name_is_a_selector(self, run: Run, odd: Path, name: str) -> None:
+        before = (odd / CFG).read_bytes()
+        done = run("set", odd, "--", name, "int16")
+        assert done.code == 0
+        assert f" {name} " in done.out, "the table shows it as it is"
+        assert [(e["key"], e["after"]) for e in run("diff", odd, "--json").json] == [(name, "int16")]
+        assert f" {name} " in run("list", odd).out
+        built = run("step2", odd)
+        assert built.code == 0
+        assert f" {name} " in built.out
+        assert run("unset", odd, "--", name).code == 0
+        assert (odd / CFG).read_bytes() == before
 
 
 class TestJson:

@@ -72,6 +72,36 @@ def test_set_list_diff_unset(folders: dict[str, Path]) -> None:
     assert (folder / storage.CFG).read_text(encoding="utf-8") == text
 
 
+FORMS = """\
+  A selector is a name, a glob (head/*), re:REGEX, op:TYPE, from:A..to:B, group:NAME or boundary,
+  or several of these with and, or, not. `hybridq list` shows the layers.
+1 problem found; nothing was written.
+"""
+
+
+@pytest.mark.parametrize(
+    ("selector", "says"),
+    [
+        ("nope", "there is no layer or tensor 'nope'\n"),
+        ("conv", "there is no layer or tensor 'conv'\n  Did you mean conv1, Conv_3 or Conv_2?\n"),
+        ("head", "there is no layer or tensor 'head'\n  Did you mean /head/sig, /head/conv2 or /head/silu?\n"),
+        ("group:cad", "there is no layer or tensor 'cad'\n  Did you mean cat?\n"),
+        ("conv1[0]", "'conv1[0]' matches no layer\n  Did you mean conv1 or Conv_1?\n"),
+        ("re:conv(", "'conv(' is no regular expression: missing ), unterminated subpattern at position 4\n"),
+        (
+            "(conv1 or cls)",
+            "there is no layer or tensor '(conv1'\n  Put blanks around each ( and ) that groups.\n",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", [("set", "int16"), ("unset",)])
+def test_unknown_selectors_say_which_there_are(
+    folders: dict[str, Path], command: tuple[str, ...], selector: str, says: str
+) -> None:
+    result = run(folders["onnxruntime"], write_cfg(*small()).encode(), command[0], selector, *command[1:])
+    assert (result.exit_code, result.output) == (1, says + FORMS)
+
+
 def test_an_import_that_maps_nothing(folders: dict[str, Path], tmp_path: Path) -> None:
     folder, text = folders["onnxruntime"], write_cfg(*small())
     (tmp_path / "theirs.cfg").write_text("custom_quantize_layers: {Conv_17: int16}\n")

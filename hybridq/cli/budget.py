@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hybridq.cli.options import F, Talk, names
+from hybridq.cli.options import F, Talk, counted, names
 from hybridq.dtypes import Precision
 from hybridq.errors import Problem
 from hybridq.search import Budget, SearchResult
@@ -47,7 +47,8 @@ def asked(given: dict[str, Any]) -> dict[str, Any]:
 
 def tell_search(voice: Talk, found: SearchResult) -> None:
     """What was chosen, and why."""
-    voice.say(f"{len(found.layers)} layers get more bits, {found.figures.high:.1%} of the MACs:")
+    verb = "gets" if len(found.layers) == 1 else "get"
+    voice.say(f"{counted(len(found.layers), 'layer')} {verb} more bits, {found.figures.high:.1%} of the MACs:")
     for name, why in list(found.reasons.items())[:SHOWN]:
         voice.say(f"  {name}: {found.layers.get(name, '')}  {why}")
     if len(found.reasons) > SHOWN:

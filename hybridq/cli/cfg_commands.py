@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.table import Column, Table
 
-from hybridq.cli.options import FILE, FOLDER, Talk, common, talk
+from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, row, talk
 from hybridq.ranges import ALGORITHMS
 from hybridq.steps import editing
 
@@ -77,8 +77,8 @@ def list_(directory: Path, quiet: bool, verbose: bool, as_json: bool) -> None:
     voice = talk(quiet, verbose, as_json)
     rows = editing.list_layers(directory)
     table = Table(Column("layer", overflow="fold"), "operator", "shape", "MACs", "min", "max", "precision")
-    for row in rows:
-        table.add_row(*(_cell(row.get(k)) for k in ("name", "op", "shape", "macs", "min", "max", "precision")))
+    for each in rows:
+        row(table, *(_cell(each.get(k)) for k in ("name", "op", "shape", "macs", "min", "max", "precision")))
     voice.say(table)
     voice.data(rows)
 
@@ -109,7 +109,8 @@ def import_(directory: Path, file: Path, quiet: bool, verbose: bool, as_json: bo
     voice = talk(quiet, verbose, as_json)
     edited, unmapped = editing.import_cfg(directory, file)
     voice.problems(unmapped)
-    voice.say(f"{len(edited.change.edits)} edits taken over, {len(unmapped)} lines could not be mapped")
+    taken, left = counted(len(edited.change.edits), "edit"), counted(len(unmapped), "line")
+    voice.say(f"{taken} taken over, {left} could not be mapped")
     _tell(voice, edited)
 
 
@@ -128,9 +129,10 @@ def _tell(voice: Talk, edited: editing.Edited) -> None:
 def _edits(voice: Talk, edits: Any) -> None:
     table = Table("line", "entry", "field", "before", "after")
     for edit in edits:
-        table.add_row(str(edit.line), edit.key, edit.field, edit.before, edit.after)
+        row(table, str(edit.line or ""), edit.key, edit.field, edit.before, edit.after)
     voice.say(table if edits else "nothing is edited")
-    voice.data([{k: getattr(e, k) for k in ("line", "key", "field", "before", "after")} for e in edits])
+    fields = ("key", "field", "before", "after")
+    voice.data([{"line": e.line or None} | {k: getattr(e, k) for k in fields} for e in edits])
 
 
 def _cell(value: Any) -> str:

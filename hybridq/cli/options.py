@@ -22,6 +22,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
+from rich.text import Text
 
 from hybridq import runtime
 from hybridq.errors import Problem
@@ -52,7 +54,7 @@ class Talk:
     def say(self, text: Any = "") -> None:
         """Print for people; silent with --quiet and --json."""
         if not self.quiet and not self.json:
-            self.out.print(text, soft_wrap=isinstance(text, str))
+            self.out.print(text, soft_wrap=isinstance(text, str), markup=False)
 
     def problems(self, found: list[Problem]) -> None:
         """Print warnings and notes on stderr."""
@@ -108,6 +110,16 @@ def talk(quiet: bool, verbose: bool, as_json: bool) -> Talk:
     """How this command speaks."""
     runtime.set_verbose(verbose)
     return Talk(quiet, verbose, as_json)
+
+
+def row(table: Table, *cells: str) -> None:
+    """Add a row whose cells are shown as they are: a name may hold ``[bold]``."""
+    table.add_row(*(Text(cell) for cell in cells))
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 layer``, ``2 layers``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def names(text: str | None) -> tuple[str, ...]:

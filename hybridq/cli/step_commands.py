@@ -15,7 +15,7 @@ from hybridq.buildinfo import BuildReport
 from hybridq.canonical import remarks
 from hybridq.cli.budget import asked, budget_flags, judge, need_proposal, tell_search
 from hybridq.cli.calibration import arguments, calibration, need_dataset
-from hybridq.cli.options import FILE, FOLDER, Talk, common, talk, threads
+from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, row, talk, threads
 from hybridq.config import to_github, to_json
 from hybridq.errors import ConfigError
 from hybridq.linting import Finding
@@ -67,9 +67,9 @@ def step1(model: Path, dataset: Path | None, out: Path, proposal: bool, **given:
 def tell_step1(voice: Talk, result: Step1Result) -> None:
     """What entered the model, what was calibrated, what stays float32, warnings."""
     table = Table("input", "channel", "min", "max", "mean", title="What entered the model")
-    for row in result.rows[:SHOWN]:
-        channel = "" if row.channel is None else str(row.channel)
-        table.add_row(row.input, channel, f"{row.min:.6g}", f"{row.max:.6g}", f"{row.mean:.6g}")
+    for r in result.rows[:SHOWN]:
+        channel = "" if r.channel is None else str(r.channel)
+        row(table, r.input, channel, f"{r.min:.6g}", f"{r.max:.6g}", f"{r.mean:.6g}")
     if result.rows:
         voice.say(table)
     model, calibrated = result.state.model, result.state.calibrated
@@ -77,7 +77,8 @@ def tell_step1(voice: Talk, result: Step1Result) -> None:
     problems = [*result.problems, *remarks(model.proto, model.name)]
     voice.problems(problems)
     voice.say(
-        f"{model.name}: {len(model.layers)} layers calibrated on {result.state.samples['count']} samples "
+        f"{model.name}: {counted(len(model.layers), 'layer')} calibrated on "
+        f"{counted(result.state.samples['count'], 'sample')} "
         f"for {calibrated.target}, {calibrated.default}; {len(floats)} must stay float32"
     )
     for line in result.remarks:
@@ -127,11 +128,12 @@ def check(directory: Path, github: bool, quiet: bool, verbose: bool, as_json: bo
             raise SystemExit(1) from None
         raise
     if github:
-        click.echo(to_github(problems))
+        click.echo(to_github(problems), nl=bool(problems))
         return
     voice.problems(problems if not as_json else [])
     voice.data(to_json(problems))
-    voice.say(f"{directory / 'model.quantization.cfg'}: no errors, {len(problems)} warnings and notes")
+    said = counted(len(problems), "warning or note") if len(problems) == 1 else f"{len(problems)} warnings and notes"
+    voice.say(f"{directory / 'model.quantization.cfg'}: no errors, {said}")
 
 
 @click.command()
@@ -161,7 +163,7 @@ def step2(
         if not result.fidelity.faithful:
             named = ", ".join(result.fidelity.differing[:SHOWN])
             named = f"computed otherwise than written: {named}" if named else "rounding ties that grow, no layer apart"
-            voice.say(f"  [yellow]under 30 dB; {named}[/]")
+            voice.say(Text(f"  under 30 dB; {named}", "yellow"))
     voice.say(f"wrote {result.path} ({result.path.stat().st_size / 1e6:.2f} MB); next: hybridq step3 {directory}")
     voice.data({"path": str(result.path), "counts": result.report.counts, "high_fraction": result.report.high_fraction})
 
@@ -171,15 +173,15 @@ def tell_build(voice: Talk, report: BuildReport) -> None:
     if report.edits:
         table = Table("line", "entry", "field", "before", "after", "effect", title="Edits found")
         for edit in report.edits[: 4 * SHOWN]:
-            table.add_row(str(edit.line), edit.key, edit.field, edit.before, edit.after, edit.effect)
+            row(table, str(edit.line or ""), edit.key, edit.field, edit.before, edit.after, edit.effect)
         voice.say(table)
-    changed = [row for row in report.changed if row.asked != row.done or row.why]
+    changed = [c for c in report.changed if c.asked != c.done or c.why]
     if changed:
         table = Table(
             Column("layer", overflow="fold"), "operator", "asked", "done", "why", title="Layers that need a word"
         )
-        for row in changed[:SHOWN]:
-            table.add_row(row.name, row.op, row.asked, row.done, row.why)
+        for c in changed[:SHOWN]:
+            row(table, c.name, c.op, c.asked, c.done, c.why)
         voice.say(table)
         if len(changed) > SHOWN:
             voice.say(f"  and {len(changed) - SHOWN} more, see build.json")

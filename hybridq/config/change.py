@@ -16,7 +16,7 @@ from hybridq.config.nodes import Mapping as MappingNode
 from hybridq.config.nodes import Node, Pair, Scalar
 from hybridq.config.schema import Document
 from hybridq.config.selectors import SelectorError, select
-from hybridq.config.text import Source, nearest_hint
+from hybridq.config.text import Source, join, nearest_hint, nearest_some
 from hybridq.config.write import LAYERS, PARAMETERS, entry_text, quote
 from hybridq.config.yaml import reread
 from hybridq.dtypes import Precision
@@ -24,6 +24,8 @@ from hybridq.errors import ConfigError, Problem
 from hybridq.model import Model
 from hybridq.records import FIELDS, WEIGHT_SUFFIX, Calibrated, Edit, LayerChoice, QuantConfig
 
+FORMS = """A selector is a name, a glob (head/*), re:REGEX, op:TYPE, from:A..to:B, group:NAME or boundary,
+or several of these with and, or, not. `hybridq list` shows the layers."""
 _VALUE = re.compile(r"[\w.+-]+|\[[\w.+\-, ]*\]", re.ASCII)
 
 
@@ -152,10 +154,16 @@ class Work:
         try:
             found = select(selector, self.names, current)
         except SelectorError as error:
-            raise ConfigError(str(error), hint=error.hint) from error
+            raise ConfigError(str(error), hint=self._how_to_select(error)) from error
         self.notes += [Problem(note, severity="note", code="selector") for note in found.notes]
         keys = dict.fromkeys(self.model.layer[x].group for x in found.layers)
         return [k for k in keys if k in self.calibrated.entries], list(found.layers)
+
+    def _how_to_select(self, error: SelectorError) -> str:
+        """The hint on a command line, where a person has no list of names beside it."""
+        near = nearest_some(error.word, self.names.known) if error.word else []
+        first = f"Did you mean {join(near)}?" if near else "" if error.hint in FORMS else error.hint
+        return f"{first}\n{FORMS}".lstrip()
 
     # -- precisions ---------------------------------------------------------------------------------------------------
 

@@ -121,7 +121,7 @@ def _apply(
         elif found.rank == old.rank and not _agree(old.choice, choice) and old.key.text != key.text:
             clashes.setdefault(old.key, []).append(name)  # (one key twice is reported as such)
     for other, layers in clashes.items():
-        more = f" and {len(layers) - 1} more layers" if len(layers) > 1 else ""
+        more = f" and {len(layers) - 1} more layer{'s' * (len(layers) > 2)}" if len(layers) > 1 else ""
         message = f"'{key.text}' and '{other.text}' (line {other.line}) give '{layers[0]}'{more} different precisions"
         hint = "Keep one name." if found.rank is Rank.NAME else "Name the layer itself, or narrow one by `and not ...`."
         source.error("two-values", message, key.place, hint)

@@ -48,11 +48,12 @@ class Rank(IntEnum):
 
 
 class SelectorError(ValueError):
-    """A selector that cannot be read or matches nothing; ``hint`` says how to go on."""
+    """A selector that cannot be read or matches nothing; ``hint`` says how to go on, ``word`` is the unknown name."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", word: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        self.word = word
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def select(
     parser = _Parser(text, names, precisions or {}, suggest)
     found = parser.parse()
     if not found:
-        raise SelectorError(f"'{text}' matches no layer", "`hybridq list` shows the layers.")
+        raise SelectorError(f"'{text}' matches no layer", "`hybridq list` shows the layers.", text)
     order = tuple(x.name for x in names.model.layers if x.name in found)
     return Selection(order, parser.rank, tuple(parser.notes))
 
@@ -171,10 +172,13 @@ class _Parser:
         self._raise_rank(Rank.PATTERN)
         if any(c in word for c in "*?["):
             return self._matching(re.compile(fnmatch.translate(word)).match)
-        raise SelectorError(f"there is no layer or tensor '{word}'", self._nearest(word))
+        raise self._unknown(word)
 
-    def _nearest(self, word: str) -> str:
-        return self.suggest(word, self.names.known) or "`hybridq list` shows the layers."
+    def _unknown(self, word: str) -> SelectorError:
+        if len(self.words) > 1 and (word.startswith("(") or word.endswith(")")):
+            return SelectorError(f"there is no layer or tensor '{word}'", "Put blanks around each ( and ) that groups.")
+        hint = self.suggest(word, self.names.known) or "`hybridq list` shows the layers."
+        return SelectorError(f"there is no layer or tensor '{word}'", hint, word)
 
     def _matching(self, matches: Callable[[str], object]) -> set[str]:
         return {x.name for x in self.model.layers if any(matches(n) for n in (x.name, *x.aliases))}
@@ -197,7 +201,8 @@ class _Parser:
         own = {x.name for x in self.model.layers if x.op == op}
         absorbed = {x.name for x in self.model.layers if op and x.activation_op == op}
         if absorbed:
-            self.notes.append(f"{len(absorbed)} of the layers absorb the {op}, which has no precision of its own")
+            layers = "1 of the layers absorbs" if len(absorbed) == 1 else f"{len(absorbed)} of the layers absorb"
+            self.notes.append(f"{layers} the {op}, which has no precision of its own")
         if not own | absorbed:
             ops = dict.fromkeys(o for x in self.model.layers for o in (x.op, x.activation_op) if o)
             hint = self.suggest(op, ops)
@@ -224,7 +229,7 @@ class _Parser:
             return self.model.names[name]
         if name in self.model.tensors:
             return name
-        raise SelectorError(f"there is no layer or tensor '{name}'", self._nearest(name))
+        raise self._unknown(name)
 
     def _group(self, word: str) -> set[str]:
         self._raise_rank(Rank.PATTERN)
@@ -233,7 +238,7 @@ class _Parser:
         group = self.model.group_of.get(name) or self.names.moved.get(name)
         group = self.model.group.get(self.model.layer[layer].group) if layer else group
         if group is None:
-            raise SelectorError(f"there is no layer or tensor '{name}'", self._nearest(name))
+            raise self._unknown(name)
         return set(group.layers)
 
 

@@ -69,7 +69,8 @@ class Source:
         found = sorted(self.problems, key=lambda p: (p.line, p.column))
         more = sum(max(0, n - PROBLEM_LIMIT) for n in self.counts.values())
         if more:
-            found.append(Problem(f"{more} more problems are not listed", self.path, severity="note", code="more"))
+            problems = "problem is" if more == 1 else "problems are"
+            found.append(Problem(f"{more} more {problems} not listed", self.path, severity="note", code="more"))
         return found
 
     def _add(self, severity: str, code: str, message: str, at: Place, hint: str) -> None:
@@ -124,6 +125,15 @@ def nearest(word: str, choices: Iterable[str]) -> str:
         return folded[key]
     found = difflib.get_close_matches(key, folded, n=1, cutoff=0.6)
     return folded[found[0]] if found else ""
+
+
+def nearest_some(word: str, choices: Iterable[str], most: int = 3) -> list[str]:
+    """The choices that resemble ``word`` most, the nearest first, then those that contain it."""
+    folded = {c.casefold(): c for c in choices}
+    key = word.strip().casefold()
+    found = difflib.get_close_matches(key, folded, n=most, cutoff=0.6)
+    found += [f for f in folded if len(key) > 2 and key in f and f not in found]
+    return [folded[f] for f in found[:most]]
 
 
 def nearest_hint(word: str, choices: Iterable[str]) -> str:
