@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,10 @@ from hybridq.cli import main
 from hybridq.cli.budget import missed
 from hybridq.search import Budget, SearchResult
 from hybridq.searching.joint import Figures
+from hybridq.steps import editing
+
+if sys.platform != "win32":
+    import fcntl
 
 CFG = "model.quantization.cfg"
 RANDOM = np.random.default_rng(0)
@@ -54,7 +59,6 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
     def call(*words: object) -> Done:
         arguments = [str(word) for word in words]
-        monkeypatch.setattr(sys, "argv", ["hybridq", *arguments])
         with pytest.raises(SystemExit) as exit_:
             main(arguments, prog_name="hybridq")
         captured = capsys.readouterr()
@@ -411,6 +415,24 @@ class TestJson:
             assert problem["severity"] == "error"
             assert "int61" in problem["message"]
 
+    def test_a_layer_called_json_asks_for_nothing(self, run: Run, folder: Path) -> None:
+        done = run("set", "build", "--", "--json", "int16")
+        assert (done.code, done.out) == (1, "")
+        assert done.err.startswith("there is no layer or tensor '--json'")
+
+    def test_what_is_taken_back_has_no_line(self, run: Run, folder: Path) -> None:
+        (edit_,) = run("set", "build", "head", "int16", "--json").json
+        assert edit_["line"] > 0
+        run("set", "build", "head", "int16")
+        (edit_,) = run("unset", "build", "head", "--json").json
+        assert edit_["line"] is None
+        run("set", "build", "head", "int16")
+        (line,) = [x for x in run("unset", "build", "head").out.splitlines() if "logits" in x]
+        assert [c.strip() for c in line.split("│")][1:3] == ["", "logits"]
+
+    def test_sound_cfgs_have_no_annotation(self, run: Run, folder: Path) -> None:
+        assert run("check", "build", "--github") == Done(0, "", "")
+
     @pytest.mark.parametrize("words", [["step2", "build"], ["step3", "build"], ["check", "build"], ["list", "build"]])
     def test_quiet_prints_nothing(self, run: Run, folder: Path, words: list[str]) -> None:
         done = run(*words, "--quiet")
@@ -584,6 +606,59 @@ class TestWrongInput:
         done = run("step1", "small.onnx", "--dataset", "dataset.txt", "-o", "0.png")
         assert done.code in (1, 2)
         assert "0.png" in done.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked there")
+class TestAtTheSameTime:
+    """Commands that edit one folder at once: each waits for the others, and no edit is lost."""
+
+    def test_every_edit_gets_through(self, run: Run, folder: Path) -> None:
+        names = [row["name"] for row in run("list", "build", "--json").json]
+        code = "from hybridq.cli import main; main()"
+        commands = [
+            [sys.executable, "-c", code, "set", "build", n, "--param", f"max={i + 50}"] for i, n in enumerate(names)
+        ]
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        running = [subprocess.Popen(c, cwd=folder, **pipes) for c in commands]
+        said = [p.communicate()[1] for p in running]
+        assert [p.returncode for p in running] == [0] * len(names), said
+        found = {e["key"]: e["after"] for e in run("diff", "build", "--json").json}
+        assert found == {n: f"{i + 50}.0" for i, n in enumerate(names)}
+
+    def test_edits_made_meanwhile_stay(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Between reading and writing another command writes: the edit is made again, on top."""
+        build, whole = folder / "build", editing.config.set_layers
+        monkeypatch.setattr(editing.config, "set_layers", lambda *args: (other(), whole(*args))[1])
+
+        def other() -> None:
+            monkeypatch.setattr(editing.config, "set_layers", whole)
+            editing.set_precision(build, "head", "int16")
+
+        editing.set_precision(build, "relu", "float32")
+        assert {e.key: e.after for e in editing.diff(build)} == {"relu": "float32", "logits": "int16"}
+
+    @pytest.mark.parametrize("seconds", [0.3, None])
+    def test_waits_and_then_says_so(
+        self, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, seconds: float | None
+    ) -> None:
+        monkeypatch.setattr(editing, "PATIENCE", 5.0 if seconds else 0.2)
+        before = snapshot(folder)
+        descriptor = os.open("build", os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        Path("build/.hybridq-new").mkdir()  # as while step2 writes
+        if seconds:
+            Timer(seconds, os.close, [descriptor]).start()
+            assert run("set", "build", "head", "int16").code == 0
+            return
+        for words in (["set", "build", "head", "int16"], ["list", "build"], ["diff", "build"]):
+            done = run(*words)
+            assert (done.code, done.out) == (1, "")
+            assert done.err == (
+                "build: another hybridq command is writing this folder, for 0.2 s now\n"
+                "  Try again when it is done.\n1 problem found; nothing was written.\n"
+            )
+        os.close(descriptor)
+        assert snapshot(folder) == before
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="asks for a shell's behaviour")

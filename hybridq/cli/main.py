@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import click
 
 from hybridq import __version__
 from hybridq.cli import cfg_commands, search_commands, step_commands
+from hybridq.cli.options import AS_JSON
 from hybridq.config import to_json
 from hybridq.errors import HybridqError
 
@@ -38,7 +38,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except HybridqError as error:
-            _report(error, ctx.invoked_subcommand or "")
+            _report(error, ctx.invoked_subcommand or "", ctx.meta.get(AS_JSON, False))
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted; every file is whole, as before or as finished", err=True)
@@ -58,9 +58,9 @@ def main() -> None:
     """
 
 
-def _report(error: HybridqError, command: str) -> None:
+def _report(error: HybridqError, command: str, as_json: bool) -> None:
     """Print every problem; as JSON where the command was asked for it."""
-    if "--json" in sys.argv:
+    if as_json:
         click.echo(json.dumps(to_json(error.problems), indent=2, ensure_ascii=False))
         return
     for problem in error.problems:

@@ -29,6 +29,7 @@ from hybridq import runtime
 from hybridq.errors import Problem
 
 F = TypeVar("F", bound=Callable[..., Any])
+AS_JSON = "hybridq.json"  # key in click's context
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(path_type=Path)
 
@@ -94,9 +95,17 @@ class Talk:
 
 def common(command: F) -> F:
     """``--quiet --verbose --json``."""
-    command = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
+    command = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.", callback=_remember)(
+        command
+    )
     command = click.option("--verbose", is_flag=True, help="Show ONNX Runtime's own warnings too.")(command)
     return click.option("--quiet", is_flag=True, help="Print errors only.")(command)
+
+
+def _remember(context: click.Context, _parameter: click.Parameter, value: bool) -> bool:
+    """Let the group know, which prints the problems of a command that failed."""
+    context.meta[AS_JSON] = value
+    return value
 
 
 def threads(command: F) -> F:
