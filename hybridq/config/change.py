@@ -251,9 +251,10 @@ class Work:
 
     def restore(self, keys: list[str]) -> None:
         """Give edited entries the fields that step1 wrote."""
-        for label, mapping in self.document.entries:
+        wanted = self.before.edited.keys() & set(keys)
+        for label, mapping in self.document.entries if wanted else ():
             key = self.names.key(label.text)
-            if key in keys and key in self.before.edited:
+            if key in wanted:
                 self.editor.value(Pair(label, mapping), entry_text(self.calibrated.entries[key]))
 
     def _entry_lines(self, keys: set[str]) -> dict[str, MappingNode]:
