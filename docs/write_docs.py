@@ -31,6 +31,36 @@ Written by `docs/write_docs.py` from `--help`; do not edit.
 
 Exit code 0: done. 1: the input is wrong; every problem is listed with its place, and nothing was written. 2: the
 command is wrong. Tables go to stdout, messages and progress to stderr; with `--json` stdout holds JSON alone.
+
+A budget that cannot be held is wrong input too, but one that only the search finds out. `auto` and `step1 --proposal`
+write the best choice that was found, say which flag it misses and by how much, and end with 1:
+
+```text
+--min-sqnr 60: not reachable, best 41.2 dB within --max-high 0.1
+the budget is not held; the best choice that was found is written all the same
+```
+
+## A metric of your own
+
+`--metric score.py:accuracy` names a Python file and a function in it. The function gets the outputs of the model, a
+list of one dict `{output name: array}` per sample in the order of the dataset, and returns a number: higher is better.
+The arrays are as ONNX Runtime gives them, batch axis included. What is right, the function knows by itself:
+
+```python
+from pathlib import Path
+
+LABELS = Path("labels.txt").read_text().split()
+
+
+def accuracy(outputs):
+    hits = [str(o["scores"].argmax()) == label for o, label in zip(outputs, LABELS)]
+    return sum(hits) / len(hits)
+```
+
+It is called twice, with the float model's outputs and with the hybrid model's. Within a search (`auto`, `step1
+--proposal`) it is called for every choice, on the samples that the search measures: 16 to 64 of the calibration set,
+spread evenly over it; all of them, in order, where there are no more than 16. With more, a line's number does not find
+its label: give the search 16 samples (`--samples 16`) or `--min-sqnr`, and keep such a metric for step3.
 """
 
 

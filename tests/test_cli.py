@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -189,6 +190,20 @@ class TestSteps:
         assert done.code == 0
         assert "calibration set" not in done.out
         assert "first" in done.out
+
+    def test_the_metric_of_the_documentation(self, run: Run, folder: Path) -> None:
+        """The example of docs/cli.md is run as it stands there."""
+        page = (Path(__file__).parents[1] / "docs" / "cli.md").read_text(encoding="utf-8")
+        (example,) = re.findall(r"```python\n(.*?)```", page, re.S)
+        Path("score.py").write_text(example)
+        session = runtime.session("small.onnx")
+        feeds = [np.asarray(Image.open(f"{i}.png"), np.float32).transpose(2, 0, 1)[None] / 255 for i in range(8)]
+        labels = [str(runtime.run(session, {"image": f})[0].argmax()) for f in feeds]
+        Path("labels.txt").write_text("\n".join(labels))
+        done = run("step3", "build", "--metric", "score.py:accuracy", "--json")
+        assert done.code == 0
+        assert done.json["metric"]["float_value"] == 1.0
+        assert "higher is better" in run("step3", "--help").out
 
     def test_another_place_for_the_model(self, run: Run, folder: Path) -> None:
         before = snapshot(folder / "build")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hybridq.cli.options import F, Talk, counted, names
+from hybridq.cli.options import F, Talk, counted, metric_option, names
 from hybridq.dtypes import Precision
 from hybridq.errors import Problem
 from hybridq.search import Budget, SearchResult
@@ -21,7 +21,7 @@ OPTIONS = (
     click.option(
         "--min-speedup", type=click.FloatRange(0, min_open=True), metavar="RATIO", help="Speed against float32."
     ),
-    click.option("--metric", metavar="FILE.py:FUNCTION", help="Your own figure over all outputs, higher is better."),
+    metric_option,
     click.option("--precisions", help="Precisions to choose from (uint8,int16,float32).  [default: the target's]"),
 )
 

@@ -108,6 +108,14 @@ def _remember(context: click.Context, _parameter: click.Parameter, value: bool) 
     return value
 
 
+metric_option = click.option(
+    "--metric",
+    metavar="FILE.py:FUNCTION",
+    help="Your own figure: FUNCTION(outputs) -> float, higher is better; outputs is a list of one dict "
+    "{output name: array} per sample, in the order of the dataset.",
+)
+
+
 def threads(command: F) -> F:
     """``--threads N``."""
     return click.option(

@@ -15,7 +15,7 @@ from hybridq.buildinfo import BuildReport
 from hybridq.canonical import remarks
 from hybridq.cli.budget import asked, budget_flags, judge, need_proposal, tell_search
 from hybridq.cli.calibration import arguments, calibration, need_dataset
-from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, row, talk, threads
+from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, metric_option, row, talk, threads
 from hybridq.config import to_github, to_json
 from hybridq.errors import ConfigError
 from hybridq.linting import Finding
@@ -193,7 +193,7 @@ def tell_build(voice: Talk, report: BuildReport) -> None:
 @click.command()
 @click.argument("directory", type=FOLDER, metavar="DIR")
 @click.option("--dataset", type=FILE, help="Samples to compare on.  [default: the calibration set]")
-@click.option("--metric", metavar="FILE.py:FUNCTION", help="Your own figure over all outputs, higher is better.")
+@metric_option
 @click.option("--samples", type=click.IntRange(1), help="Take only the first so many.")
 @click.option(
     "--layer-samples",
