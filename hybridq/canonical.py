@@ -40,6 +40,8 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise ModelError("no such file", path=str(path))
     if path.is_dir():
         raise ModelError("this is a folder; give an .onnx file", path=str(path))
+    if path.stat().st_size == 0:
+        raise ModelError("not an ONNX model: the file is empty", path=str(path), hint="Copy or export it again.")
     try:
         proto = onnx.load(path, load_external_data=False)
     except Exception as error:
@@ -48,6 +50,10 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise ModelError("not an ONNX model: it has no nodes", path=str(path))
     if not _is_text(proto.graph):
         raise ModelError("damaged: a name in it is no text", path=str(path))
+    missing = _missing_files(proto, path.parent)
+    if missing:
+        hint = f"Put {missing[0]} into the model's folder, or export the model with its weights inside."
+        raise ModelError(f"its weights lie in another file, which is missing: {missing[0]}", path=str(path), hint=hint)
     try:
         onnx.load_external_data_for_model(proto, str(path.parent))
     except Exception as error:
@@ -56,6 +62,13 @@ def read_model(path: Path) -> onnx.ModelProto:
         ) from error
     _refuse_quantized(proto, path)
     return proto
+
+
+def _missing_files(proto: onnx.ModelProto, folder: Path) -> list[str]:
+    """The files that initializers lie in and that are not there."""
+    lie = [t for t in proto.graph.initializer if t.data_location == TensorProto.EXTERNAL]
+    named = dict.fromkeys(p.value for t in lie for p in t.external_data if p.key == "location")
+    return [name for name in named if not (folder / name).exists()]
 
 
 def _is_text(graph: onnx.GraphProto) -> bool:

@@ -526,8 +526,10 @@ class TestRefusals:
         data = (tmp_path / "weights.bin").read_bytes()
         (tmp_path / "weights.bin").write_bytes(data[: len(data) // 2])
         self.refuse(path, ".")
+        (tmp_path / "weights.bin").write_bytes(b"")
+        self.refuse(path, "weights lie in another file that cannot be read")
         (tmp_path / "weights.bin").unlink()
-        self.refuse(path, "weights lie in another file")
+        self.refuse(path, "weights lie in another file, which is missing: weights.bin")
 
     @pytest.mark.parametrize("opset", [1, 5, 6])
     def test_ancient_opsets_end_well(self, tmp_path: Path, opset: int) -> None:

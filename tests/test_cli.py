@@ -494,6 +494,85 @@ DATASETS: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 
+LISTS: dict[str, tuple[bytes, int]] = {
+    "Windows line ends": (b"0.png\r\n\r\n# a comment\r\n1.png\r\n", 2),
+    "byte order mark": (b"\xef\xbb\xbf0.png\r\n1.png", 2),
+    "quotes": ("\"a b.png\"\r\n'ü ö.png'\n0.png # a comment\n".encode(), 3),
+    "no end of line": (b"  0.png\t\n\n1.png", 2),
+}
+BAD_LISTS: dict[str, tuple[bytes, str]] = {
+    "missing": (
+        b"0.png\r\nnone.png\r\n",
+        "list.txt:2: 'none.png' does not exist\n  Paths are relative to the list's folder; looked for none.png.\n",
+    ),
+    "missing behind a mark": (
+        b'\xef\xbb\xbf"no ne.png"\n',
+        "list.txt:1: 'no ne.png' does not exist\n  Paths are relative to the list's folder; looked for no ne.png.\n",
+    ),
+    "spaces without quotes": (
+        b"0.png\na b.png\n",
+        'list.txt:2: 2 columns, but the model has 1 input\n  The path holds spaces: put it in quotes, "a b.png".\n',
+    ),
+    "an open quote": (
+        b'0.png\n"a b.png\n',
+        'list.txt:2: a quote is not closed, or text touches it: "a b.png\n',
+    ),
+    "Latin-1": ("0.png\nü.png\n".encode("latin-1"), "list.txt:2: is no UTF-8 text\n  Save the list as UTF-8.\n"),
+}
+
+
+class TestLists:
+    """Lists as other systems and editors write them."""
+
+    @pytest.fixture
+    def pictures(self, folder: Path) -> None:
+        shutil.copy("2.png", "a b.png")
+        shutil.copy("3.png", "ü ö.png")
+
+    @pytest.mark.usefixtures("pictures")
+    @pytest.mark.parametrize("kind", LISTS)
+    def test_these_work(self, run: Run, kind: str) -> None:
+        data, samples = LISTS[kind]
+        Path("list.txt").write_bytes(data)
+        assert run("step1", "small.onnx", "--dataset", "list.txt", "-o", "new", "--json").json["samples"] == samples
+
+    @pytest.mark.usefixtures("pictures")
+    @pytest.mark.parametrize("kind", BAD_LISTS)
+    def test_these_are_told(self, run: Run, kind: str) -> None:
+        data, says = BAD_LISTS[kind]
+        Path("list.txt").write_bytes(data)
+        done = run("step1", "small.onnx", "--dataset", "list.txt", "-o", "new")
+        assert (done.code, done.out) == (1, "")
+        assert done.err == f"{says}1 problem found; nothing was written.\n"
+        assert not Path("new").exists()
+
+
+def bad_model(kind: str) -> Path:
+    """``bad.onnx`` in the current folder."""
+    bad = Path("bad.onnx")
+    if kind == "text":
+        bad.write_text("this is no model\n")
+    elif kind == "truncated":
+        shutil.copy("small.onnx", bad)
+        truncated(bad)
+    elif kind == "empty":
+        bad.touch()
+    elif kind == "folder":
+        bad.mkdir()
+    elif kind == "garbage":
+        bad.write_bytes(RANDOM.bytes(3000))
+    elif kind == "cut off weights":
+        onnx.save(onnx.load("small.onnx"), bad, save_as_external_data=True, location="w.bin", size_threshold=0)
+        Path("w.bin").unlink()
+    return bad
+
+
+NO_WEIGHTS = """\
+bad.onnx: its weights lie in another file, which is missing: w.bin
+  Put w.bin into the model's folder, or export the model with its weights inside.
+"""
+
+
 class TestWrongInput:
     """Exit code 1, a located message, no traceback, nothing written."""
 
@@ -511,24 +590,30 @@ class TestWrongInput:
     @pytest.mark.parametrize("out", ["build", "fresh"])
     @pytest.mark.parametrize("kind", ["absent", "text", "truncated", "empty", "folder", "cut off weights", "garbage"])
     def test_models(self, run: Run, folder: Path, kind: str, out: str) -> None:
-        bad = folder / "bad.onnx"
-        if kind == "text":
-            bad.write_text("this is no model\n")
-        elif kind == "truncated":
-            shutil.copy("small.onnx", bad)
-            truncated(bad)
-        elif kind == "empty":
-            bad.touch()
-        elif kind == "folder":
-            bad.mkdir()
-        elif kind == "garbage":
-            bad.write_bytes(RANDOM.bytes(3000))
-        elif kind == "cut off weights":
-            onnx.save(onnx.load("small.onnx"), bad, save_as_external_data=True, location="w.bin", size_threshold=0)
-            (folder / "w.bin").unlink()
+        bad = bad_model(kind)
         done = self.refused(run, folder, "step1", bad, "--dataset", "dataset.txt", "-o", out, says="bad.onnx")
         assert len(done.err.splitlines()) < 8
         assert (folder / out).exists() == (out == "build")
+
+    @pytest.mark.parametrize(
+        ("kind", "says"),
+        [
+            ("absent", "bad.onnx: no such file\n"),
+            ("empty", "bad.onnx: not an ONNX model: the file is empty\n  Copy or export it again.\n"),
+            ("folder", "bad.onnx: this is a folder; give an .onnx file\n"),
+            ("cut off weights", NO_WEIGHTS),
+        ],
+    )
+    @pytest.mark.parametrize("command", ["step1", "auto"])
+    def test_what_is_said_of_models(self, run: Run, folder: Path, command: str, kind: str, says: str) -> None:
+        bad = bad_model(kind)
+        done = run(command, bad, "--dataset", "dataset.txt", "-o", "fresh")
+        end = "." if command == "auto" else "; nothing was written."
+        assert (done.code, done.out, done.err) == (1, "", f"{says}1 problem found{end}\n")
+        assert not Path("fresh").exists()
+
+    def test_a_folder_to_import(self, run: Run, folder: Path) -> None:
+        self.refused(run, folder, "import", "build", "build", says="build: this is a folder; give the cfg inside")
 
     @pytest.mark.parametrize("kind", DATASETS)
     def test_datasets(self, run: Run, folder: Path, kind: str) -> None:

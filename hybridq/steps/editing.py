@@ -62,7 +62,8 @@ def import_cfg(directory: Path | str, file: Path | str) -> tuple[Edited, list[Pr
     """
     source, unmapped = Path(file), list[Problem]()
     if not source.is_file():
-        raise ConfigError("no such file", path=str(source))
+        said = "this is a folder; give the cfg inside" if source.is_dir() else "no such file"
+        raise ConfigError(said, path=str(source))
     theirs = config.decode(source.read_bytes(), str(source))
 
     def change(state: State, text: str, path: str) -> config.Change:
