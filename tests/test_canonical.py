@@ -621,3 +621,34 @@ def test_zoo(zoo: ModuleType, name: str) -> None:
     for node, reason in view.unsupported.items():
         assert view.nodes[node]
         assert reason
+
+
+def halved(given: ModelProto) -> ModelProto:
+    """The model with float16 weights, inputs and outputs, as an exporter writes it."""
+    found = ModelProto()
+    found.CopyFrom(given)
+    del found.graph.value_info[:]
+    for value in (*found.graph.input, *found.graph.output):
+        if value.type.tensor_type.elem_type == FLOAT:
+            value.type.tensor_type.elem_type = HALF
+    held = [a.t for n in found.graph.node for a in n.attribute if a.type == onnx.AttributeProto.TENSOR]
+    for tensor in (*found.graph.initializer, *held):
+        if tensor.data_type == FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    return found
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize("name", ["squeezenet", "pfld_ghostone", "vww_mobilenet", "ultraface_rfb320"])
+def test_zoo_in_float16(zoo: ModuleType, name: str) -> None:
+    """The layers are those of the float32 model, and so are the results but for what float16 rounds away."""
+    held = zoo.load(name)
+    given = read_model(Path(held.model_path))
+    half = halved(given)
+    found, wide = canonicalize(half), canonicalize(given)
+    assert_canonical(found)
+    assert [n.op_type for n in found.graph.node if n.op_type != "Cast"] == [n.op_type for n in wide.graph.node]
+    views = [analyse(found, half), analyse(wide, given)]
+    assert len(views[0].layers) == len(views[1].layers) + len(given.graph.input[:1])
+    feed = {k: v.astype(np.float16) for k, v in next(iter(held.calibration())).items()}
+    assert TestHalves.differs(half, found, feed) <= HALF_TOLERANCE
