@@ -21,7 +21,7 @@ from hybridq import demo, targets
 from hybridq.cli import main
 from hybridq.dataset import Preprocessing
 from hybridq.linting import Finding, lint
-from hybridq.linting.mixing import Part, mixture
+from hybridq.linting.mixing import FACTOR, Part, mixture
 from hybridq.linting.values import magnitude_of
 from hybridq.qparams import Range
 from hybridq.statistics import Histogram
@@ -188,10 +188,10 @@ class TestMixture:
     @given(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))
     def test_scale_does_not_matter(self, a: float, b: float, factor: float) -> None:
         ratio, step = max(a, b) / min(a, b), max(a, b) / 255
-        if not 49.9 < ratio < 50.1:
+        if not FACTOR - 0.1 < ratio < FACTOR + 0.1:
             parts = [Part(Range(0, a)), Part(Range(0, b))]
             scaled = [Part(Range(0, a * factor)), Part(Range(0, b * factor))]
-            assert (mixture(parts, step) is None) is (mixture(scaled, step * factor) is None) is (ratio < 50)
+            assert (mixture(parts, step) is None) is (mixture(scaled, step * factor) is None) is (ratio < FACTOR)
 
     def test_what_never_changes_is_no_part(self) -> None:
         assert mixture([Part(Range(0, 0)), Part(Range(0, 640))], 2.5) is None
@@ -215,5 +215,4 @@ def test_healthy_models_hear_no_warning(zoo: ModuleType, name: str, tmp_path: Pa
     held = zoo.load(name)
     path, feeds = Path(held.model_path), list(islice(held.calibration(), 16))
     assert not warned(step1(path, feeds, tmp_path / "cpu", threads=1, weights_repair="none"))
-    tied = warned(step1(path, feeds, tmp_path / "npu", target="rknn2", threads=1, weights_repair="none"))
-    assert [f.layer for f in tied] == (["758"] if name == "fastestdet" else [])
+    assert not warned(step1(path, feeds, tmp_path / "npu", target="rknn2", threads=1, weights_repair="none"))

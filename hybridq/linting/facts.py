@@ -10,7 +10,7 @@ from onnx import NodeProto
 
 from hybridq import operators
 from hybridq.dtypes import Precision, Scheme
-from hybridq.model import Layer, Model
+from hybridq.model import Group, Layer, Model
 from hybridq.numerics import activation_qparams
 from hybridq.operators import Kind
 from hybridq.plan import QuantPlan
@@ -20,6 +20,7 @@ from hybridq.statistics import TensorStatistics
 from hybridq.storage import Weights
 from hybridq.targets import Target
 
+BETWEEN_0_AND_1 = ("Mul", "Sqrt", "Min", "Max")  # what they make of values between 0 and 1
 SHOWN = 4  # names in a sentence before the rest is counted
 
 
@@ -27,8 +28,8 @@ SHOWN = 4  # names in a sentence before the rest is counted
 class Finding:
     """What will go wrong in 8 bits, and what to set.
 
-    ``layer`` is where to look and ``layers`` all that the remedy is about. ``severity`` is ``"warning"`` (accuracy is
-    lost) or ``"note"`` (it may be, or time is, or it would be elsewhere).
+    ``layer`` is where to look and ``layers`` all that the remedy is about, ``precision`` what it sets. ``severity`` is
+    ``"warning"`` (accuracy is lost) or ``"note"`` (it may be, or time is, or it would be elsewhere).
     """
 
     layer: str
@@ -37,11 +38,15 @@ class Finding:
     remedy: str
     severity: str = "warning"
     layers: tuple[str, ...] = ()
+    precision: Precision | None = None
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything step1 knows. ``stats`` has the statistics of the sources that were measured, by tensor."""
+    """Everything step1 knows. ``stats`` has the statistics of the sources that were measured, by tensor.
+
+    ``least`` is the narrowest precision that remedies set.
+    """
 
     model: Model
     weights: Weights
@@ -49,6 +54,7 @@ class Facts:
     target: Target
     plan: QuantPlan
     stats: Mapping[str, TensorStatistics]
+    least: Precision | None = None
 
     @cached_property
     def producers(self) -> dict[str, NodeProto]:
@@ -92,13 +98,47 @@ class Facts:
             found[tensor] = self.calibrated.measured[group.name].range
 
     def is_score(self, tensor: str) -> bool:
-        """Whether a tensor holds probabilities and nothing else: only moved since a Sigmoid, Softmax or the like."""
+        """Whether a tensor holds nothing but probabilities: a Sigmoid, Softmax or the like, moved or multiplied."""
         node = self.producers.get(tensor)
         if node is None:
             return False
-        if operators.lookup(node.op_type, node.domain).kind is Kind.MOVES:
+        if operators.lookup(node.op_type, node.domain).kind is Kind.MOVES or node.op_type in BETWEEN_0_AND_1:
             return all(self.is_score(i) for i in _moved(node))
+        if node.op_type == "Pow":
+            return self.is_score(node.input[0]) and node.input[1] in self.weights
         return operators.FIXED_RANGES.get(node.op_type) == (0.0, 1.0)
+
+    def keeping(self, group: Group) -> list[str]:
+        """Layers in 8 bits that must rise with a group, else what it gains is rounded away where they read it.
+
+        These are its readers; what only computes elementwise on one of its values hands the demand on to its own.
+        """
+        found: dict[str, None] = {}
+        waiting, seen = [group.name], {group.name}
+        while waiting:
+            tensors = self.model.group[waiting.pop(0)].tensors
+            for layer in self.model.layers:
+                if not any(i in tensors for i in layer.inputs):
+                    continue
+                if self.plan.layers[layer.name].done.bits == 8:
+                    found[layer.name] = None
+                alone = len(set(layer.inputs)) == 1 and operators.lookup(layer.op).kind is Kind.ELEMENTWISE
+                if alone and layer.group not in seen:
+                    seen.add(layer.group)
+                    waiting.append(layer.group)
+        return [n for n in found if n not in group.layers]
+
+    def outward(self, tensor: str) -> str:
+        """The model output that a tensor becomes by being moved around, else the tensor."""
+        name = tensor
+        while name not in self.model.outputs:
+            readers = self.model.consumers.get(name, ())
+            if len(readers) != 1 or operators.lookup(readers[0].op_type, readers[0].domain).kind is not Kind.MOVES:
+                return tensor
+            if len(readers[0].output) != 1 or readers[0].op_type in operators.MOVES_ALL_INPUTS:
+                return tensor
+            name = readers[0].output[0]
+        return name
 
     @property
     def low(self) -> Precision:
@@ -112,8 +152,13 @@ class Facts:
         """
         if self.target.latency_aware:
             return Precision.FLOAT32
-        wider = sorted((p for p in self.target.precisions if p.bits > 8), key=lambda p: (p.bits, not p.is_integer))
-        return next((p for p in wider if self.step(r, p) <= enough), wider[-1])
+        return next((p for p in self.wider if self.step(r, p) <= enough), self.wider[-1])
+
+    @property
+    def wider(self) -> list[Precision]:
+        """The precisions of the target above 8 bits, from ``least`` on."""
+        found = sorted((p for p in self.target.precisions if p.bits > 8), key=lambda p: (p.bits, not p.is_integer))
+        return found[found.index(self.least) :] if self.least is not None else found
 
     def step(self, r: Range, precision: Precision) -> float:
         """The step of a range at an integer precision of the target; 0 for float."""
@@ -127,7 +172,8 @@ class Facts:
 
 
 def _moved(node: NodeProto) -> list[str]:
-    return list(node.input) if node.op_type in operators.MOVES_ALL_INPUTS else list(node.input[:1])
+    every = node.op_type in operators.MOVES_ALL_INPUTS or node.op_type in BETWEEN_0_AND_1
+    return list(node.input) if every else list(node.input[:1])
 
 
 def span(r: Range) -> str:

@@ -12,6 +12,7 @@ from hybridq.defaults import fast_kernel
 from hybridq.linting.facts import Facts, Finding, names, number, setting
 from hybridq.model import Layer
 from hybridq.planning.weights import WeightPlan
+from hybridq.qparams import Range
 
 SPREAD = 100.0  # the largest channel of a weight over the smallest
 FEW = 0.05  # of the channels: the next layer sums over all of them, unless it is depthwise
@@ -55,12 +56,12 @@ def _narrow(layer: Layer, facts: Facts, axis: int, stored: WeightPlan) -> Findin
         f"{number(heard.min())} in another at one step of {number(step)}: {count} of {largest.size} channels "
         f"keep {2 * largest.max() / SPREAD / step:.1f} steps or fewer"
     )
-    wide = next(p for p in facts.target.precisions if p.bits > 8)
+    wide = facts.high(Range(-float(largest.max()), float(largest.max())), np.inf)
     remedy = setting([layer.name], wide)
     if facts.target.precisions[stored.precision].weight.per_channel:
         remedy = f"step1 --weights channel, or {remedy}"
     severity = "warning" if kind or count >= FEW * largest.size else "note"
-    return Finding(layer.name, "channel spread", message, remedy, severity, (layer.name,))
+    return Finding(layer.name, "channel spread", message, remedy, severity, (layer.name,), wide)
 
 
 def _heard(layer: Layer, facts: Facts, total: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from onnx import NodeProto
 
-from hybridq.dtypes import Precision
 from hybridq.linting.facts import Facts, Finding, names, number, setting, span
 from hybridq.linting.spread import Spreads, tail_nodes
 from hybridq.numerics import fake_quantize
 from hybridq.operators import MOVES_ALL_INPUTS
 from hybridq.qparams import QParams, Range
 
-FACTOR = 50.0  # a range so much smaller has 5 of 256 steps: less than 16 dB are left of it
+FACTOR = 25.0  # a range so much smaller has 10 of 256 steps: some 20 dB are left of it
+WARN = 1.5  # times the step that a part bears: what is nearer to it may do no harm
 SCORE_STEP = 0.04  # 25 steps for 0..1: scores of many candidates tie, and their order is what a detector lives by
 SCORE = 0.98
 
@@ -46,10 +46,20 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """The part that suffers most among several that share parameters, and the range of all of them."""
+    """The part that suffers most among several that share a step, the range of all of them, and that step."""
 
     narrow: Part
     whole: Range
+    step: float
+
+    @property
+    def excess(self) -> float:
+        """How many times too coarse the step is."""
+        return self.step / self.narrow.allowed
+
+    def severity(self, *, output: bool) -> str:
+        """A warning, or a note where it may do no harm; values other than scores are spared nothing at an output."""
+        return "warning" if self.excess > WARN or (output and not self.narrow.score) else "note"
 
     @property
     def enough(self) -> float:
@@ -64,7 +74,7 @@ def mixture(parts: list[Part], step: float) -> Mixture | None:
         return None
     narrow = min(live, key=lambda p: p.allowed)
     whole = Range(min(p.range.min for p in live), max(p.range.max for p in live)).with_zero()
-    return Mixture(narrow, whole) if step > narrow.allowed else None
+    return Mixture(narrow, whole, step) if step > narrow.allowed else None
 
 
 def _becomes(value: float, params: QParams) -> str:
@@ -75,64 +85,86 @@ def _width(r: Range) -> float:
     return r.max - r.min
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A Concat that joins unlike values: what suffers most, the parameters that they share (or would share)."""
+
+    out: str
+    inputs: tuple[str, ...]
+    mixed: Mixture
+    params: QParams
+    tied: bool
+
+
 def concats(facts: Facts) -> Iterator[Finding]:
-    """Concats whose inputs' ranges differ: tied to one scale, or (a note) kept apart here but not on NPUs."""
+    """Concats whose inputs' ranges differ: tied to one scale, or (a note) kept apart here but not on NPUs.
+
+    Concats that share a scale are one finding, told of the one whose inputs are furthest apart.
+    """
+    found: dict[str, Joined] = {}
     told: set[str] = set()
     for node in facts.model.proto.graph.node:
-        if node.op_type not in MOVES_ALL_INPUTS:
+        joined = _joined(facts, node) if node.op_type in MOVES_ALL_INPUTS else None
+        if joined is None or (not joined.tied and told & set(joined.inputs)):
             continue
-        out, inputs = node.output[0], [i for i in dict.fromkeys(node.input) if i in facts.ranges]
-        groups = {facts.model.group_of[i].name for i in inputs if i in facts.model.group_of}
-        parts = [Part(facts.ranges[i], facts.is_score(i)) for i in inputs]
-        if not parts or told & {*inputs, *groups}:
-            continue
-        params = facts.qparams(out)
-        if params is not None:
-            mixed = mixture(parts, float(params.scale))
-            if mixed is not None:
-                told.add(facts.model.group_of[out].name)
-                yield _tied(facts, out, inputs, mixed, params)
-        elif len(groups) > 1:
-            params = facts.joint(mixing_range(parts), facts.low)
-            mixed = mixture(parts, float(params.scale))
-            if mixed is not None:
-                told.add(out)
-                yield _apart(facts, out, inputs, mixed, params)
+        told.add(joined.out)
+        name = facts.model.group_of[joined.out].name if joined.tied else joined.out
+        if name not in found or joined.mixed.excess > found[name].mixed.excess:
+            found[name] = joined
+    for joined in found.values():
+        yield _tied(facts, joined) if joined.tied else _apart(facts, joined)
 
 
-def mixing_range(parts: list[Part]) -> Range:
-    """The range of all parts together."""
-    return Range(min(p.range.min for p in parts), max(p.range.max for p in parts))
+def _joined(facts: Facts, node: NodeProto) -> Joined | None:
+    """A Concat, if what it joins differs so much that one scale for it harms."""
+    out, inputs = node.output[0], tuple(i for i in dict.fromkeys(node.input) if i in facts.ranges)
+    groups = {facts.model.group_of[i].name for i in inputs if i in facts.model.group_of}
+    params = facts.qparams(out)
+    if not inputs or (params is None and len(groups) < 2):
+        return None
+    parts = [Part(facts.ranges[i], facts.is_score(i)) for i in inputs]
+    own = facts.joint(Range(min(p.range.min for p in parts), max(p.range.max for p in parts)), facts.low)
+    mixed = mixture(parts, float(own.scale))
+    return None if mixed is None else Joined(out, inputs, mixed, params or own, params is not None)
 
 
-def _parts(facts: Facts, inputs: list[str]) -> str:
-    """The smallest and the largest input with their ranges."""
-    ordered = sorted(inputs, key=lambda i: _width(facts.ranges[i]))
-    live = [i for i in ordered if _width(facts.ranges[i]) > 0]
-    return " and ".join(f"'{i}' ({span(facts.ranges[i])})" for i in (live[0], live[-1]))
+def _parts(facts: Facts, inputs: Sequence[str]) -> str:
+    """The input that suffers most and the largest one, with their ranges."""
+    live = [i for i in inputs if _width(facts.ranges[i]) > 0]
+    narrow = min(live, key=lambda i: Part(facts.ranges[i], facts.is_score(i)).allowed)
+    wide = max((i for i in live if i != narrow), key=lambda i: _width(facts.ranges[i]))
+    return " and ".join(f"'{i}' ({span(facts.ranges[i])})" for i in (narrow, wide))
 
 
-def _tied(facts: Facts, out: str, inputs: list[str], mixed: Mixture, params: QParams) -> Finding:
-    step, layers = float(params.scale), facts.model.group_of[out].layers
-    message = f"'{out}' joins {_parts(facts, inputs)} at one step of {number(step)}: {mixed.narrow.fate(params)}"
-    return Finding(out, "concat", message, setting([out], facts.high(mixed.whole, mixed.enough)), "warning", layers)
-
-
-def _apart(facts: Facts, out: str, inputs: list[str], mixed: Mixture, params: QParams) -> Finding:
+def _tied(facts: Facts, joined: Joined) -> Finding:
+    mixed, group = joined.mixed, facts.model.group_of[joined.out]
+    name, keeping = facts.outward(joined.out), facts.keeping(group)
+    name = name if name in group.tensors else joined.out
     message = (
-        f"'{out}' joins {_parts(facts, inputs)}. They keep their own scales here; on an NPU target they share "
-        f"a step of {number(float(params.scale))}, and there {mixed.narrow.fate(params)}"
+        f"'{name}' joins {_parts(facts, joined.inputs)} at one step of {number(float(joined.params.scale))}: "
+        f"{mixed.narrow.fate(joined.params)}"
     )
-    layers = tuple(
-        dict.fromkeys(n for i in inputs if i in facts.model.group_of for n in facts.model.group_of[i].layers)
+    high = facts.high(mixed.whole, mixed.enough)
+    settable = any(not facts.model.layer[n].float_only for n in group.layers)
+    remedy = setting([*([name] if settable else []), *keeping], high)
+    severity = mixed.severity(output=name in facts.model.outputs)
+    return Finding(name, "concat", message, remedy, severity, (*group.layers, *keeping), high)
+
+
+def _apart(facts: Facts, joined: Joined) -> Finding:
+    name, groups = facts.outward(joined.out), facts.model.group_of
+    message = (
+        f"'{name}' joins {_parts(facts, joined.inputs)}. They keep their own scales here; on an NPU target they share "
+        f"a step of {number(float(joined.params.scale))}, and there {joined.mixed.narrow.fate(joined.params)}"
     )
-    return Finding(out, "concat", message, f'nothing here; "{out}": int16 on an NPU target', "note", layers)
+    layers = tuple(dict.fromkeys(n for i in joined.inputs if i in groups for n in groups[i].layers))
+    return Finding(name, "concat", message, f'nothing here; "{name}": int16 on an NPU target', "note", layers)
 
 
 def outputs(facts: Facts) -> Iterator[Finding]:
     """Outputs whose slices differ in size, and every 8-bit layer on the way from where they are mixed."""
     found = Spreads(facts).of_tail()
-    tied = {facts.model.group_of[f.layer].name for f in concats(facts) if f.severity == "warning"}
+    tied = {facts.model.group_of[f.layer].name for f in concats(facts) if f.precision is not None}
     mixed: dict[str, Mixture] = {}
     for layer in facts.model.layers:
         spread, params = found.get(layer.name), facts.qparams(layer.name)
@@ -153,6 +185,7 @@ def outputs(facts: Facts) -> Iterator[Finding]:
 def _mixed(facts: Facts, output: str, layers: list[str], mixed: dict[str, Mixture]) -> Finding:
     last = layers[-1]
     worst, params = mixed[last], facts.qparams(last)
+    severity = "warning" if any(mixed[n].severity(output=True) == "warning" for n in layers) else "note"
     assert params is not None
     name = output if output in facts.model.group_of[last].tensors else last
     high = facts.high(worst.whole, worst.enough)
@@ -164,7 +197,9 @@ def _mixed(facts: Facts, output: str, layers: list[str], mixed: dict[str, Mixtur
         message += (
             f"; so do {names(layers[:-1])} before it" if len(layers) > 2 else f"; so does '{layers[0]}' before it"
         )
-    return Finding(last, "mixed output", message, setting(layers, high), "warning", tuple(layers))
+    groups = [facts.model.group[facts.model.layer[n].group] for n in layers]
+    risen = tuple(dict.fromkeys([*layers, *(n for g in groups for n in facts.keeping(g))]))
+    return Finding(last, "mixed output", message, setting(risen, high), severity, risen, high)
 
 
 def _leading_to(facts: Facts, output: str) -> list[str]:
@@ -193,5 +228,6 @@ def sums(facts: Facts) -> Iterator[Finding]:
             f"'{layer.name}' adds {_parts(facts, list(node.input))} at a step of {number(float(params.scale))}: "
             f"'{small}' gets {_width(mixed.narrow.range) / float(params.scale):.1f} steps in the sum"
         )
-        high: Precision = facts.high(mixed.whole, mixed.enough)
-        yield Finding(layer.name, "sum", message, setting([layer.name], high), "note", (layer.name,))
+        high = facts.high(mixed.whole, mixed.enough)
+        layers = (layer.name, *facts.keeping(facts.model.group[layer.group]))
+        yield Finding(layer.name, "sum", message, setting(layers, high), "note", layers, high)

@@ -7,6 +7,7 @@ leaves in float32 by itself, and shared scales that the target does not have, ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from hybridq.linting import kernels, mixing, values
 from hybridq.linting.facts import Facts, Finding
@@ -42,8 +43,13 @@ def lint(
     """Findings, warnings first, for the model as step1 would have it built.
 
     ``stats`` has the statistics of the groups' sources: with them inputs of a Concat have ranges of their own.
+    Remedies agree with each other: a target that takes few precisions in a model gets the widest that any needs.
     """
     plan = make_plan(model, calibrated, QuantConfig(calibrated.target, {}, calibrated.entries, {}), weights)
     facts = Facts(model, weights, calibrated, target, plan, stats or {})
     found = [f for rule in RULES.values() for f in rule(facts)]
+    set_to = {f.precision for f in found if f.precision is not None}
+    if target.max_kinds is not None and len(set_to) >= target.max_kinds:
+        facts = replace(facts, least=max(set_to, key=facts.wider.index))
+        found = [f for rule in RULES.values() for f in rule(facts)]
     return tuple(sorted(found, key=lambda f: f.severity != "warning"))

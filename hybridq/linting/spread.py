@@ -23,8 +23,8 @@ from hybridq.qparams import Range
 
 Values = NDArray[np.float64]
 RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout")
-PICKS = ("Slice", "Split", "Gather", "DepthToSpace", "SpaceToDepth", "Expand", "Tile")
-ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Relu", "Clip", "Neg")
+PICKS = ("Slice", "Split", "Gather", "DepthToSpace", "SpaceToDepth", "Expand", "Tile", "Pad")
+ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Relu", "Clip", "Neg", "Where")
 MOST_ELEMENTS = 1 << 23  # of a tensor told apart element by element
 MOST_SLICES = 1024  # a longer axis counts positions, not kinds of values
 
@@ -167,6 +167,8 @@ class Spreads:
         return []
 
     def _arithmetic(self, node: NodeProto) -> Spread | None:
+        if node.op_type == "Where":
+            return self._chosen(node)
         read = [self._read(n) for n in node.input[:2] if n]
         if node.op_type == "Clip":
             bounds = [self.facts.weights.get(n) if n else None for n in [*node.input[1:3], "", ""][:2]]
@@ -182,6 +184,14 @@ class Spreads:
         if node.op_type == "Neg":
             return Spread(-a.high, -a.low)
         return _combine(node.op_type, a, known[1])
+
+    def _chosen(self, node: NodeProto) -> Spread | None:
+        """Elements of one or the other by a constant mask."""
+        a, b = (self._read(n) for n in node.input[1:3])
+        if a is None or b is None or node.input[0] not in self.facts.weights:
+            return None
+        first = np.asarray(self.facts.weights[node.input[0]], bool)
+        return Spread(np.where(first, a.low, b.low), np.where(first, a.high, b.high), a.scores or b.scores)
 
     def _by_channel(self, layer: Layer) -> Spread | None:
         """Channels of a layer with weights: ``bias +- a * |weights|``, ``a`` such that the widest fill the range."""

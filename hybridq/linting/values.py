@@ -40,9 +40,10 @@ def squashed(facts: Facts) -> Iterator[Finding]:
         )
         group = facts.model.group_of[node.input[0]]
         high = facts.high(r, SCORE_STEP / slope / 10)
-        remedy = setting(group.layers or (layer.name,), high)
+        layers = (*group.layers, *((layer.name,) if facts.plan.layers[layer.name].done.bits == 8 else ()))
         severity = "warning" if layer.node in tail else "note"
-        yield Finding(layer.name, "squashed", message, remedy, severity, (*group.layers, layer.name))
+        named = (*group.layers, layer.name)
+        yield Finding(layer.name, "squashed", message, setting(layers, high), severity, named, high)
 
 
 def _slope(layer: Layer, facts: Facts) -> float | None:
@@ -64,6 +65,7 @@ def zeros(facts: Facts) -> Iterator[Finding]:
         g.name
         for g in facts.model.groups
         if facts.qparams(g.name) is not None and not facts.calibrated.measured[g.name].fixed
+        if g.name in facts.model.inputs or any(not facts.model.layer[n].float_only for n in g.layers)
         if facts.calibrated.measured[g.name].range.amax == 0.0
     ]
     if dead:
@@ -89,8 +91,9 @@ def outliers(facts: Facts) -> Iterator[Finding]:
             f"{number(common)}: these share {2 * common / float(params.scale):.1f} steps"
         )
         high = facts.high(Range(-reach, reach), common / 10)
-        remedy = f"algorithm: mmse or percentile, or {setting(group.layers, high)}"
-        yield Finding(group.name, "outlier", message, remedy, "warning", group.layers)
+        layers = (*group.layers, *facts.keeping(group))
+        remedy = " or ".join(["algorithm: mmse or percentile", *([setting(layers, high)] if layers else [])])
+        yield Finding(group.name, "outlier", message, remedy, "warning", layers, high)
 
 
 def magnitude_of(histogram: Histogram, share: float) -> float:
