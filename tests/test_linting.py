@@ -122,6 +122,15 @@ class TestConcats:
         assert by_code(result)["concat"].severity == "note"
         assert "on an NPU target" in by_code(result)["concat"].message
 
+    @pytest.mark.parametrize(("factor", "precision"), [(20.0, "int16"), (5e4, "float32")])
+    def test_remedies_agree_where_few_precisions_fit(self, tmp_path: Path, factor: float, precision: str) -> None:
+        w = np.ones((8, 1, 1, 1), np.float32)
+        w[0], w[1] = 20.0, 0.1
+        rows = [("Conv", "x dw", "d", {"group": 8}), ("Conv", "d w", "c"), ("Relu", "c", "f"), *self.ROWS[2:]]
+        result = found(tmp_path, rows, {**WEIGHTS, "dw": w, "k": np.float32(factor)}, target="rknn1")
+        findings = by_code(result)
+        assert [str(findings[c].precision) for c in ("concat", "channel spread")] == [precision] * 2
+
     def test_like_ranges(self, tmp_path: Path) -> None:
         assert not warned(found(tmp_path, [*HEAD, ("Concat", "b s", "y", {"axis": 1})], WEIGHTS, target="rknn2"))
 
