@@ -15,7 +15,7 @@ from hybridq.operators import MOVES_ALL_INPUTS
 from hybridq.qparams import QParams, Range
 
 FACTOR = 25.0  # a range so much smaller has 10 of 256 steps: some 20 dB are left of it
-WARN = 1.5  # times the step that a part bears: what is nearer to it may do no harm
+WARN = 2.0  # times the step that a part bears: what is nearer to it may do no harm
 SCORE_STEP = 0.04  # 25 steps for 0..1: scores of many candidates tie, and their order is what a detector lives by
 SCORE = 0.98
 
