@@ -22,10 +22,9 @@ from hybridq.analysis import clip_bounds, outer_reads
 from hybridq.canonical import IR_VERSION, OPSET
 from hybridq.dtypes import Precision, Scheme
 from hybridq.model import Group, Layer, Model
-from hybridq.numerics import quantize
 from hybridq.onnx_file import LazyTensor, OnnxFile
 from hybridq.plan import LayerPlan, QuantPlan, Stored
-from hybridq.planning.weights import WeightPlan
+from hybridq.planning.weights import WeightPlan, integers
 from hybridq.qparams import QParams
 from hybridq.storage import Weights
 
@@ -309,7 +308,7 @@ class _Builder:
             return w.tensor
         p = w.qparams
         parts = (p.scale.tobytes(), p.zero_point.tobytes(), p.axis) if p else ()
-        key = ("weight", w.tensor, w.precision, w.folded, padding, *parts)
+        key = ("weight", w.tensor, w.rounded, w.precision, w.folded, padding, *parts)
         if key not in self.made:
             self.made[key] = self._half(w) if p is None else self._integer_weight(w, p, padding)
         return self.made[key]
@@ -320,10 +319,10 @@ class _Builder:
         return self.node("Cast", [stored], self.fresh(f"{w.tensor}/as_float16"), to=TensorProto.FLOAT)
 
     def _integer_weight(self, w: WeightPlan, p: QParams, padding: int) -> str:
-        values, shape = self.weights[w.tensor], list(self.weights[w.tensor].shape)
+        shape, weights = list(self.weights[w.tensor].shape), self.weights
 
         def make() -> Array:
-            q = quantize(values, p)
+            q = integers(w, weights)
             return np.pad(q, [(0, 0), (0, padding), (0, 0), (0, 0)]) if padding else q
 
         if padding:

@@ -50,14 +50,15 @@ Save = Callable[[dict[str, Any]], object]
 class SearchResult:
     """``content`` is what ``search.json`` holds; ``layers`` and ``algorithms`` go into the cfg, ``reasons`` beside.
 
-    ``biases`` are corrected biases by layer: they belong to the layers left in 8 bits. ``feasible`` is false when the
-    budget cannot be held; the choice is then the best that can be reached.
+    ``biases`` and ``rounded`` are corrected biases and weights rounded together, by layer; they count while a layer has
+    8 bits. ``feasible`` is false when the budget cannot be held; the choice is then the best that can be reached.
     """
 
     feasible: bool
     layers: Mapping[str, Precision]
     algorithms: Mapping[str, str]
     biases: Mapping[str, NDArray[Any]]
+    rounded: Mapping[str, NDArray[Any]]
     reasons: Mapping[str, str]
     figures: Figures
     content: dict[str, Any] = field(repr=False)
@@ -138,13 +139,13 @@ class _Search:
         reasons = self._reasons(front, units)
         figures = bench.measure(front.choice(units))
         plan, _ = bench.plan(front.choice(units))
-        biases = bench.biases(start, plan)
+        biases, rounded = bench.biases(start, plan), {n: bench.rounded[n] for n in bench.together(start)}
         algorithms = {k: a for k, a in start.algorithms.items() if not k.endswith(BIAS)}
         points = front.within(self.budget.high)
         found = content(bench, question, self.times)
         made = finished(found, front, points, units, self.budget, feasible, reasons)
         layers = dict.fromkeys(reasons, self.precision)
-        return SearchResult(feasible, layers, algorithms, biases, reasons, figures, made)
+        return SearchResult(feasible, layers, algorithms, biases, rounded, reasons, figures, made)
 
     def _promise(self, front: Frontier) -> float:
         """The least damage that a start reaches within the budget, by a first look."""

@@ -10,6 +10,7 @@ from hybridq import targets
 from hybridq.cli.options import FILE, F, names
 from hybridq.dataset import Preprocessing
 from hybridq.ranges import ALGORITHMS, Options
+from hybridq.steps.repair import REPAIRS
 
 PLAIN = (
     "batch samples algorithm weights weights_algorithm weights_repair dtype target "
@@ -52,10 +53,12 @@ OPTIONS = (
     click.option("--weights-algorithm", type=click.Choice(["normal", "mmse"]), default="normal", show_default=True),
     click.option(
         "--weights-repair",
-        type=click.Choice(["bias", "none"]),
+        type=click.Choice(REPAIRS),
         default="bias",
         show_default=True,
-        help="Let biases take back the mean error of rounded weights.",
+        help="What is done to weights so that 8 bits harm less, at no cost at run time: biases take back the mean "
+        "error, weights are rounded together (gptq), channels share a tensor's range evenly (equalize), or the best of "
+        "all, measured (auto).",
     ),
     click.option(
         "--dtype",

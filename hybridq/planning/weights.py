@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hybridq import operators
 from hybridq.dtypes import Precision, Scheme
 from hybridq.model import Layer, Model, Weight
+from hybridq.numerics import dequantize, quantize
 from hybridq.operators import Kind
 from hybridq.qparams import QParams
 from hybridq.ranges.weights import WeightAlgorithm, weight_qparams
@@ -19,19 +20,37 @@ from hybridq.targets import Storage, Target
 
 WEIGHT_ALGORITHMS: dict[str, WeightAlgorithm] = {"normal": "normal", "mmse": "mmse"}
 REPAIRED = "hybridq:bias/"  # prefix under which ``weights`` holds the repaired bias of a layer
+ROUNDED = "hybridq:weight/"  # and the integers of a layer whose weights were rounded together
+TOGETHER = "gptq"  # the algorithm that does so; its scales are those of ``normal``
 BIAS_LIMIT = 2.0**30  # int32 with one bit to spare for the accumulator
 FINE_BIAS = 2.0**20  # steps for the bias of a channel without weights
 
 
 @dataclass(frozen=True, slots=True)
 class WeightPlan:
-    """One initializer of one layer. ``folded``: integers that ONNX Runtime turns to float once, at load."""
+    """One initializer of one layer. ``folded``: integers that ONNX Runtime turns to float once, at load.
+
+    ``rounded`` is the tensor that holds its integers ready; empty: each weight goes to the nearest.
+    """
 
     tensor: str
     index: int
     precision: Precision
     qparams: QParams | None
     folded: bool
+    rounded: str = ""
+
+
+def integers(plan: WeightPlan, weights: Weights) -> NDArray[np.integer]:
+    """What is stored of a weight that has parameters."""
+    assert plan.qparams is not None
+    return np.asarray(weights[plan.rounded]) if plan.rounded else quantize(weights[plan.tensor], plan.qparams)
+
+
+def remains(plan: WeightPlan, weights: Weights) -> NDArray[np.float32]:
+    """What a layer computes with where a weight has parameters: its integers, dequantized."""
+    assert plan.qparams is not None
+    return dequantize(integers(plan, weights), plan.qparams)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,8 +100,18 @@ def weight_plans(
         key = entry_key(layer)
         entry, edited = config.entries.get(key), config.edited.get(key, frozenset())
         params = weight_parameters(weight, weights[weight.tensor], storage, entry, edited, calibrated)
-        found.append(WeightPlan(weight.tensor, weight.index, params.precision, params, not native))
+        together = entry is not None and entry.algorithm == TOGETHER and ROUNDED + layer.name in weights
+        ready = ROUNDED + layer.name if together and _as_recorded(layer, params, calibrated) else ""
+        found.append(WeightPlan(weight.tensor, weight.index, params.precision, params, not native, ready))
     return tuple(found)
+
+
+def _as_recorded(layer: Layer, params: QParams, calibrated: Calibrated) -> bool:
+    """Whether parameters are those that step1 chose, for which it repaired weights and biases."""
+    recorded = calibrated.entries.get(entry_key(layer))
+    if recorded is None or recorded.dtype is not params.precision or recorded.scale is None:
+        return False
+    return np.array_equal(np.asarray(recorded.scale, np.float32), params.scale)
 
 
 def weight_parameters(
@@ -134,7 +163,7 @@ def bias_plan(
     needed = floor if params.axis is not None else floor.max(initial=0.0)
     scale = np.maximum(chosen, needed.astype(np.float32) * np.float32(1.0001))
     if not np.array_equal(scale, params.scale):
-        found = (replace(found[0], qparams=replace(params, scale=scale.astype(np.float32))),)
+        found = (replace(found[0], qparams=replace(params, scale=scale.astype(np.float32)), rounded=""),)
     return BiasPlan(layer.bias, values, (read.scale * scale).astype(np.float32), found)
 
 
@@ -142,12 +171,8 @@ def _bias_values(
     layer: Layer, params: QParams, weights: Weights, calibrated: Calibrated
 ) -> tuple[NDArray[np.float32], bool]:
     """The bias that goes with weights rounded by ``params``: the repaired one if step1 chose these parameters."""
-    recorded = calibrated.entries.get(entry_key(layer))
     repaired = weights.get(REPAIRED + layer.name)
-    same = recorded is not None and recorded.dtype is params.precision
-    if repaired is None or recorded is None or not same or recorded.scale is None:
-        return np.asarray(weights[layer.bias], np.float32), False
-    if not np.array_equal(np.asarray(recorded.scale, np.float32), params.scale):
+    if repaired is None or not _as_recorded(layer, params, calibrated):
         return np.asarray(weights[layer.bias], np.float32), False
     return np.asarray(repaired, np.float32), True
 

@@ -16,7 +16,8 @@ from hybridq.compare.metric import Metric, Outputs, evaluate, metric_name
 from hybridq.dtypes import Precision
 from hybridq.model import Model
 from hybridq.plan import QuantPlan, make_plan
-from hybridq.records import Calibrated, LayerChoice, QuantConfig
+from hybridq.planning.weights import ROUNDED, TOGETHER
+from hybridq.records import WEIGHT_SUFFIX, Calibrated, LayerChoice, QuantConfig
 from hybridq.runtime import run, session
 from hybridq.searching.alone import chunks, noise_of
 from hybridq.searching.damage import Doubles, Objective, Reference, objective, one_row, sqnr_by_output
@@ -26,15 +27,15 @@ from hybridq.storage import Weights
 Progress = Callable[[int], object]
 
 
-BIAS, CORRECTED = ":bias", "corrected"
+BIAS, CORRECTED = ":bias", "corrected"  # how a choice names a layer's bias, and what becomes of it
 
 
 @dataclass(frozen=True)
 class Choice:
     """What a search decides: precisions of layers, and an algorithm by entry.
 
-    An entry is a group, ``LAYER:weight``, or ``LAYER:bias`` for a corrected bias, which counts while the layer has 8
-    bits.
+    An entry is a group, ``LAYER:weight``, or ``LAYER:bias`` for a corrected bias. What is done to weights and biases
+    counts while the layer has 8 bits.
     """
 
     layers: Mapping[str, Precision] = field(default_factory=dict)
@@ -72,6 +73,7 @@ class Bench:
     workers: int = 1
     metric: Metric | None = None
     corrections: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    rounded: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     aim: Objective | None = None
     known: dict[str, Figures] = field(default_factory=dict)
     alone: dict[str, list[float]] = field(default_factory=dict)
@@ -89,13 +91,18 @@ class Bench:
         entries.update({k: replace(entries[k], algorithm=a, scale=None, zero_point=None) for k, a in named.items()})
         layers = {k: LayerChoice(v) for k, v in choice.layers.items()}
         config = QuantConfig(self.calibrated.target, layers, entries, {})
-        weights: Weights = self.weights
+        weights = {**self.weights, **{ROUNDED + n: self.rounded[n] for n in self.together(choice)}}
         plan = make_plan(self.model, self.calibrated, config, weights)
         biases = self.biases(choice, plan)
         if biases:
-            weights = {**weights, **{self.model.layer[n].bias: b for n, b in biases.items()}}
+            weights |= {self.model.layer[n].bias: b for n, b in biases.items()}
             plan = make_plan(self.model, self.calibrated, config, weights)
         return plan, weights
+
+    def together(self, choice: Choice) -> list[str]:
+        """Layers whose weights a choice rounds together."""
+        wanted = (k.removesuffix(WEIGHT_SUFFIX) for k, a in choice.algorithms.items() if a == TOGETHER)
+        return [n for n in wanted if n in self.rounded]
 
     def biases(self, choice: Choice, plan: QuantPlan) -> dict[str, NDArray[Any]]:
         """The corrected biases that a choice uses, by layer."""

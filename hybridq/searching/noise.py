@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.model import Group, Model
-from hybridq.numerics import fake_quantize
 from hybridq.plan import QuantPlan
+from hybridq.planning.weights import remains
 from hybridq.searching.growing import Form, Forms, Key
 from hybridq.storage import Weights
 
@@ -67,9 +67,8 @@ def weight_forms(model: Model, plan: QuantPlan, weights: Weights, layers: Iterab
     """What 8-bit weights do to layers; ``weights`` may hold corrected biases, which belong to them."""
     found: dict[Key, Form] = {}
     for name in layers:
-        kept = {w.tensor: w.qparams for w in plan.layers[name].weights if w.qparams is not None}
-        if kept:
-            form = {t: fake_quantize(np.asarray(weights[t]), p) for t, p in kept.items()}
+        form = {w.tensor: remains(w, weights) for w in plan.layers[name].weights if w.qparams is not None}
+        if form:
             bias = model.layer[name].bias
             found["weight", name] = {**form, bias: np.asarray(weights[bias])} if bias else form
     return found

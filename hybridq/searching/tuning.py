@@ -1,50 +1,80 @@
-"""What costs no bits: ranges by another algorithm, weights by another, corrected biases.
+"""What costs no bits: ranges by another algorithm, weights rounded otherwise, corrected biases.
 
-Each is measured alone first. Clipping and shifted means are no independent noise, so what helps alone may hurt
-together: the better alternatives are taken in nested sets, clearest gain first, and the joint model decides.
+Each is measured alone first. Clipping, shifted means and errors that cancel are no independent noise, so what helps
+alone may hurt together: whole repairs of weights are tried first, then the better ranges in nested sets, clearest gain
+first, and the joint model decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from hybridq.planning.weights import TOGETHER
+from hybridq.records import WEIGHT_SUFFIX
 from hybridq.searching.growing import Forms
 from hybridq.searching.joint import BIAS, CORRECTED, Bench, Choice
 from hybridq.searching.noise import weight_forms
 from hybridq.weights.bias_correction import corrected_biases
+from hybridq.weights.rounding import compensated_weights
 
-STEPS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)  # alternatives that alone do less than this share of the damage
-BIAS_STEPS = (0.0, 0.95, float("inf"))  # no corrected bias, those that help alone, all
+STEPS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)  # ranges that alone do less than this share of the damage
+CLEAR = 0.95  # a repair of one layer that alone does less than this share of the damage helps
 WORTH = 0.97  # a set must bring the damage below this share of what it was
+REPAIRS = 2  # of weights and biases, the best of which meet every set of ranges
 
 Progress = Callable[[int], object]
 Variant = tuple[str, str, Forms]  # entry, algorithm ("" for what is there), forms
+Alternatives = Mapping[str, tuple[float, str]]  # by entry: share of the damage there is now, algorithm
 
 
 def tuned(bench: Bench, samples: Sequence[int], *, progress: Progress | None = None) -> list[Choice]:
-    """Starts for the search, the best first: of all sets, of those without biases, of those with ranges as they are.
+    """Starts for the search: the best of all sets, the best that leaves ranges or weights alone, what is there.
 
     What is best with all layers in 8 bits need not be best once some are raised: the search looks at each.
     """
     plan, _ = bench.plan(Choice())
-    bench.corrections = corrected_biases(bench.model, plan, bench.weights, bench.reference.feeds, threads=bench.threads)
+    feeds = bench.reference.feeds
+    bench.corrections = corrected_biases(bench.model, plan, bench.weights, feeds, threads=bench.threads)
+    bench.rounded = compensated_weights(bench.model, plan, bench.weights, feeds, threads=bench.threads)
     found = _alternatives(bench, samples, progress)
-    ranges = {k: v for k, v in found.items() if not k.endswith(BIAS)}
-    biases = {k: v for k, v in found.items() if k.endswith(BIAS)}
-    trials: dict[str, Choice] = {}
-    for step in STEPS:
-        for bias_step in BIAS_STEPS:
-            kept = {k: a for k, (share, a) in ranges.items() if share < step}
-            kept |= {k: a for k, (share, a) in biases.items() if share < bias_step}
-            trials.setdefault(Choice({}, kept).key, Choice({}, kept))
-    measured = bench.measure_all(list(trials.values()))
+    ranges = {k: v for k, v in found.items() if k in bench.model.group}
+    repairs = _ranked(bench, [Choice({}, r) for r in _repairs(bench, found)])
+    sets = [{k: a for k, (share, a) in ranges.items() if share < step} for step in STEPS]
+    trials = [Choice({}, {**r.algorithms, **s}) for _, r in repairs[:REPAIRS] for s in sets]
+    ranked = _ranked(bench, [*(r for _, r in repairs), *trials, *(Choice({}, s) for s in sets)])
     start = bench.measure(Choice()).damage
-    ranked = sorted(zip((f.damage for f in measured), trials.values(), strict=True), key=lambda x: (x[0], x[1].key))
     better = [c for damage, c in ranked if damage < WORTH * start]
-    unbiased = [c for c in better if not any(k.endswith(BIAS) for k in c.algorithms)]
-    biased = [c for c in better if all(k.endswith(BIAS) for k in c.algorithms)]
-    starts = [*better[:2], *unbiased[:1], *biased[:1], Choice()]
+    untouched = [c for c in better if all(k in ranges for k in c.algorithms)]
+    as_measured = [c for c in better if not any(k in ranges for k in c.algorithms)]
+    starts = [*better[:2], *untouched[:1], *as_measured[:1], Choice()]
     return list({c.key: c for c in starts}.values())
+
+
+def _ranked(bench: Bench, trials: Sequence[Choice]) -> list[tuple[float, Choice]]:
+    """Different choices with their damage, the least first."""
+    different = list({c.key: c for c in trials}.values())
+    measured = [f.damage for f in bench.measure_all(different)]
+    return sorted(zip(measured, different, strict=True), key=lambda x: (x[0], x[1].key))
+
+
+def _repairs(bench: Bench, found: Alternatives) -> Iterator[dict[str, str]]:
+    """Ways to treat the weights and biases of the whole model."""
+    biases = {k: v for k, v in found.items() if k.endswith(BIAS)}
+    weights = {k: v for k, v in found.items() if k.endswith(WEIGHT_SUFFIX)}
+    yield {}
+    yield {k: a for k, (_, a) in biases.items()}
+    yield {k: a for k, (share, a) in biases.items() if share < CLEAR}
+    yield _by_gptq(bench)
+    yield {k: a for k, (share, a) in weights.items() if share < CLEAR}
+    chosen: dict[str, str] = {}
+    for layer in bench.model.layer:
+        both = [(*v, k) for k in (layer + BIAS, layer + WEIGHT_SUFFIX) if (v := found.get(k))]
+        chosen |= {key: a for share, a, key in sorted(both)[:1] if share < CLEAR}
+    yield chosen
+
+
+def _by_gptq(bench: Bench) -> dict[str, str]:
+    return {n + WEIGHT_SUFFIX: TOGETHER for n in bench.rounded}
 
 
 def _alternatives(bench: Bench, samples: Sequence[int], progress: Progress | None) -> dict[str, tuple[float, str]]:
@@ -77,17 +107,20 @@ def _ranges(bench: Bench) -> list[Variant]:
 
 
 def _weights(bench: Bench) -> list[Variant]:
-    """Every layer's weights as they are and by ``mmse``."""
+    """Every layer's weights as they are, by ``mmse``, and rounded together."""
     entries = bench.calibrated.entries
-    keys = {f"{x.name}:weight": x.name for x in bench.model.layers if len(x.weights) == 1}
-    usual = {k: n for k, n in keys.items() if k in entries and entries[k].algorithm != "mmse"}
-    plan, _ = bench.plan(Choice())
-    other, _ = bench.plan(Choice(algorithms=dict.fromkeys(usual, "mmse")))
+    keys = {x.name + WEIGHT_SUFFIX: x.name for x in bench.model.layers if len(x.weights) == 1}
+    usual = {k: n for k, n in keys.items() if k in entries and entries[k].algorithm == "normal"}
+    plans = {
+        "": bench.plan(Choice()),
+        "mmse": bench.plan(Choice(algorithms=dict.fromkeys(usual, "mmse"))),
+        TOGETHER: bench.plan(Choice(algorithms=_by_gptq(bench))),
+    }
     found: list[Variant] = []
     for key, layer in usual.items():
-        for name, one in (("", plan), ("mmse", other)):
-            forms = weight_forms(bench.model, one, bench.weights, [layer])
-            if forms:
+        for name, (plan, weights) in plans.items():
+            forms = weight_forms(bench.model, plan, weights, [layer])
+            if forms and (name != TOGETHER or layer in bench.rounded):
                 found.append((key, name, forms))
     return found
 

@@ -21,16 +21,16 @@ from hybridq.decide import activation_entry, weight_entry
 from hybridq.dtypes import Precision
 from hybridq.errors import DatasetError
 from hybridq.model import Model
-from hybridq.planning.weights import REPAIRED, entry_key
+from hybridq.planning.weights import REPAIRED, ROUNDED, TOGETHER, entry_key
 from hybridq.ranges.weights import WeightAlgorithm
-from hybridq.records import Calibrated, LayerChoice
+from hybridq.records import Calibrated, Entry, LayerChoice
 from hybridq.runtime import Feed
 from hybridq.search import Budget, SearchResult, search
 from hybridq.steps.common import SEARCH, Progress, no_progress, read_sources, read_state
 from hybridq.steps.step1 import Step1Result, step1
 from hybridq.steps.step2 import Step2Result, step2
 from hybridq.steps.step3 import Step3Result, step3
-from hybridq.storage import CFG, State, Weights
+from hybridq.storage import CFG, OURS, State, Weights
 
 SAVE_SECONDS = 2.0
 MOST_SAMPLES = 512  # of the dataset, from which the search takes its own
@@ -103,7 +103,8 @@ def propose(
     """
     folder = Path(directory)
     state = read_state(folder)
-    weights = {k: v for k, v in state.weights.items() if not k.startswith(REPAIRED)}
+    state = unrepaired(state)
+    weights = state.weights
     found = search(
         state.model,
         weights,
@@ -118,8 +119,17 @@ def propose(
         save=_saver(folder),
         progress=progress,
     )
-    _write(folder, _tuned(state, weights, found), found)
+    _write(folder, _tuned(state, found), found)
     return found
+
+
+def unrepaired(state: State) -> State:
+    """The state without repaired biases and weights: the search repairs anew."""
+    entries = {
+        k: replace(e, algorithm="normal") if e.algorithm == TOGETHER else e for k, e in state.calibrated.entries.items()
+    }
+    weights = {k: v for k, v in state.weights.items() if not k.startswith(OURS)}
+    return replace(state, calibrated=replace(state.calibrated, entries=entries), weights=weights)
 
 
 def _feeds(folder: Path, state: State, dataset: Any) -> Iterator[Feed]:
@@ -156,7 +166,7 @@ def _text(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def _tuned(state: State, weights: Weights, found: SearchResult) -> State:
+def _tuned(state: State, found: SearchResult) -> State:
     """The state with the ranges, weights and biases that the search found better as its own."""
     entries = dict(state.calibrated.entries)
     target = targets.load(state.calibrated.target)
@@ -166,17 +176,18 @@ def _tuned(state: State, weights: Weights, found: SearchResult) -> State:
             measured = state.calibrated.measured[key]
             entries[key] = activation_entry(measured, entries[key].dtype, algorithm, target)
         elif key in by_key:
-            entries[key] = _weight(by_key[key].name, state.model, state.calibrated, weights, algorithm)
+            entries[key] = _weight(by_key[key].name, state.model, state.calibrated, state.weights, algorithm)
     repaired = {REPAIRED + name: bias for name, bias in found.biases.items()}
-    return replace(state, calibrated=replace(state.calibrated, entries=entries), weights={**weights, **repaired})
+    repaired |= {ROUNDED + name: values for name, values in found.rounded.items()}
+    return replace(state, calibrated=replace(state.calibrated, entries=entries), weights={**state.weights, **repaired})
 
 
-def _weight(name: str, model: Model, calibrated: Calibrated, weights: Weights, algorithm: str) -> Any:
+def _weight(name: str, model: Model, calibrated: Calibrated, weights: Weights, algorithm: str) -> Entry:
     layer, target = model.layer[name], targets.load(calibrated.target)
     chosen: WeightAlgorithm = "mmse" if algorithm == "mmse" else "normal"
-    return weight_entry(
-        layer, layer.weights[0], calibrated.default_of(name), weights, calibrated.weights_per, chosen, target
-    )
+    default = calibrated.default_of(name)
+    made = weight_entry(layer, layer.weights[0], default, weights, calibrated.weights_per, chosen, target)
+    return replace(made, algorithm=algorithm)
 
 
 def _write(folder: Path, state: State, found: SearchResult) -> None:

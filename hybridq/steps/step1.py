@@ -22,17 +22,16 @@ from hybridq.decide import decide, record
 from hybridq.dtypes import Precision
 from hybridq.errors import ConfigError, DatasetError, HybridqError, Problem, StorageError
 from hybridq.linting import Finding, lint
-from hybridq.plan import make_plan
-from hybridq.planning.weights import REPAIRED
 from hybridq.ranges import ALGORITHMS, DEFAULTS, Options
 from hybridq.ranges.weights import WeightAlgorithm
-from hybridq.records import Calibrated, QuantConfig
+from hybridq.records import Calibrated
 from hybridq.runtime import Feed
 from hybridq.steps.common import RESULTS, SOURCES, Progress, no_progress
 from hybridq.steps.prepare import Prepared, prepare
+from hybridq.steps.repair import Candidate, repaired
 from hybridq.storage import CFG, MODEL, WEIGHTS, State, Weights
 from hybridq.targets import Target
-from hybridq.weights.bias_correction import corrected_biases
+from hybridq.weights.equalization import equalized
 
 REPAIR_SAMPLES = 64
 FORMAT_MARK = b'"hybridq.model/'
@@ -54,8 +53,9 @@ class Step1Options:
     algorithm, ranges
         How a range is chosen: one of ``hybridq.ranges.ALGORITHMS``, and its options.
     weights, weights_algorithm, weights_repair
-        Scales per ``"channel"`` or per ``"layer"``; ``"normal"`` or ``"mmse"``; ``"bias"`` lets biases take back the
-        mean error that rounded weights make, ``"none"`` does not.
+        Scales per ``"channel"`` or per ``"layer"``; ``"normal"`` or ``"mmse"``; what is done to weights so that 8 bits
+        harm less: ``"none"``, ``"bias"`` (biases take back the mean error), ``"gptq"`` (weights are rounded together),
+        ``"equalize"`` (channels share their tensor's range more evenly), or ``"auto"``, which measures all.
     dtype
         The precision of every layer unless the cfg says otherwise. None: the target's first, except where it would
         make a layer slower and less exact at once (``hybridq.defaults``).
@@ -154,10 +154,8 @@ class _Work:
         audit.check()
         self.progress("choosing ranges", 0, None)
         difference = self.prepared.difference(first[0], options.threads)
-        weights: dict[str, Any] = storage.weights_of(self.prepared.proto)
-        calibrated = self._decide(weights, stats)
-        feeds = self._feeds(data, first)
-        weights |= self._repaired(calibrated, weights, feeds)
+        found, feeds = self._repaired(self._candidate(stats), data, self._feeds(data, first), executor)
+        weights, calibrated = found.weights, found.calibrated
         if options.algorithm == "auto" and not _is_big(weights):
             self.progress("comparing algorithms", 0, None)
             names = self._algorithms()
@@ -169,8 +167,10 @@ class _Work:
         )
         problems = [*data.notes, *audit.problems, *self.prepared.problems(difference)]
         remarks = [convergence(stats).summary]
-        found = lint(model, weights, calibrated, self.target, stats.tensors)
-        return Step1Result(directory, state, audit.rows, problems, remarks, difference, stats, found)
+        if options.weights_repair not in ("none", "bias"):
+            remarks.append(f"Weights repaired: {', '.join(found.repairs) or 'nothing helped'}.")
+        findings = lint(model, weights, calibrated, self.target, found.stats.tensors)
+        return Step1Result(directory, state, audit.rows, problems, remarks, difference, found.stats, findings)
 
     def without_data(self, directory: Path) -> Step1Result:
         """Take ranges from the BatchNorm parameters."""
@@ -242,15 +242,39 @@ class _Work:
         except DatasetError:
             return first
 
-    def _repaired(self, calibrated: Calibrated, held: Weights, feeds: list[Feed]) -> dict[str, Any]:
-        """Biases corrected for the weights that step1 chose, measured on the first samples."""
-        if self.options.weights_repair == "none" or _is_big(held):
-            return {}
-        self.progress("correcting biases", 0, None)
+    def _candidate(self, stats: CalibrationStats) -> Candidate:
+        weights = storage.weights_of(self.prepared.proto)
+        return Candidate(weights, self._decide(weights, stats), stats)
+
+    def _repaired(
+        self, plain: Candidate, data: Dataset, feeds: list[Feed], executor: Executor | None
+    ) -> tuple[Candidate, list[Feed]]:
+        """The weights as ``weights_repair`` says, and the samples on which they were measured."""
+        options = self.options
+        if options.weights_repair == "none" or _is_big(plain.weights):
+            return plain, feeds
+        self.progress("repairing weights", 0, None)
+
+        def equalize() -> Candidate | None:
+            return self._equalized(plain.weights, data, feeds, executor)
+
+        return repaired(self.prepared.model, plain, equalize, options.weights_repair, feeds, options.threads), feeds
+
+    def _equalized(
+        self, weights: Weights, data: Dataset, feeds: list[Feed], executor: Executor | None
+    ) -> Candidate | None:
+        """The model with equalized channels, calibrated anew; None where no channel can be."""
         model, threads = self.prepared.model, self.options.threads
-        plan = make_plan(model, calibrated, QuantConfig(calibrated.target, {}, calibrated.entries, {}), held)
-        found = corrected_biases(model, plan, held, feeds, threads=threads)
-        return {REPAIRED + name: bias for name, bias in found.items()}
+        made = equalized(model, weights, feeds, threads=threads)
+        if not made:
+            return None
+        proto = storage.assemble(model.proto, {**weights, **made})
+        other = replace(self, prepared=replace(self.prepared, proto=proto))
+        try:
+            stats = other._measure(data, Audit.of(data), list(feeds[:1]), executor)
+        except DatasetError:  # samples from an iterator, which is used up
+            return None
+        return replace(other._candidate(stats), repairs=(f"{len(made)} tensors of weights and biases equalized",))
 
 
 def _is_big(weights: Weights) -> bool:

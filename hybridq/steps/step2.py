@@ -20,10 +20,9 @@ from hybridq.errors import ModelError, Problem, StorageError
 from hybridq.fidelity import Fidelity, check_fidelity
 from hybridq.onnx_file import OnnxFile
 from hybridq.plan import make_plan
-from hybridq.planning.weights import REPAIRED
 from hybridq.records import QuantConfig
 from hybridq.steps.common import BUILD, HYBRID, REPORT, Progress, no_progress, read_config, read_state
-from hybridq.storage import State
+from hybridq.storage import OURS, State
 
 MARK = "hybridq.cfg"  # the metadata property that says from which edits a model was built
 LARGE = 1 << 27  # bytes of float weights
@@ -85,7 +84,7 @@ def make(state: State, config: QuantConfig, *, portable: bool = False) -> tuple[
     """The model and its report, in memory."""
     plan = make_plan(state.model, state.calibrated, config, state.weights)
     file = build(state.model, plan, state.weights, portable=portable)
-    floats = sum(int(w.nbytes) for n, w in state.weights.items() if not n.startswith(REPAIRED))
+    floats = sum(int(w.nbytes) for n, w in state.weights.items() if not n.startswith(OURS))
     unedited = QuantConfig(config.target, {}, state.calibrated.entries, {})
     plain = make_plan(state.model, state.calibrated, unedited, state.weights) if config.edits else plan
     return file, report_build(state.model, plan, plain, config, (file.weight_bytes, floats))

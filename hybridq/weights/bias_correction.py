@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from hybridq.model import Layer, Model
-from hybridq.numerics import fake_quantize
 from hybridq.plan import QuantPlan
+from hybridq.planning.weights import remains
 from hybridq.runtime import Feed, run, session
 from hybridq.storage import Weights, assemble
 
@@ -69,8 +69,7 @@ def _fits(layer: Layer, plan: QuantPlan, model: Model) -> bool:
 def _error(layer: Layer, plan: QuantPlan, weights: Weights) -> Array:
     held = next(w for w in plan.layers[layer.name].weights if w.qparams is not None)
     values = np.asarray(weights[held.tensor])
-    assert held.qparams is not None
-    return np.asarray(fake_quantize(values, held.qparams) - values, np.float32)
+    return np.asarray(remains(held, weights) - values, np.float32)
 
 
 def _measure(proto: onnx.ModelProto, node: NodeProto, layer: Layer, error: Array) -> str:

@@ -1,0 +1,34 @@
+"""See inside the float model: any of its tensors, sample by sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from hybridq.model import Model
+from hybridq.runtime import Feed, run, session
+from hybridq.storage import Weights, assemble
+
+Array = NDArray[Any]
+
+
+def observer(
+    model: Model, weights: Weights, tensors: Iterable[str], *, threads: int = 0
+) -> Callable[[Feed], dict[str, Array]]:
+    """A function that runs the model on a feed and gives the values of ``tensors`` (model inputs may be among them)."""
+    inputs = {i.name for i in model.proto.graph.input}
+    names = [t for t in dict.fromkeys(tensors) if t not in inputs]
+    proto = assemble(model.proto, weights)
+    known = {o.name for o in proto.graph.output}
+    proto.graph.output.extend(onnx.ValueInfoProto(name=t) for t in names if t not in known)
+    one = session(proto, threads=threads)
+
+    def observe(feed: Feed) -> dict[str, Array]:
+        found = dict(zip(names, run(one, feed, names), strict=True)) if names else {}
+        return {**{k: np.asarray(v) for k, v in feed.items()}, **found}
+
+    return observe
