@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hybridq import targets
 from hybridq.compare.metric import Metric, metric_name
-from hybridq.dtypes import Precision
+from hybridq.dtypes import Precision, widest
 from hybridq.errors import ConfigError, DatasetError
 from hybridq.model import Model
 from hybridq.records import Calibrated
@@ -41,6 +41,7 @@ from hybridq.storage import Weights, assemble, text_digest, to_json
 SAMPLES = (16, 64)  # calibration samples that every choice is measured on: at least, at most
 WORK = 2e10  # multiply-accumulates that they should not exceed
 ALONE = 16  # of these samples, on which each quantizer is measured
+NEARLY = 1.02  # of the damage: what fewer bits may add where several precisions may be chosen
 
 Progress = Callable[[str, int, int | None], object]
 Save = Callable[[dict[str, Any]], object]
@@ -84,7 +85,8 @@ def search(
     """Find the layers that need more than 8 bits.
 
     ``feeds`` are calibration samples; ``samples`` of them (0: as many as are quick), spread evenly, are used.
-    ``precisions``: 8 bits and what layers may rise to; by default those that make sense on the target. ``previous`` is
+    ``precisions``: 8 bits and what layers may rise to (the widest first, then as few bits as do as well); by default
+    those that make sense on the target. ``previous`` is
     the content of an earlier ``search.json`` of the same question: what it measured is not measured again. ``save`` is
     called with the content so far after each measurement. Raises ConfigError for impossible precisions and DatasetError
     without samples.
@@ -92,7 +94,7 @@ def search(
     budget = budget or Budget()
     if budget.max_drop is not None and metric is None:
         raise ConfigError("max_drop says how much a metric may drop", hint="Give it: --metric module.py:function.")
-    high = _high_precision(calibrated, precisions)
+    high = _high_precisions(calibrated, precisions)
     macs = max(1, sum(x.macs for x in model.layers))
     chosen = _spread(feeds, samples or int(np.clip(WORK / macs, *SAMPLES)))
     say = progress or (lambda what, done, total: None)
@@ -100,11 +102,11 @@ def search(
     reference = measure_reference(session(assemble(model.proto, weights), threads=threads), chosen, model)
     bench = Bench(model, weights, calibrated, reference, threads, workers, metric)
     question = {
-        "model": model.sha256, "target": calibrated.target, "precision": str(high), "samples": len(chosen),
+        "model": model.sha256, "target": calibrated.target, "precision": ",".join(high), "samples": len(chosen),
         "seed": seed, "default": str(calibrated.default), "algorithm": calibrated.algorithm,
         "calibration": text_digest(json.dumps(to_json(calibrated))), "metric": metric_name(metric) if metric else "",
     }  # fmt: skip
-    work = _Search(bench, budget, high, say, recall(bench, question, previous))
+    work = _Search(bench, budget, high[0], high[1:], say, recall(bench, question, previous))
     if save is not None:
         keep = save
 
@@ -122,6 +124,7 @@ class _Search:
     bench: Bench
     budget: Budget
     precision: Precision
+    narrower: tuple[Precision, ...]
     say: Progress
     times: Times | None
 
@@ -136,15 +139,16 @@ class _Search:
             self.say("measuring times", 0, None)
             self.times = measure_times(bench, start, self.precision)
         units, feasible = self._choose(front)
-        reasons = self._reasons(front, units)
-        figures = bench.measure(front.choice(units))
-        plan, _ = bench.plan(front.choice(units))
+        chosen = self._narrowed(front, units)
+        reasons = self._reasons(chosen, units)
+        figures = bench.measure(chosen)
+        plan, _ = bench.plan(chosen)
         biases, rounded = bench.biases(start, plan), {n: bench.rounded[n] for n in bench.together(start)}
         algorithms = {k: a for k, a in start.algorithms.items() if not k.endswith(BIAS)}
-        points = front.within(self.budget.high)
+        layers = {n: chosen.layers[n] for n in reasons}
         found = content(bench, question, self.times)
-        made = finished(found, front, points, units, self.budget, feasible, reasons)
-        layers = dict.fromkeys(reasons, self.precision)
+        points = front.within(self.budget.high)
+        made = finished(found, front, points, (units, chosen, layers), self.budget, feasible, reasons)
         return SearchResult(feasible, layers, algorithms, biases, rounded, reasons, figures, made)
 
     def _promise(self, front: Frontier) -> float:
@@ -211,25 +215,54 @@ class _Search:
         assert self.bench.metric is not None
         return float(self.bench.metric(outputs))
 
-    def _reasons(self, front: Frontier, units: tuple[str, ...]) -> dict[str, str]:
+    def _narrowed(self, front: Frontier, units: tuple[str, ...]) -> Choice:
+        """The choice with fewer bits for units that do as well with them: all at once, else one by one."""
+        bench, chosen = self.bench, front.choice(units)
+        limit = NEARLY * bench.measure(chosen).damage
+        timed = self.budget.min_speedup is not None
+
+        def tried(names: Sequence[str], precision: Precision) -> Choice:
+            layers = [n for u in names for n in bench.model.group[u].layers]
+            return Choice({**chosen.layers, **dict.fromkeys(layers, precision)}, chosen.algorithms)
+
+        def suits(trial: Choice) -> bool:
+            figures = bench.measure(trial)
+            return figures.damage <= limit and (not self.budget.asks_quality or self._enough(figures))
+
+        for precision in () if timed else reversed(self.narrower):
+            self.say(f"trying {precision}", 0, len(units))
+            open_units = [
+                u for u in units if all(chosen.layers[n] is self.precision for n in bench.model.group[u].layers)
+            ]
+            for names in [open_units, *([u] for u in open_units)]:
+                trial = tried(names, precision)
+                if names and suits(trial):
+                    chosen = trial
+                    if len(names) == len(open_units):
+                        break
+        return chosen
+
+    def _reasons(self, chosen: Choice, units: tuple[str, ...]) -> dict[str, str]:
         """By raised layer, the most useful first: what its unit does for the output that needs it most."""
-        whole = self.bench.measure(front.choice(units))
-        without = [tuple(u for u in units if u != unit) for unit in units]
-        measured = self.bench.measure_all([front.choice(w) for w in without])
-        ranked = sorted(zip(units, measured, strict=True), key=lambda x: (-x[1].damage, x[0]))
+        model, whole = self.bench.model, self.bench.measure(chosen)
+        without = []
+        for unit in units:
+            kept = {n: p for n, p in chosen.layers.items() if n not in model.group[unit].layers}
+            without.append(Choice(kept, chosen.algorithms))
+        ranked = sorted(zip(units, self.bench.measure_all(without), strict=True), key=lambda x: (-x[1].damage, x[0]))
         found = {}
         for unit, figures in ranked:
             output = max(whole.sqnr, key=lambda o: (whole.sqnr[o] - figures.sqnr[o], o))
             text = f"{output}: {figures.sqnr[output]:.1f} dB -> {whole.sqnr[output]:.1f} dB"
             if self.times is not None:
                 text += f", {100 * self.times.extra(unit):+.1f} % time"
-            layers = [n for n in self.bench.model.group[unit].layers if not self.bench.model.layer[n].float_only]
+            layers = [n for n in model.group[unit].layers if not model.layer[n].float_only]
             found.update(dict.fromkeys(layers, text))
         return found
 
 
-def _high_precision(calibrated: Calibrated, precisions: Sequence[Precision]) -> Precision:
-    """What layers rise to: the widest of those to search."""
+def _high_precisions(calibrated: Calibrated, precisions: Sequence[Precision]) -> tuple[Precision, ...]:
+    """What layers may rise to, the widest first."""
     target = targets.load(calibrated.target)
     wanted = [p for p in precisions or target.search if p.bits > 8]
     missing = [p for p in wanted if p not in target.precisions]
@@ -237,7 +270,11 @@ def _high_precision(calibrated: Calibrated, precisions: Sequence[Precision]) -> 
         raise ConfigError(f"{target.name} has no {missing[0]}", hint=f"It has {', '.join(target.precisions)}.")
     if not wanted:
         raise ConfigError("no precision above 8 bits to choose from", hint="Add one, as in --precisions uint8,float32.")
-    return wanted[0]
+    found = []
+    while wanted:
+        found.append(widest(wanted))
+        wanted = [p for p in wanted if p is not found[-1]]
+    return tuple(found)
 
 
 def _spread(feeds: Iterable[Feed], samples: int) -> list[Feed]:

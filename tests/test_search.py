@@ -196,6 +196,15 @@ class TestSearch:
         assert result.figures.metric is not None
         assert result.figures.metric >= -1e-4 - 1e-7
 
+    def test_fewer_bits_where_they_do_as_well(self) -> None:
+        case, feeds = small_case(1, 4)
+        wide = find(case, feeds, Budget(max_high=0.6), precisions=[Precision.UINT8, F32])
+        both = find(case, feeds, Budget(max_high=0.6), precisions=[Precision.UINT8, Precision.INT16, F32])
+        assert set(both.layers) == set(wide.layers)
+        assert Precision.INT16 in both.layers.values()
+        assert both.figures.damage <= 1.02 * wide.figures.damage
+        assert both.content["chosen"]["layers"] == {n: str(p) for n, p in both.layers.items()}
+
     def test_wrong_questions(self) -> None:
         case, feeds = small_case(7)
         with pytest.raises(ConfigError, match="max_drop"):

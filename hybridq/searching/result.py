@@ -8,7 +8,7 @@ from typing import Any
 from hybridq.searching.budget import Budget
 from hybridq.searching.costs import Times
 from hybridq.searching.front import Candidate, Frontier
-from hybridq.searching.joint import BIAS, Bench, Figures
+from hybridq.searching.joint import BIAS, Bench, Choice, Figures
 
 FORMAT = "hybridq.search/1"
 Json = dict[str, Any]
@@ -34,14 +34,14 @@ def finished(
     found: Json,
     front: Frontier,
     points: Sequence[Candidate],
-    units: Sequence[str],
+    choice: tuple[Sequence[str], Choice, Mapping[str, str]],
     budget: Budget,
     feasible: bool,
     reasons: Mapping[str, str],
 ) -> Json:
-    """The content with its result in front."""
-    bench = front.bench
-    chosen = bench.measure(front.choice(units))
+    """The content with its result in front; ``choice`` is its units, what is built, and each layer's precision."""
+    bench, (units, built, layers) = front.bench, choice
+    chosen = bench.measure(built)
     start = bench.measure(front.choice(()))
     as_is = front.candidate_of(units)
     asked = {k: getattr(budget, k) for k in ("min_sqnr", "max_drop", "max_high", "min_speedup")}
@@ -52,9 +52,9 @@ def finished(
         "feasible": feasible,
         "chosen": {
             "high_fraction": chosen.high,
-            "layers": dict.fromkeys(reasons, str(front.precision)),
+            "layers": {n: str(p) for n, p in layers.items()},
             "algorithms": {k: a for k, a in front.start.algorithms.items() if not k.endswith(BIAS)},
-            "corrected_biases": sorted(bench.biases(front.start, bench.plan(front.choice(units))[0])),
+            "corrected_biases": sorted(bench.biases(built, bench.plan(built)[0])),
             "reasons": dict(reasons),
             "predicted_damage": as_is.damage,
             **_figures(chosen),
