@@ -38,6 +38,8 @@ from hybridq.searching.speed import SHARES, fast_enough
 from hybridq.searching.tuning import tuned
 from hybridq.storage import Weights, assemble, text_digest, to_json
 
+MENDING = 0.05  # share of the MACs that may mend what is broken before ranges are tried
+MENDED = 0.3  # of the damage: what is left of it where something was broken
 SAMPLES = (16, 64)  # calibration samples that every choice is measured on: at least, at most
 WORK = 2e10  # multiply-accumulates that they should not exceed
 ALONE = 16  # of these samples, on which each quantizer is measured
@@ -86,10 +88,9 @@ def search(
 
     ``feeds`` are calibration samples; ``samples`` of them (0: as many as are quick), spread evenly, are used.
     ``precisions``: 8 bits and what layers may rise to (the widest first, then as few bits as do as well); by default
-    those that make sense on the target. ``previous`` is
-    the content of an earlier ``search.json`` of the same question: what it measured is not measured again. ``save`` is
-    called with the content so far after each measurement. Raises ConfigError for impossible precisions and DatasetError
-    without samples.
+    those that make sense on the target. ``previous`` is the content of an earlier ``search.json`` of the same question:
+    what it measured is not measured again. ``save`` is called with the content so far after each measurement. Raises
+    ConfigError for impossible precisions and DatasetError without samples.
     """
     budget = budget or Budget()
     if budget.max_drop is not None and metric is None:
@@ -132,7 +133,8 @@ class _Search:
         """All steps."""
         bench = self.bench
         subset = list(range(0, len(bench.reference.feeds), max(1, len(bench.reference.feeds) // ALONE)))
-        starts = tuned(bench, subset, progress=lambda done: self.say("trying other ranges", done, None))
+        mended = self._mended(subset)
+        starts = tuned(bench, subset, mended, progress=lambda done: self.say("trying other ranges", done, None))
         front = min((self._frontier(s, subset) for s in starts), key=self._promise)
         start = front.start
         if self.times is None:
@@ -150,6 +152,13 @@ class _Search:
         points = front.within(self.budget.high)
         made = finished(found, front, points, (units, chosen, layers), self.budget, feasible, reasons)
         return SearchResult(feasible, layers, algorithms, biases, rounded, reasons, figures, made)
+
+    def _mended(self, subset: list[int]) -> dict[str, Precision]:
+        """The few cheap layers whose bits take off most of the damage, if there are such."""
+        front = self._frontier(Choice(), subset)
+        choice = front.choice(front.at(min(self.budget.high, MENDING)).raised)
+        broken = self.bench.measure(choice).damage < MENDED * self.bench.measure(Choice()).damage
+        return dict(choice.layers) if broken else {}
 
     def _promise(self, front: Frontier) -> float:
         """The least damage that a start reaches within the budget, by a first look."""
@@ -181,7 +190,8 @@ class _Search:
         best = min(candidates, key=lambda c: (front.judged(c.raised), c.high))
         self.say("repairing", 0, None)
         units = trim(front, improve(front, best.raised, limit))
-        return units, self.bench.measure(front.choice(units)).high <= limit + 1e-12
+        allowed = max(limit, front.base_high) if self.budget == Budget() else limit  # what must stay float is no choice
+        return units, self.bench.measure(front.choice(units)).high <= allowed + 1e-12
 
     def _fast(self, front: Frontier, limit: float) -> tuple[tuple[str, ...], bool]:
         assert self.times is not None

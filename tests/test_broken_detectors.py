@@ -17,7 +17,7 @@ from hybridq.steps.step1 import step1
 from hybridq.steps.step2 import step2
 
 LOST, MENDED = 10.0, 20.0  # dB of the scores
-SEARCHED = ("onnxruntime", "rknn1")
+SEARCHED = ("onnxruntime", "rknn1", "rknn2")
 CASES = [(name, target) for name, broken in DETECTORS.items() for target in broken.targets]
 
 

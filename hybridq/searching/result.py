@@ -82,7 +82,9 @@ def _figures(figures: Figures) -> Json:
 
 def recall(bench: Bench, question: Mapping[str, Any], previous: Mapping[str, Any] | None) -> Times | None:
     """Take over what an earlier search measured, if it asked the same."""
-    if not previous or previous.get("format") != FORMAT or previous.get("question") != dict(question):
+    if not isinstance(previous, Mapping) or previous.get("format") != FORMAT:
+        return None
+    if previous.get("question") != dict(question):
         return None
     for key, f in previous.get("measured", {}).items():
         bench.known[key] = Figures(f["damage"], f["high"], dict(f["sqnr_db"]), f.get("metric"))

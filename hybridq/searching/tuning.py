@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from hybridq.dtypes import Precision
 from hybridq.planning.weights import TOGETHER
 from hybridq.records import WEIGHT_SUFFIX
 from hybridq.searching.growing import Forms
@@ -27,22 +28,30 @@ Variant = tuple[str, str, Forms]  # entry, algorithm ("" for what is there), for
 Alternatives = Mapping[str, tuple[float, str]]  # by entry: share of the damage there is now, algorithm
 
 
-def tuned(bench: Bench, samples: Sequence[int], *, progress: Progress | None = None) -> list[Choice]:
+def tuned(
+    bench: Bench,
+    samples: Sequence[int],
+    raised: Mapping[str, Precision] | None = None,
+    *,
+    progress: Progress | None = None,
+) -> list[Choice]:
     """Starts for the search: the best of all sets, the best that leaves ranges or weights alone, what is there.
 
-    What is best with all layers in 8 bits need not be best once some are raised: the search looks at each.
+    What is best with all layers in 8 bits need not be best once some are raised: the search looks at each. ``raised``
+    layers have more bits while the sets are measured: what is broken without them would hide what else helps.
     """
+    layers = raised or {}
     plan, _ = bench.plan(Choice())
     feeds = bench.reference.feeds
     bench.corrections = corrected_biases(bench.model, plan, bench.weights, feeds, threads=bench.threads)
     bench.rounded = compensated_weights(bench.model, plan, bench.weights, feeds, threads=bench.threads)
     found = _alternatives(bench, samples, progress)
     ranges = {k: v for k, v in found.items() if k in bench.model.group}
-    repairs = _ranked(bench, [Choice({}, r) for r in _repairs(bench, found)])
+    repairs = [c for _, c in _ranked(bench, layers, [Choice({}, r) for r in _repairs(bench, found)])]
     sets = [{k: a for k, (share, a) in ranges.items() if share < step} for step in STEPS]
-    trials = [Choice({}, {**r.algorithms, **s}) for _, r in repairs[:REPAIRS] for s in sets]
-    ranked = _ranked(bench, [*(r for _, r in repairs), *trials, *(Choice({}, s) for s in sets)])
-    start = bench.measure(Choice()).damage
+    trials = [Choice({}, {**r.algorithms, **s}) for r in repairs[:REPAIRS] for s in sets]
+    ranked = _ranked(bench, layers, [*repairs, *trials, *(Choice({}, s) for s in sets)])
+    start = bench.measure(Choice(layers)).damage
     better = [c for damage, c in ranked if damage < WORTH * start]
     untouched = [c for c in better if all(k in ranges for k in c.algorithms)]
     as_measured = [c for c in better if not any(k in ranges for k in c.algorithms)]
@@ -50,10 +59,10 @@ def tuned(bench: Bench, samples: Sequence[int], *, progress: Progress | None = N
     return list({c.key: c for c in starts}.values())
 
 
-def _ranked(bench: Bench, trials: Sequence[Choice]) -> list[tuple[float, Choice]]:
-    """Different choices with their damage, the least first."""
+def _ranked(bench: Bench, layers: Mapping[str, Precision], trials: Sequence[Choice]) -> list[tuple[float, Choice]]:
+    """Different choices with their damage while ``layers`` have more bits, the least first."""
     different = list({c.key: c for c in trials}.values())
-    measured = [f.damage for f in bench.measure_all(different)]
+    measured = [f.damage for f in bench.measure_all([Choice(layers, c.algorithms) for c in different])]
     return sorted(zip(measured, different, strict=True), key=lambda x: (x[0], x[1].key))
 
 
