@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq import targets
+from hybridq import __version__, targets
 from hybridq.compare.metric import Metric, metric_name
 from hybridq.dtypes import Precision, widest
 from hybridq.errors import ConfigError, DatasetError
@@ -103,8 +103,8 @@ def search(
     reference = measure_reference(session(assemble(model.proto, weights), threads=threads), chosen, model)
     bench = Bench(model, weights, calibrated, reference, threads, workers, metric)
     question = {
-        "model": model.sha256, "target": calibrated.target, "precision": ",".join(high), "samples": len(chosen),
-        "seed": seed, "default": str(calibrated.default), "algorithm": calibrated.algorithm,
+        "hybridq": __version__, "model": model.sha256, "target": calibrated.target, "precision": ",".join(high),
+        "samples": len(chosen), "seed": seed, "default": str(calibrated.default), "algorithm": calibrated.algorithm,
         "calibration": text_digest(json.dumps(to_json(calibrated))), "metric": metric_name(metric) if metric else "",
     }  # fmt: skip
     work = _Search(bench, budget, high[0], high[1:], say, recall(bench, question, previous))
@@ -275,6 +275,10 @@ def _high_precisions(calibrated: Calibrated, precisions: Sequence[Precision]) ->
     """What layers may rise to, the widest first."""
     target = targets.load(calibrated.target)
     wanted = [p for p in precisions or target.search if p.bits > 8]
+    low = [p for p in precisions if p.bits <= 8 and p is not calibrated.default]
+    if low:
+        message = f"the layers left alone have {calibrated.default}, not {low[0]}"
+        raise ConfigError(message, hint=f"Step1 decides that: --dtype {low[0]}.")
     missing = [p for p in wanted if p not in target.precisions]
     if missing:
         raise ConfigError(f"{target.name} has no {missing[0]}", hint=f"It has {', '.join(target.precisions)}.")

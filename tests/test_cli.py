@@ -301,7 +301,7 @@ class TestBudgets:
     )
     def test_each_flag_is_named(self, limits: dict[str, float], says: list[str]) -> None:
         figures = Figures(1.0, 0.25, {"y": 50.0, "z": 41.23}, 0.5)
-        found = SearchResult(False, {}, {}, {}, {}, figures, {"times": {"speedups": {"a": 1.2, "b": 1.5}}})
+        found = SearchResult(False, {}, {}, {}, {}, {}, figures, {"times": {"speedups": {"a": 1.2, "b": 1.5}}})
         assert [str(p) for p in missed(found, Budget(**limits))] == says
         assert missed(replace(found, feasible=True), Budget(**limits)) == []
 

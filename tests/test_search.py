@@ -211,6 +211,8 @@ class TestSearch:
             find(case, feeds, Budget(max_drop=0.1))
         with pytest.raises(DatasetError):
             find(case, [])
+        with pytest.raises(ConfigError, match="have uint8, not int8"):
+            find(case, feeds, precisions=[Precision.INT8, F32])
         with pytest.raises(ConfigError, match="no precision above 8 bits"):
             find(case, feeds, precisions=[Precision.UINT8])
         with pytest.raises(ValueError, match="share"):

@@ -47,8 +47,8 @@ def asked(given: dict[str, Any]) -> dict[str, Any]:
 
 def tell_search(voice: Talk, found: SearchResult) -> None:
     """What was chosen, and why."""
-    verb = "gets" if len(found.layers) == 1 else "get"
-    voice.say(f"{counted(len(found.layers), 'layer')} {verb} more bits, {found.figures.high:.1%} of the MACs:")
+    verb, end = "gets" if len(found.layers) == 1 else "get", ":" if found.reasons else ""
+    voice.say(f"{counted(len(found.layers), 'layer')} {verb} more bits, {found.figures.high:.1%} of the MACs{end}")
     for name, why in list(found.reasons.items())[:SHOWN]:
         voice.say(f"  {name}: {found.layers.get(name, '')}  {why}")
     if len(found.reasons) > SHOWN:
