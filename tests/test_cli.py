@@ -338,7 +338,7 @@ class TestHalfModels:
         words = ("--dataset", "dataset.txt", "-o", "half", "--std", "255", "--dtype", "uint8")
         done = run("step1", "half.onnx", *words)
         assert done.code == 0
-        assert "note: half: given in float16; float32 takes its place" in done.err
+        assert "half.onnx: given in float16; float32 takes its place" in done.err
         built = run("step2", "half", "--json").json
         assert built["counts"]["uint8"] == 4
         hybrid = onnx.load("half/hybrid.onnx")

@@ -12,7 +12,6 @@ from rich.text import Text
 
 from hybridq import steps
 from hybridq.buildinfo import BuildReport
-from hybridq.canonical import remarks
 from hybridq.cli.budget import asked, budget_flags, judge, need_proposal, tell_search
 from hybridq.cli.calibration import arguments, calibration, need_dataset
 from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, metric_option, row, talk, threads
@@ -74,7 +73,7 @@ def tell_step1(voice: Talk, result: Step1Result) -> None:
         voice.say(table)
     model, calibrated = result.state.model, result.state.calibrated
     floats = {x.name: x.float_only for x in model.layers if x.float_only}
-    problems = [*result.problems, *remarks(model.proto, model.name)]
+    problems = result.problems
     voice.problems(problems)
     voice.say(
         f"{model.name}: {counted(len(model.layers), 'layer')} calibrated on "

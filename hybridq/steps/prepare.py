@@ -13,7 +13,7 @@ import onnx
 
 from hybridq import runtime
 from hybridq.analysis import analyse
-from hybridq.canonical import canonicalize, read_model
+from hybridq.canonical import canonicalize, read_model, remarks
 from hybridq.cut import cut
 from hybridq.errors import Problem
 from hybridq.model import Model
@@ -21,6 +21,7 @@ from hybridq.runtime import Feed
 from hybridq.targets import Target
 
 CANONICAL_TOLERANCE = 1e-5
+HALF_TOLERANCE = 2e-3  # of a model given in float16, which rounds away that much itself
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,12 @@ class Prepared:
         return worst
 
     def problems(self, difference: float) -> list[Problem]:
-        """A warning where the canonical model is not the given one."""
-        if difference <= CANONICAL_TOLERANCE:
-            return []
+        """How the model was made canonical, and a warning where it is not the given one."""
+        notes = remarks(self.proto, str(self.path))
+        if difference <= (HALF_TOLERANCE if notes else CANONICAL_TOLERANCE):
+            return notes
         message = f"the canonical model differs from the given one by {difference:.2g} of the largest output"
-        return [Problem(message, path=str(self.path), severity="warning", code="canonical")]
+        return [*notes, Problem(message, path=str(self.path), severity="warning", code="canonical")]
 
 
 def prepare(path: Path, inputs: Sequence[str], outputs: Sequence[str], target: Target) -> Prepared:

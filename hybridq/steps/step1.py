@@ -192,7 +192,7 @@ class _Work:
         preprocessing = (options.preprocessing or Preprocessing()).to_json()
         state = State(self.prepared.model, weights, calibrated, preprocessing, {"count": 0})
         findings = lint(self.prepared.model, weights, calibrated, self.target)
-        return Step1Result(directory, state, [], [], [found.summary], findings=findings)
+        return Step1Result(directory, state, [], self.prepared.problems(0.0), [found.summary], findings=findings)
 
     def _measure(self, data: Dataset, audit: Audit, first: list[Feed], executor: Executor | None) -> CalibrationStats:
         options = self.options
