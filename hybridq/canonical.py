@@ -166,8 +166,7 @@ def _types_of(proto: onnx.ModelProto, names: list[str]) -> list[onnx.ValueInfoPr
     """What ONNX Runtime, which knows its own operators, says of tensors that ONNX knows nothing about."""
     asked = onnx.ModelProto()
     asked.CopyFrom(proto)
-    have = {o.name for o in proto.graph.output}
-    asked.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in have)
+    runtime.expose(asked, names)
     kinds = {f"tensor({k})": v for k, v in RUNTIME_TYPES.items()}
     try:
         outputs = runtime.session(asked, threads=1, level="none").get_outputs()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -61,6 +61,13 @@ def session(
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
         raise ModelError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from error
     return made
+
+
+def expose(proto: onnx.ModelProto, tensors: Iterable[str]) -> None:
+    """Let a model give inner tensors as outputs, too, after those it has."""
+    known = {o.name for o in proto.graph.output}
+    names = (t for t in dict.fromkeys(tensors) if t not in known)
+    proto.graph.output.extend(onnx.ValueInfoProto(name=t) for t in names)
 
 
 def run(one: Session, feed: Feed, names: list[str] | None = None) -> list[NDArray[Any]]:

@@ -102,11 +102,7 @@ def search(
     say("running the float model", 0, None)
     reference = measure_reference(session(assemble(model.proto, weights), threads=threads), chosen, model)
     bench = Bench(model, weights, calibrated, reference, threads, workers, metric)
-    question = {
-        "hybridq": __version__, "model": model.sha256, "target": calibrated.target, "precision": ",".join(high),
-        "samples": len(chosen), "seed": seed, "default": str(calibrated.default), "algorithm": calibrated.algorithm,
-        "calibration": text_digest(json.dumps(to_json(calibrated))), "metric": metric_name(metric) if metric else "",
-    }  # fmt: skip
+    question = _question(bench, high, seed)
     work = _Search(bench, budget, high[0], high[1:], say, recall(bench, question, previous))
     if save is not None:
         keep = save
@@ -116,6 +112,23 @@ def search(
 
         bench.save = saving
     return work.run(question)
+
+
+def _question(bench: Bench, high: Sequence[Precision], seed: int) -> dict[str, Any]:
+    """What the measurements depend on."""
+    calibrated = bench.calibrated
+    return {
+        "hybridq": __version__,
+        "model": bench.model.sha256,
+        "target": calibrated.target,
+        "precision": ",".join(high),
+        "samples": len(bench.reference.feeds),
+        "seed": seed,
+        "default": str(calibrated.default),
+        "algorithm": calibrated.algorithm,
+        "calibration": text_digest(json.dumps(to_json(calibrated))),
+        "metric": metric_name(bench.metric) if bench.metric else "",
+    }
 
 
 @dataclass

@@ -161,6 +161,16 @@ class TestSearch:
         same = find(case, feeds, previous=json.loads(json.dumps(first.content)), save=pytest.fail)
         assert same.content == first.content
 
+    @pytest.mark.parametrize(
+        "damage", [{"measured": {"": 1}}, {"alone": {"ranges": "x"}}, {"times": {"low_us": {}}}, []]
+    )
+    def test_a_damaged_file_is_measured_anew(self, damage: Any) -> None:
+        case, feeds = small_case(1, 3)
+        whole = find(case, feeds)
+        again = find(case, feeds, previous={**whole.content, **damage} if damage else damage)
+        assert again.layers == whole.layers
+        assert again.content["measured"] == whole.content["measured"]
+
     def test_parallel_equals_serial(self) -> None:
         case, feeds = small_case(3)
         one, two = (find(case, feeds, workers=n).content for n in (1, 2))

@@ -15,6 +15,7 @@ from functools import cached_property
 import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, helper
 
+from hybridq import runtime
 from hybridq.compare.results import LayerPair
 from hybridq.metrics import Parts
 from hybridq.runtime import Session
@@ -69,9 +70,8 @@ def expose(proto: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
     """A copy of the model that also gives ``tensors``; those it does not compute are passed over."""
     probe = onnx.ModelProto()
     probe.CopyFrom(proto)
-    view = View(proto)
-    wanted = [t for t in dict.fromkeys(tensors) if t in view.producers and t not in view.outputs]
-    probe.graph.output.extend(onnx.ValueInfoProto(name=t) for t in wanted)
+    producers = View(proto).producers
+    runtime.expose(probe, (t for t in tensors if t in producers))
     return probe
 
 

@@ -86,10 +86,18 @@ def recall(bench: Bench, question: Mapping[str, Any], previous: Mapping[str, Any
         return None
     if previous.get("question") != dict(question):
         return None
-    for key, f in previous.get("measured", {}).items():
-        bench.known[key] = Figures(f["damage"], f["high"], dict(f["sqnr_db"]), f.get("metric"))
-    bench.alone.update({k: list(v) for k, v in previous.get("alone", {}).items()})
-    t = previous.get("times")
-    if not t:
+    try:
+        known = {
+            k: Figures(float(f["damage"]), float(f["high"]), dict(f["sqnr_db"]), f.get("metric"))
+            for k, f in previous.get("measured", {}).items()
+        }
+        alone = {k: [float(x) for x in v] for k, v in previous.get("alone", {}).items()}
+        t = previous.get("times")
+        times = t and Times(
+            t["low_us"], t["high_us"], t["boundary_ns"], t["total_us"], t["float_us"], dict(t.get("speedups", {}))
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):  # damaged: everything is measured anew
         return None
-    return Times(t["low_us"], t["high_us"], t["boundary_ns"], t["total_us"], t["float_us"], dict(t.get("speedups", {})))
+    bench.known.update(known)
+    bench.alone.update(alone)
+    return times or None

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from hybridq.model import Model
-from hybridq.runtime import Feed, run, session
+from hybridq.runtime import Feed, expose, run, session
 from hybridq.storage import Weights, assemble
 
 Array = NDArray[Any]
@@ -23,8 +22,7 @@ def observer(
     inputs = {i.name for i in model.proto.graph.input}
     names = [t for t in dict.fromkeys(tensors) if t not in inputs]
     proto = assemble(model.proto, weights)
-    known = {o.name for o in proto.graph.output}
-    proto.graph.output.extend(onnx.ValueInfoProto(name=t) for t in names if t not in known)
+    expose(proto, names)
     one = session(proto, threads=threads)
 
     def observe(feed: Feed) -> dict[str, Array]:

@@ -8,6 +8,7 @@ patch under the kernel). Scales and zero points stay as they are, so nothing cha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -40,10 +41,11 @@ def compensated_weights(
 ) -> dict[str, Array]:
     """The integers of every layer of the plan whose weights can be rounded together, by layer.
 
-    Shapes and integer types are those of the plan's weights. ``feeds`` are single samples; some 20 are enough.
+    Shapes and integer types are those of the plan's weights. ``feeds`` are single samples; some 20 are enough. A layer
+    whose inputs are so large that their squares are infinite is left out.
     """
     found: dict[str, Array] = {}
-    for layers in _portions([x for x in model.layers if _fits(x, plan, weights)], model, weights):
+    for layers in _portions([x for x in model.layers if _fits(x, model, plan)], model):
         observe = observer(model, weights, [x.inputs[0] for x in layers], threads=threads)
         moments: dict[str, Doubles] = {}
         for feed in feeds:
@@ -52,33 +54,41 @@ def compensated_weights(
                 part = _moment(_patches(model.nodes[layer.node], values[layer.inputs[0]], layer), ROWS // len(feeds))
                 moments[layer.name] = moments.get(layer.name, 0.0) + part
         for layer in layers:
-            found[layer.name] = _rounded(model.nodes[layer.node], layer, plan, weights, moments.pop(layer.name))
+            moment = moments.pop(layer.name)
+            if np.isfinite(moment).all():
+                found[layer.name] = _rounded(model.nodes[layer.node], layer, plan, weights, moment)
     return found
 
 
-def _fits(layer: Layer, plan: QuantPlan, weights: Weights) -> bool:
+def _fits(layer: Layer, model: Model, plan: QuantPlan) -> bool:
     held = plan.layers[layer.name].weights
     if layer.op not in ("Conv", "Gemm", "MatMul") or len(held) != 1 or held[0].index != 1 or held[0].qparams is None:
         return False
-    shape = np.shape(weights[held[0].tensor])
-    rows = len(shape) == 2 or layer.op == "Conv"
-    inputs = int(np.prod(shape[1:])) if layer.op == "Conv" else max(shape)
-    return plan.layers[layer.name].done.bits == 8 and rows and 1 < inputs <= MOST_INPUTS and bool(layer.inputs)
+    if not layer.inputs or (layer.op != "Conv" and len(layer.weights[0].shape) != 2):
+        return False
+    return plan.layers[layer.name].done.bits == 8 and 1 < _inputs(model.nodes[layer.node], layer) <= MOST_INPUTS
 
 
-def _portions(layers: Iterable[Layer], model: Model, weights: Weights) -> Iterator[list[Layer]]:
+def _inputs(node: NodeProto, layer: Layer) -> int:
+    """Numbers that one output is a product of."""
+    shape = layer.weights[0].shape
+    if node.op_type == "Conv":
+        return math.prod(shape[1:])
+    return shape[1] if node.op_type == "Gemm" and attribute(node, "transB") else shape[0]
+
+
+def _portions(layers: Iterable[Layer], model: Model) -> Iterator[list[Layer]]:
     """Layers whose moments fit into memory together."""
     held: list[Layer] = []
     size = 0
     for layer in layers:
-        shape = np.shape(weights[layer.weights[0].tensor])
-        groups = _groups(model.nodes[layer.node])
-        inputs = int(np.prod(shape[1:])) if layer.op == "Conv" else max(shape)
-        if held and size + groups * inputs**2 > MEMORY:
+        node = model.nodes[layer.node]
+        numbers = _groups(node) * _inputs(node, layer) ** 2
+        if held and size + numbers > MEMORY:
             yield held
             held, size = [], 0
         held.append(layer)
-        size += groups * inputs**2
+        size += numbers
     if held:
         yield held
 
@@ -134,7 +144,8 @@ def _moment(patches: Array, rows: int) -> Doubles:
         chosen = np.random.default_rng(count).choice(count, max(rows, 1), replace=False)
         patches = patches[:, np.sort(chosen)]
     x = np.ascontiguousarray(patches, np.float32)
-    return np.asarray(x.transpose(0, 2, 1) @ x, np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(x.transpose(0, 2, 1) @ x, np.float64)
 
 
 def _rounded(node: NodeProto, layer: Layer, plan: QuantPlan, weights: Weights, moment: Doubles) -> Array:
