@@ -31,14 +31,14 @@ import onnxruntime
 from models import MODELS
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, quantize_static
 
-from hybridq import runtime
-from hybridq.analysis import analyse
-from hybridq.calibrate import calibrate, measure_with, prepare
-from hybridq.canonical import canonicalize
-from hybridq.dtypes import Precision, Scheme
-from hybridq.model import Model
-from hybridq.ranges import choose
-from hybridq.statistics import pool
+from hybridq.calibration.calibrate import calibrate, measure_with, prepare
+from hybridq.calibration.ranges import choose
+from hybridq.calibration.statistics import pool
+from hybridq.graph import runtime
+from hybridq.graph.analysis import analyse
+from hybridq.graph.canonical import canonicalize
+from hybridq.graph.model import Model
+from hybridq.quant.dtypes import Precision, Scheme
 
 Feed = dict[str, Any]
 SEARCHES = ("mmse", "kl_divergence", "percentile")

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import hybridq
-from hybridq import runtime
+from hybridq.graph import runtime
 
 Array = NDArray[Any]
 Feed = Mapping[str, Array]

@@ -19,17 +19,18 @@ from typing import Any
 import numpy as np
 from models import save
 
-from hybridq import canonical, storage
-from hybridq.analysis import analyse
-from hybridq.calibrate import calibrate
-from hybridq.decide import decide
-from hybridq.plan import make_plan
-from hybridq.records import QuantConfig
-from hybridq.runtime import Feed, run, session
-from hybridq.searching import alone
-from hybridq.searching.damage import measure_reference
-from hybridq.searching.growing import grow
-from hybridq.searching.noise import group_forms
+from hybridq.calibration.calibrate import calibrate
+from hybridq.graph import canonical
+from hybridq.graph.analysis import analyse
+from hybridq.graph.runtime import Feed, run, session
+from hybridq.plan.plan import make_plan
+from hybridq.plan.record import decide
+from hybridq.quant.records import QuantConfig
+from hybridq.search import alone
+from hybridq.search.damage import measure_reference
+from hybridq.search.growing import grow
+from hybridq.search.noise import group_forms
+from hybridq.storage import state as storage
 from hybridq.targets import load
 
 

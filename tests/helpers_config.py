@@ -8,11 +8,11 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
 
 from hybridq import targets
-from hybridq.analysis import analyse
-from hybridq.decide import record
-from hybridq.model import Model
-from hybridq.qparams import Range
-from hybridq.records import Calibrated, Measured
+from hybridq.graph.analysis import analyse
+from hybridq.graph.model import Model
+from hybridq.plan.record import record
+from hybridq.quant.qparams import Range
+from hybridq.quant.records import Calibrated, Measured
 
 PATH = "model.quantization.cfg"
 SHA256 = "9f" * 32

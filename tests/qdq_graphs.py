@@ -13,10 +13,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from hybridq import runtime
-from hybridq.dtypes import Precision, Scheme
-from hybridq.numerics import qparams_of_ranges, quantize
-from hybridq.qparams import QParams
+from hybridq.graph import runtime
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.numerics import qparams_of_ranges, quantize
+from hybridq.quant.qparams import QParams
 
 Array = NDArray[Any]
 FLOAT = TensorProto.FLOAT

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from hybridq.compare import LayerPair
-from hybridq.dtypes import Precision, Scheme
-from hybridq.numerics import qparams_of_ranges, quantize
-from hybridq.qparams import QParams
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.numerics import qparams_of_ranges, quantize
+from hybridq.quant.qparams import QParams
 
 PRECISION = Precision.UINT8
 LAYERS = {"stem": ("x",), "body": ("stem",), "box": ("body",), "score": ("body",)}

@@ -12,16 +12,17 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from hybridq import canonical, runtime, storage
-from hybridq.analysis import analyse
-from hybridq.build import build
-from hybridq.decide import record
-from hybridq.dtypes import Precision
-from hybridq.model import Model
-from hybridq.numerics import fake_quantize
-from hybridq.plan import QuantPlan, Stored, make_plan
-from hybridq.qparams import QParams, Range
-from hybridq.records import Calibrated, LayerChoice, Measured, QuantConfig
+from hybridq.build.builder import build
+from hybridq.graph import canonical, runtime
+from hybridq.graph.analysis import analyse
+from hybridq.graph.model import Model
+from hybridq.plan.plan import QuantPlan, Stored, make_plan
+from hybridq.plan.record import record
+from hybridq.quant.dtypes import Precision
+from hybridq.quant.numerics import fake_quantize
+from hybridq.quant.qparams import QParams, Range
+from hybridq.quant.records import Calibrated, LayerChoice, Measured, QuantConfig
+from hybridq.storage import state as storage
 from hybridq.targets import load
 
 Array = NDArray[Any]

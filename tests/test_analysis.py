@@ -12,11 +12,11 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from random_graphs import expose, random_case, run
 
-from hybridq import operators
-from hybridq.analysis import analyse
-from hybridq.canonical import canonicalize, read_model
-from hybridq.model import Model
-from hybridq.operators import Kind
+from hybridq.graph import operators
+from hybridq.graph.analysis import analyse
+from hybridq.graph.canonical import canonicalize, read_model
+from hybridq.graph.model import Model
+from hybridq.graph.operators import Kind
 
 FLOAT = TensorProto.FLOAT
 W = np.ones((8, 8, 1, 1), np.float32)

@@ -11,8 +11,8 @@ from random_graphs import run
 from test_build import F32, I16, U8, built, case_of, normal
 from test_build import given as graph
 
-from hybridq.defaults import fast_kernel
-from hybridq.operators import averages_windows
+from hybridq.graph.operators import averages_windows
+from hybridq.plan.defaults import fast_kernel
 
 CONV = {"w": normal(8, 8, 1, 1), "v": normal(8, 8, 1, 1)}
 WHOLE = {"kernel_shape": [8, 8]}

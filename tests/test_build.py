@@ -14,11 +14,11 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from qdq_graphs import Array, executed, optimized
 from random_graphs import Case, Feed, make_case, run
 
-from hybridq.analysis import analyse
-from hybridq.build import to_half
-from hybridq.canonical import canonicalize, read_model
-from hybridq.dtypes import Precision
-from hybridq.records import LayerChoice
+from hybridq.build.builder import to_half
+from hybridq.graph.analysis import analyse
+from hybridq.graph.canonical import canonicalize, read_model
+from hybridq.quant.dtypes import Precision
+from hybridq.quant.records import LayerChoice
 
 FLOAT = TensorProto.FLOAT
 F32, F16, I16, I8, U8 = (

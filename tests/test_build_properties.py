@@ -10,8 +10,8 @@ import onnx
 import pytest
 from random_graphs import Case, Noise, powers, random_case, random_choices, run
 
-from hybridq.dtypes import Precision
-from hybridq.plan import QuantPlan
+from hybridq.plan.plan import QuantPlan
+from hybridq.quant.dtypes import Precision
 
 DECIBEL = 6.0  # between the noise that the scales predict and what the model has
 DRAWS = 6

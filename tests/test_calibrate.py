@@ -14,14 +14,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from hybridq import runtime
-from hybridq.analysis import analyse
-from hybridq.calibrate import CalibrationStats, calibrate, convergence, prepare
-from hybridq.canonical import canonicalize
+from hybridq.calibration.calibrate import CalibrationStats, calibrate, convergence, prepare
+from hybridq.calibration.instrument import SUBSAMPLE
+from hybridq.calibration.statistics import TensorStatistics
 from hybridq.errors import DatasetError, ModelError
-from hybridq.instrument import SUBSAMPLE
-from hybridq.model import Model
-from hybridq.statistics import TensorStatistics
+from hybridq.graph import runtime
+from hybridq.graph.analysis import analyse
+from hybridq.graph.canonical import canonicalize
+from hybridq.graph.model import Model
 
 Feed = dict[str, np.ndarray]
 HISTOGRAM = {"mmse"}

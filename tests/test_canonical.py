@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 from random_graphs import INPUT, random_model
 
-from hybridq import canonical, runtime
-from hybridq.analysis import analyse
-from hybridq.canonical import canonicalize, read_model
 from hybridq.errors import ModelError
+from hybridq.graph import canonical, runtime
+from hybridq.graph.analysis import analyse
+from hybridq.graph.canonical import canonicalize, read_model
 
 Array = NDArray[Any]
 FLOAT = TensorProto.FLOAT

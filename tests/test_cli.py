@@ -23,11 +23,12 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import hybridq
-from hybridq import runtime, steps
+from hybridq import steps
 from hybridq.cli import main
 from hybridq.cli.budget import missed
-from hybridq.search import Budget, SearchResult
-from hybridq.searching.joint import Figures
+from hybridq.graph import runtime
+from hybridq.search.joint import Figures
+from hybridq.search.search import Budget, SearchResult
 from hybridq.steps import editing
 
 if sys.platform != "win32":

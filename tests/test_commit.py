@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from hybridq.commit import FOLDER, MARK, commit, recover
 from hybridq.errors import StorageError
+from hybridq.storage.commit import FOLDER, MARK, commit, recover
 
 posix = pytest.mark.skipif(os.name == "nt", reason="kill -9 and flock are POSIX")
 
@@ -24,7 +24,7 @@ RESULT = "result.onnx"
 WRITE = f"""
 import os, signal, sys
 from pathlib import Path
-from hybridq.commit import commit
+from hybridq.storage.commit import commit
 FILES = {FILES!r}
 def write(directory, tag):
     with commit(directory, remove=({RESULT!r},)) as new:

@@ -14,7 +14,6 @@ import qdq_models
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from hybridq import runtime
 from hybridq.compare import DriftWatch, compare, load_metric
 from hybridq.compare.drift import drift_warning
 from hybridq.compare.layers import load_pieces, probe_layers
@@ -23,7 +22,8 @@ from hybridq.compare.probes import View, cut_out, expose
 from hybridq.compare.results import LayerPair, Timing
 from hybridq.compare.timing import unsteady
 from hybridq.errors import DatasetError, HybridqError, ModelError
-from hybridq.metrics import Parts
+from hybridq.graph import runtime
+from hybridq.quant.metrics import Parts
 
 FLOAT = qdq_models.two_heads()
 SAMPLES = qdq_models.samples()

@@ -15,11 +15,11 @@ from hybridq.config import check, read_cfg, to_github, to_json, write_cfg
 from hybridq.config.names import Names
 from hybridq.config.selectors import Rank, SelectorError, select
 from hybridq.config.write import EMPTY
-from hybridq.dtypes import Precision, Scheme
 from hybridq.errors import ConfigError, Problem
-from hybridq.numerics import float32_text
-from hybridq.qparams import QParams
-from hybridq.records import LayerChoice, QuantConfig
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.numerics import float32_text
+from hybridq.quant.qparams import QParams
+from hybridq.quant.records import LayerChoice, QuantConfig
 
 
 def text_of(target: str = "onnxruntime") -> str:

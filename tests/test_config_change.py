@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from hybridq.config import Change, check, is_edited, list_layers, merge, read_cfg, set_layers, unset_layers, write_cfg
 from hybridq.config.write import EMPTY
-from hybridq.dtypes import Precision
 from hybridq.errors import ConfigError
 from hybridq.exchange.rknn_cfg import import_rknn
+from hybridq.quant.dtypes import Precision
 
 
 def text_of() -> str:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from test_config_invalid import CASES
 
-from hybridq import storage
 from hybridq.cli.main import main
 from hybridq.config import write_cfg
+from hybridq.storage import state as storage
 
 TARGETS = ("onnxruntime", "rknn1", "rknn2")
 

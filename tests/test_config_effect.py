@@ -12,12 +12,12 @@ import pytest
 from helpers_config import PATH, chain, small
 from numpy.typing import NDArray
 
-from hybridq.buildinfo import report_build
 from hybridq.config import check, read_cfg, write_cfg
 from hybridq.config.write import EMPTY, quote
-from hybridq.model import Model
-from hybridq.plan import QuantPlan, make_plan
-from hybridq.records import FIELDS, Calibrated
+from hybridq.graph.model import Model
+from hybridq.plan.plan import QuantPlan, make_plan
+from hybridq.quant.records import FIELDS, Calibrated
+from hybridq.report.build_json import report_build
 from hybridq.steps.step1 import step1
 
 Weights = dict[str, NDArray[np.float32]]

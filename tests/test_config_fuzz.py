@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from hybridq import targets
 from hybridq.config import check, decode, set_layers, write_cfg
-from hybridq.dtypes import Precision
 from hybridq.errors import ConfigError
-from hybridq.plan import make_plan
+from hybridq.plan.plan import make_plan
+from hybridq.quant.dtypes import Precision
 
 LAYERS = 200
 TEXT = """int16 int8 uint8 float32 float16 int61 INT16 on no null ~ true 128 1_0 1e-05 -1e-05 1e400 .nan .inf -.inf nan

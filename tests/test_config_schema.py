@@ -11,14 +11,15 @@ import pytest
 from helpers_config import PATH, small
 from jsonschema import Draft202012Validator
 
-from hybridq import storage
 from hybridq.config import check, write_cfg
-from hybridq.config.nodes import Node, Scalar, Sequence
 from hybridq.config.schema import LAYERS_ALIAS, TOP_KEYS
-from hybridq.config.text import source_of
-from hybridq.config.yaml import read
-from hybridq.records import FIELDS
-from hybridq.targets import FOLDER, names
+from hybridq.config.yaml.nodes import Node, Scalar, Sequence
+from hybridq.config.yaml.reader import read
+from hybridq.config.yaml.text import source_of
+from hybridq.quant.records import FIELDS
+from hybridq.storage import state as storage
+from hybridq.targets import names
+from hybridq.targets.targets import FOLDER
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 INVALID = Path(__file__).parent / "cfg" / "invalid"

@@ -11,10 +11,10 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
 from hybridq.config.check import known_lines
-from hybridq.config.nodes import Mapping, Node, Scalar, Sequence
-from hybridq.config.text import source_of
 from hybridq.config.write import PARAMETERS, quote, write_cfg
-from hybridq.config.yaml import read, reread
+from hybridq.config.yaml.nodes import Mapping, Node, Scalar, Sequence
+from hybridq.config.yaml.reader import read, reread
+from hybridq.config.yaml.text import source_of
 
 
 def ours(node: Node) -> object:

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from hybridq import runtime
-from hybridq.analysis import analyse
-from hybridq.canonical import canonicalize
-from hybridq.datafree import DEVIATIONS, RULES, DataFree, Trust, data_free
-from hybridq.qparams import Range
+from hybridq.calibration.datafree import DEVIATIONS, RULES, DataFree, Trust, data_free
+from hybridq.graph import runtime
+from hybridq.graph.analysis import analyse
+from hybridq.graph.canonical import canonicalize
+from hybridq.quant.qparams import Range
 
 node = helper.make_node
 UNIT = {"x": Range(-1.0, 1.0)}

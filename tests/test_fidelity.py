@@ -9,9 +9,9 @@ import onnx
 import pytest
 from qdq_graphs import Array, Graph, symmetric, uint8
 
-from hybridq import fidelity
-from hybridq.fidelity import Fidelity, check_fidelity
-from hybridq.numerics import quantize
+from hybridq.compare import fidelity
+from hybridq.compare.fidelity import Fidelity, check_fidelity
+from hybridq.quant.numerics import quantize
 
 RANDOM = np.random.default_rng(0)
 X = {"x": RANDOM.normal(size=(1, 8, 12, 12)).astype(np.float32)}

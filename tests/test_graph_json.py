@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import GraphProto, TensorProto, helper, numpy_helper
 
-from hybridq.graph import dtype_name, elem_type, graph_from_json, graph_to_json
+from hybridq.graph.graph_json import dtype_name, elem_type, graph_from_json, graph_to_json
 
 quick = settings(max_examples=100, deadline=None)
 

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from hybridq import demo, targets
+from hybridq.calibration.statistics import Histogram
 from hybridq.cli import main
 from hybridq.dataset import Preprocessing
 from hybridq.linting import Finding, lint
 from hybridq.linting.mixing import FACTOR, Part, mixture
 from hybridq.linting.values import magnitude_of
-from hybridq.qparams import Range
-from hybridq.statistics import Histogram
+from hybridq.quant.qparams import Range
 from hybridq.steps.step1 import Step1Result, step1
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from hybridq import metrics
-from hybridq.metrics import Damage, Parts, SliceDamage, Worst
+from hybridq.quant import metrics
+from hybridq.quant.metrics import Damage, Parts, SliceDamage, Worst
 
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=5)
 FLOATS = st.floats(-1e6, 1e6, width=32).map(lambda v: 0.0 if abs(v) < 1e-6 else v)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from hybridq.dtypes import Precision, Scheme, widest
-from hybridq.numerics import (
+from hybridq.quant.dtypes import Precision, Scheme, widest
+from hybridq.quant.numerics import (
     activation_qparams,
     along,
     dequantize,
@@ -24,7 +24,7 @@ from hybridq.numerics import (
     qparams_of_ranges,
     quantize,
 )
-from hybridq.qparams import QParams, Range
+from hybridq.quant.qparams import QParams, Range
 
 Array = NDArray[Any]
 quick = settings(max_examples=60, deadline=None)

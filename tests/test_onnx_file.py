@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from hybridq import onnx_file, runtime
-from hybridq.onnx_file import LazyTensor, OnnxFile
+from hybridq.graph import onnx_file, runtime
+from hybridq.graph.onnx_file import LazyTensor, OnnxFile
 
 DTYPES = ["float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool", "float64"]
 

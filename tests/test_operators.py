@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from onnx import defs
 from onnx.reference import ReferenceEvaluator
 
-from hybridq.canonical import OPSET
-from hybridq.operators import (
+from hybridq.graph.canonical import OPSET
+from hybridq.graph.operators import (
     ABSORBED,
     BIAS_INDEX,
     FIXED_RANGES,

@@ -13,9 +13,9 @@ import pytest
 from onnx import TensorProto
 from qdq_graphs import FLOAT, MUCH, RARE, Array, Graph, activation, changed, executed, run, uint8, weight
 
-from hybridq.dtypes import Precision, Scheme
-from hybridq.numerics import qparams_of_ranges
-from hybridq.qparams import QParams
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.numerics import qparams_of_ranges
+from hybridq.quant.qparams import QParams
 
 RANDOM = np.random.default_rng(0)
 X = {"x": RANDOM.normal(size=(1, 8, 12, 12)).astype(np.float32)}

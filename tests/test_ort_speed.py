@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from qdq_graphs import Array, Graph, symmetric, uint8
 
-from hybridq import runtime
-from hybridq.dtypes import Precision, Scheme
-from hybridq.numerics import qparams_of_ranges, quantize
+from hybridq.graph import runtime
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.numerics import qparams_of_ranges, quantize
 
 pytestmark = [pytest.mark.slow, pytest.mark.speed]
 IN, OUT = uint8(-4, 4), uint8(-30, 30)

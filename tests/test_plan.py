@@ -14,10 +14,10 @@ from test_build import CHAIN, F16, F32, I8, I16, U8, case_of, normal
 from test_build import given as graph
 
 from hybridq import targets
-from hybridq.dtypes import Precision, Scheme
-from hybridq.plan import QuantPlan, make_plan
-from hybridq.qparams import Range
-from hybridq.records import Entry, LayerChoice, QuantConfig
+from hybridq.plan.plan import QuantPlan, make_plan
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.qparams import Range
+from hybridq.quant.records import Entry, LayerChoice, QuantConfig
 
 W = normal(8, 8, 1, 1)
 CONCAT = graph(

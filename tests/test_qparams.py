@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridq.dtypes import Precision, Scheme
-from hybridq.qparams import QParams, Range
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.qparams import QParams, Range
 
 ENDS = st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)).map(sorted)
 RANGES = ENDS.map(lambda e: Range(*e))

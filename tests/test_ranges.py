@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hybridq.dtypes import Precision, Scheme
-from hybridq.numerics import fake_quantize, qparams_of_ranges
-from hybridq.qparams import Range
-from hybridq.ranges import ALGORITHMS, Options, choose
-from hybridq.ranges.moments import moments_of, squared_error
-from hybridq.ranges.weights import weight_qparams
-from hybridq.statistics import TensorStatistics
+from hybridq.calibration.ranges import ALGORITHMS, Options, choose
+from hybridq.calibration.ranges.moments import moments_of, squared_error
+from hybridq.calibration.statistics import TensorStatistics
+from hybridq.calibration.weight_ranges import weight_qparams
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.numerics import fake_quantize, qparams_of_ranges
+from hybridq.quant.qparams import Range
 
 FORMS = [(precision, scheme) for precision in (Precision.UINT8, Precision.INT8, Precision.INT16) for scheme in Scheme]
 UINT8 = (Precision.UINT8, Scheme.ASYMMETRIC)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from qdq_graphs import Array, Graph, executed, run
+from reference import qgemm, qlinear_conv, qlinear_matmul
 
-from hybridq.dtypes import Precision, Scheme
-from hybridq.numerics import dequantize
-from hybridq.qparams import QParams
-from hybridq.reference import qgemm, qlinear_conv, qlinear_matmul
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.numerics import dequantize
+from hybridq.quant.qparams import QParams
 
 EIGHT = st.sampled_from([Precision.UINT8, Precision.INT8])
 SEEDS = st.integers(0, 2**32 - 1)

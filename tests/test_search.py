@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from random_graphs import Case, make_case
 from test_build import given as graph
 
-from hybridq.dtypes import Precision
 from hybridq.errors import ConfigError, DatasetError
-from hybridq.search import Budget, SearchResult, search
-from hybridq.searching.flow import source_side
-from hybridq.searching.joint import Bench, Choice
-from hybridq.searching.knapsack import hull, solve
-from hybridq.searching.noise import Pairs
+from hybridq.quant.dtypes import Precision
+from hybridq.search.joint import Bench, Choice
+from hybridq.search.knapsack import hull, solve
+from hybridq.search.mincut import source_side
+from hybridq.search.noise import Pairs
+from hybridq.search.search import Budget, SearchResult, search
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "schemas" / "search-1.schema.json").read_text(encoding="utf-8"))
 F32 = Precision.FLOAT32
@@ -236,14 +236,14 @@ class TestSearch:
 
 
 def _reference(case: Case, feeds: Any) -> Any:
-    from hybridq.runtime import session
-    from hybridq.searching.damage import measure_reference
+    from hybridq.graph.runtime import session
+    from hybridq.search.damage import measure_reference
 
     return measure_reference(session(case.proto, threads=1), feeds, case.model)
 
 
 def _float_outputs(case: Case, feeds: Any) -> list[dict[str, np.ndarray]]:
-    from hybridq.runtime import run, session
+    from hybridq.graph.runtime import run, session
 
     one = session(case.proto, threads=1)
     names = [o.name for o in one.get_outputs()]

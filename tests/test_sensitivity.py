@@ -9,16 +9,16 @@ from test_build import given as graph
 from test_build import normal
 from test_search import feeds_of, small_case
 
-from hybridq import runtime
-from hybridq.metrics import Parts
-from hybridq.model import Model
-from hybridq.searching import alone
-from hybridq.searching.damage import Cut, cuts_of, decibel, measure_reference, objective
-from hybridq.searching.growing import STREAM, grow
-from hybridq.searching.noise import readers_of, sources
-from hybridq.searching.outputs import attention, classifications, layouts
-from hybridq.searching.rows import Ungrowable
-from hybridq.sensitivity import quantized, raise_forms, sensitivity
+from hybridq.graph import runtime
+from hybridq.graph.model import Model
+from hybridq.quant.metrics import Parts
+from hybridq.search import alone
+from hybridq.search.damage import Cut, cuts_of, decibel, measure_reference, objective
+from hybridq.search.growing import STREAM, grow
+from hybridq.search.noise import readers_of, sources
+from hybridq.search.outputs import attention, classifications, layouts
+from hybridq.search.rows import Ungrowable
+from hybridq.search.sensitivity import quantized, raise_forms, sensitivity
 
 
 class TestGrowing:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hybridq.statistics import BINS, OCTAVES, SIDE, Histogram, TensorStatistics, codes_of, pool
+from hybridq.calibration.statistics import BINS, OCTAVES, SIDE, Histogram, TensorStatistics, codes_of, pool
 
 FINITE = st.floats(-(2.0**127), 2.0**127, width=32)
 SAMPLE = hnp.arrays(np.float32, st.integers(1, 40), elements=FINITE)

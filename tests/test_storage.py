@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from random_graphs import random_case, run
 
-from hybridq import storage
-from hybridq.analysis import analyse
 from hybridq.errors import StorageError
-from hybridq.model import Model
-from hybridq.records import Calibrated
-from hybridq.storage import MODEL, WEIGHTS, State, assemble, read_state, write_state
+from hybridq.graph.analysis import analyse
+from hybridq.graph.model import Model
+from hybridq.quant.records import Calibrated
+from hybridq.storage import state as storage
+from hybridq.storage.state import MODEL, WEIGHTS, State, assemble, read_state, write_state
 
 SAMPLE = {"x": np.arange(12, dtype=np.int64).reshape(3, 4), "label": np.array(["ü"])[:0].astype(np.uint8)}
 

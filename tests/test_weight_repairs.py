@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from random_graphs import Case, make_case, random_case, run
 from test_build import given as graph
 
-from hybridq.dtypes import Precision, Scheme
-from hybridq.metrics import sqnr_db
-from hybridq.numerics import dequantize, quantize
-from hybridq.planning.weights import ROUNDED, integers
-from hybridq.qparams import QParams
+from hybridq.plan.layer_weights import ROUNDED, integers
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.metrics import sqnr_db
+from hybridq.quant.numerics import dequantize, quantize
+from hybridq.quant.qparams import QParams
+from hybridq.repair.channels import tied_channels
+from hybridq.repair.equalization import equalized
+from hybridq.repair.gptq import compensate, compensated_weights
+from hybridq.repair.observe import observer
 from hybridq.steps import step1, step2
 from hybridq.steps.common import read_state
-from hybridq.storage import assemble
-from hybridq.weights.channels import tied_channels
-from hybridq.weights.equalization import equalized
-from hybridq.weights.observe import observer
-from hybridq.weights.rounding import compensate, compensated_weights
+from hybridq.storage.state import assemble
 
 Array = np.ndarray[Any, Any]
 SHAPE = (1, 4, 8, 8)

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from hybridq.cli.options import F, Talk, counted, metric_option, names
-from hybridq.dtypes import Precision
 from hybridq.errors import Problem
-from hybridq.search import Budget, SearchResult
+from hybridq.quant.dtypes import Precision
+from hybridq.search.search import Budget, SearchResult
 
 SHOWN = 20
 FLAGS = ("--max-high", "--min-sqnr", "--max-drop", "--min-speedup")

@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from hybridq import targets
+from hybridq.calibration.ranges import ALGORITHMS, Options
 from hybridq.cli.options import FILE, F, names
 from hybridq.dataset import Preprocessing
-from hybridq.ranges import ALGORITHMS, Options
-from hybridq.steps.repair import REPAIRS
+from hybridq.search.choose_repair import REPAIRS
 
 PLAIN = (
     "batch samples algorithm weights weights_algorithm weights_repair dtype target "

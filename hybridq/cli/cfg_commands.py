@@ -8,8 +8,8 @@ from typing import Any
 import click
 from rich.table import Column, Table
 
+from hybridq.calibration.ranges import ALGORITHMS
 from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, row, talk
-from hybridq.ranges import ALGORITHMS
 from hybridq.steps import editing
 
 

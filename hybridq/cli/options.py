@@ -25,8 +25,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from hybridq import runtime
 from hybridq.errors import Problem
+from hybridq.graph import runtime
 
 F = TypeVar("F", bound=Callable[..., Any])
 AS_JSON = "hybridq.json"  # key in click's context

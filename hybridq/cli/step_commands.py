@@ -11,7 +11,6 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from hybridq import steps
-from hybridq.buildinfo import BuildReport
 from hybridq.cli.budget import asked, budget_flags, judge, need_proposal, tell_search
 from hybridq.cli.calibration import arguments, calibration, need_dataset
 from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, metric_option, row, talk, threads
@@ -19,6 +18,7 @@ from hybridq.config import to_github, to_json
 from hybridq.errors import ConfigError
 from hybridq.linting import Finding
 from hybridq.report import print_report
+from hybridq.report.build_json import BuildReport
 from hybridq.steps.demo import run_demo
 from hybridq.steps.propose import propose
 from hybridq.steps.step1 import Step1Result

@@ -9,14 +9,14 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-from hybridq import runtime
 from hybridq.compare import probes
 from hybridq.compare.drift import DriftWatch
 from hybridq.compare.probes import OUTPUT, Piece, Unprobed, View
 from hybridq.compare.results import Figures, LayerPair, LayerReport
 from hybridq.errors import ModelError
-from hybridq.metrics import Damage
-from hybridq.runtime import Feed, Session
+from hybridq.graph import runtime
+from hybridq.graph.runtime import Feed, Session
+from hybridq.quant.metrics import Damage
 
 CHUNK_BYTES = 256 << 20  # of one side's tensors held at once, as far as their shapes are known
 

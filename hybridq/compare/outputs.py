@@ -11,12 +11,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import shape_inference
 
-from hybridq import runtime
 from hybridq.compare import probes
 from hybridq.compare.metric import Metric, Outputs, evaluate, metric_name
 from hybridq.compare.results import Figures, MetricReport, OutputReport, SliceReport, kept_slices
-from hybridq.metrics import Damage, Parts, SliceDamage
-from hybridq.runtime import Feed, Session
+from hybridq.graph import runtime
+from hybridq.graph.runtime import Feed, Session
+from hybridq.quant.metrics import Damage, Parts, SliceDamage
 
 
 @dataclass

@@ -15,10 +15,10 @@ from functools import cached_property
 import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, helper
 
-from hybridq import runtime
 from hybridq.compare.results import LayerPair
-from hybridq.metrics import Parts
-from hybridq.runtime import Session
+from hybridq.graph import runtime
+from hybridq.graph.runtime import Session
+from hybridq.quant.metrics import Parts
 
 STORAGE = (
     "QuantizeLinear",

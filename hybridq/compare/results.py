@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from hybridq.metrics import Damage, Slice
+from hybridq.quant.metrics import Damage, Slice
 
 FORMAT = "hybridq.report/1"
 KEPT_SLICES = 256  # of one output; beyond this the least damaged are left out of the report

@@ -10,7 +10,6 @@ import onnx
 import onnxruntime
 
 import hybridq
-from hybridq import runtime
 from hybridq.compare import probes
 from hybridq.compare.drift import DriftWatch, drift_warning
 from hybridq.compare.layers import LayerProbe, probe_layers
@@ -19,8 +18,9 @@ from hybridq.compare.outputs import OutputProbe, concatenated
 from hybridq.compare.results import ComparisonReport, LayerPair, Sizes, Timing
 from hybridq.compare.timing import time_pairs, unsteady
 from hybridq.errors import DatasetError, ModelError
-from hybridq.model import Model
-from hybridq.runtime import Feed
+from hybridq.graph import runtime
+from hybridq.graph.model import Model
+from hybridq.graph.runtime import Feed
 
 Source = onnx.ModelProto | Path
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hybridq.compare.results import Timing
-from hybridq.runtime import Feed, Session
+from hybridq.graph.runtime import Feed, Session
 
 WARM_UP = 3  # runs of each model that are not counted
 LEAST_PAIRS, MOST_PAIRS = 7, 200

@@ -8,8 +8,8 @@ from hybridq.config.change import Change, list_layers, set_layers, unset_layers
 from hybridq.config.check import check, read_cfg
 from hybridq.config.forms import to_github, to_json
 from hybridq.config.merge import is_edited, merge
-from hybridq.config.text import decode
 from hybridq.config.write import write_cfg
+from hybridq.config.yaml.text import decode
 
 __all__ = [
     "Change",

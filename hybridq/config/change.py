@@ -12,17 +12,17 @@ from hybridq.config.check import examine, known_lines
 from hybridq.config.choices import refusal
 from hybridq.config.edit_text import TextEditor
 from hybridq.config.names import Names, defaults_of
-from hybridq.config.nodes import Mapping as MappingNode
-from hybridq.config.nodes import Node, Pair, Scalar
 from hybridq.config.schema import Document
 from hybridq.config.selectors import SelectorError, select
-from hybridq.config.text import Source, join, nearest_hint, nearest_some
 from hybridq.config.write import LAYERS, PARAMETERS, entry_text, quote
-from hybridq.config.yaml import reread
-from hybridq.dtypes import Precision
+from hybridq.config.yaml.nodes import Mapping as MappingNode
+from hybridq.config.yaml.nodes import Node, Pair, Scalar
+from hybridq.config.yaml.reader import reread
+from hybridq.config.yaml.text import Source, join, nearest_hint, nearest_some
 from hybridq.errors import ConfigError, Problem
-from hybridq.model import Model
-from hybridq.records import FIELDS, WEIGHT_SUFFIX, Calibrated, Edit, LayerChoice, QuantConfig
+from hybridq.graph.model import Model
+from hybridq.quant.dtypes import Precision
+from hybridq.quant.records import FIELDS, WEIGHT_SUFFIX, Calibrated, Edit, LayerChoice, QuantConfig
 
 FORMS = """A selector is a name, a glob (head/*), re:REGEX, op:TYPE, from:A..to:B, group:NAME or boundary,
 or several of these with and, or, not. `hybridq list` shows the layers."""

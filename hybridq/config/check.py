@@ -9,16 +9,16 @@ from hybridq.config.choices import Asked, choices_of, refusal
 from hybridq.config.edits import Changed, changes
 from hybridq.config.meaning import Meaning
 from hybridq.config.names import Names, defaults_of
-from hybridq.config.nodes import Scalar
 from hybridq.config.schema import START, Document, document
 from hybridq.config.selectors import Rank
-from hybridq.config.text import Source, join, source_of
 from hybridq.config.write import PARAMETERS, choice_text, entry_line
-from hybridq.config.yaml import read
-from hybridq.dtypes import Precision
+from hybridq.config.yaml.nodes import Scalar
+from hybridq.config.yaml.reader import read
+from hybridq.config.yaml.text import Source, join, source_of
 from hybridq.errors import ConfigError, Problem
-from hybridq.model import Model
-from hybridq.records import Calibrated, Edit, LayerChoice, QuantConfig
+from hybridq.graph.model import Model
+from hybridq.quant.dtypes import Precision
+from hybridq.quant.records import Calibrated, Edit, LayerChoice, QuantConfig
 from hybridq.targets import Target
 
 WRITE_ANEW = "Write a cfg for this model with `hybridq step1 ... --force`, or `--merge` to keep the edits."

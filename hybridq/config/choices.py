@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from hybridq.config import rknn
 from hybridq.config.names import Names
-from hybridq.config.nodes import Mapping, Node, Pair, Scalar
 from hybridq.config.selectors import Rank, Selection, SelectorError, select
-from hybridq.config.text import Source, join
-from hybridq.dtypes import Precision
-from hybridq.model import Layer
-from hybridq.records import LayerChoice
+from hybridq.config.yaml.nodes import Mapping, Node, Pair, Scalar
+from hybridq.config.yaml.text import Source, join
+from hybridq.graph.model import Layer
+from hybridq.quant.dtypes import Precision
+from hybridq.quant.records import LayerChoice
 from hybridq.targets import Target
 
 WEIGHT_ONLY = (Precision.INT8, Precision.INT16)

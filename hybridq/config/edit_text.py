@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hybridq.config.nodes import Mapping, Pair, Scalar, Sequence
+from hybridq.config.yaml.nodes import Mapping, Pair, Scalar, Sequence
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"

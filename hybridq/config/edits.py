@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from hybridq.config.names import Names
-from hybridq.config.nodes import Mapping, Node, Scalar, Sequence
 from hybridq.config.schema import Document, integer, number, scalars, word
-from hybridq.config.text import Place, Source
 from hybridq.config.write import PARAMETERS, value_text
-from hybridq.dtypes import Precision, Scheme
-from hybridq.records import FIELDS, WEIGHT_SUFFIX, Calibrated, Edit, Entry
+from hybridq.config.yaml.nodes import Mapping, Node, Scalar, Sequence
+from hybridq.config.yaml.text import Place, Source
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.records import FIELDS, WEIGHT_SUFFIX, Calibrated, Edit, Entry
 
 _SINGLE = struct.Struct("<f")
 _DTYPES = [str(p) for p in Precision]

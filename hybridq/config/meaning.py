@@ -17,11 +17,11 @@ from hybridq.config.numbers import (
     tensor_params,
     weight_numbers,
 )
-from hybridq.config.text import Place, Source, join
-from hybridq.dtypes import Precision, Scheme, widest
-from hybridq.model import Layer
-from hybridq.qparams import Range
-from hybridq.records import Calibrated, Entry
+from hybridq.config.yaml.text import Place, Source, join
+from hybridq.graph.model import Layer
+from hybridq.quant.dtypes import Precision, Scheme, widest
+from hybridq.quant.qparams import Range
+from hybridq.quant.records import Calibrated, Entry
 from hybridq.targets import Storage, Target
 
 WIDE = 100.0  # times the measured range: legal but odd

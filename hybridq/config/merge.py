@@ -9,13 +9,13 @@ from hybridq.config.change import Work
 from hybridq.config.check import examine
 from hybridq.config.edit_text import last_line
 from hybridq.config.names import Names
-from hybridq.config.nodes import Mapping, Pair, Scalar
 from hybridq.config.selectors import SelectorError, select
-from hybridq.config.text import Source
 from hybridq.config.write import LAYERS, quote, write_cfg
+from hybridq.config.yaml.nodes import Mapping, Pair, Scalar
+from hybridq.config.yaml.text import Source
 from hybridq.errors import ConfigError, Problem
-from hybridq.model import Model
-from hybridq.records import Calibrated
+from hybridq.graph.model import Model
+from hybridq.quant.records import Calibrated
 
 _COMMENT = re.compile(r"[ \t]*#")
 _TRAILING = re.compile(r"[ \t]+#.*$")

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from hybridq.dtypes import Precision
-from hybridq.model import Group, Layer, Model
-from hybridq.records import WEIGHT_SUFFIX, Calibrated, Entry
+from hybridq.graph.model import Group, Layer, Model
+from hybridq.quant.dtypes import Precision
+from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, Entry
 
 
 def defaults_of(model: Model, calibrated: Calibrated) -> dict[str, Precision]:

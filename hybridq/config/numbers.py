@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.dtypes import Precision, Scheme
-from hybridq.numerics import INT16_HEADROOM, activation_qparams, fraction_length, qparams_of_ranges
-from hybridq.qparams import QParams, Range
-from hybridq.records import Entry, Measured, Numbers
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.numerics import INT16_HEADROOM, activation_qparams, fraction_length, qparams_of_ranges
+from hybridq.quant.qparams import QParams, Range
+from hybridq.quant.records import Entry, Measured, Numbers
 from hybridq.targets import Storage
 
 # What a scheme can express, a wider one can express too.

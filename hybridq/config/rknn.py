@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybridq.dtypes import Precision, Scheme
+from hybridq.quant.dtypes import Precision, Scheme
 
 # RKNN-Toolkit 1.x, layer types: what they ask for.
 WORDS: dict[str, tuple[Precision, Scheme | None]] = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from hybridq.config.nodes import Mapping, Node, Pair, Scalar, Sequence
-from hybridq.config.text import Place, Source, join
 from hybridq.config.write import FORMAT, LAYERS, PARAMETERS
-from hybridq.records import FIELDS
+from hybridq.config.yaml.nodes import Mapping, Node, Pair, Scalar, Sequence
+from hybridq.config.yaml.text import Place, Source, join
+from hybridq.quant.records import FIELDS
 
 LAYERS_ALIAS = "custom_quantize_layers"  # RKNN-Toolkit2's spelling
 TOP_KEYS = ("format", "model", "target", LAYERS, PARAMETERS)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.errors import DatasetError
-from hybridq.model import Model, Tensor
+from hybridq.graph.model import Model, Tensor
 
 Array: TypeAlias = NDArray[Any]
 Shape: TypeAlias = tuple[int | str, ...]

@@ -8,16 +8,16 @@ from functools import cached_property
 
 from onnx import NodeProto
 
-from hybridq import operators
-from hybridq.dtypes import Precision, Scheme
-from hybridq.model import Group, Layer, Model
-from hybridq.numerics import activation_qparams
-from hybridq.operators import Kind
-from hybridq.plan import QuantPlan
-from hybridq.qparams import QParams, Range
-from hybridq.records import Calibrated
-from hybridq.statistics import TensorStatistics
-from hybridq.storage import Weights
+from hybridq.calibration.statistics import TensorStatistics
+from hybridq.graph import operators
+from hybridq.graph.model import Group, Layer, Model
+from hybridq.graph.operators import Kind
+from hybridq.plan.plan import QuantPlan
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.numerics import activation_qparams
+from hybridq.quant.qparams import QParams, Range
+from hybridq.quant.records import Calibrated
+from hybridq.storage.state import Weights
 from hybridq.targets import Target
 
 BETWEEN_0_AND_1 = ("Mul", "Sqrt", "Min", "Max")  # what they make of values between 0 and 1

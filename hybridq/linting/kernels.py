@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.analysis import attribute
-from hybridq.defaults import fast_kernel
+from hybridq.graph.analysis import attribute
+from hybridq.graph.model import Layer
 from hybridq.linting.facts import Facts, Finding, names, number, setting
-from hybridq.model import Layer
-from hybridq.planning.weights import WeightPlan
-from hybridq.qparams import Range
+from hybridq.plan.defaults import fast_kernel
+from hybridq.plan.layer_weights import WeightPlan
+from hybridq.quant.qparams import Range
 
 SPREAD = 100.0  # the largest channel of a weight over the smallest
 FEW = 0.05  # of the channels: the next layer sums over all of them, unless it is depthwise

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto
 
+from hybridq.graph.operators import MOVES_ALL_INPUTS
 from hybridq.linting.facts import Facts, Finding, names, number, setting, span
 from hybridq.linting.spread import Spreads, tail_nodes
-from hybridq.numerics import fake_quantize
-from hybridq.operators import MOVES_ALL_INPUTS
-from hybridq.qparams import QParams, Range
+from hybridq.quant.numerics import fake_quantize
+from hybridq.quant.qparams import QParams, Range
 
 FACTOR = 25.0  # a range so much smaller has 10 of 256 steps: some 20 dB are left of it
 WARN = 2.0  # times the step that a part bears: what is nearer to it may do no harm

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+from hybridq.calibration.statistics import TensorStatistics
+from hybridq.graph.model import Model
 from hybridq.linting import kernels, mixing, values
 from hybridq.linting.facts import Facts, Finding
-from hybridq.model import Model
-from hybridq.plan import make_plan
-from hybridq.records import Calibrated, QuantConfig
-from hybridq.statistics import TensorStatistics
-from hybridq.storage import Weights
+from hybridq.plan.plan import make_plan
+from hybridq.quant.records import Calibrated, QuantConfig
+from hybridq.storage.state import Weights
 from hybridq.targets import Target
 
 Rule = Callable[[Facts], Iterator[Finding]]

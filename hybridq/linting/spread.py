@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 from onnx.reference import ReferenceEvaluator
 
-from hybridq import operators
-from hybridq.analysis import attribute
+from hybridq.graph import operators
+from hybridq.graph.analysis import attribute
+from hybridq.graph.model import Layer
+from hybridq.graph.operators import Kind
 from hybridq.linting.facts import Facts
-from hybridq.model import Layer
-from hybridq.operators import Kind
-from hybridq.qparams import Range
+from hybridq.quant.qparams import Range
 
 Values = NDArray[np.float64]
 RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout")

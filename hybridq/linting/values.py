@@ -7,13 +7,13 @@ from typing import SupportsFloat
 
 import numpy as np
 
-from hybridq.analysis import attribute
-from hybridq.calibrate import CalibrationStats, convergence
+from hybridq.calibration.calibrate import CalibrationStats, convergence
+from hybridq.calibration.statistics import Histogram
+from hybridq.graph.analysis import attribute
+from hybridq.graph.model import Layer
 from hybridq.linting.facts import Facts, Finding, names, number, setting, span
 from hybridq.linting.spread import tail_nodes
-from hybridq.model import Layer
-from hybridq.qparams import Range
-from hybridq.statistics import Histogram
+from hybridq.quant.qparams import Range
 
 SCORE_STEP = 0.05  # a result that moves so much by one step of its input
 OUTLIER = 100.0  # the largest magnitude over the one that OUTLIER_SHARE of the values keep within

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hybridq import config, storage
+from hybridq import config
 from hybridq.errors import ConfigError, Problem
-from hybridq.records import QuantConfig
-from hybridq.storage import CFG, State
+from hybridq.quant.records import QuantConfig
+from hybridq.storage import state as storage
+from hybridq.storage.state import CFG, State
 
 HYBRID, BUILD, REPORT, SOURCES, SEARCH = "hybrid.onnx", "build.json", "report", "sources.json", "search.json"
 RESULTS = (HYBRID, HYBRID + ".data", BUILD, REPORT)  # void once step1 has run again

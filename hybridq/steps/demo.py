@@ -14,9 +14,10 @@ from typing import Any
 
 from rich.table import Table
 
-from hybridq import demo, runtime
+from hybridq import demo
 from hybridq.compare.timing import time_pairs
 from hybridq.dataset import Preprocessing
+from hybridq.graph import runtime
 from hybridq.steps.common import HYBRID, Progress, no_progress
 from hybridq.steps.editing import set_precision
 from hybridq.steps.step1 import step1

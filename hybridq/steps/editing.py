@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hybridq import config
-from hybridq.commit import commit
 from hybridq.errors import ConfigError, Problem, StorageError
 from hybridq.exchange.rknn_cfg import import_rknn
-from hybridq.records import Edit, QuantConfig
+from hybridq.quant.records import Edit, QuantConfig
 from hybridq.steps.common import read_cfg_text, read_config, read_state
-from hybridq.storage import CFG, State
+from hybridq.storage.commit import commit
+from hybridq.storage.state import CFG, State
 
 PATIENCE, PAUSE = 10.0, 0.05  # seconds that a command waits for another one's writing, and between two looks
 Result = TypeVar("Result")

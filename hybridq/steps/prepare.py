@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from hybridq import runtime
-from hybridq.analysis import analyse
-from hybridq.canonical import canonicalize, read_model, remarks
-from hybridq.cut import cut
 from hybridq.errors import Problem
-from hybridq.model import Model
-from hybridq.runtime import Feed
+from hybridq.graph import runtime
+from hybridq.graph.analysis import analyse
+from hybridq.graph.canonical import canonicalize, read_model, remarks
+from hybridq.graph.cut import cut
+from hybridq.graph.model import Model
+from hybridq.graph.runtime import Feed
 from hybridq.targets import Target
 
 CANONICAL_TOLERANCE = 1e-5

@@ -13,24 +13,25 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from hybridq import config, storage, targets
-from hybridq.commit import commit
+from hybridq import config, targets
+from hybridq.calibration.weight_ranges import WeightAlgorithm
 from hybridq.compare import load_metric
 from hybridq.dataset import Preprocessing, input_specs, open_dataset
-from hybridq.decide import activation_entry, weight_entry
-from hybridq.dtypes import Precision
 from hybridq.errors import DatasetError
-from hybridq.model import Model
-from hybridq.planning.weights import REPAIRED, ROUNDED, TOGETHER, entry_key
-from hybridq.ranges.weights import WeightAlgorithm
-from hybridq.records import Calibrated, Entry, LayerChoice
-from hybridq.runtime import Feed
-from hybridq.search import Budget, SearchResult, search
+from hybridq.graph.model import Model
+from hybridq.graph.runtime import Feed
+from hybridq.plan.layer_weights import REPAIRED, ROUNDED, TOGETHER, entry_key
+from hybridq.plan.record import activation_entry, weight_entry
+from hybridq.quant.dtypes import Precision
+from hybridq.quant.records import Calibrated, Entry, LayerChoice
+from hybridq.search.search import Budget, SearchResult, search
 from hybridq.steps.common import SEARCH, Progress, no_progress, read_sources, read_state
 from hybridq.steps.step1 import Step1Result, step1
 from hybridq.steps.step2 import Step2Result, step2
 from hybridq.steps.step3 import Step3Result, step3
-from hybridq.storage import CFG, OURS, State, Weights
+from hybridq.storage import state as storage
+from hybridq.storage.commit import commit
+from hybridq.storage.state import CFG, OURS, State, Weights
 
 SAVE_SECONDS = 2.0
 MOST_SAMPLES = 512  # of the dataset, from which the search takes its own

@@ -11,27 +11,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hybridq import config, storage, targets
-from hybridq.calibrate import PAIRS_ONLY, Batch, CalibrationStats, calibrate, convergence
-from hybridq.canonical import BIG
-from hybridq.choosing import choose_algorithm
-from hybridq.commit import commit, recover
-from hybridq.datafree import data_free
+from hybridq import config, targets
+from hybridq.calibration.calibrate import PAIRS_ONLY, Batch, CalibrationStats, calibrate, convergence
+from hybridq.calibration.datafree import data_free
+from hybridq.calibration.ranges import ALGORITHMS, DEFAULTS, Options
+from hybridq.calibration.weight_ranges import WeightAlgorithm
 from hybridq.dataset import Audit, AuditRow, Dataset, Preprocessing, Sample, input_specs, open_dataset
-from hybridq.decide import decide, record
-from hybridq.dtypes import Precision
 from hybridq.errors import ConfigError, DatasetError, HybridqError, Problem, StorageError
+from hybridq.graph.canonical import BIG
+from hybridq.graph.runtime import Feed
 from hybridq.linting import Finding, lint
-from hybridq.ranges import ALGORITHMS, DEFAULTS, Options
-from hybridq.ranges.weights import WeightAlgorithm
-from hybridq.records import Calibrated
-from hybridq.runtime import Feed
+from hybridq.plan.record import decide, record
+from hybridq.quant.dtypes import Precision
+from hybridq.quant.records import Calibrated
+from hybridq.repair.equalization import equalized
+from hybridq.search.choose_algorithm import choose_algorithm
+from hybridq.search.choose_repair import Candidate, repaired
 from hybridq.steps.common import RESULTS, SOURCES, Progress, no_progress
 from hybridq.steps.prepare import Prepared, prepare
-from hybridq.steps.repair import Candidate, repaired
-from hybridq.storage import CFG, MODEL, WEIGHTS, State, Weights
+from hybridq.storage import state as storage
+from hybridq.storage.commit import commit, recover
+from hybridq.storage.state import CFG, MODEL, WEIGHTS, State, Weights
 from hybridq.targets import Target
-from hybridq.weights.equalization import equalized
 
 REPAIR_SAMPLES = 64
 FORMAT_MARK = b'"hybridq.model/'
@@ -58,7 +59,7 @@ class Step1Options:
         ``"equalize"`` (channels share their tensor's range more evenly), or ``"auto"``, which measures all.
     dtype
         The precision of every layer unless the cfg says otherwise. None: the target's first, except where it would
-        make a layer slower and less exact at once (``hybridq.defaults``).
+        make a layer slower and less exact at once (``hybridq.plan.defaults``).
     data_free
         Ranges from the model's BatchNorm parameters instead of samples.
     every_algorithm

@@ -12,17 +12,17 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from hybridq import storage
-from hybridq.build import build
-from hybridq.buildinfo import BuildReport, report_build, write_build
-from hybridq.commit import commit
+from hybridq.build.builder import build
+from hybridq.compare.fidelity import Fidelity, check_fidelity
 from hybridq.errors import ModelError, Problem, StorageError
-from hybridq.fidelity import Fidelity, check_fidelity
-from hybridq.onnx_file import OnnxFile
-from hybridq.plan import make_plan
-from hybridq.records import QuantConfig
+from hybridq.graph.onnx_file import OnnxFile
+from hybridq.plan.plan import make_plan
+from hybridq.quant.records import QuantConfig
+from hybridq.report.build_json import BuildReport, report_build, write_build
 from hybridq.steps.common import BUILD, HYBRID, REPORT, Progress, no_progress, read_config, read_state
-from hybridq.storage import OURS, State
+from hybridq.storage import state as storage
+from hybridq.storage.commit import commit
+from hybridq.storage.state import OURS, State
 
 MARK = "hybridq.cfg"  # the metadata property that says from which edits a model was built
 LARGE = 1 << 27  # bytes of float weights

@@ -9,16 +9,16 @@ from typing import Any
 
 import onnx
 
-from hybridq import storage
-from hybridq.commit import commit
 from hybridq.compare import ComparisonReport, compare, layer_pairs, load_metric
 from hybridq.dataset import Preprocessing, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, StorageError
-from hybridq.plan import make_plan
+from hybridq.plan.plan import make_plan
 from hybridq.report import ParetoPoint, write_report
 from hybridq.steps.common import HYBRID, REPORT, SEARCH, Progress, no_progress, read_config, read_sources, read_state
 from hybridq.steps.step2 import built_from, edits_digest
-from hybridq.storage import CFG
+from hybridq.storage import state as storage
+from hybridq.storage.commit import commit
+from hybridq.storage.state import CFG
 
 
 def _trials(folder: Path) -> list[ParetoPoint]:

@@ -1,0 +1,303 @@
+"""Calibration: run the float model over samples once and keep ``CalibrationStats``. Measures only, decides nothing.
+
+One pass, constant memory: statistics are computed inside the graph (``instrument``), and what comes out of a batch is
+a few numbers a tensor. Samples may be measured anywhere, in any order: the result is the same, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from hybridq.calibration.instrument import SUBSAMPLE, Output, Program, instrument
+from hybridq.calibration.statistics import INFINITE, SIGNLESS, Histogram, TensorStatistics, codes_of
+from hybridq.errors import DatasetError, HybridqError, ModelError
+from hybridq.graph.model import Model
+from hybridq.graph.runtime import Feed, Session, run, session
+
+Batch = tuple[int, Feed]  # index of the first sample, feed
+Progress = Callable[[int], object]  # called with the number of samples measured so far
+
+PAIRS_ONLY = frozenset({"normal", "moving_average"})  # algorithms that need no histogram
+PENDING = 16  # samples whose codes wait to be counted together
+TASK = 16  # batches that an executor's task measures
+
+
+@dataclass(frozen=True)
+class CalibrationStats:
+    """What one pass measured. ``left_out`` says why a tensor was not measured."""
+
+    samples: int
+    tensors: Mapping[str, TensorStatistics]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def merge(self, other: CalibrationStats) -> CalibrationStats:
+        """Samples of both; ValueError when they measured other tensors or share a sample."""
+        if self.tensors.keys() != other.tensors.keys():
+            raise ValueError("the two measured different tensors")
+        tensors = {name: own.merge(other.tensors[name]) for name, own in self.tensors.items()}
+        return CalibrationStats(self.samples + other.samples, tensors, self.left_out)
+
+
+def calibrate(
+    model: Model,
+    proto: onnx.ModelProto,
+    batches: Iterable[Batch],
+    *,
+    algorithms: AbstractSet[str] = PAIRS_ONLY,
+    threads: int = 0,
+    batch: int = 1,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+    workers: int = 1,
+) -> CalibrationStats:
+    """Measure the sources of every group without a fixed range.
+
+    ``proto`` is the canonical float model with its weights. ``batches`` gives the index of the first sample and the
+    feed of every batch; with ``batch`` above 1 the first axis of the first input counts samples. A histogram is kept
+    when one of ``algorithms`` needs it. ``executor`` measures shards of the batches on ``workers`` workers; without
+    one they are measured here. Raises DatasetError and ModelError, naming tensor and sample, where a value is infinite
+    or no number, and DatasetError when there is no sample.
+    """
+    program = prepare(model, proto, histogram=not set(algorithms) <= PAIRS_ONLY)
+    if executor is None:
+        found = measure_with(program, _session(program, threads), batches, batch, progress)
+    else:
+        found = _spread(program, batches, batch, threads, progress, executor, workers)
+    if found.samples == 0:
+        raise DatasetError("the dataset has no sample", hint="Calibration needs at least one sample.")
+    return found
+
+
+def prepare(model: Model, proto: onnx.ModelProto, *, histogram: bool) -> Program:
+    """The instrumented model that measures the sources of every group without a fixed range."""
+    sources = [s for group in model.groups if group.fixed is None for s in group.sources]
+    return instrument(proto, model.tensors, sources, histogram=histogram)
+
+
+def measure(program: Program, batches: Sequence[Batch], batch: int, threads: int) -> CalibrationStats:
+    """One shard, in any process. The session stays for the next shard of the same program."""
+    return measure_with(program, _kept_session(program, threads), batches, batch)
+
+
+def _session(program: Program, threads: int) -> Session:
+    return session(program.model, threads=threads)
+
+
+@lru_cache(maxsize=1)
+def _kept_session(program: Program, threads: int) -> Session:
+    return _session(program, threads)
+
+
+def measure_with(
+    program: Program, one: Session, batches: Iterable[Batch], batch: int = 1, progress: Progress | None = None
+) -> CalibrationStats:
+    """One pass over batches with a session of the program's model."""
+    recorder = _Recorder(program)
+    names = [o.name for o in program.outputs]
+    for start, feed in batches:
+        count = len(next(iter(feed.values()))) if batch > 1 else 1
+        recorder.add(start, count, feed, run(one, feed, names) if names else [])
+        if progress is not None:
+            progress(recorder.samples)
+    return recorder.finish()
+
+
+def _spread(
+    program: Program,
+    batches: Iterable[Batch],
+    batch: int,
+    threads: int,
+    progress: Progress | None,
+    executor: Executor,
+    workers: int,
+) -> CalibrationStats:
+    """Give shards to an executor, never more than two a worker at a time, and merge them as they come back."""
+    found = _Recorder(program).finish()
+    running: set[Future[CalibrationStats]] = set()
+    shards = _shards(batches)
+    try:
+        while True:
+            for shard in islice(shards, 2 * max(workers, 1) - len(running)):
+                running.add(executor.submit(measure, program, shard, batch, threads))
+            if not running:
+                return found
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                found = found.merge(future.result())
+            if progress is not None:
+                progress(found.samples)
+    finally:
+        for future in running:
+            future.cancel()
+        _kept_session.cache_clear()
+
+
+def _shards(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
+    iterator = iter(batches)
+    while shard := list(islice(iterator, TASK)):
+        yield shard
+
+
+class _Recorder:
+    """Gathers what the instrumented model says, in memory that grows by eight bytes a sample and tensor."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.place = {name: i for i, name in enumerate(program.tensors)}
+        self.samples = 0
+        self.index = np.empty(0, np.int64)
+        self.pairs = np.empty((0, len(self.place), 2), np.float32)
+        self.histograms: dict[str, Histogram] = {}
+        self.pending: dict[str, list[tuple[int, NDArray[np.uint16]]]] = {}
+        self.waiting = 0
+
+    def add(self, start: int, count: int, feed: Feed, outputs: Sequence[NDArray[Any]]) -> None:
+        """Take in one batch of ``count`` samples, the first numbered ``start``."""
+        self._grow(count)
+        pairs = self.pairs[self.samples : self.samples + count]
+        pairs[:] = (np.inf, -np.inf)
+        for name in self.program.inputs:
+            self._add_input(start, count, name, feed, pairs)
+        self._check(start, pairs[:, : len(self.program.inputs)])
+        for output, values in zip(self.program.outputs, outputs, strict=True):
+            self._add_output(start, output, values, pairs)
+        pairs[:, [self.place[name] for name in self.program.zeros], 0] = 0.0
+        self._check(start, pairs)
+        self.index[self.samples : self.samples + count] = np.arange(start, start + count)
+        self.samples += count
+        self.waiting += count
+        if self.waiting >= PENDING:
+            self._count()
+
+    def _grow(self, count: int) -> None:
+        if self.samples + count > len(self.index):
+            room = max(2 * len(self.index), self.samples + count, PENDING)
+            self.index = np.resize(self.index, room) if len(self.index) else np.zeros(room, np.int64)
+            grown = np.zeros((room, *self.pairs.shape[1:]), np.float32)
+            grown[: self.samples] = self.pairs[: self.samples]
+            self.pairs = grown
+
+    def _add_input(self, start: int, count: int, name: str, feed: Feed, pairs: NDArray[np.float32]) -> None:
+        values = np.ascontiguousarray(feed[name], np.float32)
+        rows = values.reshape(count, -1) if values.ndim and len(values) == count else values.reshape(1, -1)
+        pairs[:, self.place[name], 0], pairs[:, self.place[name], 1] = rows.min(axis=1), rows.max(axis=1)
+        if self.program.histogram:
+            step = -(-rows.shape[1] // SUBSAMPLE)
+            self._wait(name, start, np.ascontiguousarray(rows[:, :: max(step, 1)]))
+
+    def _add_output(self, start: int, output: Output, values: NDArray[np.float32], pairs: NDArray[np.float32]) -> None:
+        if output.kind == "sample":
+            self._wait(output.name, start, values.reshape(len(values), -1))
+            return
+        if output.kind == "sum":
+            self._check_sums(start, output, values)
+            return
+        values = values.reshape(len(values), -1)
+        starts = [c.start for c in output.columns]
+        places = [self.place[c.tensor] for c in output.columns]
+        side, extreme = (1, np.maximum) if output.kind == "max" else (0, np.minimum)
+        found = extreme.reduceat(values, starts, axis=1)
+        pairs[:, places, side] = found if len(found) == len(pairs) else extreme.reduce(found, axis=0)
+
+    def _check_sums(self, start: int, output: Output, sums: NDArray[np.float32]) -> None:
+        """A maximum may pass over NaN; what reaches an output of the model shows in its sum."""
+        if np.isnan(sums).any():
+            row, column = np.argwhere(np.isnan(sums))[0].tolist()
+            raise _not_finite(self.program, output.columns[column].tensor, start + row)
+
+    def _check(self, start: int, pairs: NDArray[np.float32]) -> None:
+        if np.isfinite(pairs).all():
+            return
+        sample, place, _ = np.argwhere(~np.isfinite(pairs))[0].tolist()
+        raise _not_finite(self.program, self.program.tensors[place], start + sample)
+
+    def _wait(self, name: str, start: int, values: NDArray[np.float32]) -> None:
+        self.pending.setdefault(name, []).append((start, np.ascontiguousarray(codes_of(values))))
+
+    def _count(self) -> None:
+        """Count what waits: many samples of a tensor at once."""
+        for name in self.program.inputs:
+            self._count_codes(name, self.pending.get(name, []))
+        for output in self.program.outputs:
+            waiting = self.pending.get(output.name, [])
+            for c in output.columns if waiting else ():
+                last = c.start + c.width if c.width else None
+                self._count_codes(c.tensor, [(start, codes[:, c.start : last]) for start, codes in waiting])
+        self.pending.clear()
+        self.waiting = 0
+
+    def _count_codes(self, tensor: str, waiting: list[tuple[int, NDArray[np.uint16]]]) -> None:
+        if not waiting:
+            return
+        try:
+            counted = Histogram.of_codes(np.concatenate([codes.reshape(-1) for _, codes in waiting]))
+        except ValueError:
+            start = next(s for s, codes in waiting if ((codes & SIGNLESS) >= INFINITE).any())
+            raise _not_finite(self.program, tensor, start) from None
+        self.histograms[tensor] = self.histograms.get(tensor, Histogram()) + counted
+
+    def finish(self) -> CalibrationStats:
+        """Everything taken in so far."""
+        self._count()
+        order = np.argsort(self.index[: self.samples], kind="stable")
+        index, pairs = self.index[: self.samples][order], self.pairs[: self.samples][order]
+        empty = Histogram() if self.program.histogram else None
+        tensors = {
+            name: TensorStatistics(index, np.ascontiguousarray(pairs[:, i]), self.histograms.get(name, empty))
+            for name, i in self.place.items()
+        }
+        return CalibrationStats(self.samples, tensors, self.program.left_out)
+
+
+def _not_finite(program: Program, tensor: str, sample: int) -> HybridqError:
+    said = f"'{tensor}' is infinite or not a number in sample {sample}"
+    if tensor in program.inputs:
+        return DatasetError(f"input {said}", hint="Look at that sample, and at mean and std.")
+    return ModelError(f"tensor {said}", hint="The float model itself overflows there: look at it before quantizing.")
+
+
+LAST = 0.1  # the share of samples, at the end, whose influence is asked for
+SETTLED = 0.01  # a range that moved by less of its width no longer needs samples
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How much each tensor's range still grew in the last tenth of the samples, as a share of its width."""
+
+    moved: Mapping[str, float]
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        growing = sorted((t for t, m in self.moved.items() if m > SETTLED), key=lambda t: -self.moved[t])
+        if not growing:
+            return f"All {len(self.moved)} ranges had settled before the last tenth of the samples."
+        worst = growing[0]
+        return (
+            f"{len(growing)} of {len(self.moved)} ranges still grew by more than {SETTLED:.0%} in the last tenth of "
+            f"the samples, most of all '{worst}' ({self.moved[worst]:.0%}): more samples may help."
+        )
+
+
+def convergence(stats: CalibrationStats) -> Convergence:
+    """What the last tenth of the samples (one at least) added to each range; 0 where there is but one sample."""
+    return Convergence({name: _moved(s.pairs.astype(np.float64)) for name, s in stats.tensors.items()})
+
+
+def _moved(pairs: NDArray[np.float64]) -> float:
+    before = pairs[: len(pairs) - max(1, round(LAST * len(pairs)))]
+    if not len(before):
+        return 0.0
+    low, high = min(pairs[:, 0].min(), 0.0), max(pairs[:, 1].max(), 0.0)
+    old_low, old_high = min(before[:, 0].min(), 0.0), max(before[:, 1].max(), 0.0)
+    return float((old_low - low + high - old_high) / (high - low)) if high > low else 0.0

@@ -1,0 +1,308 @@
+"""Ranges without any sample (``--data-free``): from BatchNorm where there is one, by arithmetic where there is none.
+
+BatchNorm's output has in every channel the mean ``beta`` and the deviation ``|gamma|`` that training left there, so
+that ``beta +- DEVIATIONS * |gamma|`` holds nearly all of it (M. Nagel et al., "Data-Free Quantization Through Weight
+Equalization and Bias Correction", ICCV 2019). Everything else follows from its inputs, channel by channel: limits by
+interval arithmetic, which never miss but grow; mean and deviation as if channels were independent, which keep the
+limits of a convolution near what occurs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, helper, numpy_helper
+
+from hybridq.graph.model import Model
+from hybridq.quant.qparams import Range
+from hybridq.quant.records import Measured
+
+DEVIATIONS = 6.0
+FEWER_DEVIATIONS = 4.0  # where the deviation is itself an upper estimate
+INPUT = Range(-2.5, 2.5)  # a normalized image; the range of what preprocessing gives is better
+BITS = (8, 16)
+Values = NDArray[np.float64]
+
+
+class Trust(IntEnum):
+    """How sure a range is; a tensor is no surer than what it is computed from."""
+
+    GUESS = 0
+    INTERVAL = 1
+    BATCHNORM = 2
+
+    @property
+    def word(self) -> str:
+        """As people read it."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True)
+class DataFree:
+    """Ranges and how sure each is, by tensor of the canonical graph."""
+
+    ranges: Mapping[str, Range]
+    trust: Mapping[str, Trust]
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        counts = {t: sum(v is t for v in self.trust.values()) for t in reversed(Trust)}
+        return (
+            f"{counts[Trust.BATCHNORM]} ranges come from BatchNorm, {counts[Trust.INTERVAL]} from intervals, "
+            f"{counts[Trust.GUESS]} are guesses. Real samples give better ones."
+        )
+
+    def measured(self, model: Model) -> dict[str, Measured]:
+        """What ``decide`` needs of every group, in place of what calibration measures."""
+        found = {}
+        for group in model.groups:
+            known = [self.ranges[s] for s in group.sources if s in self.ranges]
+            r = Range(*group.fixed) if group.fixed is not None else Range(0.0, 0.0)
+            for other in known if group.fixed is None else ():
+                r = r.union(other)
+            found[group.name] = Measured(r, {"normal": dict.fromkeys(BITS, r)}, fixed=group.fixed is not None)
+        return found
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """What is thought of a tensor, by channel (axis 1) or as a whole: arrays of shape (channels,) or (1,)."""
+
+    low: Values
+    high: Values
+    mean: Values
+    deviation: Values
+    trust: Trust
+
+    def collapsed(self) -> _Spread:
+        """One spread for all channels."""
+        mean = self.mean.mean()
+        deviation = np.sqrt((self.deviation**2 + (self.mean - mean) ** 2).mean())
+        return _single(float(self.low.min()), float(self.high.max()), float(mean), float(deviation), self.trust)
+
+    def matched(self, other: _Spread) -> tuple[_Spread, _Spread]:
+        """Both with as many channels, collapsed where they disagree."""
+        sizes = {len(self.low), len(other.low)} - {1}
+        return (self, other) if len(sizes) <= 1 else (self.collapsed(), other.collapsed())
+
+    @property
+    def range(self) -> Range:
+        """The whole tensor's range, zero in it."""
+        limit = float(np.finfo(np.float32).max)
+        return Range(max(float(self.low.min()), -limit), min(float(self.high.max()), limit)).with_zero()
+
+
+def _normal(mean: Values, deviation: Values, trust: Trust) -> _Spread:
+    """A normal distribution, cut off where little of it is left."""
+    reach = (DEVIATIONS if trust is Trust.BATCHNORM else FEWER_DEVIATIONS) * deviation
+    return _Spread(mean - reach, mean + reach, mean, deviation, trust)
+
+
+def _flat(r: Range, trust: Trust) -> _Spread:
+    """A spread that is even over a range."""
+    middle, deviation = (r.min + r.max) / 2, (r.max - r.min) / np.sqrt(12)
+    return _single(r.min, r.max, middle, float(deviation), trust)
+
+
+def _single(low: float, high: float, mean: float, deviation: float, trust: Trust) -> _Spread:
+    """One spread for all channels."""
+    return _Spread(np.array([low]), np.array([high]), np.array([mean]), np.array([deviation]), trust)
+
+
+@dataclass
+class _Graph:
+    """A graph's constants, and the spreads found so far."""
+
+    constants: dict[str, NDArray[np.generic]]
+    spreads: dict[str, _Spread] = field(default_factory=dict)
+
+    def spread(self, name: str) -> _Spread | None:
+        """The spread of a tensor or of a constant (by its second axis from the front where that tells channels)."""
+        if name in self.constants:
+            values = self.constants[name].astype(np.float64)
+            if values.size == 0 or self.constants[name].dtype.kind != "f":
+                return None
+            if values.ndim in (3, 4) and values.size == values.shape[-3]:
+                flat = values.reshape(-1)
+                return _Spread(flat, flat, flat, np.zeros_like(flat), Trust.BATCHNORM)
+            return _flat(Range(float(values.min()), float(values.max())), Trust.BATCHNORM)
+        return self.spreads.get(name)
+
+
+def data_free(given: onnx.ModelProto, proto: onnx.ModelProto, inputs: Mapping[str, Range] | None = None) -> DataFree:
+    """Ranges of every float tensor of the canonical graph ``proto``.
+
+    ``given`` is the model as it came, BatchNorm and all. ``inputs`` has the ranges of the model's inputs as far as
+    preprocessing tells them.
+    """
+    seeds = _batch_norms(given)
+    graph = _Graph({i.name: numpy_helper.to_array(i) for i in proto.graph.initializer})
+    for value in proto.graph.input:
+        known = (inputs or {}).get(value.name)
+        graph.spreads[value.name] = _flat(known or INPUT, Trust.INTERVAL if known else Trust.GUESS)
+    for node in proto.graph.node:
+        if node.output[0] in seeds:
+            graph.spreads[node.output[0]] = seeds[node.output[0]]
+            continue
+        found = _propagate(node, graph)
+        if found is not None:
+            graph.spreads.update(dict.fromkeys(node.output, found))
+    return DataFree(
+        {name: s.range for name, s in graph.spreads.items()}, {name: s.trust for name, s in graph.spreads.items()}
+    )
+
+
+def _batch_norms(given: onnx.ModelProto) -> dict[str, _Spread]:
+    """The spread of every BatchNormalization's output: mean ``beta``, deviation ``|gamma|``."""
+    constants = {i.name: numpy_helper.to_array(i) for i in given.graph.initializer}
+    for node in given.graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    found = {}
+    for node in given.graph.node:
+        if node.op_type == "BatchNormalization" and all(n in constants for n in node.input[1:3]):
+            gamma, beta = (constants[n].astype(np.float64) for n in node.input[1:3])
+            found[node.output[0]] = _normal(beta, np.abs(gamma), Trust.BATCHNORM)
+    return found
+
+
+def _propagate(node: NodeProto, graph: _Graph) -> _Spread | None:
+    """The spread of a node's output, None where it is no float tensor that follows from another."""
+    inputs = [s for s in (graph.spread(n) for n in node.input if n) if s is not None]
+    if not any(n in graph.spreads for n in node.input):
+        return None
+    rule = RULES.get(node.op_type)
+    found = rule(node, graph, inputs) if rule else None
+    if found is not None:
+        return found
+    whole = [s.collapsed() for s in inputs]  # values of unknown operators: guessed to lie where their inputs lie
+    low, high = min(s.low[0] for s in whole), max(s.high[0] for s in whole)
+    return _flat(Range(low, high), Trust.GUESS)
+
+
+Rule = Callable[[NodeProto, _Graph, list[_Spread]], _Spread | None]
+
+
+def _monotone(function: Callable[[Values], Values]) -> Rule:
+    """A rule for an elementwise function that never falls; mean and deviation by nine points of the normal curve."""
+    points = np.array([-1.97, -1.28, -0.84, -0.43, 0.0, 0.43, 0.84, 1.28, 1.97])[:, None]
+
+    def rule(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread:
+        x = inputs[0]
+        likely = function(np.clip(x.mean + points * x.deviation, x.low, x.high))
+        return _Spread(function(x.low), function(x.high), likely.mean(axis=0), likely.std(axis=0), x.trust)
+
+    return rule
+
+
+def _clip(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread | None:
+    bounds = [graph.constants.get(n) if n else None for n in [*node.input[1:3], "", ""][:2]]
+    low, high = (None if b is None else float(b.reshape(-1)[0]) for b in bounds)
+    return _monotone(lambda v: np.clip(v, -np.inf if low is None else low, high))(node, graph, inputs)
+
+
+def _leaky(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread | None:
+    alpha = next((a.f for a in node.attribute if a.name == "alpha"), 0.01)
+    return _monotone(lambda v: np.where(v > 0, v, alpha * v))(node, graph, inputs)
+
+
+def _sum(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread | None:
+    if len(inputs) != 2:
+        return None
+    a, b = inputs[0].matched(inputs[1])
+    if node.op_type == "Sub":
+        b = replace(b, low=-b.high, high=-b.low, mean=-b.mean)
+    return _Spread(
+        a.low + b.low, a.high + b.high, a.mean + b.mean, np.hypot(a.deviation, b.deviation), min(a.trust, b.trust)
+    )
+
+
+def _product(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread | None:
+    if len(inputs) != 2:
+        return None
+    a, b = inputs[0].matched(inputs[1])
+    corners = np.stack([x * y for x in (a.low, a.high) for y in (b.low, b.high)])
+    variance = (a.mean * b.deviation) ** 2 + (b.mean * a.deviation) ** 2 + (a.deviation * b.deviation) ** 2
+    return _Spread(corners.min(axis=0), corners.max(axis=0), a.mean * b.mean, np.sqrt(variance), min(a.trust, b.trust))
+
+
+def _linear(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread | None:
+    """Conv, Gemm, MatMul with a constant right operand: rows of weights over input channels."""
+    if len(node.input) < 2 or node.input[1] not in graph.constants or node.input[0] not in graph.spreads:
+        return None
+    weight = graph.constants[node.input[1]].astype(np.float64)
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type != "Conv":
+        weight = weight if attributes.get("transB") else weight.T
+        if weight.ndim != 2:
+            return None
+    outputs, group = len(weight), int(attributes.get("group", 1)) if node.op_type == "Conv" else 1
+    x = graph.spreads[node.input[0]]
+    taps = weight.reshape(outputs, weight.shape[1], -1)
+    x = x if len(x.low) == group * weight.shape[1] else x.collapsed()
+
+    def by_output(v: Values) -> Values:
+        """What each output's weights meet: (outputs, input channels of its group)."""
+        return np.repeat(np.broadcast_to(v, group * weight.shape[1]).reshape(group, -1), outputs // group, axis=0)
+
+    over, under = np.maximum(taps, 0).sum(axis=2), np.minimum(taps, 0).sum(axis=2)
+    low, high = by_output(x.low), by_output(x.high)
+    bias = graph.constants[node.input[2]].reshape(-1) if len(node.input) > 2 and node.input[2] in graph.constants else 0
+    mean = ((over + under) * by_output(x.mean)).sum(axis=1) + bias
+    power = np.maximum((taps**2).sum(axis=2), (over + under) ** 2)  # neighbours alike, or independent
+    found = _normal(mean, np.sqrt((power * by_output(x.deviation) ** 2).sum(axis=1)), min(x.trust, Trust.INTERVAL))
+    lowest, highest = (over * low + under * high).sum(axis=1) + bias, (over * high + under * low).sum(axis=1) + bias
+    return replace(found, low=np.maximum(found.low, lowest), high=np.minimum(found.high, highest))
+
+
+def _concat(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread:
+    axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+    parts = inputs if axis == 1 and all(len(s.low) > 1 for s in inputs) else [s.collapsed() for s in inputs]
+    found = _Spread(
+        np.concatenate([s.low for s in parts]),
+        np.concatenate([s.high for s in parts]),
+        np.concatenate([s.mean for s in parts]),
+        np.concatenate([s.deviation for s in parts]),
+        min(s.trust for s in parts),
+    )
+    return found if parts is inputs else found.collapsed()
+
+
+def _kept(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread:
+    return inputs[0]
+
+
+def _mixed(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread:
+    return inputs[0].collapsed()
+
+
+def _sigmoid(v: Values) -> Values:
+    return 0.5 * (1.0 + np.tanh(v / 2.0))
+
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(("Conv", "Gemm", "MatMul"), _linear),
+    **dict.fromkeys(("Add", "Sub"), _sum),
+    "Mul": _product,
+    "Relu": _monotone(lambda v: np.maximum(v, 0.0)),
+    "Sigmoid": _monotone(_sigmoid),
+    "HardSigmoid": _monotone(lambda v: np.clip(v / 6.0 + 0.5, 0.0, 1.0)),
+    "Tanh": _monotone(np.tanh),
+    "Softmax": lambda node, graph, inputs: _flat(Range(0.0, 1.0), inputs[0].trust),
+    "Clip": _clip,
+    "LeakyRelu": _leaky,
+    "Concat": _concat,
+    **dict.fromkeys(
+        ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "Pad", "Identity", "Dropout"), _kept
+    ),
+    **dict.fromkeys(
+        ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather", "DepthToSpace"), _mixed
+    ),
+    **dict.fromkeys(("SpaceToDepth", "Expand", "Tile", "ReduceMean", "ReduceMax", "ReduceMin"), _mixed),
+}

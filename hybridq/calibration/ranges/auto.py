@@ -1,0 +1,23 @@
+"""``auto``: the range of least error for the tensor at hand, where clipping weighs more than rounding.
+
+Rounding errors are independent noise that layers average away, while what is clipped may be a detector's strongest
+response: hence the weight. On seven small models it was the best or near the best of all algorithms, but so were pure
+mean squared error and min/max on some: differences there are of the size of the evaluation's own noise.
+"""
+
+from __future__ import annotations
+
+from hybridq.calibration.ranges.common import DEFAULTS, Options, finish
+from hybridq.calibration.ranges.mmse import least_error
+from hybridq.calibration.ranges.moments import moments_of
+from hybridq.calibration.statistics import TensorStatistics
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.qparams import Range
+
+CLIPPING_WEIGHT = 4.0
+
+
+def auto(stats: TensorStatistics, precision: Precision, scheme: Scheme, options: Options = DEFAULTS) -> Range:
+    """Search all ranges, those that the other algorithms choose among them, for the least weighted error."""
+    low, high = least_error(moments_of(stats), stats, precision, scheme, CLIPPING_WEIGHT)
+    return finish(low, high, scheme, options)

@@ -1,0 +1,94 @@
+"""Does ONNX Runtime compute what the file says? The built model run fully optimized and not optimized at all.
+
+Quantized values are compared as integers where they are made: exposing them leaves ONNX Runtime's fusions as they are,
+exposing float tensors would not (``docs/onnxruntime.md``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from hybridq.graph import runtime
+from hybridq.graph.runtime import Feed
+from hybridq.quant.metrics import sqnr_db
+
+ENOUGH_DB = 30.0
+REWRITTEN_SHARE = 0.02  # of a tensor's integers: more than ties in rounding explain
+GROWTH = 10.0  # a layer mixes many inputs, so a few that differ make more outputs that do
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """SQNR in dB between both runs for every output, and the quantized tensors where they part for no good reason."""
+
+    sqnr_db: dict[str, float]
+    differing: tuple[str, ...]
+
+    @property
+    def worst(self) -> float:
+        """The lowest SQNR over the outputs."""
+        return min(self.sqnr_db.values(), default=float("inf"))
+
+    @property
+    def faithful(self) -> bool:
+        """Whether both runs agree well enough."""
+        return self.worst >= ENOUGH_DB
+
+
+def check_fidelity(path: Path, feed: Feed, *, threads: int = 0) -> Fidelity:
+    """Run the model of ``path`` at ORT_ENABLE_ALL and at ORT_DISABLE_ALL on one sample."""
+    both, names = [], []
+    for level in ("all", "none"):
+        session = runtime.session(path, threads=threads, level=level)
+        both.append(runtime.run(session, feed))
+        names = [o.name for o in session.get_outputs()]
+        del session
+    found = {
+        name: sqnr_db(plain, fast)
+        for name, fast, plain in zip(names, *both, strict=True)
+        if np.issubdtype(plain.dtype, np.floating)
+    }
+    result = Fidelity(found, ())
+    return result if result.faithful else Fidelity(found, _first_differences(path, feed, threads))
+
+
+def _first_differences(path: Path, feed: Feed, threads: int) -> tuple[str, ...]:
+    """Quantized tensors that differ by more than rounding although what they are computed from agrees."""
+    proto = onnx.load(path)
+    made = {n.output[0]: n.output[0] for n in proto.graph.node if n.op_type == "QuantizeLinear"}
+    kinds = {t.name: t.data_type for t in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type == "QuantizeLinear":
+            proto.graph.output.append(onnx.helper.make_tensor_value_info(node.output[0], kinds[node.input[2]], None))
+    names = list(made)
+    runs = [runtime.run(runtime.session(proto, threads=threads, level=level), feed, names) for level in ("all", "none")]
+    share = {n: _share(a, b) for n, a, b in zip(names, *runs, strict=True)}
+    return tuple(n for n in names if share[n] > _explained(share, _sources(proto, n, set(names))))
+
+
+def _explained(share: dict[str, float], sources: set[str]) -> float:
+    """The share of integers that may differ: rounding ties, and what grows from differences in the inputs."""
+    return max(REWRITTEN_SHARE, GROWTH * max((share[s] for s in sources), default=0.0))
+
+
+def _share(a: NDArray[np.integer], b: NDArray[np.integer]) -> float:
+    return float(np.mean(a != b)) if a.size else 0.0
+
+
+def _sources(proto: onnx.ModelProto, tensor: str, quantized: set[str]) -> set[str]:
+    """The quantized tensors from which ``tensor`` is computed directly."""
+    producers = {o: n for n in proto.graph.node for o in n.output}
+    todo, seen, found = list(producers[tensor].input), set(), set()
+    while todo:
+        name = todo.pop()
+        if name in quantized:
+            found.add(name)
+        elif name in producers and name not in seen:
+            seen.add(name)
+            todo += producers[name].input
+    return found

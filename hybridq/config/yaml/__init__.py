@@ -1,0 +1,1 @@
+"""The YAML of a cfg with the place of every key and value."""

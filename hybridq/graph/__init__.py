@@ -1,0 +1,1 @@
+"""The given model: made canonical, understood as layers and groups, run, cut, written."""

@@ -1,0 +1,356 @@
+"""The canonical graph to our view of it: layers, groups, names, costs.
+
+Reads like the definition in ``model``: first every node gets a role (layer, absorbed activation, mover, neither),
+then movers tie tensors into groups, then layers collect what they read, their weights, their names and their MACs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from hybridq.graph import operators
+from hybridq.graph.canonical import skeleton
+from hybridq.graph.model import Group, Layer, Model, Tensor, Weight
+from hybridq.graph.operators import Kind
+
+
+@dataclass
+class _View:
+    """The graph with look-ups, and what the analysis finds as it goes."""
+
+    graph: onnx.GraphProto
+    tensors: dict[str, Tensor]
+    initializers: dict[str, TensorProto]
+    consumers: dict[str, list[NodeProto]]
+    producers: dict[str, NodeProto]
+    outputs: set[str]
+    absorbed: dict[str, NodeProto] = field(default_factory=dict)  # compute node's name -> its activation
+    absorbed_names: set[str] = field(default_factory=set)
+    parent: dict[str, str] = field(default_factory=dict)  # union-find over tensors
+
+    def is_activation(self, name: str) -> bool:
+        """Whether a tensor is float32, flows, and so can take a precision."""
+        return name in self.tensors and name not in self.initializers and self.tensors[name].dtype == "float32"
+
+    def find(self, name: str) -> str:
+        """The representative of a tensor's group."""
+        while self.parent[name] != name:
+            name = self.parent[name]
+        return name
+
+    def tie(self, a: str, b: str) -> None:
+        """Let two tensors share parameters; the earlier one represents both."""
+        ra, rb = self.find(a), self.find(b)
+        if ra != rb:
+            self.parent[rb] = ra
+
+
+def analyse(
+    canonical: onnx.ModelProto,
+    given: onnx.ModelProto | None = None,
+    *,
+    name: str = "model",
+    sha256: str = "",
+    ties_outputs: bool = False,
+) -> Model:
+    """Our view of a canonical model.
+
+    ``given`` supplies the names that the model had before. ``ties_outputs``: values concatenated only to leave the
+    graph share parameters too (NPUs do so); otherwise such a Concat runs in float and keeps its inputs apart.
+    """
+    view = _view(canonical.graph)
+    _absorb(view)
+    loose = set() if ties_outputs else _loose(view)
+    sources = _sources(view)
+    movers = [n for n in view.graph.node if n.name not in loose and is_mover(n, view)]
+    _tie(view, sources, movers)
+    aliases = _aliases(view, given.graph if given else None)
+    layers = tuple(_layer(view, node, aliases) for node in view.graph.node if _is_layer(view, node))
+    return Model(
+        name=name,
+        sha256=sha256,
+        proto=skeleton(canonical),
+        layers=layers,
+        groups=_groups(view, sources),
+        tensors=view.tensors,
+        inputs=tuple(i.name for i in view.graph.input),
+        outputs=tuple(o.name for o in view.graph.output),
+        unsupported={x.node: x.float_only for x in layers if x.float_only},
+    )
+
+
+def _view(graph: onnx.GraphProto) -> _View:
+    tensors = {}
+    for value in [*graph.input, *graph.output, *graph.value_info]:
+        if value.type.HasField("tensor_type"):
+            tensors[value.name] = _tensor(value)
+    consumers: dict[str, list[NodeProto]] = {}
+    for node in graph.node:
+        for read in dict.fromkeys([*node.input, *outer_reads(node)]):
+            consumers.setdefault(read, []).append(node)
+    return _View(
+        graph=graph,
+        tensors=tensors,
+        initializers={i.name: i for i in graph.initializer},
+        consumers=consumers,
+        producers={o: n for n in graph.node for o in n.output if o},
+        outputs={o.name for o in graph.output},
+    )
+
+
+def _tensor(value: onnx.ValueInfoProto) -> Tensor:
+    kind = value.type.tensor_type
+    dims = [d.dim_value if d.HasField("dim_value") else (d.dim_param or "?") for d in kind.shape.dim]
+    known = kind.HasField("shape")
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type)).name if kind.elem_type else "unknown"
+    return Tensor(value.name, tuple(dims) if known else None, dtype)
+
+
+def outer_reads(node: NodeProto) -> Iterator[str]:
+    """Names that a node's subgraphs read from the graph around them."""
+    for held in node.attribute:
+        for graph in [held.g, *held.graphs] if held.g.node or held.graphs else []:
+            inner = {i.name for i in graph.input} | {i.name for i in graph.initializer}
+            inner |= {o for n in graph.node for o in n.output}
+            for child in graph.node:
+                yield from (r for r in [*child.input, *outer_reads(child)] if r and r not in inner)
+            yield from (o.name for o in graph.output if o.name not in inner)
+
+
+def attribute(node: NodeProto, name: str, default: object = None) -> object:
+    """The value of a node's attribute, or ``default``."""
+    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+def _absorb(view: _View) -> None:
+    """Let a layer take in the Relu or Clip that alone reads its output."""
+    for node in view.graph.node:
+        kind = operators.lookup(node.op_type, node.domain).kind
+        if kind not in (Kind.COMPUTE, Kind.ELEMENTWISE) or len(node.output) != 1 or node.name in view.absorbed_names:
+            continue
+        readers = view.consumers.get(node.output[0], [])
+        if node.op_type in operators.ABSORBED or node.output[0] in view.outputs or len(readers) != 1:
+            continue
+        reader = readers[0]
+        fits = reader.op_type == "Relu" or (reader.op_type == "Clip" and clip_bounds(reader, view.initializers))
+        if fits and view.is_activation(reader.output[0]):
+            view.absorbed[node.name] = reader
+            view.absorbed_names.add(reader.name)
+
+
+def clip_bounds(node: NodeProto, initializers: dict[str, TensorProto]) -> tuple[float, float] | None:
+    """The constant bounds of a Clip (infinite where absent), None when they are computed or exclude zero."""
+    bounds = [-math.inf, math.inf]
+    for i, name in enumerate(node.input[1:3]):
+        if name:
+            if name not in initializers:
+                return None
+            bounds[i] = float(numpy_helper.to_array(initializers[name]).reshape(-1)[0])
+    return (bounds[0], bounds[1]) if bounds[0] <= 0 <= bounds[1] else None
+
+
+def is_mover(node: NodeProto, view: _View) -> bool:
+    """Whether a node only moves values of activations, so that its output can share their parameters."""
+    if operators.lookup(node.op_type, node.domain).kind is not Kind.MOVES:
+        return False
+    if not all(view.is_activation(o) for o in node.output[:1]) or not all(view.is_activation(m) for m in moved(node)):
+        return False
+    if node.op_type == "Resize":
+        return attribute(node, "mode", b"nearest") == b"nearest"
+    if node.op_type == "Pad":
+        return attribute(node, "mode", b"constant") != b"constant" or _pads_zero(node, view)
+    return not (node.op_type in ("MaxPool", "Dropout") and any(node.output[1:]))
+
+
+def _pads_zero(node: NodeProto, view: _View) -> bool:
+    name = node.input[2] if len(node.input) > 2 else ""
+    if not name:
+        return True
+    return name in view.initializers and not numpy_helper.to_array(view.initializers[name]).any()
+
+
+def moved(node: NodeProto) -> list[str]:
+    """The inputs whose values a value-preserving node moves."""
+    return list(node.input) if node.op_type in operators.MOVES_ALL_INPUTS else list(node.input[:1])
+
+
+def _loose(view: _View) -> set[str]:
+    """Names of Concats whose values only leave the graph, and of the movers behind them: they run in float."""
+    leaves: dict[str, bool] = {}
+    for node in reversed(view.graph.node):
+        for out in node.output:
+            readers = view.consumers.get(out, [])
+            leaves[out] = all(is_mover(r, view) and leaves[r.output[0]] for r in readers)
+    found: set[str] = set()
+    behind: set[str] = set()
+    for node in view.graph.node:
+        joins = node.op_type in operators.MOVES_ALL_INPUTS or any(i in behind for i in node.input)
+        if joins and is_mover(node, view) and leaves[node.output[0]]:
+            found.add(node.name)
+            behind.update(node.output)
+    return found
+
+
+def _is_layer(view: _View, node: NodeProto) -> bool:
+    if node.name in view.absorbed_names or not any(view.is_activation(o) for o in node.output):
+        return False
+    return operators.lookup(node.op_type, node.domain).kind is not Kind.OTHER and (
+        operators.lookup(node.op_type, node.domain).kind is not Kind.MOVES or not is_mover(node, view)
+    )
+
+
+def _sources(view: _View) -> dict[str, str]:
+    """Tensors where values enter a group, in graph order, with the layer that writes each ("" for model inputs)."""
+    found = {i.name: "" for i in view.graph.input if view.is_activation(i.name)}
+    for node in view.graph.node:
+        if _is_layer(view, node):
+            last = view.absorbed.get(node.name, node)
+            found.update({o: last.output[0] for o in last.output if o and view.is_activation(o)})
+    return found
+
+
+def _tie(view: _View, sources: dict[str, str], movers: list[NodeProto]) -> None:
+    for name in sources:
+        view.parent[name] = name
+    for node in movers:
+        inputs = [i for i in moved(node) if i in view.parent]
+        if not inputs:
+            continue
+        for out in node.output:
+            if out:
+                view.parent[out] = view.find(inputs[0])
+        for other in inputs[1:]:
+            view.tie(inputs[0], other)
+
+
+def _groups(view: _View, sources: dict[str, str]) -> tuple[Group, ...]:
+    members: dict[str, list[str]] = {}
+    for tensor in view.parent:
+        members.setdefault(view.find(tensor), []).append(tensor)
+    found = []
+    for root, tensors in members.items():
+        own = [t for t in tensors if t in sources]
+        layers = tuple(dict.fromkeys(sources[t] for t in own if sources[t]))
+        ranges = [operators.FIXED_RANGES.get(view.producers[t].op_type) if t in view.producers else None for t in own]
+        fixed = [r for r in ranges if r is not None]
+        known = (min(r[0] for r in fixed), max(r[1] for r in fixed)) if len(fixed) == len(own) else None
+        found.append(Group(root, tuple(tensors), tuple(own), layers, known))
+    return tuple(found)
+
+
+def _layer(view: _View, node: NodeProto, aliases: dict[str, list[str]]) -> Layer:
+    last = view.absorbed.get(node.name)
+    output = (last or node).output[0]
+    row = operators.lookup(node.op_type, node.domain)
+    reason = row.note if row.kind in (Kind.FLOAT, Kind.SUBGRAPH) else ""
+    bias_index = operators.BIAS_INDEX.get(node.op_type, -1)
+    bias = node.input[bias_index] if 0 < bias_index < len(node.input) else ""
+    own = [node.output[0], node.name] + ([last.name] if last else [])
+    inputs = tuple(i for i in dict.fromkeys(node.input) if view.is_activation(i))
+    if not reason and not inputs and not any(view.is_activation(i) for i in node.input):
+        reason = "it reads no activation"
+    return Layer(
+        name=output,
+        op=node.op_type,
+        node=node.name,
+        activation=last.name if last else "",
+        activation_op=last.op_type if last else "",
+        inputs=inputs,
+        weights=_weights(view, node, row.kind),
+        bias=bias if bias in view.initializers else "",
+        aliases=tuple(dict.fromkeys(a for a in [*own, *aliases.get(output, [])] if a != output)),
+        macs=macs(node, view.tensors, view.initializers),
+        group=view.find(output),
+        float_only=reason,
+    )
+
+
+def _weights(view: _View, node: NodeProto, kind: Kind) -> tuple[Weight, ...]:
+    if kind is not Kind.COMPUTE and node.op_type not in operators.CONSTANT_OPERANDS:
+        return ()
+    attributes = {a.name: a.i for a in node.attribute}
+    found = []
+    for i, name in enumerate(node.input[:2]):
+        held = view.initializers.get(name)
+        if held is not None and held.data_type == TensorProto.FLOAT:
+            shape = tuple(held.dims)
+            found.append(Weight(name, i, shape, operators.weight_axis(node.op_type, attributes, i, len(shape))))
+    return tuple(found)
+
+
+def macs(node: NodeProto, tensors: dict[str, Tensor], initializers: dict[str, TensorProto]) -> int:
+    """Multiply-accumulates of one sample; the number of output elements for operators without any.
+
+    Dynamic axes count as 1.
+    """
+    out = tensors.get(node.output[0])
+    elements = math.prod(d if isinstance(d, int) else 1 for d in (out.shape or ())) if out else 1
+    weight = initializers.get(node.input[1]) if len(node.input) > 1 else None
+    if node.op_type == "Conv" and weight is not None:
+        return elements * int(math.prod(weight.dims[1:]))
+    if node.op_type == "ConvTranspose" and weight is not None:
+        read = tensors.get(node.input[0])
+        pixels = math.prod(d if isinstance(d, int) else 1 for d in (read.shape or ())) if read else 1
+        return pixels * int(math.prod(weight.dims[1:]))
+    if node.op_type in ("Gemm", "MatMul"):
+        return elements * _inner(node, tensors, initializers)
+    return elements
+
+
+def _inner(node: NodeProto, tensors: dict[str, Tensor], initializers: dict[str, TensorProto]) -> int:
+    """Length of the axis that a matrix product sums over."""
+    left = node.input[0]
+    shape = (
+        tuple(initializers[left].dims) if left in initializers else (tensors[left].shape if left in tensors else None)
+    )
+    if not shape:
+        return 1
+    axis = 0 if node.op_type == "Gemm" and attribute(node, "transA", 0) else -1
+    length = shape[axis]
+    return int(length) if isinstance(length, int) else 1
+
+
+def _aliases(view: _View, given: onnx.GraphProto | None) -> dict[str, list[str]]:
+    """Names of the given model's tensors and nodes, by the layer output that carries their value now."""
+    found: dict[str, list[str]] = {}
+    if given is None:
+        return found
+    outputs = {(view.absorbed.get(n.name, n)).output[0] for n in view.graph.node if _is_layer(view, n)}
+    before = {view.producers[o].input[0]: o for o in outputs if view.producers[o].name in view.absorbed_names}
+    readers: dict[str, list[NodeProto]] = {}
+    for node in given.node:
+        for read in node.input:
+            readers.setdefault(read, []).append(node)
+    for node in given.node:
+        for out in node.output[:1]:
+            start = node.input[0] if node.op_type in ("Identity", "Dropout") else out
+            home = _home(start, outputs, before, readers, view.tensors)
+            if home:
+                found.setdefault(home, []).extend(a for a in (out, node.name) if a and a != home)
+    return found
+
+
+def _home(
+    tensor: str,
+    outputs: set[str],
+    before: dict[str, str],
+    readers: dict[str, list[NodeProto]],
+    kept: dict[str, Tensor],
+) -> str:
+    """The layer output that a given tensor became part of: itself, or the end of the chain that alone reads it."""
+    for _ in range(8):
+        if tensor in outputs:
+            return tensor
+        if tensor in before:
+            return before[tensor]
+        following = readers.get(tensor, [])
+        if tensor in kept or len(following) != 1 or not following[0].output:
+            return ""
+        tensor = following[0].output[0]
+    return ""

@@ -1,0 +1,69 @@
+"""Cutting a part out of the given model: the first remedy for a detector is to cut its post-processing off."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import onnx
+
+from hybridq.errors import ModelError, Problem
+from hybridq.graph.analysis import outer_reads
+
+
+def cut(given: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str], path: str = "") -> onnx.ModelProto:
+    """The part of a model between ``inputs`` and ``outputs`` (tensor names; empty: the model's own).
+
+    Raises ModelError for unknown names, with the nearest ones, and for inputs that do not cut every way in.
+    """
+    graph = given.graph
+    initializers = {i.name for i in graph.initializer}
+    own_inputs = [i.name for i in graph.input if i.name not in initializers]
+    produced = {o: n for n in graph.node for o in n.output if o}
+    known = [*own_inputs, *produced]
+    problems = [_unknown(n, known, path) for n in [*inputs, *outputs] if n not in known]
+    if problems:
+        raise ModelError(problems)
+    starts, ends = list(inputs) or own_inputs, list(outputs) or [o.name for o in graph.output]
+    empty = [Problem(f"'{n}' is an input: nothing lies before it", path=path) for n in outputs if n in starts]
+    if empty:
+        raise ModelError(empty)
+    nodes = _between(produced, starts, ends)
+    read = {i for n in nodes for i in [*n.input, *outer_reads(n)] if i} | set(ends)
+    open_ends = read & set(own_inputs) - set(starts)
+    if inputs and open_ends:
+        missing = ", ".join(sorted(open_ends))
+        raise ModelError(f"the outputs also depend on the input(s) {missing}", path=path, hint="Name these inputs too.")
+    typed = onnx.shape_inference.infer_shapes(given)
+    values = {v.name: v for v in [*typed.graph.input, *typed.graph.output, *typed.graph.value_info]}
+    untyped = [
+        Problem(f"the type of '{n}' is unknown, so it cannot be cut here", path=path) for n in ends if n not in values
+    ]
+    if untyped:
+        raise ModelError(untyped)
+    part = onnx.ModelProto()
+    part.CopyFrom(given)
+    for name in ("node", "input", "output", "initializer"):
+        part.graph.ClearField(name)
+    part.graph.node.extend(n for n in graph.node if any(n is kept for kept in nodes))
+    part.graph.input.extend(values[n] for n in starts if n in read)
+    part.graph.output.extend(values[n] for n in ends)
+    part.graph.initializer.extend(t for t in graph.initializer if t.name in read)
+    return part
+
+
+def _between(produced: dict[str, onnx.NodeProto], starts: list[str], ends: list[str]) -> list[onnx.NodeProto]:
+    found: dict[int, onnx.NodeProto] = {}
+    todo = [e for e in ends if e not in starts]
+    while todo:
+        node = produced.get(todo.pop())
+        if node is not None and id(node) not in found:
+            found[id(node)] = node
+            todo += [i for i in [*node.input, *outer_reads(node)] if i and i not in starts]
+    return list(found.values())
+
+
+def _unknown(name: str, known: list[str], path: str) -> Problem:
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"Did you mean '{near[0]}'?" if near else "Give the name of a tensor: an input, or some node's output."
+    return Problem(f"the model has no tensor '{name}'", path=path, hint=hint)

@@ -1,0 +1,74 @@
+"""The precision each layer gets when nobody asks for another: as few bits as the target likes, where they pay.
+
+On ``onnxruntime`` some layers start in float32 because 8 bits would make them slower and less exact at once (figures
+in ``docs/onnxruntime.md``): elementwise layers without a fast integer kernel, those whose result no integer
+convolution or matrix product reads, and products of two activations. What such a layer writes is still stored in 8 bits
+where only integer layers read it.
+"""
+
+from __future__ import annotations
+
+from onnx import helper
+
+from hybridq.graph import operators
+from hybridq.graph.model import Layer, Model
+from hybridq.graph.operators import Kernel, Kind
+from hybridq.quant.dtypes import Precision
+from hybridq.quant.records import LayerDefault
+from hybridq.targets import Target
+
+TAIL = "no integer layer reads its result: float32 is as fast here and exact"
+KERNEL = "ONNX Runtime has no fast integer kernel for it: float32 is faster and exact"
+PRODUCT = "a product of two activations is faster in float32"
+
+
+def default_precisions(
+    model: Model, target: Target, precision: Precision, *, literal: bool = False
+) -> dict[str, LayerDefault]:
+    """The default of every layer. ``literal``: ``precision`` was asked for, so only what cannot have it has not."""
+    found = {x.name: LayerDefault(precision) for x in model.layers}
+    found.update({x.name: LayerDefault(Precision.FLOAT32, x.float_only) for x in model.layers if x.float_only})
+    if target.latency_aware and precision.bits == 8 and not literal:
+        useful = _useful(model)
+        for group in model.groups:
+            reasons = [_float_reason(model, model.layer[name], useful) for name in group.layers]
+            if reasons and all(reasons):
+                found.update(
+                    {n: LayerDefault(Precision.FLOAT32, r) for n, r in zip(group.layers, reasons, strict=True)}
+                )
+    return found
+
+
+def _float_reason(model: Model, layer: Layer, useful: set[str]) -> str:
+    if layer.float_only:
+        return layer.float_only
+    if layer.op == "MatMul" and not layer.weights:
+        return PRODUCT
+    row = operators.lookup(layer.op)
+    if row.kind is Kind.ELEMENTWISE:
+        return KERNEL if not fast_kernel(model, layer) else TAIL if layer.name not in useful else ""
+    return ""
+
+
+def fast_kernel(model: Model, layer: Layer) -> bool:
+    """Whether ONNX Runtime has a fast integer kernel for the layer; some AveragePools have that of a convolution."""
+    if layer.op != "AveragePool":
+        return operators.lookup(layer.op).kernel is Kernel.FAST
+    attributes = {a.name: helper.get_attribute_value(a) for a in model.nodes[layer.node].attribute}
+    return not layer.activation and operators.averages_windows(attributes, model.tensors[layer.inputs[0]].shape)
+
+
+def _useful(model: Model) -> set[str]:
+    """Elementwise layers whose result reaches an integer layer, through others with a fast integer kernel."""
+    readers: dict[str, list[Layer]] = {}
+    for layer in model.layers:
+        for name in layer.inputs:
+            readers.setdefault(model.group_of[name].name if name in model.group_of else name, []).append(layer)
+    useful: set[str] = set()
+    for layer in reversed(model.layers):
+        for reader in readers.get(layer.group, []):
+            row = operators.lookup(reader.op)
+            computes = row.kind is Kind.COMPUTE and bool(reader.weights)
+            if computes or (fast_kernel(model, reader) and reader.name in useful):
+                useful.add(layer.name)
+    return useful

@@ -1,0 +1,208 @@
+"""What becomes of a layer's weights and bias."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridq.calibration.weight_ranges import WeightAlgorithm, weight_qparams
+from hybridq.graph import operators
+from hybridq.graph.model import Layer, Model, Weight
+from hybridq.graph.operators import Kind
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.numerics import dequantize, quantize
+from hybridq.quant.qparams import QParams
+from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, Entry, QuantConfig
+from hybridq.storage.state import Weights
+from hybridq.targets import Storage, Target
+
+WEIGHT_ALGORITHMS: dict[str, WeightAlgorithm] = {"normal": "normal", "mmse": "mmse"}
+REPAIRED = "hybridq:bias/"  # prefix under which ``weights`` holds the repaired bias of a layer
+ROUNDED = "hybridq:weight/"  # and the integers of a layer whose weights were rounded together
+TOGETHER = "gptq"  # the algorithm that does so; its scales are those of ``normal``
+BIAS_LIMIT = 2.0**30  # int32 with one bit to spare for the accumulator
+FINE_BIAS = 2.0**20  # steps for the bias of a channel without weights
+
+
+@dataclass(frozen=True, slots=True)
+class WeightPlan:
+    """One initializer of one layer. ``folded``: integers that ONNX Runtime turns to float once, at load.
+
+    ``rounded`` is the tensor that holds its integers ready; empty: each weight goes to the nearest.
+    """
+
+    tensor: str
+    index: int
+    precision: Precision
+    qparams: QParams | None
+    folded: bool
+    rounded: str = ""
+
+
+def integers(plan: WeightPlan, weights: Weights) -> NDArray[np.integer]:
+    """What is stored of a weight that has parameters."""
+    assert plan.qparams is not None
+    return np.asarray(weights[plan.rounded]) if plan.rounded else quantize(weights[plan.tensor], plan.qparams)
+
+
+def remains(plan: WeightPlan, weights: Weights) -> NDArray[np.float32]:
+    """What a layer computes with where a weight has parameters: its integers, dequantized."""
+    assert plan.qparams is not None
+    return dequantize(integers(plan, weights), plan.qparams)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BiasPlan:
+    """A bias, repaired or as given, float32 or int32: ``q = rint(bias / scale)``, ``scale = s_x * s_w``, zero point 0.
+
+    ``scale`` is None for float32. ``floored`` are the weights with the scales of dead channels raised until the bias
+    fits int32.
+    """
+
+    tensor: str
+    values: NDArray[np.float32]
+    scale: NDArray[np.float32] | None
+    floored: tuple[WeightPlan, ...]
+
+
+def entry_key(layer: Layer) -> str:
+    """The cfg's key for a layer's weight: ``LAYER:weight`` (a layer with two constants would have been folded)."""
+    return layer.name + WEIGHT_SUFFIX
+
+
+def storage_of(layer: Layer, precision: Precision, target: Target) -> Storage:
+    """How the target stores a layer's weights at a precision; constants of elementwise layers go as activations."""
+    support = target.precisions[precision]
+    return support.weight if any(w.axis is not None for w in layer.weights) else support.activation
+
+
+def weight_plans(
+    layer: Layer,
+    precision: Precision,
+    native: bool,
+    weights: Weights,
+    calibrated: Calibrated,
+    config: QuantConfig,
+    target: Target,
+) -> tuple[WeightPlan, ...]:
+    """The stored form of each of a layer's weights at its final precision."""
+    found = []
+    for weight in layer.weights:
+        if precision is Precision.FLOAT32:
+            found.append(WeightPlan(weight.tensor, weight.index, precision, None, False))
+            continue
+        storage = storage_of(layer, precision, target)
+        if not storage.dtype.is_integer:
+            found.append(WeightPlan(weight.tensor, weight.index, storage.dtype, None, True))
+            continue
+        key = entry_key(layer)
+        entry, edited = config.entries.get(key), config.edited.get(key, frozenset())
+        params = weight_parameters(weight, weights[weight.tensor], storage, entry, edited, calibrated)
+        together = entry is not None and entry.algorithm == TOGETHER and ROUNDED + layer.name in weights
+        ready = ROUNDED + layer.name if together and _as_recorded(layer, params, calibrated) else ""
+        found.append(WeightPlan(weight.tensor, weight.index, params.precision, params, not native, ready))
+    return tuple(found)
+
+
+def _as_recorded(layer: Layer, params: QParams, calibrated: Calibrated) -> bool:
+    """Whether parameters are those that step1 chose, for which it repaired weights and biases."""
+    recorded = calibrated.entries.get(entry_key(layer))
+    if recorded is None or recorded.dtype is not params.precision or recorded.scale is None:
+        return False
+    return np.array_equal(np.asarray(recorded.scale, np.float32), params.scale)
+
+
+def weight_parameters(
+    weight: Weight,
+    values: NDArray[np.float32],
+    storage: Storage,
+    entry: Entry | None,
+    edited: frozenset[str],
+    calibrated: Calibrated,
+) -> QParams:
+    """Parameters of one weight: edited numbers first, else computed from its values."""
+    dtype, scheme = storage.dtype, storage.scheme or Scheme.SYMMETRIC
+    algorithm: WeightAlgorithm = "normal"
+    per_channel = storage.per_channel and calibrated.weights_per == "channel"
+    if entry is not None:
+        if "dtype" in edited and entry.dtype.is_integer:
+            dtype = entry.dtype
+        scheme = entry.qtype if "qtype" in edited and entry.qtype else scheme
+        per_channel = entry.qmethod == "channel" if "qmethod" in edited else per_channel
+        algorithm = WEIGHT_ALGORITHMS.get(entry.algorithm or "", algorithm)
+    axis = weight.axis if per_channel and len(weight.shape) >= 2 else None
+    recorded = entry is not None and not edited and entry.dtype is dtype and entry.qtype is scheme
+    numbers = recorded or bool(edited & {"scale", "zero_point"})
+    if entry is not None and numbers and entry.dtype is dtype and entry.scale is not None:
+        scale = np.asarray(entry.scale, np.float32)
+        zero = np.zeros(scale.shape, np.int32) if entry.zero_point is None else np.asarray(entry.zero_point, np.int32)
+        return QParams(dtype, scheme, scale, np.broadcast_to(zero, scale.shape), axis if scale.ndim else None)
+    return weight_qparams(values, axis, dtype, scheme, algorithm)
+
+
+def bias_plan(
+    layer: Layer,
+    native: bool,
+    read: QParams | None,
+    found: tuple[WeightPlan, ...],
+    weights: Weights,
+    calibrated: Calibrated,
+) -> BiasPlan | None:
+    """An int32 bias where the layer runs in integers, a repaired float32 one where there is one, else None."""
+    if not (layer.bias and len(found) == 1 and found[0].qparams is not None):
+        return None
+    params = found[0].qparams
+    values, repaired = _bias_values(layer, params, weights, calibrated)
+    if not native or read is None:
+        return BiasPlan(layer.bias, values, None, found) if repaired else None
+    bias = np.abs(values.astype(np.float64).reshape(-1))
+    chosen = _dead_channels(weights[found[0].tensor], params, bias, float(read.scale))
+    floor = bias / (float(read.scale) * BIAS_LIMIT)
+    needed = floor if params.axis is not None else floor.max(initial=0.0)
+    scale = np.maximum(chosen, needed.astype(np.float32) * np.float32(1.0001))
+    if not np.array_equal(scale, params.scale):
+        found = (replace(found[0], qparams=replace(params, scale=scale.astype(np.float32)), rounded=""),)
+    return BiasPlan(layer.bias, values, (read.scale * scale).astype(np.float32), found)
+
+
+def _bias_values(
+    layer: Layer, params: QParams, weights: Weights, calibrated: Calibrated
+) -> tuple[NDArray[np.float32], bool]:
+    """The bias that goes with weights rounded by ``params``: the repaired one if step1 chose these parameters."""
+    repaired = weights.get(REPAIRED + layer.name)
+    if repaired is None or not _as_recorded(layer, params, calibrated):
+        return np.asarray(weights[layer.bias], np.float32), False
+    return np.asarray(repaired, np.float32), True
+
+
+def _dead_channels(
+    values: NDArray[np.float32], params: QParams, bias: NDArray[np.float64], scale_x: float
+) -> NDArray[np.float32]:
+    """Scales in which channels without any weight have one that is fine enough for their bias, their only content."""
+    if params.axis is None:
+        return params.scale
+    dead = ~values.any(axis=tuple(i for i in range(values.ndim) if i != params.axis)) & (bias > 0)
+    fine = np.maximum(bias / (scale_x * FINE_BIAS), float(np.finfo(np.float32).tiny))
+    return np.where(dead, fine, params.scale).astype(np.float32)
+
+
+def suits_integers(layer: Layer, weights: Weights, model: Model) -> bool:
+    """Whether ONNX Runtime's integer kernel takes the layer as it is.
+
+    Products need constant weights on the right and a constant bias, one number a channel, with no factor of its own;
+    products of more than two axes would need weights per tensor.
+    """
+    if operators.lookup(layer.op).kind is not Kind.COMPUTE:
+        return True
+    if layer.op == "MatMul":
+        return all(w.index == 1 and len(w.shape) <= 2 for w in layer.weights)
+    node = model.nodes[layer.node]
+    if [w.index for w in layer.weights] != [1]:
+        return False
+    if len(node.input) < 3 or not node.input[2]:
+        return True
+    plain = all(a.f == 1.0 for a in node.attribute if a.name in ("alpha", "beta"))
+    axis, shape = layer.weights[0].axis, layer.weights[0].shape
+    return plain and bool(layer.bias) and axis is not None and weights[layer.bias].size == shape[axis]

@@ -1,0 +1,242 @@
+"""Statistics and cfg give the ``QuantPlan``: what every tensor and weight becomes. All decisions are made here.
+
+The order of thought: a precision for every layer, lifted to the widest of its group; a stored form for every group; a
+conversion for consumers with fewer bits; parameters for weights and biases; last, where ONNX Runtime would silently
+change a layer, a barrier (``docs/onnxruntime.md``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hybridq import targets
+from hybridq.graph import operators
+from hybridq.graph.model import Group, Layer, Model
+from hybridq.graph.operators import Kernel, Kind
+from hybridq.plan.defaults import default_precisions, fast_kernel
+from hybridq.plan.layer_weights import BiasPlan, WeightPlan, bias_plan, suits_integers, weight_plans
+from hybridq.quant.dtypes import Precision, Scheme, widest
+from hybridq.quant.numerics import activation_qparams
+from hybridq.quant.qparams import QParams, Range
+from hybridq.quant.records import Calibrated, QuantConfig
+from hybridq.storage.state import Weights
+from hybridq.targets import Target
+
+FLOAT = Precision.FLOAT32
+HALF_END = 65504.0  # the largest float16
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """How a tensor is stored: float32, float16, or integers with parameters."""
+
+    precision: Precision
+    qparams: QParams | None = None
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the tensor stays as the operators computed it."""
+        return self.precision is FLOAT
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """``precision`` is what the group's layers ended with; ``conversions`` serve consumers with fewer bits."""
+
+    name: str
+    precision: Precision
+    stored: Stored
+    conversions: Mapping[Precision, Stored]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPlan:
+    """What was asked, what is done, and why the two differ (or why the layer is not at the default).
+
+    ``native``: ONNX Runtime computes with integers. ``rewritable``: it must not, but would if a QuantizeLinear read the
+    result; ``barrier``: one does.
+    """
+
+    name: str
+    asked: Precision
+    done: Precision
+    why: str
+    weights: tuple[WeightPlan, ...]
+    bias: BiasPlan | None
+    native: bool
+    rewritable: bool
+    barrier: bool
+    weight_only: Precision | None = None
+
+
+@dataclass(frozen=True)
+class QuantPlan:
+    """Every decision; the builder only obeys."""
+
+    target: str
+    layers: Mapping[str, LayerPlan]
+    groups: Mapping[str, GroupPlan]
+
+    def read(self, group: str, layer: str) -> Stored:
+        """The form in which a layer reads a tensor of a group."""
+        plan = self.groups[group]
+        return plan.conversions.get(self.layers[layer].done, plan.stored)
+
+
+def make_plan(model: Model, calibrated: Calibrated, config: QuantConfig, weights: Weights) -> QuantPlan:
+    """Decide everything. ``config`` is checked already, so nothing here can be wrong, only without effect."""
+    target = targets.load(config.target)
+    asked, done, why = _precisions(model, calibrated, config, target)
+    groups = {g.name: _group_plan(model, g, done, calibrated, config, target) for g in model.groups}
+    layers = {}
+    for layer in model.layers:
+        choice = config.choices.get(layer.name)
+        weight_only = choice.weight_only if choice else None
+        forms = [_read(groups, model, layer, done[layer.name], name) for name in layer.inputs]
+        out = groups[layer.group].stored
+        native = is_native(model, layer, done[layer.name], forms, out) and suits_integers(layer, weights, model)
+        found = weight_plans(layer, weight_only or done[layer.name], native, weights, calibrated, config, target)
+        bias = bias_plan(layer, native, forms[0].qparams if forms else None, found, weights, calibrated)
+        if bias is not None:
+            found = bias.floored
+        rewritable = _is_rewritable(layer, native, forms)
+        layers[layer.name] = LayerPlan(
+            name=layer.name,
+            asked=asked[layer.name],
+            done=done[layer.name],
+            why=why[layer.name],
+            weights=found,
+            bias=bias,
+            native=native,
+            rewritable=rewritable,
+            barrier=rewritable and out.qparams is not None,
+            weight_only=weight_only,
+        )
+    return QuantPlan(config.target, layers, groups)
+
+
+def _precisions(
+    model: Model, calibrated: Calibrated, config: QuantConfig, target: Target
+) -> tuple[dict[str, Precision], dict[str, Precision], dict[str, str]]:
+    """Asked and done precision of every layer, and why."""
+    defaults = calibrated.layers or default_precisions(model, target, calibrated.default)
+    asked = {n: config.choices[n].precision if n in config.choices else d.precision for n, d in defaults.items()}
+    why = {n: "" if n in config.choices else d.why for n, d in defaults.items()}
+    done = dict(asked)
+    for group in model.groups:
+        members = [n for n in group.layers if not model.layer[n].float_only] or list(group.layers)
+        if not members:
+            continue
+        wide = widest([asked[n] for n in members])
+        for name in members:
+            if wide is not asked[name]:
+                because = next(n for n in members if asked[n] is wide)
+                why[name] = f"shares its parameters with '{because}', which is {wide}"
+                done[name] = wide
+            if wide is Precision.FLOAT16 and not _fits_half(group, calibrated):
+                why[name] = f"its values reach {calibrated.measured[group.name].range.amax:.3g}, float16 ends at 65504"
+                done[name] = FLOAT
+    return asked, done, why
+
+
+def _group_plan(
+    model: Model,
+    group: Group,
+    done: Mapping[str, Precision],
+    calibrated: Calibrated,
+    config: QuantConfig,
+    target: Target,
+) -> GroupPlan:
+    readers = [x for x in model.layers if any(model.group_of.get(i) is group for i in x.inputs)]
+    wanted = [done[x.name] for x in readers]
+    if not _fits_half(group, calibrated):
+        wanted = [FLOAT if p is Precision.FLOAT16 else p for p in wanted]
+    leaves = any(t in model.outputs for t in group.tensors if t not in model.inputs)
+    precision = widest([done[n] for n in group.layers]) if group.layers else (widest(wanted) if wanted else FLOAT)
+    kept = precision
+    if wanted and not leaves and not _outside_readers(model, group):
+        kept = min(precision, widest(wanted), key=lambda p: p.bits)
+    if group.layers and kept.bits == 8 and _float_result(model, group, readers, done, target):
+        kept = FLOAT
+    if not group.layers and group.name not in model.inputs:
+        kept = FLOAT
+    narrower = {p for p in wanted if p.bits < kept.bits}
+    return GroupPlan(
+        group.name,
+        precision,
+        _stored(group, kept, calibrated, config, target),
+        {p: _stored(group, p, calibrated, config, target) for p in sorted(narrower)},
+    )
+
+
+def _fits_half(group: Group, calibrated: Calibrated) -> bool:
+    """Whether float16 can hold the group's values: beyond its end they would become infinite."""
+    return calibrated.measured[group.name].range.amax <= HALF_END
+
+
+def _outside_readers(model: Model, group: Group) -> bool:
+    """Whether something other than layers and the group's own movers reads the group: Shape, If, a float Concat."""
+    known = {x.node for x in model.layers}
+    for tensor in group.tensors:
+        for node in model.consumers.get(tensor, ()):
+            absorbed = any(o in model.group_of and model.group_of[o] is group for o in node.output)
+            if node.name not in known and not absorbed and node.op_type not in ("Shape", "Size"):
+                return True
+    return False
+
+
+def _float_result(
+    model: Model, group: Group, readers: list[Layer], done: Mapping[str, Precision], target: Target
+) -> bool:
+    """Whether integer matrix products may give their float result unrounded, since nothing reads it as integers."""
+    products = all(model.layer[n].op in operators.FLOAT_RESULT and model.layer[n].weights for n in group.layers)
+    return target.latency_aware and products and all(done[x.name] is FLOAT for x in readers)
+
+
+def _stored(group: Group, precision: Precision, calibrated: Calibrated, config: QuantConfig, target: Target) -> Stored:
+    if not precision.is_integer:
+        return Stored(precision)
+    return Stored(precision, group_qparams(group.name, precision, calibrated, config, target))
+
+
+def group_qparams(
+    name: str, precision: Precision, calibrated: Calibrated, config: QuantConfig, target: Target
+) -> QParams:
+    """Parameters of a group at an integer precision: the person's edits first, else what calibration chose."""
+    entry = config.entries[name]
+    edited = config.edited.get(name, frozenset())
+    scheme = target.precisions[precision].activation.scheme or Scheme.ASYMMETRIC
+    if "qtype" in edited and entry.qtype is not None:
+        scheme = entry.qtype
+    if entry.dtype is precision and edited & {"scale", "zero_point", "fl"}:
+        return QParams(precision, scheme, entry.scale, entry.zero_point)  # type: ignore[arg-type]
+    if edited & {"min", "max"}:
+        return activation_qparams(Range(float(entry.min), float(entry.max)), precision, scheme)  # type: ignore[arg-type]
+    measured = calibrated.measured[name]
+    by_bits = measured.ranges.get(entry.algorithm or calibrated.algorithm, {})
+    chosen = by_bits.get(precision.bits, measured.range)
+    return activation_qparams(chosen, precision, scheme, headroom=not measured.fixed)
+
+
+def _read(groups: Mapping[str, GroupPlan], model: Model, layer: Layer, done: Precision, tensor: str) -> Stored:
+    group = model.group_of.get(tensor)
+    if group is None:
+        return Stored(FLOAT)
+    return groups[group.name].conversions.get(done, groups[group.name].stored)
+
+
+def is_native(model: Model, layer: Layer, done: Precision, forms: list[Stored], out: Stored) -> bool:
+    """Whether ONNX Runtime computes the layer with integers: 8 bits of one kind on every edge, a fast kernel."""
+    if done.bits != 8 or not fast_kernel(model, layer) or not forms:
+        return False
+    results = (done, FLOAT) if layer.op in operators.FLOAT_RESULT else (done,)
+    return all(f.precision is done for f in forms) and out.precision in results
+
+
+def _is_rewritable(layer: Layer, native: bool, forms: list[Stored]) -> bool:
+    """Whether ONNX Runtime would turn this float computation into an integer one behind our back."""
+    row = operators.lookup(layer.op)
+    product = layer.op == "MatMul" and not layer.weights  # two activations: nothing to rewrite
+    could = (row.kernel is not Kernel.NONE or row.kind is Kind.COMPUTE) and not product
+    return could and not native and any(f.qparams is not None for f in forms)

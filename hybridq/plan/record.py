@@ -1,0 +1,159 @@
+"""What step1 writes down: statistics to the ranges and parameters of every tensor and weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hybridq.calibration.ranges import DEFAULTS, Options, choose
+from hybridq.calibration.statistics import TensorStatistics, pool
+from hybridq.calibration.weight_ranges import WeightAlgorithm, weight_qparams
+from hybridq.errors import ModelError
+from hybridq.graph.model import Group, Layer, Model, Weight
+from hybridq.plan.defaults import default_precisions
+from hybridq.plan.layer_weights import entry_key, storage_of
+from hybridq.quant.dtypes import Precision, Scheme, widest
+from hybridq.quant.numerics import activation_qparams, fraction_length
+from hybridq.quant.qparams import QParams, Range
+from hybridq.quant.records import Calibrated, Entry, Measured
+from hybridq.storage.state import Weights
+from hybridq.targets import Target
+
+BITS = (8, 16)
+
+
+def decide(
+    model: Model,
+    weights: Weights,
+    stats: Mapping[str, TensorStatistics],
+    target: Target,
+    *,
+    default: Precision,
+    algorithm: str,
+    algorithms: Sequence[str],
+    weights_per: str = "channel",
+    weights_algorithm: WeightAlgorithm = "normal",
+    options: Options = DEFAULTS,
+    literal: bool = False,
+) -> Calibrated:
+    """Ranges by every algorithm of ``algorithms``, and the entries that the cfg shows.
+
+    ``stats`` has the statistics of each group's sources that were measured, by tensor. ``literal``: the precision was
+    asked for, so that no layer is left in float32 because it is faster so.
+    """
+    measured = {g.name: measure(g, stats, target, default, algorithms, options) for g in model.groups}
+    return record(model, weights, measured, target, default, algorithm, weights_per, weights_algorithm, literal)
+
+
+def record(
+    model: Model,
+    weights: Weights,
+    measured: Mapping[str, Measured],
+    target: Target,
+    default: Precision,
+    algorithm: str,
+    weights_per: str = "channel",
+    weights_algorithm: WeightAlgorithm = "normal",
+    literal: bool = False,
+) -> Calibrated:
+    """The entries for ranges that are known."""
+    layers = default_precisions(model, target, default, literal=literal)
+    chosen = {n: d.precision for n, d in layers.items()}
+    entries = {}
+    for group in model.groups:
+        precision = widest([chosen[n] for n in group.layers]) if group.layers else default
+        entries[group.name] = activation_entry(measured[group.name], precision, algorithm, target)
+    for layer in model.layers:
+        for weight in layer.weights:
+            key = entry_key(layer)
+            entries[key] = weight_entry(
+                layer, weight, chosen[layer.name], weights, weights_per, weights_algorithm, target
+            )
+    return Calibrated(target.name, default, algorithm, weights_per, entries, measured, layers)
+
+
+def measure(
+    group: Group,
+    stats: Mapping[str, TensorStatistics],
+    target: Target,
+    default: Precision,
+    algorithms: Sequence[str],
+    options: Options,
+) -> Measured:
+    """The range of a group by each algorithm, for 8 and for 16 bits."""
+    parts = [stats[s] for s in group.sources if s in stats]
+    if group.fixed is not None or not parts:
+        known = Range(*group.fixed) if group.fixed is not None else Range(0.0, 0.0)
+        return Measured(known, {a: dict.fromkeys(BITS, known) for a in algorithms}, fixed=True)
+    whole = pool(parts)
+    full = Range(whole.min, whole.max).with_zero()
+    ranges = {a: {bits: choose(a, whole, *_form(target, default, bits), options) for bits in BITS} for a in algorithms}
+    return Measured(full, ranges)
+
+
+def _form(target: Target, default: Precision, bits: int) -> tuple[Precision, Scheme]:
+    """The precision and scheme for which an algorithm searches a range of so many bits."""
+    fitting = [p for p in target.precisions if p.is_integer and p.bits == bits]
+    precision = default if default.bits == bits and default in fitting else fitting[0] if fitting else Precision.INT16
+    support = target.precisions.get(precision)
+    scheme = support.activation.scheme if support else None
+    return precision, scheme or Scheme.SYMMETRIC
+
+
+def activation_entry(m: Measured, precision: Precision, algorithm: str, target: Target) -> Entry:
+    """What the cfg shows of a tensor. A range that is known without measuring has no algorithm."""
+    named = None if m.fixed else algorithm
+    bits = precision.bits if precision.is_integer else 8
+    chosen = m.ranges.get(algorithm, {}).get(bits, m.range)
+    if not precision.is_integer:
+        return Entry(precision, algorithm=named, min=chosen.min, max=chosen.max)
+    scheme = target.precisions[precision].activation.scheme or Scheme.ASYMMETRIC
+    params = activation_qparams(chosen, precision, scheme, headroom=not m.fixed)
+    return Entry(
+        dtype=precision,
+        qtype=scheme,
+        algorithm=named,
+        min=chosen.min,
+        max=chosen.max,
+        scale=float(params.scale),
+        zero_point=int(params.zero_point),
+        fl=_fl(params),
+    )
+
+
+def _fl(params: QParams) -> int | None:
+    return fraction_length(float(params.scale)) if params.scheme is Scheme.DYNAMIC_FIXED_POINT else None
+
+
+def weight_entry(
+    layer: Layer,
+    weight: Weight,
+    precision: Precision,
+    weights: Weights,
+    weights_per: str,
+    algorithm: WeightAlgorithm,
+    target: Target,
+) -> Entry:
+    """What the cfg shows of a layer's weights; per-channel numbers are recorded, not shown."""
+    storage = storage_of(layer, precision, target) if precision in target.precisions else None
+    if storage is None or not storage.dtype.is_integer:
+        return Entry(storage.dtype if storage else precision, algorithm=algorithm)
+    values = weights[weight.tensor]
+    if not np.isfinite(values).all():
+        raise ModelError(f"the weights '{weight.tensor}' of layer '{layer.name}' hold NaN or infinity")
+    per_channel = storage.per_channel and weights_per == "channel" and weight.axis is not None and len(weight.shape) > 1
+    axis = weight.axis if per_channel else None
+    scheme = storage.scheme or Scheme.SYMMETRIC
+    params = weight_qparams(values, axis, storage.dtype, scheme, algorithm)
+    return Entry(
+        dtype=storage.dtype,
+        qtype=scheme,
+        qmethod="channel" if per_channel else "layer",
+        algorithm=algorithm,
+        min=None if per_channel else float(values.min(initial=0.0)),
+        max=None if per_channel else float(values.max(initial=0.0)),
+        scale=tuple(float(s) for s in params.scale) if per_channel else float(params.scale),
+        zero_point=tuple(int(z) for z in params.zero_point) if per_channel else int(params.zero_point),
+        fl=None if per_channel else _fl(params),
+    )

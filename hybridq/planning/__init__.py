@@ -1,1 +1,0 @@
-"""Parts of the plan: what becomes of weights and biases."""

@@ -1,0 +1,1 @@
+"""Numbers and their words: precisions, parameters, quantize and dequantize, metrics. Pure, below everything."""

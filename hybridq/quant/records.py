@@ -1,0 +1,114 @@
+"""What step1 decides and the user may edit: one ``Entry`` a tensor, and what calibration knows behind it.
+
+An entry's key is a group's name (activations) or ``"LAYER:weight"`` (a layer's weights).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.qparams import Range
+
+WEIGHT_SUFFIX = ":weight"
+FIELDS = ("dtype", "qtype", "qmethod", "algorithm", "min", "max", "scale", "zero_point", "fl")
+
+Numbers = float | tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of ``quantize_parameters``. None: the field does not apply or is not shown.
+
+    ``min``/``max`` are the chosen range before it is rounded to the zero point. Per-channel numbers are tuples.
+    ``qmethod`` is ``"layer"`` (per tensor) or ``"channel"``.
+    """
+
+    dtype: Precision
+    qtype: Scheme | None = None
+    qmethod: str = "layer"
+    algorithm: str | None = None
+    min: Numbers | None = None
+    max: Numbers | None = None
+    scale: Numbers | None = None
+    zero_point: int | tuple[int, ...] | None = None
+    fl: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What calibration knows of one group: the true range, and each algorithm's choice by bits.
+
+    ``ranges["mmse"][8]`` is the range mmse chose for 8 bits. ``fixed`` groups (Sigmoid, ...) are not measured.
+    """
+
+    range: Range
+    ranges: Mapping[str, Mapping[int, Range]] = field(default_factory=dict)
+    fixed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LayerDefault:
+    """The precision a layer has unless the cfg says otherwise; ``why`` is empty for the ordinary one."""
+
+    precision: Precision
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Everything step1 decided: the entries as written to the cfg, and what was measured behind them.
+
+    ``layers`` has each layer's own default precision, which is ``default`` but for layers that cannot have it or, where
+    step1 was left free to choose, would be slower and less exact with it.
+    """
+
+    target: str
+    default: Precision
+    algorithm: str
+    weights_per: str
+    entries: Mapping[str, Entry]
+    measured: Mapping[str, Measured]
+    layers: Mapping[str, LayerDefault] = field(default_factory=dict)
+
+    def default_of(self, layer: str) -> Precision:
+        """The precision of a layer that the cfg does not mention."""
+        return self.layers[layer].precision if layer in self.layers else self.default
+
+
+@dataclass(frozen=True, slots=True)
+class LayerChoice:
+    """What the cfg asks of one layer. ``weight_only``: float activations, weights stored in this precision."""
+
+    precision: Precision
+    weight_only: Precision | None = None
+    selector: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One difference between the cfg and what step1 wrote, in words and values."""
+
+    key: str
+    field: str
+    before: str
+    after: str
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class QuantConfig:
+    """The cfg, checked and resolved to layers and entries; the only thing ``plan`` reads of it.
+
+    ``choices`` has every layer that the cfg gives a precision other than by default (an edited ``dtype`` of its
+    entry included). ``entries`` has every entry with the edits merged in; ``edited`` says which fields of which keys
+    a person changed: those win, the others are recomputed.
+    """
+
+    target: str
+    choices: Mapping[str, LayerChoice]
+    entries: Mapping[str, Entry]
+    edited: Mapping[str, frozenset[str]]
+    edits: tuple[Edit, ...] = ()

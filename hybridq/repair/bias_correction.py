@@ -1,0 +1,96 @@
+"""Bias correction: rounded weights shift the mean of what a layer computes; the bias can take that back.
+
+``bias[c] -= mean over samples and positions of (layer(x; quantized weights) - layer(x; weights))[c]`` with x from the
+float model (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, section 4.2,
+with measured instead of assumed inputs). One session computes the means of all layers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from hybridq.graph.model import Layer, Model
+from hybridq.graph.runtime import Feed, run, session
+from hybridq.plan.layer_weights import remains
+from hybridq.plan.plan import QuantPlan
+from hybridq.storage.state import Weights, assemble
+
+Array = NDArray[np.float32]
+CHANNELS = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1}  # the axis of the result that the bias runs along
+
+
+def corrected_biases(
+    model: Model, plan: QuantPlan, weights: Weights, feeds: Iterable[Feed], *, threads: int = 0
+) -> dict[str, Array]:
+    """The corrected bias of every layer of the plan that has integer weights and a bias of its own, by layer.
+
+    ``feeds`` are single samples; some 30 are enough. Layers whose means come out infinite keep their bias.
+    """
+    layers = [x for x in model.layers if _fits(x, plan, model)]
+    if not layers:
+        return {}
+    proto = assemble(model.proto, weights)
+    errors = {x.name: _error(x, plan, weights) for x in layers}
+    names = [_measure(proto, model.nodes[x.node], x, errors[x.name]) for x in layers]
+    one = session(proto, threads=threads)
+    total = [np.zeros(np.shape(weights[x.bias])) for x in layers]
+    count = 0
+    for feed in feeds:
+        count += 1
+        for held, mean in zip(total, run(one, feed, names), strict=True):
+            held += mean.reshape(held.shape)
+    found = {}
+    for layer, held in zip(layers, total, strict=True):
+        bias = (np.asarray(weights[layer.bias], np.float64) - held / max(count, 1)).astype(np.float32)
+        if np.isfinite(bias).all():
+            found[layer.name] = bias
+    return found
+
+
+def _fits(layer: Layer, plan: QuantPlan, model: Model) -> bool:
+    """Whether a layer's bias can be corrected: along the channels, read by it alone, weights rounded."""
+    if layer.op not in CHANNELS or not layer.bias or sum(x.bias == layer.bias for x in model.layers) > 1:
+        return False
+    done = plan.layers[layer.name]
+    plain = all(a.f == 1.0 for a in model.nodes[layer.node].attribute if a.name in ("alpha", "beta"))
+    shapes = {t.name: tuple(t.dims) for t in model.proto.graph.initializer}
+    tensor = model.tensors.get(model.nodes[layer.node].output[0])
+    known = tensor is not None and tensor.shape is not None and len(tensor.shape) > 1
+    size = tensor.shape[CHANNELS[layer.op]] if known and tensor is not None and tensor.shape is not None else 0
+    whole = isinstance(size, int) and int(np.prod(shapes.get(layer.bias, ()))) == size
+    return plain and whole and any(w.qparams is not None for w in done.weights)
+
+
+def _error(layer: Layer, plan: QuantPlan, weights: Weights) -> Array:
+    held = next(w for w in plan.layers[layer.name].weights if w.qparams is not None)
+    values = np.asarray(weights[held.tensor])
+    return np.asarray(remains(held, weights) - values, np.float32)
+
+
+def _measure(proto: onnx.ModelProto, node: NodeProto, layer: Layer, error: Array) -> str:
+    """Let the model compute, beside a layer, the channel means of what its weights' errors do."""
+    graph = proto.graph
+    graph.initializer.append(numpy_helper.from_array(error, f"{layer.name}/error"))
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    copy.name = f"{layer.name}/shift"
+    del copy.input[2:]
+    copy.input[1], copy.output[0] = f"{layer.name}/error", f"{layer.name}/shift"
+    tensor = next(v for v in _values(graph) if v.name == node.output[0])
+    rank = len(tensor.type.tensor_type.shape.dim)
+    axes = [i for i in range(rank) if i != CHANNELS[layer.op]]
+    graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), f"{layer.name}/axes"))
+    made = f"{layer.name}/mean_shift"
+    mean = helper.make_node("ReduceMean", [copy.output[0], f"{layer.name}/axes"], [made], keepdims=0)
+    graph.node.extend([copy, mean])
+    graph.output.append(helper.make_tensor_value_info(made, TensorProto.FLOAT, None))
+    return made
+
+
+def _values(graph: onnx.GraphProto) -> Iterable[onnx.ValueInfoProto]:
+    return (*graph.value_info, *graph.output)

@@ -1,0 +1,111 @@
+"""Equalization: channels of one tensor that use its range unevenly are brought closer, and nothing else changes.
+
+One scale serves a whole tensor of 8 bits, so a channel that reaches a tenth of the range has a tenth of the steps.
+Where the operators between two layers allow it (``repair.channels``), channel c is divided by ``s[c]`` where it is
+made and multiplied by it where it is read: the float model stays the same, each weak channel gets more steps.
+
+``s[c] = sqrt(reach of the channel / reach of its tensor)``, the largest over the tensors where the channel appears,
+rounded to a power of two, so that the float model stays the same to the last bit (Nagel et al., "Data-Free Quantization
+Through Weight Equalization and Bias Correction", 2019, equalize weights; here it is the measured activations, since
+weights have a scale a channel). The square root leaves weak channels as much headroom as it gives them steps: at their
+full reach, samples that calibration has not seen would be clipped in every channel at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto
+
+from hybridq.graph.analysis import attribute
+from hybridq.graph.model import Model
+from hybridq.graph.runtime import Feed
+from hybridq.repair.channels import Channels, absorbs, tied_channels, uses_of
+from hybridq.repair.observe import observer
+from hybridq.storage.state import Weights
+
+Array = NDArray[Any]
+Doubles = NDArray[np.float64]
+
+EXPONENT = 0.5
+LEAST = 1 / 64  # of its tensor's reach: a channel that is nearly dead is not blown up further
+ONE_SIDED = 1e-3  # of the whole range: a side that matters less sets no channel's scale
+
+
+def equalized(model: Model, weights: Weights, feeds: Sequence[Feed], *, threads: int = 0) -> dict[str, Array]:
+    """Weights and biases of an equivalent model whose channels use their tensors' ranges more evenly.
+
+    Only those that change, float32, shapes as they were; none where no channel is free. ``feeds`` are single samples;
+    some 30 are enough.
+    """
+    names = [t.name for t in model.tensors.values() if t.dtype == "float32"]
+    first = observer(model, weights, names, threads=threads)(feeds[0])
+    channels = tied_channels(model, weights, {n: first[n].shape for n in names if n in first})
+    seen = [n for n in names if n in model.group_of and channels.free(n)]
+    if not seen:
+        return {}
+    scales = _scales(channels, _reaches(model, weights, channels, seen, feeds, threads))
+    return _applied(model, weights, channels, scales)
+
+
+def _reaches(
+    model: Model, weights: Weights, channels: Channels, tensors: Sequence[str], feeds: Iterable[Feed], threads: int
+) -> dict[str, tuple[Doubles, Doubles]]:
+    """How far each channel reaches below and above zero, shaped as the tensor's numbers."""
+    observe = observer(model, weights, tensors, threads=threads)
+    shapes = {t: channels.numbers[t].shape for t in tensors}
+    found = {t: (np.zeros(shape), np.zeros(shape)) for t, shape in shapes.items()}
+    for feed in feeds:
+        values = observe(feed)
+        for tensor, (low, high) in found.items():
+            axes = tuple(i for i in range(low.ndim) if low.shape[i] == 1)
+            np.maximum(low, -values[tensor].min(axes, keepdims=True), out=low)
+            np.maximum(high, values[tensor].max(axes, keepdims=True), out=high)
+    return found
+
+
+def _scales(channels: Channels, reaches: dict[str, tuple[Doubles, Doubles]]) -> Doubles:
+    """By number, powers of two in (0, 1]: no tensor's range grows."""
+    shares = np.zeros(channels.count)
+    for tensor, (low, high) in reaches.items():
+        whole = float(low.max() + high.max())
+        for side in (low, high):
+            if side.max() > ONE_SIDED * whole:
+                np.maximum.at(shares, channels.numbers[tensor].ravel(), (side / side.max()).ravel())
+    scales = np.exp2(np.rint(EXPONENT * np.log2(np.clip(shares, LEAST, 1.0))))
+    scales[0] = 1.0
+    return np.asarray(scales, np.float64)
+
+
+def _applied(model: Model, weights: Weights, channels: Channels, scales: Doubles) -> dict[str, Array]:
+    uses, found = uses_of(model), dict[str, Array]()
+    for node in model.proto.graph.node:
+        data, out = node.input[0] if node.input else "", node.output[0]
+        if not absorbs(node, uses, weights) or not (channels.free(data) or channels.free(out)):
+            continue
+        before, after = (scales[channels.numbers[n]].ravel() for n in (data, out))
+        values = np.asarray(weights[node.input[1]], np.float64)
+        found[node.input[1]] = (values * _factors(node, values.shape, before, after)).astype(np.float32)
+        if len(node.input) > 2 and node.input[2]:
+            bias = np.asarray(weights[node.input[2]], np.float64)
+            found[node.input[2]] = (bias / np.broadcast_to(after, bias.shape)).astype(np.float32)
+    return found
+
+
+def _factors(node: NodeProto, shape: tuple[int, ...], before: Doubles, after: Doubles) -> Doubles:
+    """``before[input channel] / after[output channel]``, shaped to broadcast against weights of ``shape``."""
+    if node.op_type in ("Gemm", "MatMul"):
+        both = before[:, None] / after[None]
+        return both.T if attribute(node, "transB") else both
+    groups = int(attribute(node, "group", 1))  # type: ignore[call-overload]
+    rest = (1,) * (len(shape) - 2)
+    if node.op_type == "Conv":  # (outputs, inputs of a group, ...)
+        outputs, inputs = shape[0], shape[1] * groups
+        per = np.repeat(np.broadcast_to(before, (inputs,)).reshape(groups, -1), outputs // groups, axis=0)
+        return np.asarray(per / np.broadcast_to(after, (outputs,))[:, None]).reshape(*per.shape, *rest)
+    inputs, outputs = shape[0], shape[1] * groups  # ConvTranspose: (inputs, outputs of a group, ...)
+    per = np.repeat(np.broadcast_to(after, (outputs,)).reshape(groups, -1), inputs // groups, axis=0)
+    return np.asarray(np.broadcast_to(before, (inputs,))[:, None] / per).reshape(*per.shape, *rest)

@@ -1,0 +1,204 @@
+"""Weights rounded so that their errors cancel in what a layer computes, instead of each to its nearest integer.
+
+Weights are rounded one input after the other; the error of each is made up for by those not rounded yet, in proportion
+to how the inputs go together in the calibration samples: ``argmin_q E[((w - s q) x)^2]``, greedily (Frantar et al.,
+"GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", 2022; for convolutions, x is the
+patch under the kernel). Scales and zero points stay as they are, so nothing changes at run time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from onnx import NodeProto
+
+from hybridq.graph.analysis import attribute
+from hybridq.graph.model import Layer, Model
+from hybridq.graph.runtime import Feed
+from hybridq.plan.plan import QuantPlan
+from hybridq.quant.numerics import along
+from hybridq.quant.qparams import QParams
+from hybridq.repair.observe import observer
+from hybridq.storage.state import Weights
+
+Array = NDArray[Any]
+Doubles = NDArray[np.float64]
+
+MOST_INPUTS = 2304  # of a product: more would take minutes, and its many errors cancel without help
+ROWS = 16384  # products that a layer's inputs are learned from, all samples together
+DAMPING = 1e-3  # of the mean square of an input, added to each: what few samples show is not trusted too far
+BLOCK = 64  # inputs that are rounded before the rest is brought up to date
+MEMORY = 1 << 25  # numbers in the moments that are gathered at once
+
+
+def compensated_weights(
+    model: Model, plan: QuantPlan, weights: Weights, feeds: Sequence[Feed], *, threads: int = 0
+) -> dict[str, Array]:
+    """The integers of every layer of the plan whose weights can be rounded together, by layer.
+
+    Shapes and integer types are those of the plan's weights. ``feeds`` are single samples; some 20 are enough. A layer
+    whose inputs are so large that their squares are infinite is left out.
+    """
+    found: dict[str, Array] = {}
+    for layers in _portions([x for x in model.layers if _fits(x, model, plan)], model):
+        observe = observer(model, weights, [x.inputs[0] for x in layers], threads=threads)
+        moments: dict[str, Doubles] = {}
+        for feed in feeds:
+            values = observe(feed)
+            for layer in layers:
+                part = _moment(_patches(model.nodes[layer.node], values[layer.inputs[0]], layer), ROWS // len(feeds))
+                moments[layer.name] = moments.get(layer.name, 0.0) + part
+        for layer in layers:
+            moment = moments.pop(layer.name)
+            if np.isfinite(moment).all():
+                found[layer.name] = _rounded(model.nodes[layer.node], layer, plan, weights, moment)
+    return found
+
+
+def _fits(layer: Layer, model: Model, plan: QuantPlan) -> bool:
+    held = plan.layers[layer.name].weights
+    if layer.op not in ("Conv", "Gemm", "MatMul") or len(held) != 1 or held[0].index != 1 or held[0].qparams is None:
+        return False
+    if not layer.inputs or (layer.op != "Conv" and len(layer.weights[0].shape) != 2):
+        return False
+    return plan.layers[layer.name].done.bits == 8 and 1 < _inputs(model.nodes[layer.node], layer) <= MOST_INPUTS
+
+
+def _inputs(node: NodeProto, layer: Layer) -> int:
+    """Numbers that one output is a product of."""
+    shape = layer.weights[0].shape
+    if node.op_type == "Conv":
+        return math.prod(shape[1:])
+    return shape[1] if node.op_type == "Gemm" and attribute(node, "transB") else shape[0]
+
+
+def _portions(layers: Iterable[Layer], model: Model) -> Iterator[list[Layer]]:
+    """Layers whose moments fit into memory together."""
+    held: list[Layer] = []
+    size = 0
+    for layer in layers:
+        node = model.nodes[layer.node]
+        numbers = _groups(node) * _inputs(node, layer) ** 2
+        if held and size + numbers > MEMORY:
+            yield held
+            held, size = [], 0
+        held.append(layer)
+        size += numbers
+    if held:
+        yield held
+
+
+def _groups(node: NodeProto) -> int:
+    return int(attribute(node, "group", 1)) if node.op_type == "Conv" else 1  # type: ignore[call-overload]
+
+
+def _patches(node: NodeProto, values: Array, layer: Layer) -> Array:
+    """What the weights are multiplied with: (groups, products, inputs of a group)."""
+    if node.op_type != "Conv":
+        flat = values.T if attribute(node, "transA") else values
+        return flat.reshape(1, -1, flat.shape[-1])
+    shape = layer.weights[0].shape
+    rank, groups = len(shape) - 2, _groups(node)
+    strides, dilations, pads = _window(node, values.shape[2:], shape[2:])
+    padded = np.pad(values, [(0, 0), (0, 0), *pads])
+    reach = tuple(d * (k - 1) + 1 for d, k in zip(dilations, shape[2:], strict=True))
+    views = sliding_window_view(padded, reach, axis=tuple(range(2, 2 + rank)))
+    steps = tuple(slice(None, None, s) for s in strides)
+    inner = tuple(slice(None, None, d) for d in dilations)
+    views = views[(slice(None), slice(None), *steps, *inner)]  # (batch, channels, *positions, *kernel)
+    batch, channels = views.shape[:2]
+    parts = views.reshape(batch, groups, channels // groups, *views.shape[2:])
+    order = (1, 0, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
+    return parts.transpose(order).reshape(groups, -1, int(np.prod(shape[1:])))
+
+
+def _window(
+    node: NodeProto, size: Sequence[int], kernel: Sequence[int]
+) -> tuple[list[int], list[int], list[tuple[int, int]]]:
+    """Strides, dilations and pads of a Conv, ``auto_pad`` worked out."""
+    ones = [1] * len(kernel)
+    strides: Any = attribute(node, "strides", ones)
+    dilations: Any = attribute(node, "dilations", ones)
+    given: Any = attribute(node, "pads", [0] * (2 * len(kernel)))
+    auto: Any = attribute(node, "auto_pad", b"NOTSET")
+    if auto in (b"NOTSET", b"VALID"):
+        pads = list(zip(given[: len(kernel)], given[len(kernel) :], strict=True))
+        return list(strides), list(dilations), pads
+    pads = []
+    for length, k, s, d in zip(size, kernel, strides, dilations, strict=True):
+        total = max(0, (-(-length // s) - 1) * s + d * (k - 1) + 1 - length)
+        few, more = total // 2, total - total // 2
+        pads.append((few, more) if auto == b"SAME_UPPER" else (more, few))
+    return list(strides), list(dilations), pads
+
+
+def _moment(patches: Array, rows: int) -> Doubles:
+    """Sum of ``x x^T`` over at most ``rows`` products, (groups, inputs, inputs)."""
+    count = patches.shape[1]
+    if count > rows:
+        chosen = np.random.default_rng(count).choice(count, max(rows, 1), replace=False)
+        patches = patches[:, np.sort(chosen)]
+    x = np.ascontiguousarray(patches, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(x.transpose(0, 2, 1) @ x, np.float64)
+
+
+def _rounded(node: NodeProto, layer: Layer, plan: QuantPlan, weights: Weights, moment: Doubles) -> Array:
+    held = plan.layers[layer.name].weights[0]
+    params = held.qparams
+    assert params is not None
+    values = np.asarray(weights[held.tensor], np.float64)
+    scale = np.broadcast_to(along(params.scale, params.axis, values.ndim), values.shape)
+    zero = np.broadcast_to(along(params.zero_point, params.axis, values.ndim), values.shape)
+    turned = node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB"))
+    rows: list[Array] = [
+        np.asarray((x.T if turned else x).reshape(len(moment), -1, moment.shape[1])) for x in (values, scale, zero)
+    ]
+    found = compensate(rows[0], rows[1][..., :1].astype(np.float64), rows[2][..., :1], moment, params)
+    whole = found.reshape(-1, moment.shape[1])
+    return np.asarray((whole.T if turned else whole).reshape(values.shape).astype(params.precision.numpy))
+
+
+def compensate(values: Doubles, scale: Doubles, zero_point: NDArray[Any], moment: Doubles, p: QParams) -> Doubles:
+    """Integers for ``values`` (groups, outputs, inputs) under ``moment`` (groups, inputs, inputs), as floats.
+
+    ``scale`` and ``zero_point`` have the shape (groups, outputs, 1): one for all inputs of an output.
+    """
+    order = np.argsort(-np.diagonal(moment, axis1=1, axis2=2), axis=1, kind="stable")
+    sorted_moment = np.take_along_axis(np.take_along_axis(moment, order[:, :, None], 1), order[:, None, :], 2)
+    factor = _factor(sorted_moment)
+    left = np.take_along_axis(values, order[:, None, :], 2).copy()
+    found = np.empty_like(left)
+    inputs = left.shape[2]
+    for start in range(0, inputs, BLOCK):
+        stop = min(start + BLOCK, inputs)
+        errors = np.empty((*left.shape[:2], stop - start))
+        for j in range(start, stop):
+            column = left[:, :, j : j + 1]
+            q = np.clip(np.rint(column / scale) + zero_point, p.qmin, p.qmax)
+            error = (column - scale * (q - zero_point)) / factor[:, j : j + 1, j : j + 1]
+            found[:, :, j : j + 1] = q
+            left[:, :, j:stop] -= error * factor[:, j : j + 1, j:stop]
+            errors[:, :, j - start : j - start + 1] = error
+        left[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
+    result = np.empty_like(found)
+    np.put_along_axis(result, np.broadcast_to(order[:, None, :], found.shape), found, 2)
+    return result
+
+
+def _factor(moment: Doubles) -> Doubles:
+    """The upper Cholesky factor of the inverse of each moment, damped until there is one."""
+    inputs = moment.shape[1]
+    mean = np.maximum(np.trace(moment, axis1=1, axis2=2) / inputs, 1e-30)
+    damping = DAMPING
+    while True:
+        damped = moment + (damping * mean)[:, None, None] * np.eye(inputs)
+        try:
+            return np.asarray(np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1))
+        except np.linalg.LinAlgError:
+            damping *= 10

@@ -1,0 +1,235 @@
+"""Damage at the model outputs: the noise of every slice against that slice's own signal, and one number of it.
+
+Slices are those of ``metrics``: channels, the last axis, concatenated parts. A detector whose boxes and scores share a
+tensor shows its broken scores here, where one number for the whole output hides them.
+
+The one number must be additive over independent noises for a knapsack to work on it, and must not be ruled by a few
+samples or slices that are lost anyway. So noise power ``n`` of sample s and slice k counts with fixed weights::
+
+    damage = sum over s, k of share_k / M * n[s, k] / (TOLERATED * signal_k + min(start[s, k], signal_k))
+
+``start`` is the noise of the model with all layers in 8 bits: what is broken there counts fully, what is well above the
+tolerated ratio counts little. All in 8 bits has a damage of about 1 or less, and no slice counts more than ``WORST``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridq.graph.model import Model
+from hybridq.graph.runtime import Feed, Session, run
+from hybridq.quant.metrics import Parts, cut_axes
+from hybridq.search.outputs import LEAST_PROBABILITY, attention, classifications, layouts
+
+Array = NDArray[Any]
+Doubles = NDArray[np.float64]
+
+TOLERATED = 0.01  # noise over signal (20 dB) around which a slice begins to count
+FLOOR = 1e-10  # of the strongest slice of an output: a constant slice is weighed as if it had this much signal
+PART_FLOOR = 1e-2  # of the strongest slice of a concatenated part: classes that no sample shows
+WORST = 4.0  # a slice of a sample counts at most this many times its share: lost is lost
+LOST = 1e30  # square of an error that is no number
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One way to cut an output: into single slices of ``axis``, into ``sizes`` along it, or (axis -1) not at all."""
+
+    axis: int
+    sizes: tuple[int, ...] = ()
+
+    def sums(self, values: Array) -> Doubles:
+        """Sums over everything but the batch and the slices: ``(batch, ...)`` to ``(batch, slices)``."""
+        if self.axis < 0:
+            return np.asarray(values.reshape(len(values), -1).sum(1, dtype=np.float64)[:, None])
+        others = tuple(i for i in range(1, values.ndim) if i != self.axis)
+        found: Doubles = np.asarray(values.sum(others, dtype=np.float64) if others else values, np.float64)
+        if self.sizes:
+            found = np.add.reduceat(found, self.starts(found.shape[1]), axis=1)
+        return found
+
+    def starts(self, length: int) -> NDArray[np.int64]:
+        """First index of every slice."""
+        return np.cumsum([0, *self.sizes[:-1]]) if self.sizes else np.arange(length)
+
+
+def cuts_of(shape: Sequence[int], parts: Parts | None) -> tuple[Cut, ...]:
+    """How an output of ``shape`` (batch first) is cut; parts come first."""
+    found = [Cut(axis) for axis in cut_axes(shape)]
+    if parts is not None and 0 < parts.axis < len(shape) and sum(parts.sizes) == shape[parts.axis]:
+        found.insert(0, Cut(parts.axis, tuple(parts.sizes)))
+    return tuple(found) or (Cut(-1),)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The float model's outputs on some samples and what follows from them.
+
+    ``signal`` holds the variance of every slice, all outputs and cuts laid end to end; ``share`` how much each counts:
+    outputs alike, then the cuts of an output alike, then the slices of a cut alike. Shares sum to 1. ``counts`` are
+    numbers a slice and sample. ``labels`` say output, axis and first index of every slice.
+    """
+
+    names: tuple[str, ...]
+    feeds: tuple[Feed, ...]
+    outputs: tuple[tuple[Array, ...], ...]  # a sample, an output
+    cuts: Mapping[str, tuple[Cut, ...]]
+    signal: Doubles
+    share: Doubles
+    counts: Doubles
+    labels: tuple[tuple[str, int, int], ...] = field(repr=False, default=())
+    attention: tuple[Mapping[str, Array], ...] = ()  # a sample: weights of an output's elements
+    logs: frozenset[str] = frozenset()  # outputs compared by their logarithm; ``outputs`` holds these already
+
+    def noise(self, sample: int, outputs: Sequence[Array]) -> Doubles:
+        """Mean squared error of every slice: outputs ``(rows, ...)`` against one sample, gives (rows, slices)."""
+        found = []
+        for name, mine, theirs in zip(self.names, self.outputs[sample], outputs, strict=True):
+            square = self._weighed(sample, name, _square(mine, self._logarithm(name, theirs)))
+            found += [cut.sums(square) for cut in self.cuts[name]]
+        return np.concatenate(found, axis=1) / self.counts
+
+    def _logarithm(self, name: str, values: Array) -> Array:
+        return logarithm(values) if name in self.logs else values
+
+    def _weighed(self, sample: int, name: str, square: Array) -> Array:
+        weights = self.attention[sample].get(name) if self.attention else None
+        return square if weights is None else square * weights
+
+    def noise_of_rows(
+        self, sample: int, outputs: Sequence[Array], takes: Sequence[Array], *, from_base: bool = True
+    ) -> Doubles:
+        """``noise`` of outputs with different numbers of rows; ``takes`` says which row of each output belongs where.
+
+        ``from_base``: against row 0 of each output instead of the reference. What ONNX Runtime rounds otherwise in
+        another graph is no noise then.
+        """
+        found = []
+        for name, mine, rows, take in zip(self.names, self.outputs[sample], outputs, takes, strict=True):
+            seen = self._logarithm(name, rows)
+            square = self._weighed(sample, name, _square(seen[:1] if from_base else mine, seen))
+            found += [cut.sums(square)[take] for cut in self.cuts[name]]
+        return np.concatenate(found, axis=1) / self.counts
+
+
+def logarithm(probabilities: Array) -> Array:
+    """``log(p + LEAST_PROBABILITY)``; see ``outputs.classifications``."""
+    return np.asarray(np.log(np.maximum(probabilities, 0.0) + LEAST_PROBABILITY))
+
+
+def _square(mine: Array, theirs: Array) -> Array:
+    if mine.dtype.kind not in "fiu":
+        return np.asarray(mine != theirs, np.float32)
+    if theirs.shape[1:] != mine.shape[1:]:
+        return np.full((len(theirs), *mine.shape[1:]), LOST, np.float32)
+    kind = np.float32 if mine.dtype.itemsize <= 4 else np.float64
+    square: Array = np.square(np.subtract(theirs, mine, dtype=kind))
+    if not np.isfinite(square).all():
+        square = np.where(np.isfinite(square), square, kind(LOST))
+    return square
+
+
+def batched(values: Array) -> Array:
+    """An output of many rows with a batch axis."""
+    return values.reshape(1, -1) if values.ndim < 2 else values
+
+
+def one_row(values: Array) -> Array:
+    """An output of one sample as one row, also where its first axis is none of the batch (the state of a GRU)."""
+    made = batched(values)
+    return made if len(made) == 1 else made[None]
+
+
+def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> Reference:
+    """Run the float model; everything later is compared with what it says."""
+    found, logs = layouts(model), classifications(model)
+    names = tuple(o.name for o in session.get_outputs() if o.type.startswith("tensor(") and "string" not in o.type)
+    raw = (tuple(one_row(x) for x in run(session, feed, list(names))) for feed in feeds)
+    outputs = tuple(tuple(logarithm(x) if n in logs else x for n, x in zip(names, o, strict=True)) for o in raw)
+    parts = {n: x.parts for n, x in found.items()}
+    weights = tuple(attention(found, names, outputs))
+    cuts = {n: cuts_of(x.shape, parts.get(n)) for n, x in zip(names, outputs[0], strict=True)}
+    signal, share, counts, labels = [], [], [], []
+    for i, name in enumerate(names):
+        values = [sample[i] for sample in outputs]
+        for cut in cuts[name]:
+            variance, count = _moments(cut, values, [w.get(name) for w in weights])
+            length = values[0].shape[cut.axis] if cut.axis >= 0 else 1
+            signal.append(np.maximum(variance, _floors(variance, cut, parts.get(name))))
+            counts.append(count)
+            share.append(np.full(len(variance), 1.0 / len(names) / len(cuts[name]) / len(variance)))
+            labels += [(name, cut.axis, int(start)) for start in cut.starts(length)]
+    one, two, three = (np.concatenate(x) for x in (signal, share, counts))
+    return Reference(names, tuple(feeds), outputs, cuts, one, two, three, tuple(labels), weights, logs)
+
+
+def _floors(variance: Doubles, cut: Cut, parts: Parts | None) -> Doubles:
+    """The least signal a slice is weighed with."""
+    floor = np.full(len(variance), max(FLOOR * float(variance.max(initial=0.0)), 1e-30))
+    if parts is not None and cut.axis == parts.axis and not cut.sizes:
+        bounds = np.cumsum([0, *parts.sizes])
+        for start, stop in pairwise(bounds):
+            floor[start:stop] = np.maximum(floor[start:stop], PART_FLOOR * variance[start:stop].max(initial=0.0))
+    return floor
+
+
+def _moments(cut: Cut, values: Sequence[Array], weights: Sequence[Array | None]) -> tuple[Doubles, Doubles]:
+    """Variance of every slice over all samples (two passes, no cancellation) and its numbers a sample."""
+    alike = [(v.astype(np.float64), w) for v, w in zip(values, weights, strict=True) if v.shape == values[0].shape]
+    ones = [np.ones_like(v) if w is None else np.broadcast_to(w, v.shape) for v, w in alike]
+    count = cut.sums(np.ones_like(alike[0][0])).sum(0)
+    total = np.maximum(np.sum([cut.sums(w).sum(0) for w in ones], axis=0), 1e-30)
+    mean = np.sum([cut.sums(v * w).sum(0) for (v, _), w in zip(alike, ones, strict=True)], axis=0) / total
+    centre = _spread(cut, mean, alike[0][0].ndim)
+    squares = (cut.sums((v - centre) ** 2 * w).sum(0) for (v, _), w in zip(alike, ones, strict=True))
+    variance = np.sum(list(squares), axis=0) / total
+    return np.nan_to_num(variance, nan=0.0, posinf=LOST), count
+
+
+def _spread(cut: Cut, mean: Doubles, rank: int) -> Doubles:
+    """A mean a slice, shaped to broadcast against an output."""
+    if cut.axis < 0:
+        return mean.reshape((1,) * rank)
+    shape = [1] * rank
+    shape[cut.axis] = -1
+    return (np.repeat(mean, cut.sizes) if cut.sizes else mean).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Noise to damage: ``weights`` of shape (samples, slices), see the module's text."""
+
+    reference: Reference
+    weights: Doubles
+
+    def of(self, sample: int, noise: Doubles) -> Doubles:
+        """What one sample adds to the damage: noise (rows, slices) to (rows,)."""
+        most = WORST * self.reference.share / len(self.reference.feeds)
+        found: Doubles = np.minimum(np.minimum(noise, LOST) * self.weights[sample], most).sum(1)
+        return found
+
+
+def objective(reference: Reference, start: Doubles) -> Objective:
+    """Weights that fit the noise ``start`` (samples, slices) of the model with all layers in 8 bits."""
+    tolerated = np.maximum(TOLERATED * reference.signal, np.finfo(np.float64).tiny)
+    broken = np.minimum(start, reference.signal)  # lost is lost: what is left after a repair must still count
+    return Objective(reference, reference.share / len(reference.feeds) / (tolerated + broken))
+
+
+def decibel(ratio: float) -> float:
+    """Noise over signal as a signal-to-noise ratio in dB, at most 200."""
+    return 200.0 if ratio <= 1e-20 else max(-200.0, -10.0 * math.log10(ratio))
+
+
+def sqnr_by_output(reference: Reference, noise: Doubles) -> dict[str, float]:
+    """SQNR of every output in dB: noise over signal, mean over its slices; ``noise`` is the mean over samples."""
+    ratio = np.minimum(noise / reference.signal, LOST) * reference.share
+    names = np.array([label[0] for label in reference.labels])
+    return {n: decibel(float(ratio[names == n].sum()) * len(reference.names)) for n in reference.names}

@@ -1,0 +1,313 @@
+"""Many variants of a model in one graph: the batch axis carries them, and each joins where it begins to differ.
+
+Row 0 is the base; until its first quantizer that differs a variant *is* the base. A float model with N quantizers needs
+about N / 2 inferences this way for N variants, and one session. Rows travel in *streams* of a few variants: a stream
+grows (Concat) at the quantizers of its own variants only, and is left in peace behind them, so that ONNX Runtime keeps
+its blocked layout.
+
+A quantizer is a *key*: ``("weight", LAYER)`` or ``("tensor", GROUP)`` or ``("edge", GROUP, LAYER)`` (a tensor as one
+layer reads it). Its *form* says what is there: parameters of a tensor, arrays instead of a layer's weights, or None for
+float. ``Ungrowable`` is raised where a node does not treat the rows of the batch apart; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from hybridq.graph.analysis import outer_reads
+from hybridq.graph.model import Layer, Model
+from hybridq.quant.qparams import QParams
+from hybridq.search.rows import BROADCAST, Ungrowable, grown
+from hybridq.storage.state import Weights
+
+Key = tuple[str, ...]
+Form = QParams | Mapping[str, NDArray[Any]] | None
+Forms = Mapping[Key, Form]
+Rows = tuple[int, ...]
+Pieces = list[tuple[Rows, str]]
+Streams = dict[int, Pieces]
+
+BASE = 0
+STREAM = 4  # variants that travel together
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A model whose outputs hold one row a variant; ``rows[output]`` names them, variants count from 1."""
+
+    proto: onnx.ModelProto
+    rows: Mapping[str, Rows]
+
+
+def stream_of(row: int) -> int:
+    """The stream that a row travels in; 0 is the base's alone."""
+    return -(-row // STREAM)
+
+
+def grow(model: Model, weights: Weights, base: Forms, variants: Sequence[Forms], watch: Sequence[str] = ()) -> Grown:
+    """The graph in which row 0 has the forms ``base`` and row i those of ``base`` changed by ``variants[i - 1]``.
+
+    ``watch``: tensors that become outputs too, ``NAME/seen``, as their operator computed them (without variants only).
+    """
+    writer = _Writer(model, weights, dict(base), [dict(v) for v in variants], frozenset(watch))
+    for name in model.inputs:
+        writer.enter(name)
+    for node in model.proto.graph.node:
+        writer.emit(node)
+    return writer.finish()
+
+
+@dataclass
+class _Writer:
+    model: Model
+    weights: Weights
+    base: dict[Key, Form]
+    variants: list[dict[Key, Form]]
+    watch: frozenset[str]
+    nodes: list[NodeProto] = field(default_factory=list)
+    constants: dict[str, NDArray[Any]] = field(default_factory=dict)
+    pieces: dict[str, Streams] = field(default_factory=dict)  # by tensor, by stream; 0 is the base's
+    joined: dict[tuple[str, Rows], str] = field(default_factory=dict)
+    restored: set[str] = field(default_factory=set)
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        self.layer_of = {x.node: x for x in self.model.layers}
+        self.kept = {t.name for t in self.model.proto.graph.initializer}
+        self.sources = {s: g.name for g in self.model.groups for s in g.sources}
+        self.touched: dict[Key, list[int]] = {}
+        for i, variant in enumerate(self.variants, start=1):
+            for key in variant:
+                self.touched.setdefault(key, []).append(i)
+
+    def form(self, key: Key, row: int) -> Form:
+        """What stands at a quantizer in one row."""
+        if row != BASE and key in self.variants[row - 1]:
+            return self.variants[row - 1][key]
+        return self.base.get(key)
+
+    def enter(self, name: str) -> None:
+        """A model input: one row, quantized as the forms say."""
+        tensor = self.model.tensors.get(name)
+        if tensor is None or not tensor.shape:
+            return  # scalars and sequences have no batch; they stay as they are
+        self.pieces[name] = {BASE: [((BASE,), name)]}
+        self.quantize(name)
+
+    def emit(self, node: NodeProto) -> None:
+        """Write one node for every row that differs in its inputs or weights."""
+        mine = [n for n in node.input if n in self.pieces]
+        self._outer(node)
+        if not mine:
+            self.nodes.append(node)
+            return
+        layer = self.layer_of.get(node.name)
+        first = list(dict.fromkeys(mine))
+        found: dict[str, Streams] = {o: {} for o in node.output if o}
+        for rows, sources, changed in self._streams(node, layer, first):
+            made = self._write(node, rows, sources, changed)
+            for name, new in made.items():
+                found[name].setdefault(stream_of(rows[0]), []).append((rows, new))
+        self.pieces.update(found)
+        for name in found:
+            if name in self.watch:
+                self.nodes.append(helper.make_node("Identity", [self.join(name, (BASE,))], [f"{name}/seen"]))
+            self.quantize(name)
+
+    def _outer(self, node: NodeProto) -> None:
+        """What a node's subgraphs read keeps its name, which only one row can have."""
+        for name in dict.fromkeys(n for n in outer_reads(node) if n in self.pieces):
+            if self.variants:
+                raise Ungrowable(f"'{node.name}' ({node.op_type}) runs a subgraph")
+            held = self.join(name, (BASE,))
+            if held != name and name not in self.restored:
+                self.restored.add(name)
+                self.nodes.append(helper.make_node("Identity", [held], [name]))
+
+    def _streams(
+        self, node: NodeProto, layer: Layer | None, inputs: list[str]
+    ) -> list[tuple[Rows, dict[str, str], Mapping[str, NDArray[Any]]]]:
+        """Rows that can be computed together: (rows, input names by tensor, arrays instead of weights)."""
+        if layer is None and len(inputs) == 1:
+            held = self.pieces[inputs[0]]
+            return [(rows, {inputs[0]: name}, {}) for pieces in held.values() for rows, name in pieces]
+        keys: list[Key] = []
+        groups: dict[str, str] = {}
+        if layer is not None:
+            groups = {i: self.model.group_of[i].name for i in inputs if i in self.model.group_of}
+            keys = [("weight", layer.name), *(("edge", g, layer.name) for g in dict.fromkeys(groups.values()))]
+        rows = {r for i in inputs for pieces in self.pieces[i].values() for held, _ in pieces for r in held}
+        rows |= {r for key in keys for r in self.touched.get(key, ())}
+        classes: dict[tuple[int, ...], list[int]] = {}
+        for row in sorted(rows):
+            forms = tuple(id(self.form(key, row)) for key in keys)
+            classes.setdefault((stream_of(row), *forms), []).append(row)
+        return [self._sources(node, layer, inputs, keys, groups, tuple(held)) for held in classes.values()]
+
+    def _sources(
+        self,
+        node: NodeProto,
+        layer: Layer | None,
+        inputs: list[str],
+        keys: list[Key],
+        groups: dict[str, str],
+        rows: Rows,
+    ) -> tuple[Rows, dict[str, str], Mapping[str, NDArray[Any]]]:
+        """What one class of rows reads."""
+        stream = stream_of(rows[0])
+        some = [i for i in inputs if stream in self.pieces[i]]
+        spread = node.op_type in BROADCAST and bool(some)  # the other operand may stay the base's single row
+        sources = {i: self.join(i, rows if i in some or not spread else (BASE,)) for i in inputs}
+        changed: Mapping[str, NDArray[Any]] = {}
+        if layer is not None:
+            weight = self.form(keys[0], rows[0])
+            changed = weight if isinstance(weight, Mapping) else {}
+            for i, group in groups.items():
+                edge = self.form(("edge", group, layer.name), rows[0])
+                if isinstance(edge, QParams):
+                    sources[i] = self.rounded(sources[i], edge)
+        return rows, sources, changed
+
+    def _write(
+        self, node: NodeProto, rows: Rows, sources: dict[str, str], changed: Mapping[str, NDArray[Any]]
+    ) -> dict[str, str]:
+        copy, constants = grown(node, len(rows), set(sources), self.model, self.weights)
+        for i, name in enumerate(copy.input):
+            if name in sources:
+                copy.input[i] = sources[name]
+            elif name in changed:
+                copy.input[i] = self.constant(changed[name], name)
+            elif name in constants:
+                copy.input[i] = self.constant(constants[name], name)
+        made = {}
+        for i, name in enumerate(copy.output):
+            if name:
+                made[name] = copy.output[i] = self.fresh(name)
+        copy.name = self.fresh(node.name)
+        self.nodes.append(copy)
+        return made
+
+    def quantize(self, name: str) -> None:
+        """Round the rows of a group's source as their forms say; rows that begin here leave the base."""
+        if name not in self.sources:
+            return
+        key = ("tensor", self.sources[name])
+        old = self.pieces[name]
+        here = {r for pieces in old.values() for rows, _ in pieces for r in rows}
+        new: Streams = {}
+        begins: dict[tuple[int, int], list[int]] = {}
+        for row in self.touched.get(key, ()):
+            if row not in here:
+                begins.setdefault((stream_of(row), id(self.form(key, row))), []).append(row)
+        for (stream, _), rows in begins.items():
+            source = self.join(name, tuple(rows))
+            new.setdefault(stream, []).append((tuple(rows), self._formed(source, key, rows[0])))
+        for stream, pieces in old.items():
+            settled = [p for piece in pieces for p in self._settled(key, name, piece)]
+            new[stream] = [*settled, *new.get(stream, [])]
+        self.pieces[name] = new
+        self.joined = {k: v for k, v in self.joined.items() if k[0] != name}
+
+    def _settled(self, key: Key, name: str, piece: tuple[Rows, str]) -> Pieces:
+        """A piece rounded, in parts where its rows differ in how."""
+        rows, held = piece
+        forms: dict[int, list[int]] = {}
+        for row in rows:
+            forms.setdefault(id(self.form(key, row)), []).append(row)
+        if len(forms) == 1:
+            return [(rows, self._formed(held, key, rows[0]))]
+        parts = ((m, self.take(name, held, [rows.index(r) for r in m])) for m in forms.values())
+        return [(tuple(m), self._formed(part, key, m[0])) for m, part in parts]
+
+    def _formed(self, name: str, key: Key, row: int) -> str:
+        form = self.form(key, row)
+        return self.rounded(name, form) if isinstance(form, QParams) else name
+
+    def rounded(self, name: str, p: QParams) -> str:
+        """Quantize and dequantize."""
+        numbers = [self.constant(p.scale, "scale"), self.constant(p.zero_point.astype(p.precision.numpy), "zero_point")]
+        q = self._node("QuantizeLinear", [name, *numbers], f"{name}/q")
+        return self._node("DequantizeLinear", [q, *numbers], f"{name}/dq")
+
+    def join(self, name: str, rows: Rows) -> str:
+        """A tensor with exactly these rows of one stream, in this order; rows it does not have yet are the base's."""
+        if (name, rows) in self.joined:
+            return self.joined[name, rows]
+        base = self.pieces[name][BASE][0][1]
+        stream = stream_of(rows[0])
+        pieces = self.pieces[name].get(stream, [])
+        if len(pieces) > 1:
+            joined = self._node("Concat", [n for _, n in pieces], f"{name}/rows", axis=0)
+            pieces = [(tuple(r for held, _ in pieces for r in held), joined)]
+            self.pieces[name][stream] = pieces
+        have = pieces[0][0] if pieces else ()
+        if rows == have:
+            found = pieces[0][1]
+        elif not set(rows) & set(have):
+            found = base if len(rows) == 1 else self.take(name, base, [0] * len(rows))
+        elif set(rows) <= set(have):
+            found = self.take(name, pieces[0][1], [have.index(r) for r in rows])
+        else:
+            whole = self._node("Concat", [base, pieces[0][1]], f"{name}/with_base", axis=0)
+            place = {row: i for i, row in enumerate(have, start=1)}
+            found = self.take(name, whole, [place.get(row, 0) for row in rows])
+        self.joined[name, rows] = found
+        return found
+
+    def take(self, name: str, held: str, index: list[int]) -> str:
+        """Rows of a tensor by their places; a row is as much of axis 0 as the model declares."""
+        shape = self.model.tensors[name].shape or (1,)
+        block = shape[0] if isinstance(shape[0], int) else 1
+        places = (np.asarray(index, np.int64)[:, None] * block + np.arange(block)).reshape(-1)
+        return self._node("Gather", [held, self.constant(places, "rows")], f"{name}/taken", axis=0)
+
+    def constant(self, values: NDArray[Any], name: str) -> str:
+        """A new initializer."""
+        made = self.fresh(name)
+        self.constants[made] = np.asarray(values)
+        return made
+
+    def fresh(self, name: str) -> str:
+        """A name of its own."""
+        self.count += 1
+        return f"{name}#{self.count}"
+
+    def _node(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        made = self.fresh(name)
+        self.nodes.append(helper.make_node(op, inputs, [made], name=self.fresh(op), **attributes))
+        return made
+
+    def finish(self) -> Grown:
+        """The model: its outputs hold every row that reached them."""
+        rows = {}
+        graph = self.model.proto.graph
+        outputs = []
+        for output in graph.output:
+            if output.name in self.pieces:
+                pieces = [p for _, held in sorted(self.pieces[output.name].items()) for p in held]  # the base first
+                rows[output.name] = tuple(r for held, _ in pieces for r in held)
+                made = f"{output.name}/all"
+                names = [n for _, n in pieces]
+                whole = self._node("Concat", names, f"{output.name}/rows", axis=0) if len(names) > 1 else names[0]
+                self.nodes.append(helper.make_node("Identity", [whole], [made]))
+                outputs.append(helper.make_tensor_value_info(made, output.type.tensor_type.elem_type, None))
+            else:
+                rows[output.name] = (BASE,)
+                outputs.append(output)
+        outputs += [helper.make_tensor_value_info(f"{n}/seen", TensorProto.FLOAT, None) for n in sorted(self.watch)]
+        read = {n for node in self.nodes for n in [*node.input, *outer_reads(node)]}
+        held = [numpy_helper.from_array(np.asarray(self.weights[n]), n) for n in self.kept if n in read]
+        held += [numpy_helper.from_array(v, n) for n, v in self.constants.items()]
+        proto = helper.make_model(
+            helper.make_graph(self.nodes, "growing", graph.input, outputs, held),
+            ir_version=self.model.proto.ir_version,
+            opset_imports=self.model.proto.opset_import,
+        )
+        return Grown(proto, rows)

@@ -1,0 +1,173 @@
+"""What the graph says about its outputs: where a Concat joined them, and which parts are scores.
+
+A *score* is what a Sigmoid or Softmax gives, moved around or multiplied with another: between 0 and 1, and a decision
+hangs on it. Where scores and other values share positions (a detector's cells), the others count where a score speaks
+up: nobody reads a box that holds nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto
+
+from hybridq.graph import operators
+from hybridq.graph.analysis import attribute
+from hybridq.graph.model import Model
+from hybridq.graph.operators import Kind
+from hybridq.quant.metrics import Parts
+
+LEAST_PROBABILITY = 1e-3  # of a class: what is less likely decides nothing
+SCORES = ("Sigmoid", "HardSigmoid", "Softmax")
+EVERYWHERE = 0.1  # of the weight of an error lies on all positions alike, the rest where scores speak up
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An output's channel axis and, for stretches of it, whether they are scores. ``parts``: None without a Concat."""
+
+    axis: int
+    parts: Parts | None
+    scores: tuple[tuple[int, int], ...]
+
+    def positions(self, shape: Sequence[int]) -> int:
+        """Numbers a channel and sample."""
+        return math.prod(shape[1:]) // shape[self.axis]
+
+
+def layouts(model: Model) -> dict[str, Layout]:
+    """Of every output with a known shape and a channel axis."""
+    producers = {o: n for n in model.proto.graph.node for o in n.output}
+    found = {}
+    for name in model.outputs:
+        tensor = model.tensors.get(name)
+        shape = tensor.shape if tensor else None
+        if not shape or len(shape) < 3 or not all(isinstance(d, int) for d in shape[1:]):
+            continue
+        joined = _joined(name, producers, model)
+        sizes = [1, *(int(d) for d in shape[1:])]
+        axis = joined[0] if joined else _channels(sizes)
+        pieces = joined[1] if joined else [(name, sizes[axis])]
+        starts = np.cumsum([0, *(size for _, size in pieces)]).tolist()
+        scores = [(s, s + n) for s, (t, n) in zip(starts, pieces, strict=False) if _is_score(t, producers)]
+        parts = Parts(axis, tuple(n for _, n in pieces)) if joined else None
+        found[name] = Layout(axis, parts, tuple(scores))
+    return found
+
+
+def classifications(model: Model) -> frozenset[str]:
+    """Outputs that are one Softmax over classes for the whole sample.
+
+    Their noise is measured on ``log(p + LEAST_PROBABILITY)``: squares of probabilities speak of the two or three
+    samples near a tie, logarithms of all samples and of every class that could win.
+    """
+    producers = {o: n for n in model.proto.graph.node for o in n.output}
+    found = set()
+    for name in model.outputs:
+        tensor = model.tensors.get(name)
+        shape = tensor.shape if tensor else None
+        sizes = [d for d in (shape or ())[1:] if d != 1]
+        if len(sizes) == 1 and _is_score(name, producers, ("Softmax",)):
+            found.add(name)
+    return frozenset(found)
+
+
+def _channels(shape: Sequence[int]) -> int:
+    """The channel axis: the shorter one of three axes, else axis 1, or the last where only that is the odd one out."""
+    if len(shape) == 3:
+        return 1 if shape[1] <= shape[2] else 2
+    return len(shape) - 1 if shape[1] == shape[2] != shape[-1] else 1
+
+
+def _joined(name: str, producers: Mapping[str, NodeProto], model: Model) -> tuple[int, list[tuple[str, int]]] | None:
+    """The Concat behind an output, seen through Identity and Transpose: (axis in the output, inputs with sizes)."""
+    place: list[int] | None = None
+    node = producers.get(name)
+    while node is not None and node.op_type in ("Transpose", "Identity"):
+        if node.op_type == "Transpose":
+            perm = [int(p) for p in _ints(node, "perm")]
+            place = [perm[p] for p in place] if place else perm
+        node = producers.get(node.input[0])
+    if node is None or node.op_type != "Concat":
+        return None
+    shapes = [model.tensors[i].shape if i in model.tensors else None for i in node.input]
+    if not all(shapes):
+        return None
+    axis = _ints(node, "axis")[0] % len(shapes[0] or ())
+    sizes = [(i, (s or ())[axis]) for i, s in zip(node.input, shapes, strict=True)]
+    known = [(i, n) for i, n in sizes if isinstance(n, int)]
+    outer = place.index(axis) if place else axis
+    return (outer, known) if len(known) == len(sizes) and outer > 0 else None
+
+
+def _ints(node: NodeProto, name: str) -> list[int]:
+    """An attribute that holds one or more integers."""
+    value = attribute(node, name)
+    return [value] if isinstance(value, int) else list(value)  # type: ignore[call-overload]
+
+
+def _is_score(name: str, producers: Mapping[str, NodeProto], made_by: Sequence[str] = SCORES) -> bool:
+    for _ in range(32):
+        node = producers.get(name)
+        if node is None:
+            return False
+        if node.op_type in made_by:
+            return True
+        if node.op_type in ("Mul", "Concat"):
+            return all(_is_score(i, producers, made_by) for i in node.input)
+        if operators.lookup(node.op_type, node.domain).kind is not Kind.MOVES:
+            return False
+        name = node.input[0]
+    return False
+
+
+def attention(
+    found: Mapping[str, Layout], names: Sequence[str], outputs: Sequence[Sequence[NDArray[Any]]]
+) -> list[dict[str, NDArray[np.float32]]]:
+    """For each sample the weight of every element of the outputs that are no scores but share positions with some.
+
+    Weights broadcast against the output and have a mean of about 1 over all samples; scores themselves weigh 1.
+    """
+    salience = _salience(found, names, outputs)
+    result: list[dict[str, NDArray[np.float32]]] = []
+    for s, sample in enumerate(outputs):
+        weights = {}
+        for name, values in zip(names, sample, strict=True):
+            layout = found.get(name)
+            count = layout.positions(values.shape) if layout and values.ndim > layout.axis else 0
+            if layout is None or count not in salience or values.shape[0] != 1:
+                continue
+            shape = [1 if i in (0, layout.axis) else d for i, d in enumerate(values.shape)]
+            here = salience[count][s].reshape(shape).astype(np.float32)
+            full = np.repeat(here, values.shape[layout.axis], axis=layout.axis)
+            for start, stop in layout.scores:
+                full[(slice(None),) * layout.axis + (slice(start, stop),)] = 1.0
+            if not (full == 1.0).all():
+                weights[name] = full
+        result.append(weights)
+    return result
+
+
+def _salience(
+    found: Mapping[str, Layout], names: Sequence[str], outputs: Sequence[Sequence[NDArray[Any]]]
+) -> dict[int, NDArray[np.float64]]:
+    """By number of positions: how far the scores there are from what they usually are, (samples, positions)."""
+    total: dict[int, NDArray[np.float64]] = {}
+    for i, name in enumerate(names):
+        layout = found.get(name)
+        first = outputs[0][i]
+        if layout is None or not layout.scores or len({o[i].shape for o in outputs}) > 1 or len(first) != 1:
+            continue
+        kept = np.concatenate([np.arange(a, b) for a, b in layout.scores])
+        moved = np.stack([np.moveaxis(o[i], layout.axis, 1)[0].reshape(first.shape[layout.axis], -1) for o in outputs])
+        scores = moved[:, kept].astype(np.float64)
+        far = np.square(scores - np.median(scores, axis=(0, 2), keepdims=True)).max(axis=1)
+        count = far.shape[1]
+        if far.mean() > 0:
+            total[count] = total.get(count, 0.0) + far / far.mean()
+    return {k: EVERYWHERE + (1 - EVERYWHERE) * v / v.mean() for k, v in total.items()}

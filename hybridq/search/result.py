@@ -1,0 +1,103 @@
+"""``search.json``: everything measured, the Pareto front and the choice. Described by ``search-1.schema.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hybridq.search.budget import Budget
+from hybridq.search.costs import Times
+from hybridq.search.frontier import Candidate, Frontier
+from hybridq.search.joint import BIAS, Bench, Choice, Figures
+
+FORMAT = "hybridq.search/1"
+Json = dict[str, Any]
+
+
+def content(bench: Bench, question: Mapping[str, Any], times: Times | None) -> Json:
+    """What was measured so far, enough to go on from here."""
+    found: Json = {"format": FORMAT, "question": dict(question), "measured": {}, "alone": dict(bench.alone)}
+    found["measured"] = {k: _figures(f) for k, f in bench.known.items()}
+    if times is not None:
+        found["times"] = {
+            "low_us": dict(times.low),
+            "high_us": dict(times.high),
+            "boundary_ns": times.boundary,
+            "total_us": times.total,
+            "float_us": times.given,
+            "speedups": dict(times.speedups),
+        }
+    return found
+
+
+def finished(
+    found: Json,
+    front: Frontier,
+    points: Sequence[Candidate],
+    choice: tuple[Sequence[str], Choice, Mapping[str, str]],
+    budget: Budget,
+    feasible: bool,
+    reasons: Mapping[str, str],
+) -> Json:
+    """The content with its result in front; ``choice`` is its units, what is built, and each layer's precision."""
+    bench, (units, built, layers) = front.bench, choice
+    chosen = bench.measure(built)
+    start = bench.measure(front.choice(()))
+    as_is = front.candidate_of(units)
+    asked = {k: getattr(budget, k) for k in ("min_sqnr", "max_drop", "max_high", "min_speedup")}
+    head: Json = {
+        "format": found["format"],
+        "question": found["question"],
+        "budget": {k: v for k, v in asked.items() if v is not None} or {"max_high": budget.high},
+        "feasible": feasible,
+        "chosen": {
+            "high_fraction": chosen.high,
+            "layers": {n: str(p) for n, p in layers.items()},
+            "algorithms": {k: a for k, a in front.start.algorithms.items() if not k.endswith(BIAS)},
+            "corrected_biases": sorted(bench.biases(built, bench.plan(built)[0])),
+            "reasons": dict(reasons),
+            "predicted_damage": as_is.damage,
+            **_figures(chosen),
+        },
+        "all_8bit": _figures(start),
+        "front": [_point(bench.measure(front.choice(p.raised)), p) for p in points],
+    }
+    return head | {k: v for k, v in found.items() if k not in head}
+
+
+def _point(figures: Figures, point: Candidate) -> Json:
+    return {
+        "high_fraction": figures.high,
+        "predicted_damage": point.damage,
+        "damage": figures.damage,
+        "worst_sqnr_db": round(figures.worst, 4),
+        "units": list(point.raised),
+    }
+
+
+def _figures(figures: Figures) -> Json:
+    found: Json = {"damage": figures.damage, "high": figures.high, "sqnr_db": figures.sqnr}
+    return found if figures.metric is None else found | {"metric": figures.metric}
+
+
+def recall(bench: Bench, question: Mapping[str, Any], previous: Mapping[str, Any] | None) -> Times | None:
+    """Take over what an earlier search measured, if it asked the same."""
+    if not isinstance(previous, Mapping) or previous.get("format") != FORMAT:
+        return None
+    if previous.get("question") != dict(question):
+        return None
+    try:
+        known = {
+            k: Figures(float(f["damage"]), float(f["high"]), dict(f["sqnr_db"]), f.get("metric"))
+            for k, f in previous.get("measured", {}).items()
+        }
+        alone = {k: [float(x) for x in v] for k, v in previous.get("alone", {}).items()}
+        t = previous.get("times")
+        times = t and Times(
+            t["low_us"], t["high_us"], t["boundary_ns"], t["total_us"], t["float_us"], dict(t.get("speedups", {}))
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):  # damaged: everything is measured anew
+        return None
+    bench.known.update(known)
+    bench.alone.update(alone)
+    return times or None

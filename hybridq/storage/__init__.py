@@ -1,0 +1,1 @@
+"""What a folder holds, and how it is written whole or not at all."""

@@ -1,0 +1,323 @@
+"""``model.json`` and ``weights.data``: the state that step1 leaves and every later command reads.
+
+``weights.data`` is a row of raw little-endian tensors, each aligned to 64 bytes; ``model.json`` says where each lies.
+Neither holds times, hosts, paths or worker counts: the same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from hybridq import __version__
+from hybridq.errors import StorageError
+from hybridq.graph.canonical import OPSET, SMALL
+from hybridq.graph.graph_json import dtype_name, elem_type, graph_from_json, graph_to_json
+from hybridq.graph.model import Group, Layer, Model, Tensor, Weight
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.qparams import Range
+from hybridq.quant.records import Calibrated, Entry, LayerDefault, Measured
+from hybridq.storage.commit import recover
+
+FORMAT = "hybridq.model/1"
+MODEL, WEIGHTS, CFG = "model.json", "weights.data", "model.quantization.cfg"
+OURS = "hybridq:"  # prefix of tensors that are not the graph's
+SAMPLE = "hybridq:sample/"  # prefix of the first sample's inputs among the tensors
+ALIGNMENT = 64
+Json = dict[str, Any]
+Weights = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class State:
+    """What a folder holds after step1. ``weights`` maps initializers to read-only, memory-mapped arrays.
+
+    ``samples`` has the number of samples and the digest of the cfg as step1 wrote it; ``sample`` is the first feed.
+    """
+
+    model: Model
+    weights: Weights
+    calibrated: Calibrated
+    preprocessing: Json
+    samples: Json = field(default_factory=dict)
+    sample: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def release(self) -> None:
+        """Let go of the pages of ``weights.data`` that were read; they come back from the file when needed."""
+        for values in self.weights.values():
+            whole = getattr(values, "_mmap", None)
+            if whole is not None and hasattr(mmap, "MADV_DONTNEED"):
+                whole.madvise(mmap.MADV_DONTNEED)
+                return
+
+
+def text_digest(text: str) -> str:
+    """The fingerprint by which an edited cfg is told from one as step1 wrote it."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def with_cfg(state: State, text: str) -> State:
+    """The state that remembers ``text`` as the cfg step1 wrote."""
+    return replace(state, samples={**state.samples, "cfg": text_digest(text)})
+
+
+def weights_of(proto: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+    """The initializers of a model as arrays."""
+    return {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+
+
+def assemble(proto: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
+    """A runnable model: the skeleton ``proto`` with ``weights`` filled in."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(proto)
+    for tensor in whole.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(np.asarray(weights[tensor.name]), tensor.name))
+    return whole
+
+
+def write_state(folder: Path, state: State) -> None:
+    """Write ``model.json`` and ``weights.data`` into ``folder``."""
+    everything = {**state.weights, **{SAMPLE + k: v for k, v in state.sample.items()}}
+    placed, digest = _write_weights(folder / WEIGHTS, everything)
+    data = {
+        "format": FORMAT,
+        "versions": {"hybridq": __version__, "opset": OPSET},
+        "model": {"name": state.model.name, "sha256": state.model.sha256},
+        "preprocessing": state.preprocessing,
+        "samples": state.samples,
+        "calibration": to_json(state.calibrated),
+        "layers": [to_json(x) for x in state.model.layers],
+        "groups": [to_json(g) for g in state.model.groups],
+        "graph": _proto_to_json(state.model.proto),
+        "weights": {"file": WEIGHTS, "sha256": digest, "tensors": placed},
+    }
+    (folder / MODEL).write_text(_dumps(data))
+
+
+def read_state(directory: Path, *, verify: bool = False) -> State:
+    """Read what step1 wrote. Raises StorageError when it is missing, damaged or of another version.
+
+    ``verify`` compares the checksum of the weights too, which reads all of them.
+    """
+    if not directory.is_dir():
+        raise StorageError(
+            "no such folder", path=str(directory), hint="Run `hybridq step1 MODEL --dataset FILE -o DIR` first."
+        )
+    recover(directory)
+    path = directory / MODEL
+    if not path.exists():
+        raise StorageError(
+            f"there is no {MODEL} here", path=str(directory), hint="Run `hybridq step1` with `-o` this folder."
+        )
+    try:
+        data = json.loads(path.read_text())
+        found = data["format"]
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise StorageError("damaged: not hybridq's JSON", path=str(path), hint="Run step1 again.") from error
+    if found != FORMAT:
+        raise StorageError(
+            f"format {found!r}, but this hybridq reads {FORMAT!r}", path=str(path), hint="Run step1 again."
+        )
+    try:
+        everything = _read_weights(directory, data["weights"], verify)
+        weights = {k: v for k, v in everything.items() if not k.startswith(SAMPLE)}
+        return State(
+            model=_model_from_json(data, {k: v for k, v in weights.items() if not k.startswith(OURS)}),
+            weights=weights,
+            calibrated=_calibrated_from_json(data["calibration"]),
+            preprocessing=data["preprocessing"],
+            samples=data["samples"],
+            sample={k.removeprefix(SAMPLE): v for k, v in everything.items() if k.startswith(SAMPLE)},
+        )
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise StorageError(f"damaged: {error!r}", path=str(path), hint="Run step1 again.") from error
+
+
+def to_json(value: Any) -> Any:
+    """Dataclasses, enums and tuples as JSON; None and empty values are left out of dataclasses."""
+    if is_dataclass(value):
+        pairs = ((f.name, getattr(value, f.name)) for f in fields(value))
+        return {k: to_json(v) for k, v in pairs if v is not None and v != ""}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(v) for v in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _dumps(data: Json) -> str:
+    """JSON with one line a list entry of the outer level: readable, and diffs stay small."""
+    parts = []
+    for key, value in data.items():
+        if isinstance(value, list):
+            inner = ",\n".join("    " + json.dumps(v, ensure_ascii=False) for v in value)
+            parts.append(f"  {json.dumps(key)}: [\n{inner}\n  ]")
+        elif isinstance(value, dict) and key in ("graph", "calibration", "weights"):
+            parts.append(f"  {json.dumps(key)}: {_dumps_rows(value)}")
+        else:
+            parts.append(f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _dumps_rows(data: Json) -> str:
+    rows = []
+    for key, value in data.items():
+        if isinstance(value, dict) and value:
+            inner = [f"      {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in value.items()]
+            rows.append(f"    {json.dumps(key)}: {{\n" + ",\n".join(inner) + "\n    }")
+        elif isinstance(value, list) and value:
+            inner = ["      " + json.dumps(v, ensure_ascii=False) for v in value]
+            rows.append(f"    {json.dumps(key)}: [\n" + ",\n".join(inner) + "\n    ]")
+        else:
+            rows.append(f"    {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}")
+    return "{\n" + ",\n".join(rows) + "\n  }"
+
+
+def _proto_to_json(proto: onnx.ModelProto) -> Json:
+    head: Json = {"opsets": {o.domain: o.version for o in proto.opset_import}, "ir_version": proto.ir_version}
+    return head | graph_to_json(proto.graph)
+
+
+def _model_from_json(data: Json, weights: Weights) -> Model:
+    held = data["graph"]
+    proto = onnx.ModelProto(ir_version=held["ir_version"], graph=graph_from_json(held))
+    proto.opset_import.extend(helper.make_opsetid(d, v) for d, v in held["opsets"].items())
+    proto.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(w), n) for n, w in weights.items() if w.size <= SMALL
+    )
+    placed = data["weights"]["tensors"]
+    proto.graph.initializer.extend(
+        onnx.TensorProto(name=n, data_type=helper.np_dtype_to_tensor_dtype(w.dtype), dims=placed[n]["shape"])
+        for n, w in weights.items()
+        if w.size > SMALL
+    )
+    layers = tuple(_layer_from_json(x) for x in data["layers"])
+    return Model(
+        name=data["model"]["name"],
+        sha256=data["model"]["sha256"],
+        proto=proto,
+        layers=layers,
+        groups=tuple(_group_from_json(g) for g in data["groups"]),
+        tensors=_tensors(held),
+        inputs=tuple(i["name"] for i in held["inputs"]),
+        outputs=tuple(o["name"] for o in held["outputs"]),
+        unsupported={x.node: x.float_only for x in layers if x.float_only},
+    )
+
+
+def _tensors(graph: Json) -> dict[str, Tensor]:
+    found = {}
+    for v in [*graph["inputs"], *graph["outputs"], *graph["values"]]:
+        if "dtype" in v:
+            shape = tuple(d if d is not None else "?" for d in v["shape"]) if "shape" in v else None
+            kind = elem_type(v["dtype"])
+            dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kind)).name if kind else "unknown"
+            found[v["name"]] = Tensor(v["name"], shape, dtype)
+    return found
+
+
+def _layer_from_json(data: Json) -> Layer:
+    weights = tuple(Weight(w["tensor"], w["index"], tuple(w["shape"]), w.get("axis")) for w in data["weights"])
+    words: Json = {k: data.get(k, "") for k in ("activation", "activation_op", "bias", "float_only")}
+    lists: Json = {k: tuple(data[k]) for k in ("inputs", "aliases")}
+    plain: Json = {k: data[k] for k in ("name", "op", "node", "macs", "group")}
+    return Layer(**plain, **words, **lists, weights=weights)
+
+
+def _group_from_json(data: Json) -> Group:
+    fixed = data.get("fixed")
+    lists = {k: tuple(data[k]) for k in ("tensors", "sources", "layers")}
+    return Group(name=data["name"], **lists, fixed=(fixed[0], fixed[1]) if fixed else None)
+
+
+def _calibrated_from_json(data: Json) -> Calibrated:
+    return Calibrated(
+        target=data["target"],
+        default=Precision(data["default"]),
+        algorithm=data["algorithm"],
+        weights_per=data["weights_per"],
+        entries={k: _entry_from_json(v) for k, v in data["entries"].items()},
+        measured={k: _measured_from_json(v) for k, v in data["measured"].items()},
+        layers={k: LayerDefault(Precision(v["precision"]), v.get("why", "")) for k, v in data["layers"].items()},
+    )
+
+
+def _entry_from_json(data: Json) -> Entry:
+    numbers: Json = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k not in ("dtype", "qtype")}
+    return Entry(dtype=Precision(data["dtype"]), qtype=Scheme(data["qtype"]) if "qtype" in data else None, **numbers)
+
+
+def _measured_from_json(data: Json) -> Measured:
+    ranges = {
+        algorithm: {int(bits): _range_from_json(r) for bits, r in by_bits.items()}
+        for algorithm, by_bits in data["ranges"].items()
+    }
+    return Measured(_range_from_json(data["range"]), ranges, data["fixed"])
+
+
+def _range_from_json(data: Json) -> Range:
+    return Range(data["min"], data["max"])
+
+
+def _write_weights(path: Path, weights: Weights) -> tuple[Json, str]:
+    digest, offset, placed = hashlib.sha256(), 0, {}
+    with path.open("wb") as file:
+        for name, values in weights.items():
+            padding = b"\0" * (-offset % ALIGNMENT)
+            for chunk in (padding, *_chunks(values)):
+                file.write(chunk)
+                digest.update(chunk)
+            offset += len(padding)
+            dtype = dtype_name(helper.np_dtype_to_tensor_dtype(values.dtype))
+            placed[name] = {"dtype": dtype, "shape": list(values.shape), "offset": offset, "bytes": values.nbytes}
+            offset += values.nbytes
+    return placed, digest.hexdigest()
+
+
+def _chunks(values: NDArray[Any]) -> Iterator[bytes]:
+    flat = np.ascontiguousarray(values).reshape(-1)
+    little = flat.astype(flat.dtype.newbyteorder("<"), copy=False)
+    step = max(1, (1 << 24) // max(1, flat.itemsize))
+    for start in range(0, flat.size, step):
+        yield little[start : start + step].tobytes()
+
+
+def _read_weights(directory: Path, data: Json, verify: bool) -> dict[str, NDArray[Any]]:
+    path = directory / WEIGHTS
+    if data["file"] != WEIGHTS:  # it must not lead out of the folder
+        raise ValueError(data["file"])
+    if not path.exists():
+        raise StorageError("missing: it belongs to model.json", path=str(path), hint="Run step1 again.")
+    wanted = max((t["offset"] + t["bytes"] for t in data["tensors"].values()), default=0)
+    if path.stat().st_size != wanted:
+        raise StorageError(
+            f"damaged: {path.stat().st_size} bytes, not {wanted}", path=str(path), hint="Run step1 again."
+        )
+    if verify and _sha256(path) != data["sha256"]:
+        raise StorageError(
+            "damaged: its checksum is not the one in model.json", path=str(path), hint="Run step1 again."
+        )
+    raw = np.memmap(path, np.uint8, "r") if wanted else np.zeros(0, np.uint8)
+    found = {}
+    for name, t in data["tensors"].items():
+        dtype = helper.tensor_dtype_to_np_dtype(elem_type(t["dtype"]))
+        found[name] = raw[t["offset"] : t["offset"] + t["bytes"]].view(dtype).reshape(t["shape"])
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,89 @@
+"""Targets as data: what a toolchain or runtime can take, read from ``targets/*.json``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hybridq.errors import ConfigError
+from hybridq.quant.dtypes import Precision, Scheme
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How one kind of tensor is stored at some precision. ``scheme`` is None for float."""
+
+    dtype: Precision
+    scheme: Scheme | None
+    per_channel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """What a target does at one precision."""
+
+    activation: Storage
+    weight: Storage
+    bias: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A target: its precisions in order of preference (the first is the default) and its habits.
+
+    ``latency_aware``: the model runs on ONNX Runtime, so layers that 8 bits slow down start in float32.
+    ``ties_outputs``: values concatenated for an output share parameters (NPUs do so; a CPU need not).
+    ``search`` lists the precisions worth searching.
+    """
+
+    name: str
+    title: str
+    precisions: dict[Precision, Support]
+    search: tuple[Precision, ...]
+    ties_outputs: bool
+    latency_aware: bool
+    max_kinds: int | None
+    slow_8bit: dict[str, str]
+
+    @property
+    def default(self) -> Precision:
+        """The precision step1 gives every layer unless told otherwise."""
+        return next(iter(self.precisions))
+
+
+def names() -> list[str]:
+    """Every target's name."""
+    return sorted(p.stem for p in FOLDER.glob("*.json"))
+
+
+@cache
+def load(name: str) -> Target:
+    """Read a target by name. Raises ConfigError that names the choices."""
+    path = FOLDER / f"{name}.json"
+    if name not in names():
+        raise ConfigError(f"'{name}' is not a target", hint=f"Choose {', '.join(names())}.")
+    data = json.loads(path.read_text())
+    return Target(
+        name=name,
+        title=data["title"],
+        precisions={Precision(k): _support(v) for k, v in data["precisions"].items()},
+        search=tuple(Precision(p) for p in data["search"]),
+        ties_outputs=data["ties_outputs"],
+        latency_aware=data["latency_aware"],
+        max_kinds=data.get("max_kinds"),
+        slow_8bit=data.get("slow_8bit", {}),
+    )
+
+
+def _support(data: dict[str, Any]) -> Support:
+    return Support(_storage(data["activation"]), _storage(data["weight"]), data["bias"])
+
+
+def _storage(data: dict[str, Any]) -> Storage:
+    scheme = Scheme(data["scheme"]) if "scheme" in data else None
+    return Storage(Precision(data["dtype"]), scheme, data.get("per_channel", False))
