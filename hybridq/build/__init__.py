@@ -1,0 +1,1 @@
+"""The plan, obeyed: the mixed-precision ONNX model."""
