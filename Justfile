@@ -31,9 +31,9 @@ bench *args:
 demos:
     {{bin}}/python demos/run_notebooks.py
 
-# write docs/cli.md from --help
+# write docs/cli.md from --help, and the map of the code from docstrings
 docs:
-    {{bin}}/python docs/write_cli.py
+    {{bin}}/python docs/write_docs.py
 
 # what CI runs, from a fresh copy of HEAD
 ci:

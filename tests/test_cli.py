@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -10,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from helpers_cli import CFG, RANDOM, Done, Run, edit, small_model, snapshot
 from jsonschema import Draft202012Validator
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -33,104 +33,6 @@ from hybridq.steps import editing
 
 if sys.platform != "win32":
     import fcntl
-
-CFG = "model.quantization.cfg"
-RANDOM = np.random.default_rng(0)
-
-
-@dataclass
-class Done:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command in this process; anything but a clean exit fails the test with its traceback."""
-    monkeypatch.setenv("COLUMNS", "160")
-
-    def call(*words: object) -> Done:
-        arguments = [str(word) for word in words]
-        with pytest.raises(SystemExit) as exit_:
-            main(arguments, prog_name="hybridq")
-        captured = capsys.readouterr()
-        return Done(int(exit_.value.code or 0), captured.out, captured.err)
-
-    return call
-
-
-def small_model() -> onnx.ModelProto:
-    """A convolution with Relu, global pooling, a matrix product, Softmax: 3x8x8 in, 4 scores out."""
-    weights = {
-        "w": RANDOM.normal(size=(8, 3, 3, 3)),
-        "b": RANDOM.normal(size=8),
-        "m": RANDOM.normal(size=(8, 4)),
-    }
-    nodes = [
-        helper.make_node("Conv", ["image", "w", "b"], ["conv"], name="first", pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["conv"], ["relu"], name="relu"),
-        helper.make_node("GlobalAveragePool", ["relu"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "m"], ["logits"], name="head"),
-        helper.make_node("Softmax", ["logits"], ["scores"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 8, 8])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 4])],
-        [numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-@pytest.fixture(scope="session")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``small.onnx``, eight pictures, ``dataset.txt`` and a finished ``build``."""
-    folder = tmp_path_factory.mktemp("given")
-    onnx.save(small_model(), folder / "small.onnx")
-    for i in range(8):
-        Image.fromarray(RANDOM.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{i}.png")
-    (folder / "dataset.txt").write_text("".join(f"{i}.png\n" for i in range(8)))
-    step1 = ["step1", "small.onnx", "--dataset", "dataset.txt", "-o", "build", "--std", "255"]
-    for words in (step1, ["step2", "build"], ["step3", "build"]):
-        code = "from hybridq.cli import main; main()"
-        subprocess.run([sys.executable, "-c", code, *words], cwd=folder, check=True, capture_output=True)
-    return folder
-
-
-@pytest.fixture
-def folder(given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of ``given`` to work in, the current folder."""
-    shutil.copytree(given, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def snapshot(folder: Path) -> dict[str, str]:
-    """The digest of every file."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-
-
-def edit(folder: Path, layers: str) -> Path:
-    """Write ``layers`` into the cfg as a person would."""
-    cfg = folder / "build" / CFG
-    text = cfg.read_text(encoding="utf-8")
-    assert "\ncustomized_quantize_layers: {}\n" in text
-    replaced = text.replace("customized_quantize_layers: {}", f"customized_quantize_layers: {layers}")
-    cfg.write_text(replaced, encoding="utf-8")
-    return cfg
 
 
 class TestHelp:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from hybridq.calibration.datafree import DEVIATIONS, RULES, DataFree, Trust, data_free
+from hybridq.dataset import InputSpec, Preprocessing
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
 from hybridq.graph.canonical import canonicalize
@@ -64,6 +65,26 @@ def test_batch_norm_says_mean_and_deviation() -> None:
     assert found.trust["y"] is Trust.INTERVAL
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "range_"),
+    [
+        ("127.5", "64", Range(-127.5 / 64, 127.5 / 64)),
+        ("0", "255", Range(0.0, 1.0)),
+        (None, "x=1,2,5,-1", Range(-255.0, 255.0)),
+        ("10,20,30,40", None, Range(-40.0, 245.0)),
+    ],
+)
+def test_mean_and_std_say_what_pictures_become(mean: str | None, std: str | None, range_: Range) -> None:
+    spec = InputSpec("x", (1, 4, 8, 8), "float32")
+    assert Preprocessing.of(mean, std).pixel_ranges([spec]) == {"x": range_}
+
+
+def test_without_mean_and_std_or_without_a_picture_nothing_is_known() -> None:
+    assert Preprocessing.of().pixel_ranges([InputSpec("x", (1, 4, 8, 8), "float32")]) == {}
+    assert Preprocessing.of("1", "2").pixel_ranges([InputSpec("x", (1, 4), "float32")]) == {}
+    assert Preprocessing.of("1", "2").pixel_ranges([InputSpec("x", (1, 3, 8, 8), "uint8")]) == {}
+
+
 def test_an_input_is_a_guess_unless_given() -> None:
     given = batch_norm_net()
     assert found_for(given).trust["x"] is Trust.GUESS
@@ -81,10 +102,13 @@ def test_every_group_gets_a_range() -> None:
     assert all(m.ranges["normal"][8] == m.range for m in measured.values())
 
 
-def test_the_summary_counts() -> None:
-    assert found_for(batch_norm_net()).summary.startswith(
-        "2 ranges come from BatchNorm, 1 from intervals, 1 are guesses"
-    )
+def test_remarks_say_what_the_input_is_taken_for_and_count_the_rest() -> None:
+    given = batch_norm_net()
+    model = analyse(canonicalize(given), given)
+    guess, counts = found_for(given).remarks(model)
+    assert guess == "Input 'x' is taken to lie in [-2.5, 2.5] (a guess; for pictures give --mean and --std)."
+    assert counts.startswith("2 ranges come from BatchNorm, 1 from intervals, 1 are guesses")
+    assert found_for(given, UNIT).remarks(model)[0].endswith("[-1, 1] (pictures of 0 to 255 by mean and std).")
 
 
 MONOTONE = {

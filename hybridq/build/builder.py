@@ -20,11 +20,11 @@ from onnx import NodeProto, TensorProto, helper
 from hybridq import __version__
 from hybridq.graph.analysis import clip_bounds, outer_reads
 from hybridq.graph.canonical import IR_VERSION, OPSET
-from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.graph.model import Group, Layer, Model
 from hybridq.graph.onnx_file import LazyTensor, OnnxFile
-from hybridq.plan.plan import LayerPlan, QuantPlan, Stored
 from hybridq.plan.layer_weights import WeightPlan, integers
+from hybridq.plan.plan import LayerPlan, QuantPlan, Stored
+from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import QParams
 from hybridq.storage.state import Weights
 

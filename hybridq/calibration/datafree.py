@@ -24,7 +24,7 @@ from hybridq.quant.records import Measured
 
 DEVIATIONS = 6.0
 FEWER_DEVIATIONS = 4.0  # where the deviation is itself an upper estimate
-INPUT = Range(-2.5, 2.5)  # a normalized image; the range of what preprocessing gives is better
+INPUT = Range(-2.5, 2.5)  # a normalized picture, where mean and std do not say what enters
 BITS = (8, 16)
 Values = NDArray[np.float64]
 
@@ -49,14 +49,22 @@ class DataFree:
     ranges: Mapping[str, Range]
     trust: Mapping[str, Trust]
 
-    @property
-    def summary(self) -> str:
-        """One line for people."""
+    def remarks(self, model: Model) -> list[str]:
+        """What was taken for the range of each float input, and how sure the others are, in words."""
+        said = []
+        for name in model.inputs:
+            if name in self.ranges:
+                r, guessed = self.ranges[name], self.trust[name] is Trust.GUESS
+                why = (
+                    "a guess; for pictures give --mean and --std" if guessed else "pictures of 0 to 255 by mean and std"
+                )
+                said.append(f"Input '{name}' is taken to lie in [{r.min:.4g}, {r.max:.4g}] ({why}).")
         counts = {t: sum(v is t for v in self.trust.values()) for t in reversed(Trust)}
-        return (
+        said.append(
             f"{counts[Trust.BATCHNORM]} ranges come from BatchNorm, {counts[Trust.INTERVAL]} from intervals, "
             f"{counts[Trust.GUESS]} are guesses. Real samples give better ones."
         )
+        return said
 
     def measured(self, model: Model) -> dict[str, Measured]:
         """What ``decide`` needs of every group, in place of what calibration measures."""

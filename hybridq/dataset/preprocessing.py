@@ -12,8 +12,10 @@ from typing import Any, TypeAlias, TypeVar
 
 from hybridq.dataset.spec import InputSpec, is_dynamic, show_shape
 from hybridq.errors import DatasetError, Problem
+from hybridq.quant.qparams import Range
 
 Numbers: TypeAlias = tuple[float, ...]
+PIXELS = (0.0, 255.0)  # what a picture's file holds
 Choice = TypeVar("Choice", bound=StrEnum)
 Given: TypeAlias = float | str | Sequence[Any] | Mapping[str, Any] | None
 
@@ -102,6 +104,21 @@ class Preprocessing:
     def is_default(self, name: str) -> bool:
         """Whether mean and std leave an input's values as they are."""
         return not any(self.mean_of(name)) and all(value == 1 for value in self.std_of(name))
+
+    def pixel_ranges(self, inputs: Sequence[InputSpec]) -> dict[str, Range]:
+        """What pictures become, ``(0..255 - mean) / std`` over all channels, by input.
+
+        Left out are inputs without mean and std, and those that no picture fits: the unit of their values is not known.
+        """
+        given = self.mean.keys() | self.std.keys()
+        found = {}
+        for spec in inputs:
+            if spec.is_float and spec.layout is not None and not given.isdisjoint((spec.name, "")):
+                mean, std = self.mean_of(spec.name), self.std_of(spec.name)
+                channels = range(max(len(mean), len(std)))
+                ends = [(v - mean[c % len(mean)]) / std[c % len(std)] for c in channels for v in PIXELS]
+                found[spec.name] = Range(min(ends), max(ends))
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; ``from_json`` gives the same object back."""

@@ -175,12 +175,15 @@ class _Work:
 
     def without_data(self, directory: Path) -> Step1Result:
         """Take ranges from the BatchNorm parameters."""
-        found = data_free(self.prepared.given, self.prepared.proto)
+        options, model = self.options, self.prepared.model
+        preprocessing, inputs = options.preprocessing or Preprocessing(), input_specs(model)
+        if wrong := preprocessing.problems(inputs):
+            raise DatasetError(wrong)
+        found = data_free(self.prepared.given, self.prepared.proto, preprocessing.pixel_ranges(inputs))
         weights = storage.weights_of(self.prepared.proto)
-        measured = found.measured(self.prepared.model)
-        options = self.options
+        measured = found.measured(model)
         calibrated = record(
-            self.prepared.model,
+            model,
             weights,
             measured,
             self.target,
@@ -190,10 +193,10 @@ class _Work:
             options.weights_algorithm,
             literal=options.dtype is not None,
         )
-        preprocessing = (options.preprocessing or Preprocessing()).to_json()
-        state = State(self.prepared.model, weights, calibrated, preprocessing, {"count": 0})
-        findings = lint(self.prepared.model, weights, calibrated, self.target)
-        return Step1Result(directory, state, [], self.prepared.problems(0.0), [found.summary], findings=findings)
+        state = State(model, weights, calibrated, preprocessing.to_json(), {"count": 0})
+        findings = lint(model, weights, calibrated, self.target)
+        problems = self.prepared.problems(0.0)
+        return Step1Result(directory, state, [], problems, found.remarks(model), findings=findings)
 
     def _measure(self, data: Dataset, audit: Audit, first: list[Feed], executor: Executor | None) -> CalibrationStats:
         options = self.options
