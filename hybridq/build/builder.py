@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
 from hybridq import __version__
-from hybridq.graph.analysis import clip_bounds, outer_reads
+from hybridq.graph import edit
+from hybridq.graph.analysis import clip_bounds
 from hybridq.graph.canonical import IR_VERSION, OPSET
 from hybridq.graph.model import Group, Layer, Model
 from hybridq.graph.onnx_file import LazyTensor, OnnxFile
@@ -54,15 +55,12 @@ class _Builder:
     tensors: dict[str, LazyTensor] = field(default_factory=dict)
     visible: dict[str, str] = field(default_factory=dict)  # canonical tensor -> the name consumers read
     made: dict[tuple[Any, ...], str] = field(default_factory=dict)  # what is shared -> its name
-    names: set[str] = field(default_factory=set)
     sources: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         graph = self.model.proto.graph
         self.small_values = {t.name: t for t in graph.initializer}
-        self.names = {i.name for i in graph.input} | {i.name for i in graph.initializer}
-        self.names |= {o for n in graph.node for o in n.output}
-        self.layer_of = {x.node: x for x in self.model.layers}
+        self.fresh = edit.Names(graph).fresh
         self.activation_of = {x.activation: x for x in self.model.layers if x.activation}
         self.sources = {s for g in self.model.groups for s in g.sources}
         for name in self.model.inputs:
@@ -70,15 +68,6 @@ class _Builder:
             if not stored.is_float:
                 self._store(name, name, self.fresh(f"{name}/dequantized"), stored)
         self.deferred = set() if self.portable else self._deferred()
-
-    def fresh(self, name: str) -> str:
-        """``name``, or the first free variant of it."""
-        found, count = name, 1
-        while found in self.names:
-            count += 1
-            found = f"{name}_{count}"
-        self.names.add(found)
-        return found
 
     def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """Append a node named after its output."""
@@ -99,7 +88,7 @@ class _Builder:
         """Copy one node with its inputs and outputs as the plan wants them."""
         copy = NodeProto()
         copy.CopyFrom(node)
-        layer = self.layer_of.get(node.name)
+        layer = self.model.layer_of.get(node.name)
         if layer:
             self._layer_inputs(copy, layer)
             self._average(copy, layer)
@@ -222,7 +211,7 @@ class _Builder:
         if self.portable or node.op_type != "AveragePool" or not self.plan.layers[layer.name].native:
             return
         shape = self.model.tensors[layer.inputs[0]].shape or ()
-        found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        found = edit.attributes(node)
         window = tuple(found["kernel_shape"])
         del node.attribute[:]
         if shape[2:] == window and not any(found.get("pads", ())):
@@ -376,7 +365,7 @@ class _Builder:
         asked = {n: str(p.asked) for n, p in self.plan.layers.items() if p.asked is not p.done}
         props = {"target": self.plan.target, "precisions": json.dumps(done), "asked": json.dumps(asked)}
         helper.set_model_props(proto, {f"hybridq.{k}": v for k, v in props.items()})
-        read = {name for n in self.nodes for name in [*n.input, *outer_reads(n)]}
+        read = {name for n in self.nodes for name in edit.reads(n)}
         kept = [t for t in source.graph.initializer if t.name in read or t.name in self.model.outputs]
         return OnnxFile(proto, [*map(self._original, kept), *self.tensors.values()])
 

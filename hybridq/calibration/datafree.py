@@ -16,8 +16,9 @@ from enum import IntEnum
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto, numpy_helper
 
+from hybridq.graph.edit import attribute
 from hybridq.graph.model import Model
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Measured
@@ -216,7 +217,7 @@ def _clip(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread | No
 
 
 def _leaky(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread | None:
-    alpha = next((a.f for a in node.attribute if a.name == "alpha"), 0.01)
+    alpha = attribute(node, "alpha", 0.01)
     return _monotone(lambda v: np.where(v > 0, v, alpha * v))(node, graph, inputs)
 
 
@@ -245,12 +246,11 @@ def _linear(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread | 
     if len(node.input) < 2 or node.input[1] not in graph.constants or node.input[0] not in graph.spreads:
         return None
     weight = graph.constants[node.input[1]].astype(np.float64)
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     if node.op_type != "Conv":
-        weight = weight if attributes.get("transB") else weight.T
+        weight = weight if attribute(node, "transB") else weight.T
         if weight.ndim != 2:
             return None
-    outputs, group = len(weight), int(attributes.get("group", 1)) if node.op_type == "Conv" else 1
+    outputs, group = len(weight), int(attribute(node, "group", 1)) if node.op_type == "Conv" else 1
     x = graph.spreads[node.input[0]]
     taps = weight.reshape(outputs, weight.shape[1], -1)
     x = x if len(x.low) == group * weight.shape[1] else x.collapsed()
@@ -270,7 +270,7 @@ def _linear(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread | 
 
 
 def _concat(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread:
-    axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+    axis = attribute(node, "axis", 0)
     parts = inputs if axis == 1 and all(len(s.low) > 1 for s in inputs) else [s.collapsed() for s in inputs]
     found = _Spread(
         np.concatenate([s.low for s in parts]),

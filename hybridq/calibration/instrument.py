@@ -23,6 +23,7 @@ import onnx
 from numpy.typing import ArrayLike
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from hybridq.graph import edit
 from hybridq.graph.model import Tensor
 
 SUBSAMPLE = 4000  # elements of a tensor and a sample that the histogram sees, about
@@ -110,7 +111,7 @@ class _Writer:
         self.graph = self.proto.graph
         self.tensors, self.histogram = tensors, histogram
         self.graph_inputs = {i.name: i for i in self.graph.input}
-        self.producers = {o: n for n in self.graph.node for o in n.output if o}
+        self.producers = edit.producers(self.graph.node)
         self.constants = {i.name: i for i in self.graph.initializer}
         first = next((tensors[i] for i in self.graph_inputs if i in tensors), None)
         self.batch = first.shape[0] if first and first.shape and isinstance(first.shape[0], str) else None

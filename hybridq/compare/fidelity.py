@@ -6,6 +6,7 @@ exposing float tensors would not (``docs/onnxruntime.md``).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from hybridq.graph import runtime
+from hybridq.graph import edit, runtime
 from hybridq.graph.runtime import Feed
 from hybridq.quant.metrics import sqnr_db
 
@@ -68,7 +69,8 @@ def _first_differences(path: Path, feed: Feed, threads: int) -> tuple[str, ...]:
     names = list(made)
     runs = [runtime.run(runtime.session(proto, threads=threads, level=level), feed, names) for level in ("all", "none")]
     share = {n: _share(a, b) for n, a, b in zip(names, *runs, strict=True)}
-    return tuple(n for n in names if share[n] > _explained(share, _sources(proto, n, set(names))))
+    producers = edit.producers(proto.graph.node)
+    return tuple(n for n in names if share[n] > _explained(share, _sources(producers, n, set(names))))
 
 
 def _explained(share: dict[str, float], sources: set[str]) -> float:
@@ -80,9 +82,8 @@ def _share(a: NDArray[np.integer], b: NDArray[np.integer]) -> float:
     return float(np.mean(a != b)) if a.size else 0.0
 
 
-def _sources(proto: onnx.ModelProto, tensor: str, quantized: set[str]) -> set[str]:
+def _sources(producers: Mapping[str, onnx.NodeProto], tensor: str, quantized: set[str]) -> set[str]:
     """The quantized tensors from which ``tensor`` is computed directly."""
-    producers = {o: n for n in proto.graph.node for o in n.output}
     todo, seen, found = list(producers[tensor].input), set(), set()
     while todo:
         name = todo.pop()

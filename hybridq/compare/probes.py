@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import onnx
-from onnx import AttributeProto, NodeProto, TensorProto, helper
+from onnx import NodeProto, TensorProto, helper
 
 from hybridq.compare.results import LayerPair
-from hybridq.graph import runtime
+from hybridq.graph import edit, runtime
 from hybridq.graph.runtime import Session
 from hybridq.quant.metrics import Parts
 
@@ -44,7 +44,7 @@ class View:
     @cached_property
     def producers(self) -> dict[str, NodeProto]:
         """The node that writes each tensor."""
-        return {name: node for node in self.proto.graph.node for name in node.output if name}
+        return edit.producers(self.proto.graph.node)
 
     @cached_property
     def initializers(self) -> dict[str, TensorProto]:
@@ -114,7 +114,7 @@ def cut_out(view: View, pair: LayerPair) -> Piece:
             raise Unprobed(f"reads '{name}', which is not among its inputs")
         if id(node) in found:
             continue
-        if any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in node.attribute):
+        if edit.subgraphs(node):
             raise Unprobed(f"holds a subgraph ({node.op_type})")
         found[id(node)] = node
         for source in filter(None, node.input):
@@ -225,7 +225,7 @@ def concat_parts(proto: onnx.ModelProto) -> dict[str, Parts]:
         if node is None or node.op_type != "Concat":
             continue
         shapes = [known[i].type.tensor_type.shape.dim for i in node.input if i in known]
-        axis = next(a.i for a in node.attribute if a.name == "axis")
+        axis = edit.attribute(node, "axis")
         if len(shapes) < len(node.input) or not all(len(s) > abs(axis) for s in shapes):
             continue
         sizes = tuple(s[axis].dim_value for s in shapes)

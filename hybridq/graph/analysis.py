@@ -7,14 +7,13 @@ then movers tie tensors into groups, then layers collect what they read, their w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from hybridq.graph import operators
+from hybridq.graph import edit, operators
 from hybridq.graph.canonical import skeleton
 from hybridq.graph.model import Group, Layer, Model, Tensor, Weight
 from hybridq.graph.operators import Kind
@@ -27,7 +26,7 @@ class _View:
     graph: onnx.GraphProto
     tensors: dict[str, Tensor]
     initializers: dict[str, TensorProto]
-    consumers: dict[str, list[NodeProto]]
+    consumers: dict[str, tuple[NodeProto, ...]]
     producers: dict[str, NodeProto]
     outputs: set[str]
     absorbed: dict[str, NodeProto] = field(default_factory=dict)  # compute node's name -> its activation
@@ -90,16 +89,12 @@ def _view(graph: onnx.GraphProto) -> _View:
     for value in [*graph.input, *graph.output, *graph.value_info]:
         if value.type.HasField("tensor_type"):
             tensors[value.name] = _tensor(value)
-    consumers: dict[str, list[NodeProto]] = {}
-    for node in graph.node:
-        for read in dict.fromkeys([*node.input, *outer_reads(node)]):
-            consumers.setdefault(read, []).append(node)
     return _View(
         graph=graph,
         tensors=tensors,
         initializers={i.name: i for i in graph.initializer},
-        consumers=consumers,
-        producers={o: n for n in graph.node for o in n.output if o},
+        consumers=edit.consumers(graph.node),
+        producers=edit.producers(graph.node),
         outputs={o.name for o in graph.output},
     )
 
@@ -112,29 +107,13 @@ def _tensor(value: onnx.ValueInfoProto) -> Tensor:
     return Tensor(value.name, tuple(dims) if known else None, dtype)
 
 
-def outer_reads(node: NodeProto) -> Iterator[str]:
-    """Names that a node's subgraphs read from the graph around them."""
-    for held in node.attribute:
-        for graph in [held.g, *held.graphs] if held.g.node or held.graphs else []:
-            inner = {i.name for i in graph.input} | {i.name for i in graph.initializer}
-            inner |= {o for n in graph.node for o in n.output}
-            for child in graph.node:
-                yield from (r for r in [*child.input, *outer_reads(child)] if r and r not in inner)
-            yield from (o.name for o in graph.output if o.name not in inner)
-
-
-def attribute(node: NodeProto, name: str, default: object = None) -> object:
-    """The value of a node's attribute, or ``default``."""
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
-
-
 def _absorb(view: _View) -> None:
     """Let a layer take in the Relu or Clip that alone reads its output."""
     for node in view.graph.node:
         kind = operators.lookup(node.op_type, node.domain).kind
         if kind not in (Kind.COMPUTE, Kind.ELEMENTWISE) or len(node.output) != 1 or node.name in view.absorbed_names:
             continue
-        readers = view.consumers.get(node.output[0], [])
+        readers = view.consumers.get(node.output[0], ())
         if node.op_type in operators.ABSORBED or node.output[0] in view.outputs or len(readers) != 1:
             continue
         reader = readers[0]
@@ -162,9 +141,9 @@ def is_mover(node: NodeProto, view: _View) -> bool:
     if not all(view.is_activation(o) for o in node.output[:1]) or not all(view.is_activation(m) for m in moved(node)):
         return False
     if node.op_type == "Resize":
-        return attribute(node, "mode", b"nearest") == b"nearest"
+        return bool(edit.attribute(node, "mode", b"nearest") == b"nearest")
     if node.op_type == "Pad":
-        return attribute(node, "mode", b"constant") != b"constant" or _pads_zero(node, view)
+        return edit.attribute(node, "mode", b"constant") != b"constant" or _pads_zero(node, view)
     return not (node.op_type in ("MaxPool", "Dropout") and any(node.output[1:]))
 
 
@@ -185,7 +164,7 @@ def _loose(view: _View) -> set[str]:
     leaves: dict[str, bool] = {}
     for node in reversed(view.graph.node):
         for out in node.output:
-            readers = view.consumers.get(out, [])
+            readers = view.consumers.get(out, ())
             leaves[out] = all(is_mover(r, view) and leaves[r.output[0]] for r in readers)
     found: set[str] = set()
     behind: set[str] = set()
@@ -311,7 +290,7 @@ def _inner(node: NodeProto, tensors: dict[str, Tensor], initializers: dict[str, 
     )
     if not shape:
         return 1
-    axis = 0 if node.op_type == "Gemm" and attribute(node, "transA", 0) else -1
+    axis = 0 if node.op_type == "Gemm" and edit.attribute(node, "transA", 0) else -1
     length = shape[axis]
     return int(length) if isinstance(length, int) else 1
 

@@ -20,6 +20,7 @@ from onnx import AttributeProto, GraphProto, TensorProto, TypeProto, helper, num
 
 from hybridq.errors import ModelError, Problem
 from hybridq.graph import runtime
+from hybridq.graph.edit import subgraphs
 from hybridq.graph.inlined import drop_identities, restore_functions
 
 OPSET = 21
@@ -265,7 +266,7 @@ def _rename(graph: GraphProto, names: dict[str, str]) -> None:
     for node in graph.node:
         node.input[:] = [names.get(i, i) for i in node.input]
         node.output[:] = [names.get(o, o) for o in node.output]
-        for inner in [g for a in node.attribute for g in [a.g, *a.graphs] if g.node or g.output]:
+        for inner in subgraphs(node):
             _rename(inner, names)
             for output in inner.output:
                 output.name = names.get(output.name, output.name)
@@ -334,10 +335,9 @@ def _drop_unused_opsets(proto: onnx.ModelProto) -> None:
 
 def _domains(node: onnx.NodeProto) -> set[str]:
     found = {node.domain}
-    for attribute in node.attribute:
-        for graph in [attribute.g, *attribute.graphs]:
-            for inner in graph.node:
-                found |= _domains(inner)
+    for graph in subgraphs(node):
+        for inner in graph.node:
+            found |= _domains(inner)
     return found
 
 

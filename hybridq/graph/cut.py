@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import onnx
 
 from hybridq.errors import ModelError, Problem
-from hybridq.graph.analysis import outer_reads
+from hybridq.graph.edit import producers, reads
 
 
 def cut(given: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str], path: str = "") -> onnx.ModelProto:
@@ -19,7 +19,7 @@ def cut(given: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str], p
     graph = given.graph
     initializers = {i.name for i in graph.initializer}
     own_inputs = [i.name for i in graph.input if i.name not in initializers]
-    produced = {o: n for n in graph.node for o in n.output if o}
+    produced = producers(graph.node)
     known = [*own_inputs, *produced]
     problems = [_unknown(n, known, path) for n in [*inputs, *outputs] if n not in known]
     if problems:
@@ -29,7 +29,7 @@ def cut(given: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str], p
     if empty:
         raise ModelError(empty)
     nodes = _between(produced, starts, ends)
-    read = {i for n in nodes for i in [*n.input, *outer_reads(n)] if i} | set(ends)
+    read = {i for n in nodes for i in reads(n) if i} | set(ends)
     open_ends = read & set(own_inputs) - set(starts)
     if inputs and open_ends:
         missing = ", ".join(sorted(open_ends))
@@ -59,7 +59,7 @@ def _between(produced: dict[str, onnx.NodeProto], starts: list[str], ends: list[
         node = produced.get(todo.pop())
         if node is not None and id(node) not in found:
             found[id(node)] = node
-            todo += [i for i in [*node.input, *outer_reads(node)] if i and i not in starts]
+            todo += [i for i in reads(node) if i and i not in starts]
     return list(found.values())
 
 

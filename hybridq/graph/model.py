@@ -13,6 +13,8 @@ from functools import cached_property
 
 import onnx
 
+from hybridq.graph import edit
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -106,13 +108,28 @@ class Model:
         return {n.name: n for n in self.proto.graph.node}
 
     @cached_property
+    def layer_of(self) -> dict[str, Layer]:
+        """The layer of every compute node, by the node's name."""
+        return {x.node: x for x in self.layers}
+
+    @cached_property
+    def readers(self) -> dict[str, tuple[Layer, ...]]:
+        """The layers that read each group, by the group's name, in graph order; groups that none reads are absent."""
+        found: dict[str, list[Layer]] = {}
+        for layer in self.layers:
+            for name in dict.fromkeys(self.group_of[i].name for i in layer.inputs if i in self.group_of):
+                found.setdefault(name, []).append(layer)
+        return {name: tuple(layers) for name, layers in found.items()}
+
+    @cached_property
+    def producers(self) -> dict[str, onnx.NodeProto]:
+        """The node that writes each tensor."""
+        return edit.producers(self.proto.graph.node)
+
+    @cached_property
     def consumers(self) -> dict[str, tuple[onnx.NodeProto, ...]]:
-        """Nodes that read each tensor, in graph order (main graph only)."""
-        found: dict[str, list[onnx.NodeProto]] = {}
-        for node in self.proto.graph.node:
-            for name in dict.fromkeys(node.input):
-                found.setdefault(name, []).append(node)
-        return {k: tuple(v) for k, v in found.items()}
+        """The nodes that read each tensor, themselves or in a subgraph, in graph order."""
+        return edit.consumers(self.proto.graph.node)
 
     @cached_property
     def names(self) -> dict[str, str]:

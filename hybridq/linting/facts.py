@@ -10,7 +10,7 @@ from onnx import NodeProto
 
 from hybridq.calibration.statistics import TensorStatistics
 from hybridq.graph import operators
-from hybridq.graph.model import Group, Layer, Model
+from hybridq.graph.model import Group, Model
 from hybridq.graph.operators import Kind
 from hybridq.plan.plan import QuantPlan
 from hybridq.quant.dtypes import Precision, Scheme
@@ -56,16 +56,6 @@ class Facts:
     stats: Mapping[str, TensorStatistics]
     least: Precision | None = None
 
-    @cached_property
-    def producers(self) -> dict[str, NodeProto]:
-        """The node that writes each tensor."""
-        return {o: n for n in self.model.proto.graph.node for o in n.output if o}
-
-    @cached_property
-    def layer_of(self) -> dict[str, Layer]:
-        """The layer of every compute node, by the node's name."""
-        return {x.node: x for x in self.model.layers}
-
     def qparams(self, tensor: str) -> QParams | None:
         """How an activation is stored where that is in 8 bits, else None."""
         group = self.model.group_of.get(tensor)
@@ -99,7 +89,7 @@ class Facts:
 
     def is_score(self, tensor: str) -> bool:
         """Whether a tensor holds nothing but probabilities: a Sigmoid, Softmax or the like, moved or multiplied."""
-        node = self.producers.get(tensor)
+        node = self.model.producers.get(tensor)
         if node is None:
             return False
         if operators.lookup(node.op_type, node.domain).kind is Kind.MOVES or node.op_type in BETWEEN_0_AND_1:
@@ -116,10 +106,7 @@ class Facts:
         found: dict[str, None] = {}
         waiting, seen = [group.name], {group.name}
         while waiting:
-            tensors = self.model.group[waiting.pop(0)].tensors
-            for layer in self.model.layers:
-                if not any(i in tensors for i in layer.inputs):
-                    continue
+            for layer in self.model.readers.get(waiting.pop(0), ()):
                 if self.plan.layers[layer.name].done.bits == 8:
                     found[layer.name] = None
                 alone = len(set(layer.inputs)) == 1 and operators.lookup(layer.op).kind is Kind.ELEMENTWISE

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.graph.analysis import attribute
+from hybridq.graph.edit import attribute
 from hybridq.graph.model import Layer
 from hybridq.linting.facts import Facts, Finding, names, number, setting
 from hybridq.plan.defaults import fast_kernel

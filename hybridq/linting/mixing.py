@@ -206,7 +206,7 @@ def _leading_to(facts: Facts, output: str) -> list[str]:
     """Layers of the tail that an output is computed from, in graph order."""
     tail, seen, waiting = tail_nodes(facts), set[str](), [output]
     while waiting:
-        node = facts.producers.get(waiting.pop())
+        node = facts.model.producers.get(waiting.pop())
         if node is not None and node.name in tail and node.name not in seen:
             seen.add(node.name)
             waiting.extend(node.input)

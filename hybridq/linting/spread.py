@@ -15,7 +15,7 @@ from onnx import NodeProto
 from onnx.reference import ReferenceEvaluator
 
 from hybridq.graph import operators
-from hybridq.graph.analysis import attribute
+from hybridq.graph.edit import attribute
 from hybridq.graph.model import Layer
 from hybridq.graph.operators import Kind
 from hybridq.linting.facts import Facts
@@ -85,7 +85,7 @@ class Spreads:
 
     def _visit(self, node: NodeProto) -> None:
         kind = operators.lookup(node.op_type, node.domain).kind
-        layer = self.facts.layer_of.get(node.name)
+        layer = self.facts.model.layer_of.get(node.name)
         if kind is Kind.MOVES:
             self.found.update(zip(node.output, self._moved(node), strict=False))
             return
@@ -152,7 +152,7 @@ class Spreads:
         """What a value-preserving node makes of values; nothing where that is not known."""
         try:
             if node.op_type == "Concat":
-                return [np.concatenate(values, axis=int(str(attribute(node, "axis"))))]
+                return [np.concatenate(values, axis=attribute(node, "axis"))]
             if node.op_type == "Transpose":
                 perm = attribute(node, "perm")
                 return [np.transpose(values[0], list(perm) if isinstance(perm, list) else None)]
@@ -236,7 +236,7 @@ def tail_nodes(facts: Facts) -> set[str]:
     found: set[str] = set()
     waiting = list(facts.model.outputs)
     while waiting:
-        node = facts.producers.get(waiting.pop())
+        node = facts.model.producers.get(waiting.pop())
         if node is None or node.name in found:
             continue
         found.add(node.name)

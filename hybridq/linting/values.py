@@ -9,7 +9,7 @@ import numpy as np
 
 from hybridq.calibration.calibrate import CalibrationStats, convergence
 from hybridq.calibration.statistics import Histogram
-from hybridq.graph.analysis import attribute
+from hybridq.graph.edit import attribute
 from hybridq.graph.model import Layer
 from hybridq.linting.facts import Facts, Finding, names, number, setting, span
 from hybridq.linting.spread import tail_nodes

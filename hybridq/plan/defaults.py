@@ -8,9 +8,7 @@ where only integer layers read it.
 
 from __future__ import annotations
 
-from onnx import helper
-
-from hybridq.graph import operators
+from hybridq.graph import edit, operators
 from hybridq.graph.model import Layer, Model
 from hybridq.graph.operators import Kernel, Kind
 from hybridq.quant.dtypes import Precision
@@ -54,19 +52,15 @@ def fast_kernel(model: Model, layer: Layer) -> bool:
     """Whether ONNX Runtime has a fast integer kernel for the layer; some AveragePools have that of a convolution."""
     if layer.op != "AveragePool":
         return operators.lookup(layer.op).kernel is Kernel.FAST
-    attributes = {a.name: helper.get_attribute_value(a) for a in model.nodes[layer.node].attribute}
-    return not layer.activation and operators.averages_windows(attributes, model.tensors[layer.inputs[0]].shape)
+    given, shape = edit.attributes(model.nodes[layer.node]), model.tensors[layer.inputs[0]].shape
+    return not layer.activation and operators.averages_windows(given, shape)
 
 
 def _useful(model: Model) -> set[str]:
     """Elementwise layers whose result reaches an integer layer, through others with a fast integer kernel."""
-    readers: dict[str, list[Layer]] = {}
-    for layer in model.layers:
-        for name in layer.inputs:
-            readers.setdefault(model.group_of[name].name if name in model.group_of else name, []).append(layer)
     useful: set[str] = set()
     for layer in reversed(model.layers):
-        for reader in readers.get(layer.group, []):
+        for reader in model.readers.get(layer.group, ()):
             row = operators.lookup(reader.op)
             computes = row.kind is Kind.COMPUTE and bool(reader.weights)
             if computes or (fast_kernel(model, reader) and reader.name in useful):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.calibration.weight_ranges import WeightAlgorithm, weight_qparams
-from hybridq.graph import operators
+from hybridq.graph import edit, operators
 from hybridq.graph.model import Layer, Model, Weight
 from hybridq.graph.operators import Kind
 from hybridq.quant.dtypes import Precision, Scheme
@@ -203,6 +203,6 @@ def suits_integers(layer: Layer, weights: Weights, model: Model) -> bool:
         return False
     if len(node.input) < 3 or not node.input[2]:
         return True
-    plain = all(a.f == 1.0 for a in node.attribute if a.name in ("alpha", "beta"))
+    plain = all(edit.attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
     axis, shape = layer.weights[0].axis, layer.weights[0].shape
     return plain and bool(layer.bias) and axis is not None and weights[layer.bias].size == shape[axis]

@@ -7,7 +7,7 @@ change a layer, a barrier (``docs/onnxruntime.md``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hybridq import targets
@@ -148,7 +148,7 @@ def _group_plan(
     config: QuantConfig,
     target: Target,
 ) -> GroupPlan:
-    readers = [x for x in model.layers if any(model.group_of.get(i) is group for i in x.inputs)]
+    readers = model.readers.get(group.name, ())
     wanted = [done[x.name] for x in readers]
     if not _fits_half(group, calibrated):
         wanted = [FLOAT if p is Precision.FLOAT16 else p for p in wanted]
@@ -177,17 +177,16 @@ def _fits_half(group: Group, calibrated: Calibrated) -> bool:
 
 def _outside_readers(model: Model, group: Group) -> bool:
     """Whether something other than layers and the group's own movers reads the group: Shape, If, a float Concat."""
-    known = {x.node for x in model.layers}
     for tensor in group.tensors:
         for node in model.consumers.get(tensor, ()):
             absorbed = any(o in model.group_of and model.group_of[o] is group for o in node.output)
-            if node.name not in known and not absorbed and node.op_type not in ("Shape", "Size"):
+            if node.name not in model.layer_of and not absorbed and node.op_type not in ("Shape", "Size"):
                 return True
     return False
 
 
 def _float_result(
-    model: Model, group: Group, readers: list[Layer], done: Mapping[str, Precision], target: Target
+    model: Model, group: Group, readers: Sequence[Layer], done: Mapping[str, Precision], target: Target
 ) -> bool:
     """Whether integer matrix products may give their float result unrounded, since nothing reads it as integers."""
     products = all(model.layer[n].op in operators.FLOAT_RESULT and model.layer[n].weights for n in group.layers)

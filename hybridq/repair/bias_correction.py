@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from hybridq.graph import edit
 from hybridq.graph.model import Layer, Model
 from hybridq.graph.runtime import Feed, run, session
 from hybridq.plan.layer_weights import remains
@@ -57,7 +58,7 @@ def _fits(layer: Layer, plan: QuantPlan, model: Model) -> bool:
     if layer.op not in CHANNELS or not layer.bias or sum(x.bias == layer.bias for x in model.layers) > 1:
         return False
     done = plan.layers[layer.name]
-    plain = all(a.f == 1.0 for a in model.nodes[layer.node].attribute if a.name in ("alpha", "beta"))
+    plain = all(edit.attribute(model.nodes[layer.node], name, 1.0) == 1.0 for name in ("alpha", "beta"))
     shapes = {t.name: tuple(t.dims) for t in model.proto.graph.initializer}
     tensor = model.tensors.get(model.nodes[layer.node].output[0])
     known = tensor is not None and tensor.shape is not None and len(tensor.shape) > 1

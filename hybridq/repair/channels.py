@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
-from hybridq.graph.analysis import attribute, outer_reads
+from hybridq.graph.edit import attribute, outer_reads, reads
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import run, session
 from hybridq.storage.state import Weights
@@ -69,7 +69,7 @@ def uses_of(model: Model) -> dict[str, int]:
     """How often each tensor is read, by nodes and from subgraphs."""
     found: dict[str, int] = {}
     for node in model.proto.graph.node:
-        for name in [*node.input, *outer_reads(node)]:
+        for name in reads(node):
             found[name] = found.get(name, 0) + 1
     return found
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from hybridq.graph.analysis import attribute
+from hybridq.graph.edit import attribute
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed
 from hybridq.repair.channels import Channels, absorbs, tied_channels, uses_of
@@ -100,7 +100,7 @@ def _factors(node: NodeProto, shape: tuple[int, ...], before: Doubles, after: Do
     if node.op_type in ("Gemm", "MatMul"):
         both = before[:, None] / after[None]
         return both.T if attribute(node, "transB") else both
-    groups = int(attribute(node, "group", 1))  # type: ignore[call-overload]
+    groups = int(attribute(node, "group", 1))
     rest = (1,) * (len(shape) - 2)
     if node.op_type == "Conv":  # (outputs, inputs of a group, ...)
         outputs, inputs = shape[0], shape[1] * groups

@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from hybridq.graph.analysis import attribute
+from hybridq.graph.edit import attribute
 from hybridq.graph.model import Layer, Model
 from hybridq.graph.runtime import Feed
 from hybridq.plan.plan import QuantPlan
@@ -94,7 +94,7 @@ def _portions(layers: Iterable[Layer], model: Model) -> Iterator[list[Layer]]:
 
 
 def _groups(node: NodeProto) -> int:
-    return int(attribute(node, "group", 1)) if node.op_type == "Conv" else 1  # type: ignore[call-overload]
+    return int(attribute(node, "group", 1)) if node.op_type == "Conv" else 1
 
 
 def _patches(node: NodeProto, values: Array, layer: Layer) -> Array:

@@ -79,7 +79,8 @@ def profile(proto: onnx.ModelProto, model: Model, feed: Feed, threads: int) -> d
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             times[event["name"].removesuffix("_kernel_time")].append(float(event["dur"]))
-    owners = {x.node: x.name for x in model.layers} | {x.activation: x.name for x in model.layers if x.activation}
+    owners = {node: x.name for node, x in model.layer_of.items()}
+    owners |= {x.activation: x.name for x in model.layers if x.activation}
     for layer in model.layers:  # ONNX Runtime names a convolution in its blocked layout after its result
         owners |= {f"{t}_nchwc": layer.name for t in (layer.name, *model.nodes[layer.node].output) if t}
     found: dict[str, float] = defaultdict(float)

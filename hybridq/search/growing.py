@@ -21,7 +21,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from hybridq.graph.analysis import outer_reads
+from hybridq.graph.edit import outer_reads, reads
 from hybridq.graph.model import Layer, Model
 from hybridq.quant.qparams import QParams
 from hybridq.search.rows import BROADCAST, Ungrowable, grown
@@ -79,7 +79,6 @@ class _Writer:
     count: int = 0
 
     def __post_init__(self) -> None:
-        self.layer_of = {x.node: x for x in self.model.layers}
         self.kept = {t.name for t in self.model.proto.graph.initializer}
         self.sources = {s: g.name for g in self.model.groups for s in g.sources}
         self.touched: dict[Key, list[int]] = {}
@@ -108,7 +107,7 @@ class _Writer:
         if not mine:
             self.nodes.append(node)
             return
-        layer = self.layer_of.get(node.name)
+        layer = self.model.layer_of.get(node.name)
         first = list(dict.fromkeys(mine))
         found: dict[str, Streams] = {o: {} for o in node.output if o}
         for rows, sources, changed in self._streams(node, layer, first):
@@ -302,7 +301,7 @@ class _Writer:
                 rows[output.name] = (BASE,)
                 outputs.append(output)
         outputs += [helper.make_tensor_value_info(f"{n}/seen", TensorProto.FLOAT, None) for n in sorted(self.watch)]
-        read = {n for node in self.nodes for n in [*node.input, *outer_reads(node)]}
+        read = {n for node in self.nodes for n in reads(node)}
         held = [numpy_helper.from_array(np.asarray(self.weights[n]), n) for n in self.kept if n in read]
         held += [numpy_helper.from_array(v, n) for n, v in self.constants.items()]
         proto = helper.make_model(

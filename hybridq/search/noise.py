@@ -77,9 +77,8 @@ def weight_forms(model: Model, plan: QuantPlan, weights: Weights, layers: Iterab
 def readers_of(model: Model, group: Group) -> dict[str, list[str]]:
     """Layers that read a group, by the group they write."""
     found: dict[str, list[str]] = {}
-    for layer in model.layers:
-        if any(i in group.tensors for i in layer.inputs):
-            found.setdefault(layer.group, []).append(layer.name)
+    for layer in model.readers.get(group.name, ()):
+        found.setdefault(layer.group, []).append(layer.name)
     return found
 
 

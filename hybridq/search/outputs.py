@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from hybridq.graph import operators
-from hybridq.graph.analysis import attribute
+from hybridq.graph.edit import attribute
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Kind
 from hybridq.quant.metrics import Parts
@@ -42,19 +42,18 @@ class Layout:
 
 def layouts(model: Model) -> dict[str, Layout]:
     """Of every output with a known shape and a channel axis."""
-    producers = {o: n for n in model.proto.graph.node for o in n.output}
     found = {}
     for name in model.outputs:
         tensor = model.tensors.get(name)
         shape = tensor.shape if tensor else None
         if not shape or len(shape) < 3 or not all(isinstance(d, int) for d in shape[1:]):
             continue
-        joined = _joined(name, producers, model)
+        joined = _joined(name, model)
         sizes = [1, *(int(d) for d in shape[1:])]
         axis = joined[0] if joined else _channels(sizes)
         pieces = joined[1] if joined else [(name, sizes[axis])]
         starts = np.cumsum([0, *(size for _, size in pieces)]).tolist()
-        scores = [(s, s + n) for s, (t, n) in zip(starts, pieces, strict=False) if _is_score(t, producers)]
+        scores = [(s, s + n) for s, (t, n) in zip(starts, pieces, strict=False) if _is_score(t, model)]
         parts = Parts(axis, tuple(n for _, n in pieces)) if joined else None
         found[name] = Layout(axis, parts, tuple(scores))
     return found
@@ -66,13 +65,12 @@ def classifications(model: Model) -> frozenset[str]:
     Their noise is measured on ``log(p + LEAST_PROBABILITY)``: squares of probabilities speak of the two or three
     samples near a tie, logarithms of all samples and of every class that could win.
     """
-    producers = {o: n for n in model.proto.graph.node for o in n.output}
     found = set()
     for name in model.outputs:
         tensor = model.tensors.get(name)
         shape = tensor.shape if tensor else None
         sizes = [d for d in (shape or ())[1:] if d != 1]
-        if len(sizes) == 1 and _is_score(name, producers, ("Softmax",)):
+        if len(sizes) == 1 and _is_score(name, model, ("Softmax",)):
             found.add(name)
     return frozenset(found)
 
@@ -84,15 +82,15 @@ def _channels(shape: Sequence[int]) -> int:
     return len(shape) - 1 if shape[1] == shape[2] != shape[-1] else 1
 
 
-def _joined(name: str, producers: Mapping[str, NodeProto], model: Model) -> tuple[int, list[tuple[str, int]]] | None:
+def _joined(name: str, model: Model) -> tuple[int, list[tuple[str, int]]] | None:
     """The Concat behind an output, seen through Identity and Transpose: (axis in the output, inputs with sizes)."""
     place: list[int] | None = None
-    node = producers.get(name)
+    node = model.producers.get(name)
     while node is not None and node.op_type in ("Transpose", "Identity"):
         if node.op_type == "Transpose":
             perm = [int(p) for p in _ints(node, "perm")]
             place = [perm[p] for p in place] if place else perm
-        node = producers.get(node.input[0])
+        node = model.producers.get(node.input[0])
     if node is None or node.op_type != "Concat":
         return None
     shapes = [model.tensors[i].shape if i in model.tensors else None for i in node.input]
@@ -108,18 +106,18 @@ def _joined(name: str, producers: Mapping[str, NodeProto], model: Model) -> tupl
 def _ints(node: NodeProto, name: str) -> list[int]:
     """An attribute that holds one or more integers."""
     value = attribute(node, name)
-    return [value] if isinstance(value, int) else list(value)  # type: ignore[call-overload]
+    return [value] if isinstance(value, int) else list(value)
 
 
-def _is_score(name: str, producers: Mapping[str, NodeProto], made_by: Sequence[str] = SCORES) -> bool:
+def _is_score(name: str, model: Model, made_by: Sequence[str] = SCORES) -> bool:
     for _ in range(32):
-        node = producers.get(name)
+        node = model.producers.get(name)
         if node is None:
             return False
         if node.op_type in made_by:
             return True
         if node.op_type in ("Mul", "Concat"):
-            return all(_is_score(i, producers, made_by) for i in node.input)
+            return all(_is_score(i, model, made_by) for i in node.input)
         if operators.lookup(node.op_type, node.domain).kind is not Kind.MOVES:
             return False
         name = node.input[0]

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto, helper
+from onnx import NodeProto
 
+from hybridq.graph.edit import attributes
 from hybridq.graph.model import Model
 from hybridq.storage.state import Weights
 
@@ -159,7 +160,7 @@ class _View:
 
     def __init__(self, node: NodeProto, count: int, moving: set[str], model: Model, weights: Weights) -> None:
         self.node, self.count, self.moving, self.model, self.weights = node, count, moving, model, weights
-        self.given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        self.given = attributes(node)
 
     def no(self) -> Ungrowable:
         return Ungrowable(f"'{self.node.name}' ({self.node.op_type}) does not keep the rows of a batch apart")

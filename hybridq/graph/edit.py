@@ -1,0 +1,79 @@
+"""What reading and editing a graph takes: who writes a tensor and who reads it, attributes, subgraphs, free names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from onnx import GraphProto, NodeProto, helper
+
+
+def producers(nodes: Iterable[NodeProto]) -> dict[str, NodeProto]:
+    """The node that writes each tensor."""
+    return {name: node for node in nodes for name in node.output if name}
+
+
+def consumers(nodes: Iterable[NodeProto]) -> dict[str, tuple[NodeProto, ...]]:
+    """The nodes that read each tensor, themselves or in a subgraph, once each, in the given order."""
+    found: dict[str, list[NodeProto]] = {}
+    for node in nodes:
+        for name in dict.fromkeys(filter(None, reads(node))):
+            found.setdefault(name, []).append(node)
+    return {name: tuple(readers) for name, readers in found.items()}
+
+
+def attributes(node: NodeProto) -> dict[str, Any]:
+    """The attributes that a node gives, as Python values (text as bytes)."""
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
+    """The value of one attribute, or ``default`` where the node does not give it."""
+    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+def subgraphs(node: NodeProto) -> list[GraphProto]:
+    """The graphs that a node holds: the branches of an If, the body of a Loop."""
+    return [g for a in node.attribute for g in [a.g, *a.graphs] if g.node or g.output]
+
+
+def reads(node: NodeProto) -> Iterator[str]:
+    """Every name that a node reads: its inputs (an absent one is ""), then what its subgraphs read from around them."""
+    yield from node.input
+    yield from outer_reads(node)
+
+
+def outer_reads(node: NodeProto) -> Iterator[str]:
+    """Names that a node's subgraphs read from the graph around them."""
+    for graph in subgraphs(node):
+        inner = {i.name for i in graph.input} | {i.name for i in graph.initializer}
+        inner |= {o for n in graph.node for o in n.output}
+        for child in graph.node:
+            yield from (name for name in reads(child) if name and name not in inner)
+        yield from (o.name for o in graph.output if o.name not in inner)
+
+
+class Names:
+    """The names of tensors that a graph has; ``fresh`` gives one that it does not have yet."""
+
+    def __init__(self, graph: GraphProto) -> None:
+        self.taken = set(_names(graph))
+
+    def fresh(self, name: str) -> str:
+        """``name``, or the first free of ``name_2``, ``name_3``, ...; it is taken then."""
+        found, count = name, 1
+        while found in self.taken:
+            count += 1
+            found = f"{name}_{count}"
+        self.taken.add(found)
+        return found
+
+
+def _names(graph: GraphProto) -> Iterator[str]:
+    """Every tensor of a graph and of the graphs inside."""
+    yield from (v.name for v in graph.input)
+    yield from (t.name for t in graph.initializer)
+    for node in graph.node:
+        yield from node.output
+        for inner in subgraphs(node):
+            yield from _names(inner)
