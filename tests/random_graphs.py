@@ -23,6 +23,7 @@ from hybridq.quant.numerics import fake_quantize
 from hybridq.quant.qparams import QParams, Range
 from hybridq.quant.records import Calibrated, LayerChoice, Measured, QuantConfig
 from hybridq.storage import state as storage
+from hybridq.storage.weights import Weights
 from hybridq.targets import load
 
 Array = NDArray[Any]
@@ -320,7 +321,7 @@ class Case:
     proto: onnx.ModelProto
     model: Model
     calibrated: Calibrated
-    weights: dict[str, Array]
+    weights: Weights
     feed: Feed
 
     def plan(self, choices: Mapping[str, Precision | LayerChoice]) -> QuantPlan:

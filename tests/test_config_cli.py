@@ -16,6 +16,7 @@ from test_config_invalid import CASES
 from hybridq.cli.main import main
 from hybridq.config import write_cfg
 from hybridq.storage import state as storage
+from hybridq.storage.weights import Weights
 
 TARGETS = ("onnxruntime", "rknn1", "rknn2")
 
@@ -29,7 +30,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         weights = {t.name: numpy_helper.to_array(t) for t in model.proto.graph.initializer if t.raw_data}
         weights |= {w.tensor: _ones(w.shape) for x in model.layers for w in x.weights}
         folder = tmp_path_factory.mktemp(target)
-        storage.write_state(folder, storage.State(model, weights, calibrated, {}, {"count": 1}))
+        storage.write_state(folder, storage.State(model, Weights(weights), calibrated, {}, 1))
         found[target] = folder
     return found
 

@@ -10,7 +10,6 @@ from types import ModuleType
 import numpy as np
 import pytest
 from helpers_config import PATH, chain, small
-from numpy.typing import NDArray
 
 from hybridq.config import check, read_cfg, write_cfg
 from hybridq.config.write import EMPTY, quote
@@ -19,8 +18,7 @@ from hybridq.plan.plan import QuantPlan, make_plan
 from hybridq.quant.records import FIELDS, Calibrated
 from hybridq.report.build_json import report_build
 from hybridq.steps.step1 import step1
-
-Weights = dict[str, NDArray[np.float32]]
+from hybridq.storage.weights import Weights
 
 
 def fingerprint(plan: QuantPlan) -> str:
@@ -96,7 +94,7 @@ def silent(model: Model, calibrated: Calibrated, weights: Weights) -> list[str]:
 def ones(model: Model) -> Weights:
     rng = np.random.default_rng(0)
     weights = {w.tensor: rng.normal(size=w.shape).astype(np.float32) for x in model.layers for w in x.weights}
-    return weights | {x.bias: np.ones(x.weights[0].shape[0], np.float32) for x in model.layers if x.bias}
+    return Weights(weights | {x.bias: np.ones(x.weights[0].shape[0], np.float32) for x in model.layers if x.bias})
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "rknn1", "rknn2"])
@@ -112,4 +110,4 @@ def test_no_edit_of_a_zoo_model_is_silent(name: str, zoo: ModuleType, tmp_path: 
     held = zoo.load(name)
     feeds = [f for _, f in zip(range(4), held.calibration(), strict=False)]
     state = step1(held.model_path, feeds, tmp_path, algorithm="auto", threads=1).state
-    assert silent(state.model, state.calibrated, dict(state.weights)) == []
+    assert silent(state.model, state.calibrated, state.weights) == []

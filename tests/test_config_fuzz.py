@@ -18,6 +18,7 @@ from hybridq.config import check, decode, set_layers, write_cfg
 from hybridq.errors import ConfigError
 from hybridq.plan.plan import make_plan
 from hybridq.quant.dtypes import Precision
+from hybridq.storage.weights import Weights
 
 LAYERS = 200
 TEXT = """int16 int8 uint8 float32 float16 int61 INT16 on no null ~ true 128 1_0 1e-05 -1e-05 1e400 .nan .inf -.inf nan
@@ -133,7 +134,7 @@ def survives(text: str, plan: bool) -> bool:
     assert set(config.edited) <= set(config.entries) == set(calibrated.entries)
     if plan:
         weights = {w.tensor: np.ones(w.shape, np.float32) for x in model.layers for w in x.weights}
-        made = make_plan(model, calibrated, config, weights)
+        made = make_plan(model, calibrated, config, Weights(weights))
         assert all(made.layers[n].asked is c.precision for n, c in config.choices.items())
         changed = config.choices or config.edited
         assert changed or all(made.layers[n].asked is calibrated.default_of(n) for n in made.layers)

@@ -18,6 +18,7 @@ from hybridq.config.yaml.reader import read
 from hybridq.config.yaml.text import source_of
 from hybridq.quant.records import FIELDS
 from hybridq.storage import state as storage
+from hybridq.storage.weights import Weights
 from hybridq.targets import names
 from hybridq.targets.targets import FOLDER
 
@@ -90,5 +91,5 @@ def test_targets_are_valid(name: str) -> None:
 def test_model_json_is_valid(tmp_path: Path) -> None:
     model, calibrated = small()
     weights = {w.tensor: np.ones(w.shape, np.float32) for x in model.layers for w in x.weights}
-    storage.write_state(tmp_path, storage.State(model, weights, calibrated, {}, {"count": 1}))
+    storage.write_state(tmp_path, storage.State(model, Weights(weights), calibrated, {}, 1))
     assert errors("model-1", json.loads((tmp_path / storage.MODEL).read_text(encoding="utf-8"))) == []

@@ -30,7 +30,9 @@ SAMPLE = {"x": np.arange(12, dtype=np.int64).reshape(3, 4), "label": np.array(["
 @cache
 def state_of(seed: int) -> State:
     case = random_case(seed)
-    return State(case.model, case.weights, case.calibrated, {"mean": [0.0]}, {"count": 3}, SAMPLE)
+    made = {x.name: np.arange(6, dtype=np.float32) for x in case.model.layers[:2]}
+    weights = case.weights.repaired(biases=made, rounded={n: b.astype(np.int8) for n, b in made.items()})
+    return State(case.model, weights, case.calibrated, {"mean": [0.0]}, 3, SAMPLE)
 
 
 def odd_state() -> State:
@@ -64,11 +66,13 @@ def odd_state() -> State:
 
 
 def assert_same(a: State, b: State) -> None:
-    assert list(a.weights) == list(b.weights)
-    for name, values in a.weights.items():
-        assert b.weights[name].dtype == values.dtype
-        np.testing.assert_array_equal(b.weights[name], values)
-    assert (a.preprocessing, a.samples, a.calibrated) == (b.preprocessing, b.samples, b.calibrated)
+    for part in ("initializers", "biases", "rounded"):
+        ours, theirs = getattr(a.weights, part), getattr(b.weights, part)
+        assert list(ours) == list(theirs)
+        for name, values in ours.items():
+            np.testing.assert_array_equal(theirs[name], values, strict=True)
+    for field in ("preprocessing", "samples", "cfg_digest", "calibrated"):
+        assert getattr(a, field) == getattr(b, field), field
     for field in ("name", "sha256", "layers", "groups", "tensors", "inputs", "outputs", "unsupported"):
         assert getattr(a.model, field) == getattr(b.model, field), field
     before, after = a.model.proto, b.model.proto
@@ -143,7 +147,7 @@ def test_nothing_of_the_machine_is_written(tmp_path: Path) -> None:
 
 def test_the_cfg_is_remembered(tmp_path: Path) -> None:
     write_state(tmp_path, storage.with_cfg(state_of(0), "text"))
-    assert read_state(tmp_path).samples == {"count": 3, "cfg": storage.text_digest("text")}
+    assert read_state(tmp_path).cfg_digest == storage.text_digest("text")
 
 
 class TestDamage:

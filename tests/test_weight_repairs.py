@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from random_graphs import Case, make_case, random_case, run
 from test_build import given as graph
 
-from hybridq.plan.layer_weights import ROUNDED, integers
+from hybridq.plan.layer_weights import integers
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.metrics import sqnr_db
 from hybridq.quant.numerics import dequantize, quantize
@@ -184,7 +184,7 @@ class TestRounding:
         """What a layer's other weights change in its result, everything before it left as it is."""
         layer = case.model.layer[name]
         result = case.model.nodes[layer.node].output[0]
-        both = (case.weights, {**case.weights, layer.weights[0].tensor: values})
+        both = (case.weights, case.weights.changed({layer.weights[0].tensor: values}))
         a, b = (observer(case.model, w, [result], threads=1)(case.feed)[result] for w in both)
         return float(np.mean((a - b) ** 2))
 
@@ -215,7 +215,7 @@ class TestStep1:
         line = next(x for x in cfg.read_text().splitlines() if '"b:weight"' in x)
         assert "algorithm: gptq" in line
         state = read_state(out)
-        ready = state.weights[ROUNDED + "b"]
+        ready = state.weights.rounded["b"]
         assert self.stored(out) == ready.tobytes()
         cfg.write_text(cfg.read_text().replace(line, line.replace("gptq", "normal")))
         nearest = self.stored(out)

@@ -27,7 +27,7 @@ from hybridq.plan.layer_weights import WeightPlan, integers
 from hybridq.plan.plan import LayerPlan, QuantPlan, Stored
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import QParams
-from hybridq.storage.state import Weights
+from hybridq.storage.weights import Weights
 
 Array = NDArray[Any]
 FAST_CHANNELS = 4  # ONNX Runtime's fast 8-bit convolution wants input channels in fours

@@ -77,7 +77,7 @@ def tell_step1(voice: Talk, result: Step1Result) -> None:
     voice.problems(problems)
     voice.say(
         f"{model.name}: {counted(len(model.layers), 'layer')} calibrated on "
-        f"{counted(result.state.samples['count'], 'sample')} "
+        f"{counted(result.state.samples, 'sample')} "
         f"for {calibrated.target}, {calibrated.default}; {len(floats)} must stay float32"
     )
     for line in result.remarks:
@@ -89,7 +89,7 @@ def tell_step1(voice: Talk, result: Step1Result) -> None:
     voice.data(
         {
             "directory": str(result.directory),
-            "samples": result.state.samples["count"],
+            "samples": result.state.samples,
             "layers": len(model.layers),
             "problems": to_json(problems),
             "findings": [asdict(f) for f in result.findings],

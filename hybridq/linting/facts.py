@@ -17,7 +17,7 @@ from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import activation_qparams
 from hybridq.quant.qparams import QParams, Range
 from hybridq.quant.records import Calibrated
-from hybridq.storage.state import Weights
+from hybridq.storage.weights import Weights
 from hybridq.targets import Target
 
 BETWEEN_0_AND_1 = ("Mul", "Sqrt", "Min", "Max")  # what they make of values between 0 and 1

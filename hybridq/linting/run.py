@@ -15,7 +15,7 @@ from hybridq.linting import kernels, mixing, values
 from hybridq.linting.facts import Facts, Finding
 from hybridq.plan.plan import make_plan
 from hybridq.quant.records import Calibrated, QuantConfig
-from hybridq.storage.state import Weights
+from hybridq.storage.weights import Weights
 from hybridq.targets import Target
 
 Rule = Callable[[Facts], Iterator[Finding]]

@@ -15,12 +15,10 @@ from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import dequantize, quantize
 from hybridq.quant.qparams import QParams
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, Entry, QuantConfig
-from hybridq.storage.state import Weights
+from hybridq.storage.weights import Weights
 from hybridq.targets import Storage, Target
 
 WEIGHT_ALGORITHMS: dict[str, WeightAlgorithm] = {"normal": "normal", "mmse": "mmse"}
-REPAIRED = "hybridq:bias/"  # prefix under which ``weights`` holds the repaired bias of a layer
-ROUNDED = "hybridq:weight/"  # and the integers of a layer whose weights were rounded together
 TOGETHER = "gptq"  # the algorithm that does so; its scales are those of ``normal``
 BIAS_LIMIT = 2.0**30  # int32 with one bit to spare for the accumulator
 FINE_BIAS = 2.0**20  # steps for the bias of a channel without weights
@@ -30,7 +28,7 @@ FINE_BIAS = 2.0**20  # steps for the bias of a channel without weights
 class WeightPlan:
     """One initializer of one layer. ``folded``: integers that ONNX Runtime turns to float once, at load.
 
-    ``rounded`` is the tensor that holds its integers ready; empty: each weight goes to the nearest.
+    ``rounded`` is the layer whose integers are ready among the weights; empty: each weight goes to the nearest.
     """
 
     tensor: str
@@ -44,7 +42,7 @@ class WeightPlan:
 def integers(plan: WeightPlan, weights: Weights) -> NDArray[np.integer]:
     """What is stored of a weight that has parameters."""
     assert plan.qparams is not None
-    return np.asarray(weights[plan.rounded]) if plan.rounded else quantize(weights[plan.tensor], plan.qparams)
+    return np.asarray(weights.rounded[plan.rounded]) if plan.rounded else quantize(weights[plan.tensor], plan.qparams)
 
 
 def remains(plan: WeightPlan, weights: Weights) -> NDArray[np.float32]:
@@ -100,8 +98,8 @@ def weight_plans(
         key = entry_key(layer)
         entry, edited = config.entries.get(key), config.edited.get(key, frozenset())
         params = weight_parameters(weight, weights[weight.tensor], storage, entry, edited, calibrated)
-        together = entry is not None and entry.algorithm == TOGETHER and ROUNDED + layer.name in weights
-        ready = ROUNDED + layer.name if together and _as_recorded(layer, params, calibrated) else ""
+        together = entry is not None and entry.algorithm == TOGETHER and layer.name in weights.rounded
+        ready = layer.name if together and _as_recorded(layer, params, calibrated) else ""
         found.append(WeightPlan(weight.tensor, weight.index, params.precision, params, not native, ready))
     return tuple(found)
 
@@ -171,7 +169,7 @@ def _bias_values(
     layer: Layer, params: QParams, weights: Weights, calibrated: Calibrated
 ) -> tuple[NDArray[np.float32], bool]:
     """The bias that goes with weights rounded by ``params``: the repaired one if step1 chose these parameters."""
-    repaired = weights.get(REPAIRED + layer.name)
+    repaired = weights.biases.get(layer.name)
     if repaired is None or not _as_recorded(layer, params, calibrated):
         return np.asarray(weights[layer.bias], np.float32), False
     return np.asarray(repaired, np.float32), True

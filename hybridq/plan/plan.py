@@ -20,7 +20,7 @@ from hybridq.quant.dtypes import Precision, Scheme, widest
 from hybridq.quant.numerics import activation_qparams
 from hybridq.quant.qparams import QParams, Range
 from hybridq.quant.records import Calibrated, QuantConfig
-from hybridq.storage.state import Weights
+from hybridq.storage.weights import Weights
 from hybridq.targets import Target
 
 FLOAT = Precision.FLOAT32

@@ -17,7 +17,7 @@ from hybridq.quant.dtypes import Precision, Scheme, widest
 from hybridq.quant.numerics import activation_qparams, fraction_length
 from hybridq.quant.qparams import QParams, Range
 from hybridq.quant.records import Calibrated, Entry, Measured
-from hybridq.storage.state import Weights
+from hybridq.storage.weights import Tensors
 from hybridq.targets import Target
 
 BITS = (8, 16)
@@ -25,7 +25,7 @@ BITS = (8, 16)
 
 def decide(
     model: Model,
-    weights: Weights,
+    weights: Tensors,
     stats: Mapping[str, TensorStatistics],
     target: Target,
     *,
@@ -48,7 +48,7 @@ def decide(
 
 def record(
     model: Model,
-    weights: Weights,
+    weights: Tensors,
     measured: Mapping[str, Measured],
     target: Target,
     default: Precision,
@@ -130,7 +130,7 @@ def weight_entry(
     layer: Layer,
     weight: Weight,
     precision: Precision,
-    weights: Weights,
+    weights: Tensors,
     weights_per: str,
     algorithm: WeightAlgorithm,
     target: Target,

@@ -19,7 +19,8 @@ from hybridq.graph.model import Layer, Model
 from hybridq.graph.runtime import Feed, run, session
 from hybridq.plan.layer_weights import remains
 from hybridq.plan.plan import QuantPlan
-from hybridq.storage.state import Weights, assemble
+from hybridq.storage.state import assemble
+from hybridq.storage.weights import Weights
 
 Array = NDArray[np.float32]
 CHANNELS = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1}  # the axis of the result that the bias runs along

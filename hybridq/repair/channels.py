@@ -20,7 +20,7 @@ from onnx import NodeProto, helper
 from hybridq.graph.edit import attribute, outer_reads, reads
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import run, session
-from hybridq.storage.state import Weights
+from hybridq.storage.weights import Weights
 
 Numbers = NDArray[np.int64]
 Shapes = Mapping[str, tuple[int, ...]]

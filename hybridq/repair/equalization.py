@@ -25,7 +25,7 @@ from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed
 from hybridq.repair.channels import Channels, absorbs, tied_channels, uses_of
 from hybridq.repair.observe import observer
-from hybridq.storage.state import Weights
+from hybridq.storage.weights import Weights
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]

@@ -24,7 +24,7 @@ from hybridq.plan.plan import QuantPlan
 from hybridq.quant.numerics import along
 from hybridq.quant.qparams import QParams
 from hybridq.repair.observe import observer
-from hybridq.storage.state import Weights
+from hybridq.storage.weights import Weights
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed, expose, run, session
-from hybridq.storage.state import Weights, assemble
+from hybridq.storage.state import assemble
+from hybridq.storage.weights import Weights
 
 Array = NDArray[Any]
 

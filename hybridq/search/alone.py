@@ -11,7 +11,7 @@ from hybridq.graph.runtime import Feed, Session, run, session
 from hybridq.search.damage import Array, Doubles, Reference, batched, one_row
 from hybridq.search.growing import Forms, grow
 from hybridq.search.rows import Ungrowable
-from hybridq.storage.state import Weights
+from hybridq.storage.weights import Weights
 
 MEMORY = 1 << 28  # numbers that the largest tensors of a growing graph may hold together, about
 DISABLED = [

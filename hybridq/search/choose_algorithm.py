@@ -20,7 +20,8 @@ from hybridq.plan.plan import make_plan
 from hybridq.plan.record import activation_entry
 from hybridq.quant.metrics import sqnr_db
 from hybridq.quant.records import Calibrated, QuantConfig
-from hybridq.storage.state import Weights, assemble
+from hybridq.storage.state import assemble
+from hybridq.storage.weights import Weights
 from hybridq.targets import Target
 
 ENOUGH_DB = 80.0  # what is better than this counts no more

@@ -12,14 +12,15 @@ from dataclasses import dataclass, replace
 from hybridq.calibration.calibrate import CalibrationStats
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed, session
-from hybridq.plan.layer_weights import REPAIRED, ROUNDED, TOGETHER, entry_key
+from hybridq.plan.layer_weights import TOGETHER, entry_key
 from hybridq.plan.plan import QuantPlan, make_plan
 from hybridq.quant.records import Calibrated, QuantConfig
 from hybridq.repair.bias_correction import corrected_biases
 from hybridq.repair.gptq import compensated_weights
 from hybridq.search.damage import measure_reference
 from hybridq.search.joint import Bench, Choice
-from hybridq.storage.state import Weights, assemble
+from hybridq.storage.state import assemble
+from hybridq.storage.weights import Weights
 
 REPAIRS = ("none", "bias", "gptq", "equalize", "auto")
 WORTH = 0.97  # an alternative must bring the damage below this share of what it was
@@ -70,7 +71,7 @@ def with_biases(model: Model, found: Candidate, feeds: Sequence[Feed], threads: 
     text = f"{len(made)} corrected biases"
     return replace(
         found,
-        weights={**found.weights, **{REPAIRED + n: b for n, b in made.items()}},
+        weights=found.weights.repaired(biases=made),
         repairs=(*found.repairs, *([text] if made else [])),
     )
 
@@ -87,7 +88,7 @@ def with_rounding(model: Model, found: Candidate, feeds: Sequence[Feed], threads
     text = f"{len(kept)} layers' weights rounded together (gptq)"
     return replace(
         found,
-        weights={**found.weights, **{ROUNDED + n: q for n, q in kept.items()}},
+        weights=found.weights.repaired(rounded=kept),
         calibrated=replace(found.calibrated, entries=entries),
         repairs=(*found.repairs, *([text] if kept else [])),
     )

@@ -25,7 +25,7 @@ from hybridq.graph.edit import outer_reads, reads
 from hybridq.graph.model import Layer, Model
 from hybridq.quant.qparams import QParams
 from hybridq.search.rows import BROADCAST, Ungrowable, grown
-from hybridq.storage.state import Weights
+from hybridq.storage.weights import Weights
 
 Key = tuple[str, ...]
 Form = QParams | Mapping[str, NDArray[Any]] | None

@@ -15,14 +15,14 @@ from hybridq.build.builder import build
 from hybridq.compare.metric import Metric, Outputs, evaluate, metric_name
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import run, session
-from hybridq.plan.layer_weights import ROUNDED, TOGETHER
+from hybridq.plan.layer_weights import TOGETHER
 from hybridq.plan.plan import QuantPlan, make_plan
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, LayerChoice, QuantConfig
 from hybridq.search.alone import chunks, noise_of
 from hybridq.search.damage import Doubles, Objective, Reference, objective, one_row, sqnr_by_output
 from hybridq.search.growing import Forms
-from hybridq.storage.state import Weights
+from hybridq.storage.weights import Weights
 
 Progress = Callable[[int], object]
 
@@ -91,11 +91,11 @@ class Bench:
         entries.update({k: replace(entries[k], algorithm=a, scale=None, zero_point=None) for k, a in named.items()})
         layers = {k: LayerChoice(v) for k, v in choice.layers.items()}
         config = QuantConfig(self.calibrated.target, layers, entries, {})
-        weights = {**self.weights, **{ROUNDED + n: self.rounded[n] for n in self.together(choice)}}
+        weights = self.weights.repaired(rounded={n: self.rounded[n] for n in self.together(choice)})
         plan = make_plan(self.model, self.calibrated, config, weights)
         biases = self.biases(choice, plan)
         if biases:
-            weights |= {self.model.layer[n].bias: b for n, b in biases.items()}
+            weights = weights.changed({self.model.layer[n].bias: b for n, b in biases.items()})
             plan = make_plan(self.model, self.calibrated, config, weights)
         return plan, weights
 

@@ -17,7 +17,7 @@ from hybridq.graph.model import Group, Model
 from hybridq.plan.layer_weights import remains
 from hybridq.plan.plan import QuantPlan
 from hybridq.search.growing import Form, Forms, Key
-from hybridq.storage.state import Weights
+from hybridq.storage.weights import Weights
 
 ALWAYS = -1  # the end of a tensor that counts as raised
 

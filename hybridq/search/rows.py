@@ -10,7 +10,7 @@ from onnx import NodeProto
 
 from hybridq.graph.edit import attributes
 from hybridq.graph.model import Model
-from hybridq.storage.state import Weights
+from hybridq.storage.weights import Weights
 
 APART = frozenset(
     [

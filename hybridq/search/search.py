@@ -36,7 +36,8 @@ from hybridq.search.result import content, finished, recall
 from hybridq.search.speed import SHARES, fast_enough
 from hybridq.search.trim import cheapest_enough, improve, trim
 from hybridq.search.tuning import tuned
-from hybridq.storage.state import Weights, assemble, text_digest, to_json
+from hybridq.storage.state import assemble, text_digest, to_json
+from hybridq.storage.weights import Weights
 
 MENDING = 0.05  # share of the MACs that may mend what is broken before ranges are tried
 MENDED = 0.3  # of the damage: what is left of it where something was broken

@@ -22,7 +22,8 @@ from hybridq.search.alone import DISABLED, chunks, noise_of
 from hybridq.search.damage import Doubles, Objective, Reference, measure_reference, objective, sqnr_by_output
 from hybridq.search.growing import Form, Forms, Key, grow
 from hybridq.search.noise import group_forms, leaves, readers_of, weight_forms
-from hybridq.storage.state import Weights, assemble
+from hybridq.storage.state import assemble
+from hybridq.storage.weights import Weights
 
 SAMPLES = 16
 

@@ -139,7 +139,7 @@ def _biases(bench: Bench) -> list[Variant]:
     plan, _ = bench.plan(Choice())
     found: list[Variant] = []
     for layer, bias in bench.corrections.items():
-        corrected = {**bench.weights, bench.model.layer[layer].bias: bias}
+        corrected = bench.weights.changed({bench.model.layer[layer].bias: bias})
         for name, weights in (("", bench.weights), (CORRECTED, corrected)):
             found.append((layer + BIAS, name, weight_forms(bench.model, plan, weights, [layer])))
     return [v for v in found if v[2]]

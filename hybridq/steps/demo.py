@@ -60,7 +60,7 @@ def run_demo(out: Path, *, say: Say, threads: int = 0, progress: Progress = no_p
         threads=threads,
         progress=progress,
     )
-    say(f"  {len(found.state.model.layers)} layers calibrated on {found.state.samples['count']} pictures\n")
+    say(f"  {len(found.state.model.layers)} layers calibrated on {found.state.samples} pictures\n")
     say(f"$ hybridq step2 {folder}")
     step2(folder, threads=threads, progress=progress)
     shutil.copyfile(folder / HYBRID, out / ALL_UINT8)

@@ -20,7 +20,7 @@ from hybridq.dataset import Preprocessing, input_specs, open_dataset
 from hybridq.errors import DatasetError
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed
-from hybridq.plan.layer_weights import REPAIRED, ROUNDED, TOGETHER, entry_key
+from hybridq.plan.layer_weights import TOGETHER, entry_key
 from hybridq.plan.record import activation_entry, weight_entry
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated, Entry, LayerChoice
@@ -31,7 +31,8 @@ from hybridq.steps.step2 import Step2Result, step2
 from hybridq.steps.step3 import Step3Result, step3
 from hybridq.storage import state as storage
 from hybridq.storage.commit import commit
-from hybridq.storage.state import CFG, OURS, State, Weights
+from hybridq.storage.state import CFG, State
+from hybridq.storage.weights import Weights
 
 SAVE_SECONDS = 2.0
 MOST_SAMPLES = 512  # of the dataset, from which the search takes its own
@@ -129,15 +130,14 @@ def unrepaired(state: State) -> State:
     entries = {
         k: replace(e, algorithm="normal") if e.algorithm == TOGETHER else e for k, e in state.calibrated.entries.items()
     }
-    weights = {k: v for k, v in state.weights.items() if not k.startswith(OURS)}
-    return replace(state, calibrated=replace(state.calibrated, entries=entries), weights=weights)
+    return replace(state, calibrated=replace(state.calibrated, entries=entries), weights=state.weights.plain())
 
 
 def _feeds(folder: Path, state: State, dataset: Any) -> Iterator[Feed]:
     source = dataset if dataset is not None else read_sources(folder).get("dataset")
     if source is None:
         raise DatasetError("the search needs samples, and step1's are not known any more", hint="Give --dataset.")
-    count = min(state.samples.get("count") or MOST_SAMPLES, MOST_SAMPLES)
+    count = min(state.samples or MOST_SAMPLES, MOST_SAMPLES)
     data = open_dataset(source, input_specs(state.model), Preprocessing.from_json(state.preprocessing))
     yield from (sample.feed for sample in islice(data, count))
 
@@ -178,9 +178,8 @@ def _tuned(state: State, found: SearchResult) -> State:
             entries[key] = activation_entry(measured, entries[key].dtype, algorithm, target)
         elif key in by_key:
             entries[key] = _weight(by_key[key].name, state.model, state.calibrated, state.weights, algorithm)
-    repaired = {REPAIRED + name: bias for name, bias in found.biases.items()}
-    repaired |= {ROUNDED + name: values for name, values in found.rounded.items()}
-    return replace(state, calibrated=replace(state.calibrated, entries=entries), weights={**state.weights, **repaired})
+    weights = state.weights.repaired(biases=found.biases, rounded=found.rounded)
+    return replace(state, calibrated=replace(state.calibrated, entries=entries), weights=weights)
 
 
 def _weight(name: str, model: Model, calibrated: Calibrated, weights: Weights, algorithm: str) -> Entry:

@@ -31,7 +31,8 @@ from hybridq.steps.common import RESULTS, SOURCES, Progress, no_progress
 from hybridq.steps.prepare import Prepared, prepare
 from hybridq.storage import state as storage
 from hybridq.storage.commit import commit, recover
-from hybridq.storage.state import CFG, MODEL, WEIGHTS, State, Weights
+from hybridq.storage.state import CFG, MODEL, WEIGHTS, State
+from hybridq.storage.weights import Weights
 from hybridq.targets import Target
 
 REPAIR_SAMPLES = 64
@@ -163,9 +164,7 @@ class _Work:
             calibrated = choose_algorithm(
                 model, weights, calibrated, self.target, names, feeds, threads=options.threads
             )
-        state = State(
-            model, weights, calibrated, data.preprocessing.to_json(), {"count": stats.samples}, dict(first[0])
-        )
+        state = State(model, weights, calibrated, data.preprocessing.to_json(), stats.samples, dict(first[0]))
         problems = [*data.notes, *audit.problems, *self.prepared.problems(difference)]
         remarks = [convergence(stats).summary]
         if options.weights_repair not in ("none", "bias"):
@@ -193,7 +192,7 @@ class _Work:
             options.weights_algorithm,
             literal=options.dtype is not None,
         )
-        state = State(model, weights, calibrated, preprocessing.to_json(), {"count": 0})
+        state = State(model, weights, calibrated, preprocessing.to_json())
         findings = lint(model, weights, calibrated, self.target)
         problems = self.prepared.problems(0.0)
         return Step1Result(directory, state, [], problems, found.remarks(model), findings=findings)
@@ -307,7 +306,7 @@ def _edited_before(directory: Path, merge: bool) -> tuple[str, State] | None:
         state = storage.read_state(directory) if (directory / MODEL).exists() else None
     except StorageError as error:
         raise StorageError([replace(p, hint="--force starts anew.") for p in error.problems]) from error
-    if state is not None and storage.text_digest(text) == state.samples.get("cfg"):
+    if state is not None and storage.text_digest(text) == state.cfg_digest:
         return None
     if merge and state is not None:
         return text, state

@@ -22,7 +22,7 @@ from hybridq.report.build_json import BuildReport, report_build, write_build
 from hybridq.steps.common import BUILD, HYBRID, REPORT, Progress, no_progress, read_config, read_state
 from hybridq.storage import state as storage
 from hybridq.storage.commit import commit
-from hybridq.storage.state import OURS, State
+from hybridq.storage.state import State
 
 MARK = "hybridq.cfg"  # the metadata property that says from which edits a model was built
 LARGE = 1 << 27  # bytes of float weights
@@ -84,7 +84,7 @@ def make(state: State, config: QuantConfig, *, portable: bool = False) -> tuple[
     """The model and its report, in memory."""
     plan = make_plan(state.model, state.calibrated, config, state.weights)
     file = build(state.model, plan, state.weights, portable=portable)
-    floats = sum(int(w.nbytes) for n, w in state.weights.items() if not n.startswith(OURS))
+    floats = sum(int(w.nbytes) for w in state.weights.values())
     unedited = QuantConfig(config.target, {}, state.calibrated.entries, {})
     plain = make_plan(state.model, state.calibrated, unedited, state.weights) if config.edits else plan
     return file, report_build(state.model, plan, plain, config, (file.weight_bytes, floats))

@@ -71,7 +71,7 @@ def step3(
     if source is None:
         raise DatasetError("where step1 found its samples is not known here", hint="Give --dataset.")
     preprocessing = Preprocessing.from_json(state.preprocessing)
-    limit = samples if samples is not None else (state.samples.get("count") if dataset is None else None)
+    limit = samples if samples is not None else (state.samples if dataset is None else None)
     data = open_dataset(source, input_specs(state.model), preprocessing, limit)
     plan = make_plan(state.model, state.calibrated, config, state.weights)
     precisions = {name: str(p.done) for name, p in plan.layers.items()}

@@ -29,29 +29,30 @@ from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Calibrated, Entry, LayerDefault, Measured
 from hybridq.storage.commit import recover
+from hybridq.storage.weights import OURS, Tensors, Weights
 
 FORMAT = "hybridq.model/1"
 MODEL, WEIGHTS, CFG = "model.json", "weights.data", "model.quantization.cfg"
-OURS = "hybridq:"  # prefix of tensors that are not the graph's
-SAMPLE = "hybridq:sample/"  # prefix of the first sample's inputs among the tensors
+SAMPLE = OURS + "sample/"  # prefix of the first sample's inputs among the tensors
 ALIGNMENT = 64
 Json = dict[str, Any]
-Weights = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class State:
-    """What a folder holds after step1. ``weights`` maps initializers to read-only, memory-mapped arrays.
+    """What a folder holds after step1. ``weights`` are read-only, memory-mapped arrays.
 
-    ``samples`` has the number of samples and the digest of the cfg as step1 wrote it; ``sample`` is the first feed.
+    ``samples`` is the number of calibration samples, ``sample`` the first feed, ``cfg_digest`` the fingerprint of the
+    cfg as step1 wrote it (empty: nothing is known of it).
     """
 
     model: Model
     weights: Weights
     calibrated: Calibrated
     preprocessing: Json
-    samples: Json = field(default_factory=dict)
-    sample: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    samples: int = 0
+    sample: Tensors = field(default_factory=dict)
+    cfg_digest: str = ""
 
     def release(self) -> None:
         """Let go of the pages of ``weights.data`` that were read; they come back from the file when needed."""
@@ -69,15 +70,15 @@ def text_digest(text: str) -> str:
 
 def with_cfg(state: State, text: str) -> State:
     """The state that remembers ``text`` as the cfg step1 wrote."""
-    return replace(state, samples={**state.samples, "cfg": text_digest(text)})
+    return replace(state, cfg_digest=text_digest(text))
 
 
-def weights_of(proto: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+def weights_of(proto: onnx.ModelProto) -> Weights:
     """The initializers of a model as arrays."""
-    return {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+    return Weights({t.name: numpy_helper.to_array(t) for t in proto.graph.initializer})
 
 
-def assemble(proto: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
+def assemble(proto: onnx.ModelProto, weights: Tensors) -> onnx.ModelProto:
     """A runnable model: the skeleton ``proto`` with ``weights`` filled in."""
     whole = onnx.ModelProto()
     whole.CopyFrom(proto)
@@ -88,14 +89,14 @@ def assemble(proto: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
 
 def write_state(folder: Path, state: State) -> None:
     """Write ``model.json`` and ``weights.data`` into ``folder``."""
-    everything = {**state.weights, **{SAMPLE + k: v for k, v in state.sample.items()}}
+    everything = {**state.weights.row(), **{SAMPLE + k: v for k, v in state.sample.items()}}
     placed, digest = _write_weights(folder / WEIGHTS, everything)
     data = {
         "format": FORMAT,
         "versions": {"hybridq": __version__, "opset": OPSET},
         "model": {"name": state.model.name, "sha256": state.model.sha256},
         "preprocessing": state.preprocessing,
-        "samples": state.samples,
+        "samples": {"count": state.samples, "cfg": state.cfg_digest},
         "calibration": to_json(state.calibrated),
         "layers": [to_json(x) for x in state.model.layers],
         "groups": [to_json(g) for g in state.model.groups],
@@ -131,14 +132,15 @@ def read_state(directory: Path, *, verify: bool = False) -> State:
         )
     try:
         everything = _read_weights(directory, data["weights"], verify)
-        weights = {k: v for k, v in everything.items() if not k.startswith(SAMPLE)}
+        weights = Weights.of_row(everything)
         return State(
-            model=_model_from_json(data, {k: v for k, v in weights.items() if not k.startswith(OURS)}),
+            model=_model_from_json(data, weights),
             weights=weights,
             calibrated=_calibrated_from_json(data["calibration"]),
             preprocessing=data["preprocessing"],
-            samples=data["samples"],
+            samples=data["samples"]["count"],
             sample={k.removeprefix(SAMPLE): v for k, v in everything.items() if k.startswith(SAMPLE)},
+            cfg_digest=data["samples"]["cfg"],
         )
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StorageError(f"damaged: {error!r}", path=str(path), hint="Run step1 again.") from error
@@ -191,7 +193,7 @@ def _proto_to_json(proto: onnx.ModelProto) -> Json:
     return head | graph_to_json(proto.graph)
 
 
-def _model_from_json(data: Json, weights: Weights) -> Model:
+def _model_from_json(data: Json, weights: Tensors) -> Model:
     held = data["graph"]
     proto = onnx.ModelProto(ir_version=held["ir_version"], graph=graph_from_json(held))
     proto.opset_import.extend(helper.make_opsetid(d, v) for d, v in held["opsets"].items())
@@ -272,7 +274,7 @@ def _range_from_json(data: Json) -> Range:
     return Range(data["min"], data["max"])
 
 
-def _write_weights(path: Path, weights: Weights) -> tuple[Json, str]:
+def _write_weights(path: Path, weights: Tensors) -> tuple[Json, str]:
     digest, offset, placed = hashlib.sha256(), 0, {}
     with path.open("wb") as file:
         for name, values in weights.items():

@@ -1,0 +1,63 @@
+"""``Weights``: a model's initializers, and beside them what was made of some so that 8 bits harm less."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+Tensors = Mapping[str, NDArray[Any]]
+
+# In ``weights.data`` one row of tensors holds everything; these prefixes of names tell what is not an initializer.
+OURS = "hybridq:"
+BIASES, ROUNDED = OURS + "bias/", OURS + "weight/"
+
+
+@dataclass(frozen=True, eq=False)
+class Weights(Mapping[str, NDArray[Any]]):
+    """A mapping of initializers by name, any shape and type, which may be memory-mapped.
+
+    ``biases`` are repaired biases by layer, shaped as the given ones. ``rounded`` are the integers of layers whose
+    weights were rounded together, by layer, shaped as the weights and of the type that stores them.
+    """
+
+    initializers: Tensors
+    biases: Tensors = field(default_factory=dict)
+    rounded: Tensors = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.initializers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.initializers)
+
+    def __len__(self) -> int:
+        return len(self.initializers)
+
+    def changed(self, initializers: Tensors) -> Weights:
+        """With other values for some initializers."""
+        return replace(self, initializers={**self.initializers, **initializers})
+
+    def repaired(self, *, biases: Tensors | None = None, rounded: Tensors | None = None) -> Weights:
+        """With more repaired biases and more layers rounded together."""
+        return replace(self, biases={**self.biases, **(biases or {})}, rounded={**self.rounded, **(rounded or {})})
+
+    def plain(self) -> Weights:
+        """The initializers alone."""
+        return Weights(self.initializers)
+
+    def row(self) -> Tensors:
+        """Every tensor under the name it has in ``weights.data``."""
+        named = {BIASES + k: v for k, v in self.biases.items()} | {ROUNDED + k: v for k, v in self.rounded.items()}
+        return {**self.initializers, **named}
+
+    @classmethod
+    def of_row(cls, tensors: Tensors) -> Weights:
+        """The inverse of ``row``; other tensors of ours are left out."""
+
+        def below(prefix: str) -> Tensors:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        return cls({k: v for k, v in tensors.items() if not k.startswith(OURS)}, below(BIASES), below(ROUNDED))
