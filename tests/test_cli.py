@@ -183,6 +183,7 @@ class TestBudgets:
         ("limits", "says"),
         [
             ({"min_sqnr": 60}, ["--min-sqnr 60: not reachable, best 41.2 dB"]),
+            ({"min_worst_sqnr": 20}, ["--min-sqnr worst:20: not reachable, best 7.5 dB"]),
             ({"min_speedup": 3}, ["--min-speedup 3: not reachable, best 1.50 times float32"]),
             ({}, ["--max-high 0.15: not reachable, best 25.0% of the MACs"]),
             ({"max_drop": 0.01}, ["--max-drop 0.01: not reachable, best metric 0.5"]),
@@ -203,7 +204,7 @@ class TestBudgets:
         ],
     )
     def test_each_flag_is_named(self, limits: dict[str, float], says: list[str]) -> None:
-        figures = Figures(1.0, 0.25, {"y": 50.0, "z": 41.23}, 0.5)
+        figures = Figures(1.0, 0.25, {"y": 50.0, "z": 41.23}, {"y": 20.0, "z": 7.5}, 0.5)
         found = SearchResult(False, {}, {}, {}, {}, {}, figures, {"times": {"speedups": {"a": 1.2, "b": 1.5}}})
         assert [str(p) for p in missed(found, Budget(**limits))] == says
         assert missed(replace(found, feasible=True), Budget(**limits)) == []

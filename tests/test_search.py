@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from random_graphs import Case, make_case
 from test_build import given as graph
 
+from hybridq.compare import compare
 from hybridq.errors import ConfigError, DatasetError
 from hybridq.quant.dtypes import Precision
-from hybridq.search.joint import Bench, Choice
+from hybridq.search.joint import Bench, Choice, Figures
 from hybridq.search.knapsack import hull, solve
 from hybridq.search.mincut import source_side
 from hybridq.search.noise import Pairs
-from hybridq.search.search import Budget, SearchResult, search
+from hybridq.search.search import Budget, SearchResult, lost_slices, search
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "schemas" / "search-1.schema.json").read_text(encoding="utf-8"))
 F32 = Precision.FLOAT32
@@ -182,15 +183,38 @@ class TestSearch:
         start = min(find(case, feeds).content["all_8bit"]["sqnr_db"].values())
         result = find(case, feeds, Budget(min_sqnr=start + 3))
         assert result.feasible
-        assert result.figures.worst >= start + 3
+        assert result.figures.least >= start + 3
         assert result.figures.high < 1
+
+    def test_what_plain_8_bits_hold_raises_and_changes_nothing(self) -> None:
+        case, feeds = small_case(4)
+        plain = Bench(case.model, case.weights, case.calibrated, _reference(case, feeds)).measure(Choice())
+        for budget in (Budget(min_sqnr=plain.least - 0.1), Budget(min_worst_sqnr=plain.least_worst - 0.1)):
+            result = find(case, feeds, budget)
+            assert (result.feasible, result.layers, result.algorithms, result.figures) == (True, {}, {}, plain)
+            jsonschema.validate(result.content, SCHEMA)
+
+    def test_figures_are_those_of_the_comparison(self) -> None:
+        case, feeds = small_case(4)
+        bench = Bench(case.model, case.weights, case.calibrated, _reference(case, feeds))
+        figures = bench.measure(Choice())
+        report = compare(case.proto, bench.build(Choice()), feeds, seconds=0, threads=1)
+        assert figures.sqnr_db == {o.name: pytest.approx(o.sqnr_db, abs=1e-6) for o in report.outputs}
+        assert figures.worst_sqnr_db == {o.name: pytest.approx(o.worst_sqnr_db, abs=1e-6) for o in report.outputs}
+
+    def test_a_slice_lost_within_a_budget_that_holds_is_warned_of(self) -> None:
+        figures = Figures(1.0, 0.0, {"y": 45.0, "z": 45.0, "w": 9.0}, {"y": 9.9, "z": 10.1, "w": 5.0})
+        (said,) = lost_slices(figures, Budget(min_sqnr=9), True)
+        assert said.startswith("y has 45.0 dB as a whole, but its worst slice has 9.9 dB")
+        assert lost_slices(figures, Budget(min_sqnr=60), False) == []
+        assert lost_slices(figures, Budget(), True) == []
 
     def test_infeasible_says_the_best_that_can_be_reached(self) -> None:
         case, feeds = small_case(5)
         result = find(case, feeds, Budget(min_sqnr=150, max_high=0.3))
         assert not result.feasible
         assert result.content["feasible"] is False
-        assert 0 < result.figures.worst < 150
+        assert 0 < result.figures.least < 150
         assert result.figures.high <= 0.3
 
     def test_metric(self) -> None:

@@ -11,9 +11,9 @@ from test_search import feeds_of, small_case
 
 from hybridq.graph import runtime
 from hybridq.graph.model import Model
-from hybridq.quant.metrics import Parts
+from hybridq.quant.metrics import Parts, sqnr_db
 from hybridq.search import alone
-from hybridq.search.damage import Cut, cuts_of, decibel, measure_reference, objective
+from hybridq.search.damage import Cut, cuts_of, measure_reference, objective
 from hybridq.search.growing import STREAM, grow
 from hybridq.search.noise import readers_of, sources
 from hybridq.search.outputs import attention, classifications, layouts
@@ -107,7 +107,7 @@ class TestDamage:
         reference = measure_reference(runtime.session(case.proto, threads=1), feeds, model)  # type: ignore[attr-defined]
         (boxes, scores), exact = np.split(reference.outputs[0][0], [4], axis=1), reference.outputs[0][0]
         lost = np.concatenate([boxes, np.zeros_like(scores)], axis=1)
-        whole = decibel(float(((lost - exact) ** 2).sum() / (exact**2).sum()))
+        whole = sqnr_db(exact, lost)
         assert whole > 40
         aim = objective(reference, np.zeros((len(feeds), len(reference.signal))))
         noise = reference.noise(0, [lost])
@@ -146,7 +146,6 @@ class TestSensitivity:
         assert [g.damage for g in found.groups] == sorted((g.damage for g in found.groups), reverse=True)
         assert all(g.gain is not None for g in found.groups)
         assert found.whole > 0
-        assert set(found.sqnr) == {"y"}
 
     def test_alone_never_hurts_what_it_does_not_touch(self) -> None:
         case, feeds = small_case(1, 3)

@@ -11,10 +11,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import shape_inference
 
-from hybridq.compare import probes
 from hybridq.compare.metric import Metric, Outputs, evaluate, metric_name
 from hybridq.compare.results import Figures, MetricReport, OutputReport, SliceReport, kept_slices
 from hybridq.graph import runtime
+from hybridq.graph.edit import producers
+from hybridq.graph.joined import joined
 from hybridq.graph.runtime import Feed, Session
 from hybridq.quant.metrics import Damage, Parts, SliceDamage
 
@@ -75,19 +76,24 @@ class OutputProbe:
 
     def _report(self, name: str) -> OutputReport:
         dtype, shape = self.shapes[name]
-        found = self.cut[name].slices()
-        figures = Figures.of(self.whole[name])
-        worst = min(map(SliceReport.of, found), key=lambda one: one.sqnr_db, default=None)
-        whole = SliceReport(-1, 0, 1, figures.sqnr_db)
-        return OutputReport(name, dtype, shape, figures, worst or whole, kept_slices(found))
+        cut = self.cut[name]
+        figures, worst = Figures.of(self.whole[name]), SliceReport.of(cut.worst())
+        return OutputReport(
+            name, dtype, shape, figures.sqnr_db, worst.sqnr_db, figures, worst, kept_slices(cut.slices())
+        )
 
 
 def concatenated(proto: onnx.ModelProto) -> dict[str, Parts]:
     """The outputs that a Concat joins, and the sizes of what it joins, as far as shapes can be inferred."""
-    outputs = {v.name for v in proto.graph.output}
-    if any(node.op_type == "Concat" and node.output[0] in outputs for node in proto.graph.node):
-        return probes.concat_parts(shape_inference.infer_shapes(proto))
-    return {}
+    graph = proto.graph
+    if not any(node.op_type == "Concat" for node in graph.node):
+        return {}
+    known = shape_inference.infer_shapes(proto).graph
+    values = (*known.value_info, *known.input, *known.output)
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+    writers = producers(graph.node)
+    behind = {v.name: joined(v.name, writers, shapes) for v in graph.output}
+    return {n: Parts(found[0], tuple(size for _, size in found[1])) for n, found in behind.items() if found}
 
 
 def _is_numeric(value: object) -> bool:

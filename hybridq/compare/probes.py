@@ -18,7 +18,6 @@ from onnx import NodeProto, TensorProto, helper
 from hybridq.compare.results import LayerPair
 from hybridq.graph import edit, runtime
 from hybridq.graph.runtime import Session
-from hybridq.quant.metrics import Parts
 
 STORAGE = (
     "QuantizeLinear",
@@ -213,25 +212,6 @@ def nbytes(info: onnx.ValueInfoProto) -> int:
     """Bytes of a tensor; an open axis counts as 1 (the batch)."""
     dims = (d.dim_value or 1 for d in info.type.tensor_type.shape.dim)
     return math.prod(dims) * helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type).itemsize
-
-
-def concat_parts(proto: onnx.ModelProto) -> dict[str, Parts]:
-    """The outputs that a Concat joins, and the sizes of what it joins, as far as shapes are known."""
-    view = View(proto)
-    found = {}
-    known = {v.name: v for v in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output)}
-    for name in view.outputs:
-        node = view.producers.get(name)
-        if node is None or node.op_type != "Concat":
-            continue
-        shapes = [known[i].type.tensor_type.shape.dim for i in node.input if i in known]
-        axis = edit.attribute(node, "axis")
-        if len(shapes) < len(node.input) or not all(len(s) > abs(axis) for s in shapes):
-            continue
-        sizes = tuple(s[axis].dim_value for s in shapes)
-        if all(sizes):
-            found[name] = Parts(axis % len(shapes[0]), sizes)
-    return found
 
 
 _ELEMENTS = {

@@ -78,13 +78,16 @@ class SliceReport:
 
     @classmethod
     def of(cls, one: Slice) -> SliceReport:
-        """The slice without its sums."""
+        """The slice as a reader needs it."""
         return cls(one.axis, one.start, one.stop, one.sqnr_db)
 
 
 @dataclass(frozen=True, slots=True)
 class OutputReport:
-    """One output of the model: ``worst`` is its most damaged slice, each slice weighed by its own signal.
+    """One output of the model.
+
+    ``sqnr_db`` is of the whole, signal power over noise power; ``worst_sqnr_db`` of its ``worst`` slice, that slice's
+    variance over its noise.
 
     ``slices`` holds at most ``KEPT_SLICES``, the most damaged ones, in the order of axes and indices.
     """
@@ -92,6 +95,8 @@ class OutputReport:
     name: str
     dtype: str
     shape: tuple[int, ...]
+    sqnr_db: float
+    worst_sqnr_db: float
     figures: Figures
     worst: SliceReport
     slices: tuple[SliceReport, ...]

@@ -8,8 +8,9 @@ infinity on one side only is infinite noise: SQNR is then ``-inf`` and the cosin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,9 @@ Doubles = NDArray[np.float64]
 
 SINGLES = 64  # an axis whose slices hold one number a sample is cut only up to this many slices
 BLOCK = 1 << 14  # elements taken in at once: their float64 copies stay in the cache
-SIGNAL_FLOOR = 1e-10  # of the strongest slice: a slice with less signal is weighed as if it had this much
+SIGNAL_FLOOR = 1e-10  # of the strongest slice's variance: what has less says nothing
+PART_FLOOR = 1e-2  # the same within one concatenated part: classes that no sample shows are weighed as if they had it
+CONSTANT = 1e-9  # of a slice's own power: what varies less is a constant, as float32 rounds it
 
 
 class Largest(NamedTuple):
@@ -33,17 +36,6 @@ class Largest(NamedTuple):
 NO_ERROR = Largest(0.0, ())
 
 
-class Worst(NamedTuple):
-    """The slice with the least SQNR. Axis -1: the output has no axis to cut, the figure is the whole's.
-
-    ``at`` counts along ``axis``; for a concatenated part it is the part's first index.
-    """
-
-    db: float
-    axis: int
-    at: int
-
-
 class Parts(NamedTuple):
     """Where a Concat joined an output: the axis and the sizes of its inputs along it."""
 
@@ -52,14 +44,17 @@ class Parts(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """One cut of an output, ``[start, stop)`` along ``axis``, with sums of squares of its signal and its noise."""
+    """One cut of an output, ``[start, stop)`` along ``axis``; axis -1 is the whole output, uncut.
+
+    ``sqnr_db`` is the slice's variance over its noise. ``varies``: it had signal; a constant slice has nothing to lose
+    that could be told in dB.
+    """
 
     axis: int
     start: int
     stop: int
-    signal: float
-    noise: float
     sqnr_db: float
+    varies: bool = True
 
 
 def decibel(signal: float, noise: float) -> float:
@@ -98,14 +93,14 @@ def largest_error(reference: Array, x: Array) -> Largest:
 
 
 def slices(reference: Array, x: Array, parts: Parts | None = None) -> list[Slice]:
-    """The damage of every slice of one output, each weighed by its own signal. See ``cut_axes`` for which."""
+    """Every slice of one output with its own SQNR. See ``cut_axes`` for which."""
     damage = SliceDamage(parts)
     damage.add(reference, x)
     return damage.slices()
 
 
-def worst_slice_sqnr_db(reference: Array, x: Array, parts: Parts | None = None) -> Worst:
-    """``(db, axis, at)`` of the slice with the least SQNR, each slice weighed by its own signal.
+def worst_slice(reference: Array, x: Array, parts: Parts | None = None) -> Slice:
+    """The slice with the least SQNR, its noise against its own variance; the whole (axis -1) where nothing is cut.
 
     One number for a whole output hides damage: where boxes (0..640) and scores (0..1) share a tensor the whole reads
     50 dB while every score is gone.
@@ -249,38 +244,43 @@ class Damage:
 
 @dataclass(slots=True)
 class SliceDamage:
-    """Sums of squares of signal and noise of every slice, over samples; see ``cut_axes``.
+    """Sums over samples from which the SQNR of the whole and of every slice follows; see ``cut_axes``.
 
     The axes are chosen by the first sample's shape. An axis whose size later differs is dropped (data-dependent size).
-    ``parts`` are cut besides the single slices. ``sums`` holds per axis an array of shape (2, size): signal and noise.
+    ``parts`` are cut besides the single slices. ``whole`` and, by axis, ``sums`` hold rows of numbers: the reference's
+    square, the noise's square, the reference itself, and how many.
     """
 
     parts: Parts | None = None
-    whole: Doubles = field(default_factory=lambda: np.zeros(2))
+    whole: Doubles = field(default_factory=lambda: np.zeros(4))
     single: tuple[int, ...] | None = None
     sums: dict[int, Doubles] = field(default_factory=dict)
+    mismatched: int = 0
 
     def add(self, reference: Array, x: Array) -> None:
-        """Take in one sample's pair; a pair of differing shapes is left out (``Damage`` counts it)."""
+        """Take in one sample's pair; a pair of differing shapes is only counted."""
         if np.shape(reference) != np.shape(x):
+            self.mismatched += 1
             return
         a = _doubles(reference)
-        squares = np.stack([_finite(a), _noise(a, _doubles(x))]) ** 2
-        self.whole = self.whole + squares.reshape(2, -1).sum(1)
+        finite, noise = _finite(a), _noise(a, _doubles(x))
+        terms = (np.square(finite), np.square(noise), finite)
+        self.whole = self.whole + np.array([*(t.sum() for t in terms), a.size])
         if self.single is None:
             self.single = cut_axes(a.shape)
             if not self._has_parts(a.shape):
                 self.parts = None
             axes = {*self.single, self.parts.axis} if self.parts else self.single
-            self.sums = {axis: np.zeros((2, a.shape[axis])) for axis in axes}
+            self.sums = {axis: np.zeros((4, a.shape[axis])) for axis in axes}
         self.sums = {
-            axis: total + squares.sum(tuple(i for i in range(1, squares.ndim) if i != axis + 1))
+            axis: total + _along(axis, terms)
             for axis, total in self.sums.items()
             if axis < a.ndim and a.shape[axis] == total.shape[1]
         }
 
     def merge(self, other: SliceDamage) -> None:
         """Take in what another measured on further samples of the same output."""
+        self.mismatched += other.mismatched
         if other.single is None:
             return
         if self.single is None:
@@ -290,35 +290,54 @@ class SliceDamage:
         pairs = {axis: (total, other.sums.get(axis)) for axis, total in self.sums.items()}
         self.sums = {axis: a + b for axis, (a, b) in pairs.items() if b is not None and a.shape == b.shape}
 
+    @property
+    def sqnr_db(self) -> float:
+        """Of the whole, as ``Damage`` says it."""
+        return -math.inf if self.mismatched else decibel(float(self.whole[0]), float(self.whole[1]))
+
     def slices(self) -> list[Slice]:
         """Every slice, in the order of axes and indices, concatenated parts first."""
+        found: list[Slice] = []
         axes = sorted(set(self.single or ()) & set(self.sums))
-        singles = ((axis, i, i + 1) for axis in axes for i in range(self.sums[axis].shape[1]))
-        return [self._slice(*bounds) for bounds in (*self._part_bounds(), *singles)]
+        if self.parts is not None and self.parts.axis in self.sums:
+            bounds = np.cumsum([0, *self.parts.sizes])
+            found += _slices(self.parts.axis, bounds, np.add.reduceat(self.sums[self.parts.axis], bounds[:-1], axis=1))
+        for axis in axes:
+            inside = self.parts.sizes if self.parts is not None and self.parts.axis == axis else ()
+            found += _slices(axis, np.arange(self.sums[axis].shape[1] + 1), self.sums[axis], inside)
+        return found
 
-    def worst(self) -> Worst:
-        """The slice with the least SQNR; the first one among equals, the whole (axis -1) where nothing can be cut."""
-        found = min(self.slices(), key=lambda one: one.sqnr_db, default=None)
-        if found is None:
-            return Worst(decibel(float(self.whole[0]), float(self.whole[1])), -1, 0)
-        return Worst(found.sqnr_db, found.axis, found.start)
+    def worst(self) -> Slice:
+        """The slice that varies with the least SQNR, the first among equals; the whole (axis -1) if it has still less.
+
+        So it does where nothing is cut, and where the noise lies in constant slices.
+        """
+        whole = Slice(-1, 0, 1, self.sqnr_db)
+        return min([*(one for one in self.slices() if one.varies), whole], key=lambda one: one.sqnr_db)
 
     def _has_parts(self, shape: tuple[int, ...]) -> bool:
         parts = self.parts
         return parts is not None and 0 <= parts.axis < len(shape) and sum(parts.sizes) == shape[parts.axis]
 
-    def _part_bounds(self) -> Iterator[tuple[int, int, int]]:
-        if self.parts is None or self.parts.axis not in self.sums:
-            return
-        start = 0
-        for size in self.parts.sizes:
-            yield self.parts.axis, start, start + size
-            start += size
 
-    def _slice(self, axis: int, start: int, stop: int) -> Slice:
-        signal, noise = self.sums[axis][:, start:stop].sum(1).tolist()
-        floor = SIGNAL_FLOOR * float(self.sums[axis][0].max(initial=0.0))
-        return Slice(axis, start, stop, signal, noise, decibel(max(signal, floor), noise))
+def _along(axis: int, terms: Sequence[Doubles]) -> Doubles:
+    """Sums of each term over all other axes, and how many numbers they are of: shape (terms + 1, size)."""
+    others = tuple(i for i in range(terms[0].ndim) if i != axis)
+    size = terms[0].shape[axis]
+    return np.stack([*(t.sum(others) for t in terms), np.full(size, terms[0].size / max(size, 1))])
+
+
+def _slices(axis: int, bounds: NDArray[np.int64], sums: Doubles, parts: Sequence[int] = ()) -> list[Slice]:
+    """Slices between ``bounds`` from their sums, shape (4, slices); ``parts`` are floored each by its strongest."""
+    square, noise, total, count = sums
+    count = np.maximum(count, 1.0)
+    variance = np.maximum(square - total**2 / count, 0.0)
+    varies = variance > np.maximum(SIGNAL_FLOOR * variance.max(initial=0.0), CONSTANT * square)
+    signal = np.maximum(variance, SIGNAL_FLOOR * variance.max(initial=0.0))
+    for start, stop in pairwise(np.cumsum([0, *parts])):
+        signal[start:stop] = np.maximum(signal[start:stop], PART_FLOOR * signal[start:stop].max(initial=0.0))
+    rows = zip(pairwise(bounds.tolist()), signal.tolist(), noise.tolist(), varies.tolist(), strict=True)
+    return [Slice(axis, start, stop, decibel(s, n), v) for (start, stop), s, n, v in rows]
 
 
 def _doubles(x: Array) -> Doubles:

@@ -39,8 +39,8 @@ $body
 </html>
 """)
 HELP = {
-    "outputs": "SQNR is the signal's power over the error's. The worst slice is one channel, position or concatenated "
-    "part, weighed by its own signal: it shows what one number for a whole output hides.",
+    "outputs": "SQNR is the whole output's signal power over the error's. The worst slice is the channel, position or "
+    "concatenated part with the least variance over its error: it shows what one number for a whole output hides.",
     "layers": "Individual: only this layer quantized, given the float model's inputs. Entire: inside the hybrid model, "
     "with all that came before. Low individual figures are a layer's own damage; the outputs say whether it matters.",
     "drift": "Values of the float model outside the range that calibration saw: 8 bits clip them.",
@@ -78,7 +78,7 @@ def _summary(report: ComparisonReport) -> Iterable[str]:
 
 
 def _outputs(report: ComparisonReport) -> Iterable[str]:
-    heads = ["output", "SQNR", "worst slice", "cosine", "largest error", "at"]
+    heads = ["output", "SQNR", "worst slice's SQNR", "cosine", "largest error", "at"]
     yield f'<h2>Outputs</h2><p class="note">{HELP["outputs"]}</p>'
     yield _table(heads, [_output_row(output) for output in report.outputs])
     for output in report.outputs:
@@ -91,7 +91,7 @@ def _output_row(output: OutputReport) -> list[str]:
     figures = output.figures
     return [
         escape(output.name),
-        words.decibels(figures.sqnr_db),
+        words.decibels(output.sqnr_db),
         words.worst(output),
         f"{figures.cosine:.6f}",
         f"{figures.largest_error:.4g}",

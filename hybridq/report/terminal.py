@@ -62,13 +62,13 @@ def damage(layer: LayerReport) -> float:
 def _outputs(report: ComparisonReport) -> Table:
     table = Table(title="outputs", title_justify="left", header_style="bold")
     table.add_column("output", overflow="fold")
-    for head in ("SQNR", "worst slice", "cosine", "largest error"):
+    for head in ("SQNR", "worst slice's SQNR", "cosine", "largest error"):
         table.add_column(head, justify="right", no_wrap=True)
     for output in report.outputs:
         figures = output.figures
         table.add_row(
             escape(output.name),
-            words.decibels(figures.sqnr_db),
+            words.decibels(output.sqnr_db),
             escape(words.worst(output)),
             f"{figures.cosine:.6f}",
             f"{figures.largest_error:.4g}",

@@ -17,9 +17,9 @@ def decibels(value: float | None) -> str:
 
 
 def worst(output: OutputReport) -> str:
-    """The worst slice: ``12.4 dB at axis 2 [4]``; ``-`` where the output was not cut."""
+    """The worst slice's SQNR: ``12.4 dB at axis 2 [4]``; ``-`` where the output was not cut."""
     found = output.worst
-    return f"{decibels(found.sqnr_db)} at {where(output, found)}" if found.axis >= 0 else "-"
+    return f"{decibels(output.worst_sqnr_db)} at {where(output, found)}" if found.axis >= 0 else "-"
 
 
 def where(output: OutputReport, one: SliceReport) -> str:

@@ -11,11 +11,13 @@ USUAL_HIGH = 0.15  # share of the multiply-accumulates above 8 bits when nothing
 class Budget:
     """Any combination; None: not asked for. ``max_high`` counts all layers, 0 to 1. ``max_drop`` needs a metric.
 
-    ``min_sqnr``: dB at the worst output, the noise of every slice relative to that slice's own signal.
+    ``min_sqnr``: dB at the worst output, signal power of the whole output over noise power. ``min_worst_sqnr``: dB at
+    the worst slice of any output, that slice's variance over its noise.
     ``min_speedup``: times the speed of float32 on this machine.
     """
 
     min_sqnr: float | None = None
+    min_worst_sqnr: float | None = None
     max_drop: float | None = None
     max_high: float | None = None
     min_speedup: float | None = None
@@ -38,4 +40,4 @@ class Budget:
     @property
     def asks_quality(self) -> bool:
         """Whether the cheapest choice that is good enough is wanted, rather than the best that is cheap enough."""
-        return self.min_sqnr is not None or self.max_drop is not None
+        return any(x is not None for x in (self.min_sqnr, self.min_worst_sqnr, self.max_drop))

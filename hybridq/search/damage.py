@@ -14,26 +14,23 @@ tolerated ratio counts little. All in 8 bits has a damage of about 1 or less, an
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed, Session, run
-from hybridq.quant.metrics import Parts, cut_axes
+from hybridq.quant.metrics import PART_FLOOR, SIGNAL_FLOOR, Parts, SliceDamage, cut_axes
 from hybridq.search.outputs import LEAST_PROBABILITY, attention, classifications, layouts
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
 
 TOLERATED = 0.01  # noise over signal (20 dB) around which a slice begins to count
-FLOOR = 1e-10  # of the strongest slice of an output: a constant slice is weighed as if it had this much signal
-PART_FLOOR = 1e-2  # of the strongest slice of a concatenated part: classes that no sample shows
 WORST = 4.0  # a slice of a sample counts at most this many times its share: lost is lost
 LOST = 1e30  # square of an error that is no number
 
@@ -68,6 +65,18 @@ def cuts_of(shape: Sequence[int], parts: Parts | None) -> tuple[Cut, ...]:
     return tuple(found) or (Cut(-1),)
 
 
+class Sqnr(NamedTuple):
+    """dB by output: of the whole (signal power over noise power), and of its worst slice against its own variance."""
+
+    whole: dict[str, float]
+    worst: dict[str, float]
+
+
+def bounded(db: float) -> float:
+    """Decibels within +-200, which JSON can say: nothing differs, nothing is left."""
+    return min(200.0, max(-200.0, db))
+
+
 @dataclass(frozen=True)
 class Reference:
     """The float model's outputs on some samples and what follows from them.
@@ -87,6 +96,18 @@ class Reference:
     labels: tuple[tuple[str, int, int], ...] = field(repr=False, default=())
     attention: tuple[Mapping[str, Array], ...] = ()  # a sample: weights of an output's elements
     logs: frozenset[str] = frozenset()  # outputs compared by their logarithm; ``outputs`` holds these already
+    given: tuple[tuple[Array, ...], ...] = ()  # a sample, an output: as the model gave it
+    parts: Mapping[str, Parts] = field(default_factory=dict)
+
+    def compared(self, found: Iterable[Sequence[Array]]) -> Sqnr:
+        """SQNR of the whole and of the worst slice, by output, of outputs sample by sample: what step3 reports."""
+        sums = {n: SliceDamage(self.parts.get(n)) for n in self.names}
+        for mine, theirs in zip(self.given, found, strict=True):
+            for name, a, b in zip(self.names, mine, theirs, strict=True):
+                sums[name].add(a, b)
+        worst = {n: s.worst() for n, s in sums.items()}
+        whole = {n: bounded(s.sqnr_db) for n, s in sums.items()}
+        return Sqnr(whole, {n: bounded(w.sqnr_db) for n, w in worst.items()})
 
     def noise(self, sample: int, outputs: Sequence[Array]) -> Doubles:
         """Mean squared error of every slice: outputs ``(rows, ...)`` against one sample, gives (rows, slices)."""
@@ -151,9 +172,10 @@ def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> 
     """Run the float model; everything later is compared with what it says."""
     found, logs = layouts(model), classifications(model)
     names = tuple(o.name for o in session.get_outputs() if o.type.startswith("tensor(") and "string" not in o.type)
-    raw = (tuple(one_row(x) for x in run(session, feed, list(names))) for feed in feeds)
-    outputs = tuple(tuple(logarithm(x) if n in logs else x for n, x in zip(names, o, strict=True)) for o in raw)
-    parts = {n: x.parts for n, x in found.items()}
+    given = tuple(tuple(run(session, feed, list(names))) for feed in feeds)
+    rows = (tuple(one_row(x) for x in sample) for sample in given)
+    outputs = tuple(tuple(logarithm(x) if n in logs else x for n, x in zip(names, o, strict=True)) for o in rows)
+    parts = {n: x.parts for n, x in found.items() if x.parts}
     weights = tuple(attention(found, names, outputs))
     cuts = {n: cuts_of(x.shape, parts.get(n)) for n, x in zip(names, outputs[0], strict=True)}
     signal, share, counts, labels = [], [], [], []
@@ -167,12 +189,12 @@ def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> 
             share.append(np.full(len(variance), 1.0 / len(names) / len(cuts[name]) / len(variance)))
             labels += [(name, cut.axis, int(start)) for start in cut.starts(length)]
     one, two, three = (np.concatenate(x) for x in (signal, share, counts))
-    return Reference(names, tuple(feeds), outputs, cuts, one, two, three, tuple(labels), weights, logs)
+    return Reference(names, tuple(feeds), outputs, cuts, one, two, three, tuple(labels), weights, logs, given, parts)
 
 
 def _floors(variance: Doubles, cut: Cut, parts: Parts | None) -> Doubles:
     """The least signal a slice is weighed with."""
-    floor = np.full(len(variance), max(FLOOR * float(variance.max(initial=0.0)), 1e-30))
+    floor = np.full(len(variance), max(SIGNAL_FLOOR * float(variance.max(initial=0.0)), 1e-30))
     if parts is not None and cut.axis == parts.axis and not cut.sizes:
         bounds = np.cumsum([0, *parts.sizes])
         for start, stop in pairwise(bounds):
@@ -221,15 +243,3 @@ def objective(reference: Reference, start: Doubles) -> Objective:
     tolerated = np.maximum(TOLERATED * reference.signal, np.finfo(np.float64).tiny)
     broken = np.minimum(start, reference.signal)  # lost is lost: what is left after a repair must still count
     return Objective(reference, reference.share / len(reference.feeds) / (tolerated + broken))
-
-
-def decibel(ratio: float) -> float:
-    """Noise over signal as a signal-to-noise ratio in dB, at most 200."""
-    return 200.0 if ratio <= 1e-20 else max(-200.0, -10.0 * math.log10(ratio))
-
-
-def sqnr_by_output(reference: Reference, noise: Doubles) -> dict[str, float]:
-    """SQNR of every output in dB: noise over signal, mean over its slices; ``noise`` is the mean over samples."""
-    ratio = np.minimum(noise / reference.signal, LOST) * reference.share
-    names = np.array([label[0] for label in reference.labels])
-    return {n: decibel(float(ratio[names == n].sum()) * len(reference.names)) for n in reference.names}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from hybridq.plan.plan import QuantPlan, make_plan
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, LayerChoice, QuantConfig
 from hybridq.search.alone import chunks, noise_of
-from hybridq.search.damage import Doubles, Objective, Reference, objective, one_row, sqnr_by_output
+from hybridq.search.damage import Doubles, Objective, Reference, Sqnr, objective, one_row
 from hybridq.search.growing import Forms
 from hybridq.storage.weights import Weights
 
@@ -48,17 +48,27 @@ class Choice:
 
 
 class Figures(NamedTuple):
-    """What a choice measures: damage, share of MACs above 8 bits, SQNR in dB by output, the user's metric."""
+    """What a choice measures: damage, share of MACs above 8 bits, two SQNRs in dB by output, the user's metric.
+
+    ``sqnr_db`` is of the whole output, signal power over noise power; ``worst_sqnr_db`` of its worst slice, that
+    slice's variance over its noise.
+    """
 
     damage: float
     high: float
-    sqnr: dict[str, float]
+    sqnr_db: dict[str, float]
+    worst_sqnr_db: dict[str, float]
     metric: float | None = None
 
     @property
-    def worst(self) -> float:
-        """SQNR of the worst output in dB."""
-        return min(self.sqnr.values(), default=200.0)
+    def least(self) -> float:
+        """``sqnr_db`` of the worst output."""
+        return min(self.sqnr_db.values(), default=200.0)
+
+    @property
+    def least_worst(self) -> float:
+        """``worst_sqnr_db`` of the worst output."""
+        return min(self.worst_sqnr_db.values(), default=200.0)
 
 
 @dataclass
@@ -128,9 +138,9 @@ class Bench:
         """Build and run a choice on every sample, or recall what was measured."""
         if choice.key not in self.known:
             aim = self.aim_of()
-            noise, kept, high = self._noise(choice)
+            noise, kept, high, sqnr = self._noise(choice)
             damage = float(sum(aim.of(i, row[None])[0] for i, row in enumerate(noise)))
-            figures = Figures(damage, high, sqnr_by_output(self.reference, noise.mean(0)), self._metric(kept))
+            figures = Figures(damage, high, sqnr.whole, sqnr.worst, self._metric(kept))
             self.known[choice.key] = figures
             if self.save is not None:
                 self.save()
@@ -165,16 +175,21 @@ class Bench:
         found: Doubles = total * (len(self.reference.feeds) / len(samples))
         return found
 
-    def _noise(self, choice: Choice) -> tuple[Doubles, list[Outputs], float]:
+    def _noise(self, choice: Choice) -> tuple[Doubles, list[Outputs], float, Sqnr]:
         plan, weights = self.plan(choice)
         one = session(build(self.model, plan, weights).assemble(), threads=self.threads)
         names, kept, noise = list(self.reference.names), [], []
-        for i, feed in enumerate(self.reference.feeds):
-            outputs = run(one, feed, names)
-            noise.append(self.reference.noise(i, [one_row(x) for x in outputs])[0])
-            if self.metric is not None:
-                kept.append(dict(zip(names, outputs, strict=True)))
-        return np.stack(noise), kept, self.high(plan)
+
+        def outputs() -> Iterator[list[NDArray[Any]]]:
+            for i, feed in enumerate(self.reference.feeds):
+                found = run(one, feed, names)
+                noise.append(self.reference.noise(i, [one_row(x) for x in found])[0])
+                if self.metric is not None:
+                    kept.append(dict(zip(names, found, strict=True)))
+                yield found
+
+        sqnr = self.reference.compared(outputs())
+        return np.stack(noise), kept, self.high(plan), sqnr
 
     def _metric(self, outputs: list[Outputs]) -> float | None:
         return None if self.metric is None else evaluate(self.metric, outputs, metric_name(self.metric))

@@ -47,6 +47,10 @@ class Pairs:
         return float(self.own[~raised].sum() + self.noise[~both].sum())
 
 
+_NOTHING = np.zeros(0)
+NO_PAIRS = Pairs((), _NOTHING, _NOTHING.astype(np.int64), _NOTHING.astype(np.int64), _NOTHING, _NOTHING)
+
+
 def units_of(model: Model, plan: QuantPlan) -> tuple[Group, ...]:
     """Groups whose layers may be raised: those that the plan leaves in 8 bits."""
     low = {n for n, x in plan.layers.items() if x.done.bits == 8}

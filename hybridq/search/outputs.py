@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto
 
 from hybridq.graph import operators
-from hybridq.graph.edit import attribute
+from hybridq.graph.joined import joined
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Kind
 from hybridq.quant.metrics import Parts
@@ -48,13 +47,13 @@ def layouts(model: Model) -> dict[str, Layout]:
         shape = tensor.shape if tensor else None
         if not shape or len(shape) < 3 or not all(isinstance(d, int) for d in shape[1:]):
             continue
-        joined = _joined(name, model)
+        behind = joined(name, model.producers, {n: t.shape for n, t in model.tensors.items()})
         sizes = [1, *(int(d) for d in shape[1:])]
-        axis = joined[0] if joined else _channels(sizes)
-        pieces = joined[1] if joined else [(name, sizes[axis])]
+        axis = behind[0] if behind else _channels(sizes)
+        pieces = behind[1] if behind else [(name, sizes[axis])]
         starts = np.cumsum([0, *(size for _, size in pieces)]).tolist()
         scores = [(s, s + n) for s, (t, n) in zip(starts, pieces, strict=False) if _is_score(t, model)]
-        parts = Parts(axis, tuple(n for _, n in pieces)) if joined else None
+        parts = Parts(axis, tuple(n for _, n in pieces)) if behind else None
         found[name] = Layout(axis, parts, tuple(scores))
     return found
 
@@ -80,33 +79,6 @@ def _channels(shape: Sequence[int]) -> int:
     if len(shape) == 3:
         return 1 if shape[1] <= shape[2] else 2
     return len(shape) - 1 if shape[1] == shape[2] != shape[-1] else 1
-
-
-def _joined(name: str, model: Model) -> tuple[int, list[tuple[str, int]]] | None:
-    """The Concat behind an output, seen through Identity and Transpose: (axis in the output, inputs with sizes)."""
-    place: list[int] | None = None
-    node = model.producers.get(name)
-    while node is not None and node.op_type in ("Transpose", "Identity"):
-        if node.op_type == "Transpose":
-            perm = [int(p) for p in _ints(node, "perm")]
-            place = [perm[p] for p in place] if place else perm
-        node = model.producers.get(node.input[0])
-    if node is None or node.op_type != "Concat":
-        return None
-    shapes = [model.tensors[i].shape if i in model.tensors else None for i in node.input]
-    if not all(shapes):
-        return None
-    axis = _ints(node, "axis")[0] % len(shapes[0] or ())
-    sizes = [(i, (s or ())[axis]) for i, s in zip(node.input, shapes, strict=True)]
-    known = [(i, n) for i, n in sizes if isinstance(n, int)]
-    outer = place.index(axis) if place else axis
-    return (outer, known) if len(known) == len(sizes) and outer > 0 else None
-
-
-def _ints(node: NodeProto, name: str) -> list[int]:
-    """An attribute that holds one or more integers."""
-    value = attribute(node, name)
-    return [value] if isinstance(value, int) else list(value)
 
 
 def _is_score(name: str, model: Model, made_by: Sequence[str] = SCORES) -> bool:

@@ -38,18 +38,20 @@ def finished(
     budget: Budget,
     feasible: bool,
     reasons: Mapping[str, str],
+    warnings: Sequence[str] = (),
 ) -> Json:
     """The content with its result in front; ``choice`` is its units, what is built, and each layer's precision."""
     bench, (units, built, layers) = front.bench, choice
     chosen = bench.measure(built)
     start = bench.measure(front.choice(()))
     as_is = front.candidate_of(units)
-    asked = {k: getattr(budget, k) for k in ("min_sqnr", "max_drop", "max_high", "min_speedup")}
+    asked = {k: getattr(budget, k) for k in ("min_sqnr", "min_worst_sqnr", "max_drop", "max_high", "min_speedup")}
     head: Json = {
         "format": found["format"],
         "question": found["question"],
         "budget": {k: v for k, v in asked.items() if v is not None} or {"max_high": budget.high},
         "feasible": feasible,
+        "warnings": list(warnings),
         "chosen": {
             "high_fraction": chosen.high,
             "layers": {n: str(p) for n, p in layers.items()},
@@ -70,14 +72,25 @@ def _point(figures: Figures, point: Candidate) -> Json:
         "high_fraction": figures.high,
         "predicted_damage": point.damage,
         "damage": figures.damage,
-        "worst_sqnr_db": round(figures.worst, 4),
+        "sqnr_db": round(figures.least, 4),
+        "worst_sqnr_db": round(figures.least_worst, 4),
         "units": list(point.raised),
     }
 
 
 def _figures(figures: Figures) -> Json:
-    found: Json = {"damage": figures.damage, "high": figures.high, "sqnr_db": figures.sqnr}
+    found: Json = {
+        "damage": figures.damage,
+        "high": figures.high,
+        "sqnr_db": figures.sqnr_db,
+        "worst_sqnr_db": figures.worst_sqnr_db,
+    }
     return found if figures.metric is None else found | {"metric": figures.metric}
+
+
+def _recalled(held: Mapping[str, Any]) -> Figures:
+    whole, worst = (dict(held[k]) for k in ("sqnr_db", "worst_sqnr_db"))
+    return Figures(float(held["damage"]), float(held["high"]), whole, worst, held.get("metric"))
 
 
 def recall(bench: Bench, question: Mapping[str, Any], previous: Mapping[str, Any] | None) -> Times | None:
@@ -87,10 +100,7 @@ def recall(bench: Bench, question: Mapping[str, Any], previous: Mapping[str, Any
     if previous.get("question") != dict(question):
         return None
     try:
-        known = {
-            k: Figures(float(f["damage"]), float(f["high"]), dict(f["sqnr_db"]), f.get("metric"))
-            for k, f in previous.get("measured", {}).items()
-        }
+        known = {k: _recalled(f) for k, f in previous.get("measured", {}).items()}
         alone = {k: [float(x) for x in v] for k, v in previous.get("alone", {}).items()}
         t = previous.get("times")
         times = t and Times(

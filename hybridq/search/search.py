@@ -31,7 +31,7 @@ from hybridq.search.costs import Times, measure_times
 from hybridq.search.damage import measure_reference
 from hybridq.search.frontier import Frontier
 from hybridq.search.joint import BIAS, Bench, Choice, Figures
-from hybridq.search.noise import pairs, sources
+from hybridq.search.noise import NO_PAIRS, pairs, sources
 from hybridq.search.result import content, finished, recall
 from hybridq.search.speed import SHARES, fast_enough
 from hybridq.search.trim import cheapest_enough, improve, trim
@@ -44,6 +44,7 @@ MENDED = 0.3  # of the damage: what is left of it where something was broken
 SAMPLES = (16, 64)  # calibration samples that every choice is measured on: at least, at most
 WORK = 2e10  # multiply-accumulates that they should not exceed
 ALONE = 16  # of these samples, on which each quantizer is measured
+LOST_SLICE = 10.0  # dB below which a slice that had signal is as good as lost
 NEARLY = 1.02  # of the damage: what fewer bits may add where several precisions may be chosen
 
 Progress = Callable[[str, int, int | None], object]
@@ -66,6 +67,7 @@ class SearchResult:
     reasons: Mapping[str, str]
     figures: Figures
     content: dict[str, Any] = field(repr=False)
+    warnings: tuple[str, ...] = ()
 
 
 def search(
@@ -146,15 +148,25 @@ class _Search:
     def run(self, question: dict[str, Any]) -> SearchResult:
         """All steps."""
         bench = self.bench
+        if self.budget.asks_quality and self._holds(bench.measure(Choice())):
+            return self._result(question, Frontier(bench, Choice(), NO_PAIRS, 0.0, self.precision), (), True)
         subset = list(range(0, len(bench.reference.feeds), max(1, len(bench.reference.feeds) // ALONE)))
         mended = self._mended(subset)
         starts = tuned(bench, subset, mended, progress=lambda done: self.say("trying other ranges", done, None))
         front = min((self._frontier(s, subset) for s in starts), key=self._promise)
-        start = front.start
         if self.times is None:
             self.say("measuring times", 0, None)
-            self.times = measure_times(bench, start, self.precision)
-        units, feasible = self._choose(front)
+            self.times = measure_times(bench, front.start, self.precision)
+        return self._result(question, front, *self._choose(front))
+
+    def _holds(self, figures: Figures) -> bool:
+        """Whether the whole budget holds without looking any further; a speedup needs a clock."""
+        return self.budget.min_speedup is None and figures.high <= self.budget.high and self._enough(figures)
+
+    def _result(
+        self, question: dict[str, Any], front: Frontier, units: tuple[str, ...], feasible: bool
+    ) -> SearchResult:
+        bench, start = self.bench, front.start
         chosen = self._narrowed(front, units)
         reasons = self._reasons(chosen, units)
         figures = bench.measure(chosen)
@@ -164,8 +176,9 @@ class _Search:
         layers = {n: chosen.layers[n] for n in reasons}
         found = content(bench, question, self.times)
         points = front.within(self.budget.high)
-        made = finished(found, front, points, (units, chosen, layers), self.budget, feasible, reasons)
-        return SearchResult(feasible, layers, algorithms, biases, rounded, reasons, figures, made)
+        warnings = lost_slices(figures, self.budget, feasible)
+        made = finished(found, front, points, (units, chosen, layers), self.budget, feasible, reasons, warnings)
+        return SearchResult(feasible, layers, algorithms, biases, rounded, reasons, figures, made, tuple(warnings))
 
     def _mended(self, subset: list[int]) -> dict[str, Precision]:
         """The few cheap layers whose bits take off most of the damage, if there are such."""
@@ -225,13 +238,20 @@ class _Search:
         return units, self._enough(self.bench.measure(front.choice(units)))
 
     def _enough(self, figures: Figures) -> bool:
-        good = self.budget.min_sqnr is None or figures.worst >= self.budget.min_sqnr
+        asks_db = self.budget.min_sqnr is not None or self.budget.min_worst_sqnr is not None
+        good = not asks_db or self._missing(figures) <= 0
         if self.budget.max_drop is not None and figures.metric is not None:
             good = good and self._float_metric() - figures.metric <= self.budget.max_drop + 1e-12
         return good
 
     def _reached(self, figures: Figures) -> float:
-        return figures.metric if figures.metric is not None and self.budget.max_drop is not None else figures.worst
+        has_metric = figures.metric is not None and self.budget.max_drop is not None
+        return figures.metric if has_metric and figures.metric is not None else -self._missing(figures)
+
+    def _missing(self, figures: Figures) -> float:
+        """How many dB the worst of what is asked for lack; negative where more is there."""
+        asked = ((self.budget.min_sqnr, figures.least), (self.budget.min_worst_sqnr, figures.least_worst))
+        return max((db - found for db, found in asked if db is not None), default=-figures.least)
 
     def _float_metric(self) -> float:
         reference = self.bench.reference
@@ -253,7 +273,7 @@ class _Search:
             figures = bench.measure(trial)
             return figures.damage <= limit and (not self.budget.asks_quality or self._enough(figures))
 
-        for precision in () if timed else reversed(self.narrower):
+        for precision in () if timed or not units else reversed(self.narrower):
             self.say(f"trying {precision}", 0, len(units))
             open_units = [
                 u for u in units if all(chosen.layers[n] is self.precision for n in bench.model.group[u].layers)
@@ -276,13 +296,38 @@ class _Search:
         ranked = sorted(zip(units, self.bench.measure_all(without), strict=True), key=lambda x: (-x[1].damage, x[0]))
         found = {}
         for unit, figures in ranked:
-            output = max(whole.sqnr, key=lambda o: (whole.sqnr[o] - figures.sqnr[o], o))
-            text = f"{output}: {figures.sqnr[output]:.1f} dB -> {whole.sqnr[output]:.1f} dB"
+            text = _difference(figures, whole)
             if self.times is not None:
                 text += f", {100 * self.times.extra(unit):+.1f} % time"
             layers = [n for n in model.group[unit].layers if not model.layer[n].float_only]
             found.update(dict.fromkeys(layers, text))
         return found
+
+
+def _difference(before: Figures, after: Figures) -> str:
+    """The figure that gains most: of an output as a whole, or of its worst slice."""
+    pairs = [
+        (after_db[o] - before_db[o], o + what, before_db[o], after_db[o])
+        for what, before_db, after_db in (
+            ("", before.sqnr_db, after.sqnr_db),
+            (", worst slice", before.worst_sqnr_db, after.worst_sqnr_db),
+        )
+        for o in after_db
+    ]
+    _, what, low, high = max(pairs, default=(0.0, "outputs", 0.0, 0.0))
+    return f"{what}: {low:.1f} dB -> {high:.1f} dB"
+
+
+def lost_slices(figures: Figures, budget: Budget, feasible: bool) -> list[str]:
+    """What to know of a budget that holds for an output as a whole while a slice of it is nearly gone."""
+    if not feasible or budget.min_sqnr is None:
+        return []
+    return [
+        f"{name} has {figures.sqnr_db[name]:.1f} dB as a whole, but its worst slice has {worst:.1f} dB: "
+        f"--min-sqnr worst:{LOST_SLICE:g} asks for that one too"
+        for name, worst in figures.worst_sqnr_db.items()
+        if worst < LOST_SLICE <= figures.sqnr_db[name]
+    ]
 
 
 def _high_precisions(calibrated: Calibrated, precisions: Sequence[Precision]) -> tuple[Precision, ...]:

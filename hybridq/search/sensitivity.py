@@ -7,7 +7,7 @@ a group.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from hybridq.graph.runtime import Feed, run, session
 from hybridq.plan.plan import QuantPlan, make_plan
 from hybridq.quant.records import Calibrated, QuantConfig
 from hybridq.search.alone import DISABLED, chunks, noise_of
-from hybridq.search.damage import Doubles, Objective, Reference, measure_reference, objective, sqnr_by_output
+from hybridq.search.damage import Doubles, Objective, Reference, measure_reference, objective
 from hybridq.search.growing import Form, Forms, Key, grow
 from hybridq.search.noise import group_forms, leaves, readers_of, weight_forms
 from hybridq.storage.state import assemble
@@ -34,8 +34,8 @@ Progress = Callable[[int, int], object]
 class GroupSensitivity:
     """One group. ``damage`` of it alone in 8 bits, ``gain`` when it alone is raised; both in the unit of the model's.
 
-    ``sqnr`` is dB by output with this group alone in 8 bits, ``worst`` the slice that suffers most: output, axis, first
-    index, dB. ``drop`` is what the user's metric loses, None without one. ``macs`` is its share.
+    ``worst`` is the slice that suffers most: output, axis, first index, dB. ``drop`` is what the user's
+    metric loses, None without one. ``macs`` is its share.
     """
 
     name: str
@@ -43,7 +43,6 @@ class GroupSensitivity:
     macs: float
     damage: float
     gain: float | None
-    sqnr: Mapping[str, float]
     worst: tuple[str, int, int, float]
     drop: float | None = None
 
@@ -54,7 +53,6 @@ class Sensitivity:
 
     samples: int
     whole: float
-    sqnr: Mapping[str, float]
     groups: tuple[GroupSensitivity, ...] = field(repr=False)
 
 
@@ -95,14 +93,13 @@ def sensitivity(
             sum(model.layer[n].macs for n in group.layers) / macs,
             float(damage[i]),
             None if left is None else float(whole - left[i]),
-            sqnr_by_output(reference, alone[:, i].mean(0)),
             _worst(reference, alone[:, i].mean(0)),
             None if drops is None else drops[i],
         )
         for i, group in enumerate(groups)
     ]
     found.sort(key=lambda g: (-(g.damage if g.drop is None else g.drop), -g.damage, g.name))
-    return Sensitivity(len(reference.feeds), float(whole), sqnr_by_output(reference, start.mean(0)), tuple(found))
+    return Sensitivity(len(reference.feeds), float(whole), tuple(found))
 
 
 def quantized(model: Model, plan: QuantPlan, weights: Weights) -> dict[Key, Form]:

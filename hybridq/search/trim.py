@@ -79,7 +79,9 @@ def _least_worth_first(front: Frontier, units: tuple[str, ...]) -> list[str]:
 
 def cheapest_enough(front: Frontier, candidates: list[Candidate], enough: Enough) -> tuple[str, ...] | None:
     """The cheapest candidate that is good enough, by bisection and a few steps down; None when none is."""
-    low, high = 0, len(candidates)
+    if candidates and enough(front.bench.measure(front.choice(candidates[0].raised))):
+        return candidates[0].raised
+    low, high = min(1, len(candidates)), len(candidates)
     while low < high:
         middle = (low + high) // 2
         if enough(front.bench.measure(front.choice(candidates[middle].raised))):

@@ -29,7 +29,7 @@ def _trials(folder: Path) -> list[ParetoPoint]:
         return []
     chosen = held.get("chosen", {}).get("high_fraction")
     front = held.get("front", [])
-    return [ParetoPoint(p["high_fraction"], p["worst_sqnr_db"], p["high_fraction"] == chosen) for p in front]
+    return [ParetoPoint(p["high_fraction"], p["sqnr_db"], p["high_fraction"] == chosen) for p in front]
 
 
 @dataclass(frozen=True)
