@@ -190,7 +190,7 @@ class TestLaws:
         nodes = {x.node for x in found.layers} | {x.activation for x in found.layers if x.activation}
         for node in found.proto.graph.node:
             if node.name not in nodes:
-                assert operators.lookup(node.op_type).kind in (Kind.MOVES, Kind.OTHER), node.op_type
+                assert operators.lookup(node.op_type).kind in (Kind.MOVEMENT, Kind.OTHER), node.op_type
 
     @pytest.mark.parametrize("seed", range(40))
     def test_movers_only_move(self, seed: int) -> None:

@@ -1,6 +1,8 @@
-"""The operator table is whole, and says the axis of a weight right."""
+"""The operator table is whole, agrees with onnx's own schemas, and what its columns say holds when tried."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,74 +12,209 @@ from hypothesis import strategies as st
 from onnx import defs
 from onnx.reference import ReferenceEvaluator
 
-from hybridq.graph.canonical import OPSET
+from hybridq.calibration import datafree
+from hybridq.graph import runtime
+from hybridq.graph.canonical import IR_VERSION, OPSET
 from hybridq.graph.operators import (
-    ABSORBED,
-    BIAS_INDEX,
-    FIXED_RANGES,
-    FLOAT_RESULT,
-    MOVES_ALL_INPUTS,
     TABLE,
     UNKNOWN,
+    BatchRows,
+    DataFree,
+    Interval,
     Kernel,
     Kind,
+    Layout,
+    Movement,
+    Role,
+    Ties,
     lookup,
     weight_axis,
 )
+from hybridq.linting import spread
+from hybridq.repair import channels
+from hybridq.search import rows
+
+NEWEST = defs.onnx_opset_version()
 
 
-def standard() -> list[str]:
-    """Every operator of the opset that is not deprecated."""
-    found = []
+def standard(opset: int) -> dict[str, defs.OpSchema]:
+    """Every operator of an opset that is not deprecated."""
+    found = {}
     for name in sorted({s.name for s in defs.get_all_schemas_with_history() if s.domain == ""}):
         try:
-            schema = defs.get_schema(name, OPSET, "")
+            schema = defs.get_schema(name, opset, "")
         except onnx.onnx_cpp2py_export.defs.SchemaError:
             continue  # came later
         if not schema.deprecated:
-            found.append(name)
+            found[name] = schema
     return found
 
 
-@pytest.mark.parametrize("name", standard())
-def test_every_operator_has_a_row(name: str) -> None:
-    row = lookup(name)
-    assert row is not UNKNOWN
-    assert (row.kind in (Kind.FLOAT, Kind.SUBGRAPH)) == bool(row.note)
+SCHEMAS, CANONICAL = standard(NEWEST), standard(OPSET)
 
 
-def test_no_row_for_what_does_not_exist() -> None:
-    assert set(TABLE) - set(standard()) == set()
+def holds_float(parameter: defs.OpSchema.FormalParameter) -> bool:
+    return bool(parameter.types & {"tensor(float)", "seq(tensor(float))"})
 
 
-def test_operators_of_other_domains_stay_float() -> None:
-    assert lookup("Conv", "ai.onnx") is TABLE["Conv"]
-    assert lookup("Conv", "com.example").kind is Kind.FLOAT
-    assert "com.example" in lookup("Conv", "com.example").note
-    assert lookup("Frobnicate") is UNKNOWN
+def run(op: str, *values: Any, **attributes: Any) -> np.ndarray[Any, Any]:
+    arrays = {f"x{i}": np.asarray(v) for i, v in enumerate(values)}
+    infos = [
+        onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
+        for n, v in arrays.items()
+    ]
+    node = onnx.helper.make_node(op, list(arrays), ["y"], **attributes)
+    graph = onnx.helper.make_graph([node], "g", infos, [onnx.helper.make_tensor_value_info("y", 1, None)])
+    opset = OPSET if op in CANONICAL else NEWEST
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=IR_VERSION)
+    if op in CANONICAL:
+        return runtime.run(runtime.session(model, threads=1), arrays)[0]
+    return np.asarray(ReferenceEvaluator(model).run(None, arrays)[0])
 
 
-def test_the_small_tables_agree_with_the_large_one() -> None:
-    assert all(TABLE[op].kind is Kind.ELEMENTWISE for op in (*FIXED_RANGES, *ABSORBED))
-    assert all(TABLE[op].kind is Kind.COMPUTE for op in (*BIAS_INDEX, *FLOAT_RESULT))
-    assert all(TABLE[op].kind is Kind.MOVES for op in MOVES_ALL_INPUTS)
-    assert all(row.kernel is Kernel.NONE for row in TABLE.values() if row.kind in (Kind.FLOAT, Kind.SUBGRAPH))
+class TestWhole:
+    """Every operator has a row, and every row stands for an operator."""
+
+    @pytest.mark.parametrize("name", SCHEMAS)
+    def test_every_operator_has_a_row(self, name: str) -> None:
+        row = lookup(name)
+        assert row is not UNKNOWN
+        assert (row.kind in (Kind.FLOAT, Kind.SUBGRAPH)) == bool(row.note)
+
+    def test_no_row_for_what_does_not_exist(self) -> None:
+        assert set(TABLE) - set(SCHEMAS) == set()
+
+    @pytest.mark.parametrize("name", SCHEMAS)
+    def test_every_input_has_its_role(self, name: str) -> None:
+        """As many roles as the operator has inputs; those that never hold a float, and only those, are ``other``."""
+        schema, inputs = SCHEMAS[name], lookup(name).inputs
+        variadic = [i.option == defs.OpSchema.FormalParameterOption.Variadic for i in schema.inputs]
+        assert len(inputs.roles) == len(schema.inputs)
+        assert inputs.more == any(variadic)
+        for role, parameter in zip(inputs.roles, schema.inputs, strict=True):
+            assert (role is Role.OTHER) == (not holds_float(parameter)), parameter.name
+
+    @pytest.mark.parametrize("name", SCHEMAS)
+    def test_kinds_agree_with_the_results(self, name: str) -> None:
+        gives = any(holds_float(o) for o in SCHEMAS[name].outputs)
+        quantizes_or_makes = lookup(name).kind is Kind.FLOAT
+        sequences = any("seq(tensor(float))" in i.types for i in [*SCHEMAS[name].inputs, *SCHEMAS[name].outputs])
+        assert (lookup(name).kind is not Kind.OTHER) == gives or quantizes_or_makes or sequences
+
+    def test_operators_of_other_domains_stay_float(self) -> None:
+        assert lookup("Conv", "ai.onnx") is TABLE["Conv"]
+        assert lookup("Conv", "com.example").kind is Kind.FLOAT
+        assert "com.example" in lookup("Conv", "com.example").note
+        assert lookup("Frobnicate") is UNKNOWN
+
+    def test_every_word_of_a_column_has_its_rule(self) -> None:
+        """What stays with its user is found by the column's word: no word without a rule, no rule without a word."""
+        assert set(rows.RULES) == set(BatchRows)
+        assert set(datafree.RULES) == set(DataFree)
+        assert set(channels.RULES) == set(Ties) - {Ties.ABSORBED, Ties.FIXED}
+        moved = {Interval.SAME, Interval.RESHAPED, Interval.TRANSPOSED, Interval.JOINED, Interval.PICKED, Interval.HULL}
+        assert set(spread.ARITHMETIC) == set(Interval) - moved - {Interval.CHANNELS, Interval.MEASURED}
+        for column in (Kind, Kernel, Role, Movement, Layout, BatchRows, Interval, DataFree, Ties):
+            assert len({str(word) for word in column}) == len(column)
+
+    def test_columns_agree(self) -> None:
+        for name, row in TABLE.items():
+            assert (row.kind is Kind.MOVEMENT) == (row.movement is not Movement.NONE), name
+            assert (row.kind is Kind.COMPUTE) == (row.layout is not Layout.NONE) == (row.channel_axis is not None), name
+            assert (row.ties is Ties.ABSORBED) == (row.kind is Kind.COMPUTE), name
+            assert (row.rows in (BatchRows.AXIS,)) == (row.axis is not None), name
+            assert row.slope is None or row.makes_scores, name
+            assert row.data_free is not DataFree.FIXED or row.fixed_range is not None, name
+            if row.kind in (Kind.FLOAT, Kind.SUBGRAPH, Kind.OTHER):
+                assert row.kernel is Kernel.NONE, name
 
 
-@pytest.mark.parametrize("op", sorted(FIXED_RANGES))
-def test_fixed_ranges_hold(op: str) -> None:
-    x = np.linspace(-80, 80, 2001, dtype=np.float32)
-    node = onnx.helper.make_node(op, ["x"], ["y"], **({"axis": 0} if op == "Softmax" else {}))
-    graph = onnx.helper.make_graph(
-        [node],
-        "g",
-        [onnx.helper.make_tensor_value_info("x", 1, [2001])],
-        [onnx.helper.make_tensor_value_info("y", 1, [2001])],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
-    (y,) = ReferenceEvaluator(model).run(None, {"x": x})
-    low, high = FIXED_RANGES[op]
-    assert low <= y.min() <= y.max() <= high
+class TestRanges:
+    """A range holds for any input."""
+
+    @pytest.mark.parametrize("op", sorted(n for n, r in TABLE.items() if r.range is not None))
+    def test_it_holds(self, op: str) -> None:
+        x = np.linspace(-80, 80, 2001, dtype=np.float32)
+        x = np.abs(x) if op == "Sqrt" else x
+        window = "Pool" in op
+        given: dict[str, Any] = {"kernel_shape": [3]} if op == "LpPool" else {}
+        given |= {"axis": -1} if op in ("Softmax", "LogSoftmax", "Hardmax") else {}
+        y = run(op, x.reshape(1, 1, -1) if window else x, **given)
+        low, high = TABLE[op].range or (0.0, 0.0)
+        assert low <= y.min() <= y.max() <= high
+
+    @pytest.mark.parametrize("op", sorted(n for n, r in TABLE.items() if r.keeps_unit))
+    def test_units_stay_units(self, op: str) -> None:
+        random = np.random.default_rng(0)
+        values = random.random((2, 50)).astype(np.float32)
+        y = run(op, *values[: 1 if op == "Sqrt" else 2])
+        assert 0 <= y.min() <= y.max() <= 1
+
+    @pytest.mark.parametrize("op", sorted(n for n, r in TABLE.items() if r.slope is not None))
+    def test_no_slope_is_steeper(self, op: str) -> None:
+        x = np.linspace(-6, 6, 601, dtype=np.float32)
+        pair = np.stack([x, np.zeros_like(x)]) if op == "Softmax" else x
+        y = run(op, pair, **({"axis": 0} if op == "Softmax" else {}))
+        steepest = np.abs(np.diff((y[0] if op == "Softmax" else y).astype(np.float64)) / np.diff(x)).max()
+        assert steepest == pytest.approx(TABLE[op].slope, rel=1e-2)
+
+
+MOVEMENT: dict[str, tuple[list[Any], dict[str, Any]]] = {
+    "CenterCropPad": ([np.array([2, 2])], {"axes": [2, 3]}),
+    "DepthToSpace": ([], {"blocksize": 2}),
+    "SpaceToDepth": ([], {"blocksize": 2}),
+    "Dropout": ([], {}),
+    "Expand": ([np.array([2, 4, 4, 4])], {}),
+    "Gather": ([np.array([1, 0])], {"axis": 1}),
+    "GatherElements": ([np.zeros((1, 4, 4, 4), np.int64)], {}),
+    "GatherND": ([np.zeros((1, 2), np.int64)], {}),
+    "MaxPool": ([], {"kernel_shape": [2, 2]}),
+    "Pad": ([np.array([0, 0, 1, 1, 0, 0, 1, 1])], {"mode": "edge"}),
+    "ReduceMax": ([np.array([1])], {}),
+    "ReduceMin": ([np.array([1])], {}),
+    "Reshape": ([np.array([4, 16])], {}),
+    "Resize": ([np.array([], np.float32), np.array([1, 1, 2, 2], np.float32)], {"mode": "nearest"}),
+    "ReverseSequence": ([np.array([1, 1, 1, 1])], {"time_axis": 0, "batch_axis": 1}),
+    "Slice": ([np.array([1]), np.array([3]), np.array([2])], {}),
+    "Split": ([np.array([4])], {"axis": 1}),
+    "Squeeze": ([np.array([0])], {}),
+    "Tile": ([np.array([1, 1, 2, 1])], {}),
+    "Unsqueeze": ([np.array([0])], {}),
+}
+
+
+@pytest.mark.parametrize("op", sorted(n for n, r in TABLE.items() if r.kind is Kind.MOVEMENT))
+def test_movement_makes_no_new_value(op: str) -> None:
+    x = np.random.default_rng(0).normal(size=(1, 4, 4, 4)).astype(np.float32)
+    more, attributes = MOVEMENT.get(op, ([], {}))
+    y = run(op, x, *more, **attributes, **({"axis": 1} if op == "Concat" else {}))
+    assert set(y.ravel().tolist()) <= set(x.ravel().tolist())
+
+
+@pytest.mark.parametrize("op", sorted(n for n, r in TABLE.items() if r.ties is Ties.HOMOGENEOUS))
+def test_homogeneous_operators_scale(op: str) -> None:
+    x = np.random.default_rng(0).normal(size=(1, 4, 4, 4)).astype(np.float32)
+    more = [np.float32(0.25)] if op == "PRelu" else []
+    given = {"kernel_shape": [2, 2]} if op in ("MaxPool", "AveragePool") else {}
+    np.testing.assert_allclose(run(op, 2 * x, *more, **given), 2 * run(op, x, *more, **given), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "op",
+    sorted(
+        n
+        for n, r in TABLE.items()
+        if r.rows is BatchRows.APART and r.inputs.roles == (Role.DATA,) and r.kind is not Kind.OTHER
+    ),
+)
+def test_rows_stay_apart(op: str) -> None:
+    """Two rows at once give what each gives alone."""
+    x = np.random.default_rng(0).uniform(0.1, 0.9, (2, 4, 4, 4)).astype(np.float32)
+    given: dict[str, Any] = {"kernel_shape": [2, 2]} if op in ("MaxPool", "AveragePool", "LpPool") else {}
+    given |= {"blocksize": 2} if op in ("DepthToSpace", "SpaceToDepth") else {}
+    given |= {"size": 3} if op == "LRN" else {}
+    both = run(op, x, **given)
+    np.testing.assert_allclose(both, np.concatenate([run(op, x[:1], **given), run(op, x[1:], **given)]), rtol=1e-6)
 
 
 class TestWeightAxis:
@@ -97,29 +234,20 @@ class TestWeightAxis:
         }
         x_shape, w_shape, out_axis = shapes[kind]
         attributes = {"transB": 1} if kind == "Gemm^T" else {}
-        axis = weight_axis(op, attributes, index, len(w_shape))
+        axis = weight_axis(lookup(op).layout, attributes, index, len(w_shape))
         assert axis is not None
-        inputs = ["x", "w"] if index else ["w", "x"]
-        graph = onnx.helper.make_graph(
-            [onnx.helper.make_node(op, inputs, ["y"], **attributes)],
-            "g",
-            [onnx.helper.make_tensor_value_info(n, 1, s) for n, s in (("x", x_shape), ("w", w_shape))],
-            [onnx.helper.make_tensor_value_info("y", 1, None)],
-        )
-        evaluator = ReferenceEvaluator(
-            onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
-        )
         random = np.random.default_rng(0)
         x, w = random.normal(size=x_shape).astype(np.float32), random.normal(size=w_shape).astype(np.float32)
-        (before,) = evaluator.run(None, {"x": x, "w": w})
+        before = run(op, *((x, w) if index else (w, x)), **attributes)
+        assert kind.startswith("left") or (lookup(op).channel_axis or 0) % before.ndim == out_axis
         np.moveaxis(w, axis, 0)[1] *= 3
-        (after,) = evaluator.run(None, {"x": x, "w": w})
+        after = run(op, *((x, w) if index else (w, x)), **attributes)
         ratio = np.moveaxis(after / before, out_axis, 0)
         np.testing.assert_allclose(ratio[1], 3, rtol=1e-4)
         np.testing.assert_allclose(ratio[[0, 2]], 1, rtol=1e-4)
 
     def test_none_where_channels_make_no_sense(self) -> None:
-        assert weight_axis("ConvTranspose", {"group": 2}, 1, 4) is None
-        assert weight_axis("MatMul", {}, 1, 1) is None
-        assert weight_axis("Gemm", {}, 2, 1) is None
-        assert weight_axis("Add", {}, 1, 4) is None
+        assert weight_axis(Layout.CONV_TRANSPOSE, {"group": 2}, 1, 4) is None
+        assert weight_axis(Layout.MATMUL, {}, 1, 1) is None
+        assert weight_axis(Layout.GEMM, {}, 2, 1) is None
+        assert weight_axis(Layout.NONE, {}, 1, 4) is None

@@ -18,8 +18,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, numpy_helper
 
-from hybridq.graph.edit import attribute
+from hybridq.graph.edit import attribute, attributes
 from hybridq.graph.model import Model
+from hybridq.graph.operators import DataFree as Follows
+from hybridq.graph.operators import Layout, row_of
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Measured
 
@@ -186,13 +188,9 @@ def _propagate(node: NodeProto, graph: _Graph) -> _Spread | None:
     inputs = [s for s in (graph.spread(n) for n in node.input if n) if s is not None]
     if not any(n in graph.spreads for n in node.input):
         return None
-    rule = RULES.get(node.op_type)
-    found = rule(node, graph, inputs) if rule else None
-    if found is not None:
-        return found
-    whole = [s.collapsed() for s in inputs]  # values of unknown operators: guessed to lie where their inputs lie
-    low, high = min(s.low[0] for s in whole), max(s.high[0] for s in whole)
-    return _flat(Range(low, high), Trust.GUESS)
+    rule = RULES[row_of(node).data_free]
+    found = rule(node, graph, inputs) if inputs else None
+    return found if found is not None else _guess(node, graph, inputs)
 
 
 Rule = Callable[[NodeProto, _Graph, list[_Spread]], _Spread | None]
@@ -225,11 +223,14 @@ def _sum(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread | Non
     if len(inputs) != 2:
         return None
     a, b = inputs[0].matched(inputs[1])
-    if node.op_type == "Sub":
-        b = replace(b, low=-b.high, high=-b.low, mean=-b.mean)
     return _Spread(
         a.low + b.low, a.high + b.high, a.mean + b.mean, np.hypot(a.deviation, b.deviation), min(a.trust, b.trust)
     )
+
+
+def _difference(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread | None:
+    turned = [replace(b, low=-b.high, high=-b.low, mean=-b.mean) for b in inputs[1:]]
+    return _sum(node, graph, [*inputs[:1], *turned])
 
 
 def _product(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread | None:
@@ -246,11 +247,12 @@ def _linear(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread | 
     if len(node.input) < 2 or node.input[1] not in graph.constants or node.input[0] not in graph.spreads:
         return None
     weight = graph.constants[node.input[1]].astype(np.float64)
-    if node.op_type != "Conv":
-        weight = weight if attribute(node, "transB") else weight.T
+    given, is_conv = attributes(node), row_of(node).layout is Layout.CONV
+    if not is_conv:
+        weight = weight if given.get("transB") else weight.T
         if weight.ndim != 2:
             return None
-    outputs, group = len(weight), int(attribute(node, "group", 1)) if node.op_type == "Conv" else 1
+    outputs, group = len(weight), int(given.get("group", 1)) if is_conv else 1
     x = graph.spreads[node.input[0]]
     taps = weight.reshape(outputs, weight.shape[1], -1)
     x = x if len(x.low) == group * weight.shape[1] else x.collapsed()
@@ -290,27 +292,42 @@ def _mixed(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread:
     return inputs[0].collapsed()
 
 
+def _fixed(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread | None:
+    known = row_of(node).fixed_range
+    return _flat(Range(*known), inputs[0].trust) if known else None
+
+
+def _choice(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread | None:
+    """One or the other, element by element: nobody knows which."""
+    return _guess(node, graph, inputs)
+
+
+def _guess(node: NodeProto, graph: _Graph, inputs: list[_Spread]) -> _Spread:
+    """Values of unknown operators are guessed to lie where their inputs lie."""
+    whole = [s.collapsed() for s in inputs]
+    low, high = min(s.low[0] for s in whole), max(s.high[0] for s in whole)
+    return _flat(Range(low, high), Trust.GUESS)
+
+
 def _sigmoid(v: Values) -> Values:
     return 0.5 * (1.0 + np.tanh(v / 2.0))
 
 
-RULES: dict[str, Rule] = {
-    **dict.fromkeys(("Conv", "Gemm", "MatMul"), _linear),
-    **dict.fromkeys(("Add", "Sub"), _sum),
-    "Mul": _product,
-    "Relu": _monotone(lambda v: np.maximum(v, 0.0)),
-    "Sigmoid": _monotone(_sigmoid),
-    "HardSigmoid": _monotone(lambda v: np.clip(v / 6.0 + 0.5, 0.0, 1.0)),
-    "Tanh": _monotone(np.tanh),
-    "Softmax": lambda node, graph, inputs: _flat(Range(0.0, 1.0), inputs[0].trust),
-    "Clip": _clip,
-    "LeakyRelu": _leaky,
-    "Concat": _concat,
-    **dict.fromkeys(
-        ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "Pad", "Identity", "Dropout"), _kept
-    ),
-    **dict.fromkeys(
-        ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather", "DepthToSpace"), _mixed
-    ),
-    **dict.fromkeys(("SpaceToDepth", "Expand", "Tile", "ReduceMean", "ReduceMax", "ReduceMin"), _mixed),
+RULES: dict[Follows, Rule] = {
+    Follows.LINEAR: _linear,
+    Follows.SUM: _sum,
+    Follows.DIFFERENCE: _difference,
+    Follows.PRODUCT: _product,
+    Follows.RELU: _monotone(lambda v: np.maximum(v, 0.0)),
+    Follows.CLIP: _clip,
+    Follows.LEAKY: _leaky,
+    Follows.SIGMOID: _monotone(_sigmoid),
+    Follows.HARD_SIGMOID: _monotone(lambda v: np.clip(v / 6.0 + 0.5, 0.0, 1.0)),
+    Follows.TANH: _monotone(np.tanh),
+    Follows.FIXED: _fixed,
+    Follows.CHOICE: _choice,
+    Follows.CHANNELS: _kept,
+    Follows.MIXED: _mixed,
+    Follows.JOINED: _concat,
+    Follows.GUESS: _guess,
 }

@@ -25,11 +25,11 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from hybridq.graph import edit
 from hybridq.graph.model import Tensor
+from hybridq.graph.operators import Interval, Layout, row_of
 
 SUBSAMPLE = 4000  # elements of a tensor and a sample that the histogram sees, about
 BLOCKS = 16  # channels of ONNX Runtime's blocked layout; narrower blocks divide it
 FAR = 2**62  # a Slice end beyond any tensor
-NOT_NEGATIVE = ("Relu", "Sigmoid", "HardSigmoid", "Softmax")  # their minimum is taken to be 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,17 +153,22 @@ class _Writer:
 
     def _is_bounded(self, node: NodeProto) -> bool:
         """Whether an operator never gives less than 0, and 0 for something."""
-        if node.op_type == "Clip" and len(node.input) > 1 and node.input[1] in self.constants:
+        if row_of(node).interval is Interval.CLIP and len(node.input) > 1 and node.input[1] in self.constants:
             return not numpy_helper.to_array(self.constants[node.input[1]]).any()
-        return node.op_type in NOT_NEGATIVE
+        known = row_of(node).range
+        return known is not None and known[0] == 0.0
 
     def _layout(self, name: str) -> str:
         """``blocked`` where ONNX Runtime keeps an image in the blocked layout of the convolution before it."""
         maker = self.producers[name]
-        if maker.op_type in ("Relu", "Clip"):
+        if row_of(maker).absorbed:
             maker = self.producers.get(maker.input[0], maker)
         channels = (self.tensors[name].shape or (0, 0))[1]
-        return "blocked" if maker.op_type == "Conv" and isinstance(channels, int) and channels % BLOCKS == 0 else ""
+        return (
+            "blocked"
+            if row_of(maker).layout is Layout.CONV and isinstance(channels, int) and channels % BLOCKS == 0
+            else ""
+        )
 
     def _rows(self, name: str) -> str:
         """The axis that tells samples of a batch apart, by its name; ``"1"`` where there is none."""

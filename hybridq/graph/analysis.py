@@ -1,12 +1,14 @@
 """The canonical graph to our view of it: layers, groups, names, costs.
 
-Reads like the definition in ``model``: first every node gets a role (layer, absorbed activation, mover, neither),
-then movers tie tensors into groups, then layers collect what they read, their weights, their names and their MACs.
+Reads like the definition in ``model``: first every node gets a role (layer, absorbed activation, data movement,
+neither), then data movement lets tensors share parameters in groups, then layers collect what they read, their weights,
+their names and their MACs.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +18,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from hybridq.graph import edit, operators
 from hybridq.graph.canonical import skeleton
 from hybridq.graph.model import Group, Layer, Model, Tensor, Weight
-from hybridq.graph.operators import Kind
+from hybridq.graph.operators import Kind, Movement, Operator, Role, row_of
 
 
 @dataclass
@@ -43,7 +45,7 @@ class _View:
             name = self.parent[name]
         return name
 
-    def tie(self, a: str, b: str) -> None:
+    def share(self, a: str, b: str) -> None:
         """Let two tensors share parameters; the earlier one represents both."""
         ra, rb = self.find(a), self.find(b)
         if ra != rb:
@@ -65,10 +67,9 @@ def analyse(
     """
     view = _view(canonical.graph)
     _absorb(view)
-    loose = set() if ties_outputs else _loose(view)
+    apart = set() if ties_outputs else _keeps_apart(view)
     sources = _sources(view)
-    movers = [n for n in view.graph.node if n.name not in loose and is_mover(n, view)]
-    _tie(view, sources, movers)
+    _share(view, sources, [n for n in view.graph.node if n.name not in apart and moves_data(n, view)])
     aliases = _aliases(view, given.graph if given else None)
     layers = tuple(_layer(view, node, aliases) for node in view.graph.node if _is_layer(view, node))
     return Model(
@@ -110,15 +111,19 @@ def _tensor(value: onnx.ValueInfoProto) -> Tensor:
 def _absorb(view: _View) -> None:
     """Let a layer take in the Relu or Clip that alone reads its output."""
     for node in view.graph.node:
-        kind = operators.lookup(node.op_type, node.domain).kind
-        if kind not in (Kind.COMPUTE, Kind.ELEMENTWISE) or len(node.output) != 1 or node.name in view.absorbed_names:
+        row = row_of(node)
+        if (
+            row.kind not in (Kind.COMPUTE, Kind.ELEMENTWISE)
+            or len(node.output) != 1
+            or node.name in view.absorbed_names
+        ):
             continue
         readers = view.consumers.get(node.output[0], ())
-        if node.op_type in operators.ABSORBED or node.output[0] in view.outputs or len(readers) != 1:
+        if row.absorbed or node.output[0] in view.outputs or len(readers) != 1:
             continue
         reader = readers[0]
-        fits = reader.op_type == "Relu" or (reader.op_type == "Clip" and clip_bounds(reader, view.initializers))
-        if fits and view.is_activation(reader.output[0]):
+        bounded = len(row_of(reader).inputs.roles) == 1 or clip_bounds(reader, view.initializers)
+        if row_of(reader).absorbed and bounded and view.is_activation(reader.output[0]):
             view.absorbed[node.name] = reader
             view.absorbed_names.add(reader.name)
 
@@ -134,17 +139,17 @@ def clip_bounds(node: NodeProto, initializers: dict[str, TensorProto]) -> tuple[
     return (bounds[0], bounds[1]) if bounds[0] <= 0 <= bounds[1] else None
 
 
-def is_mover(node: NodeProto, view: _View) -> bool:
+def moves_data(node: NodeProto, view: _View) -> bool:
     """Whether a node only moves values of activations, so that its output can share their parameters."""
-    if operators.lookup(node.op_type, node.domain).kind is not Kind.MOVES:
+    movement = row_of(node).movement
+    ends = [*node.output[:1], *moved(node)]
+    if movement is Movement.NONE or not all(view.is_activation(e) for e in ends):
         return False
-    if not all(view.is_activation(o) for o in node.output[:1]) or not all(view.is_activation(m) for m in moved(node)):
-        return False
-    if node.op_type == "Resize":
+    if movement is Movement.NEAREST:
         return bool(edit.attribute(node, "mode", b"nearest") == b"nearest")
-    if node.op_type == "Pad":
+    if movement is Movement.PADDED:
         return edit.attribute(node, "mode", b"constant") != b"constant" or _pads_zero(node, view)
-    return not (node.op_type in ("MaxPool", "Dropout") and any(node.output[1:]))
+    return movement is not Movement.ALONE or not any(node.output[1:])
 
 
 def _pads_zero(node: NodeProto, view: _View) -> bool:
@@ -155,22 +160,22 @@ def _pads_zero(node: NodeProto, view: _View) -> bool:
 
 
 def moved(node: NodeProto) -> list[str]:
-    """The inputs whose values a value-preserving node moves."""
-    return list(node.input) if node.op_type in operators.MOVES_ALL_INPUTS else list(node.input[:1])
+    """The inputs whose values a data movement node carries to its output."""
+    return list(node.input) if row_of(node).moves_all else list(node.input[:1])
 
 
-def _loose(view: _View) -> set[str]:
-    """Names of Concats whose values only leave the graph, and of the movers behind them: they run in float."""
+def _keeps_apart(view: _View) -> set[str]:
+    """Names of Concats whose values only leave the graph, and of the movement behind them: they run in float."""
     leaves: dict[str, bool] = {}
     for node in reversed(view.graph.node):
         for out in node.output:
             readers = view.consumers.get(out, ())
-            leaves[out] = all(is_mover(r, view) and leaves[r.output[0]] for r in readers)
+            leaves[out] = all(moves_data(r, view) and leaves[r.output[0]] for r in readers)
     found: set[str] = set()
     behind: set[str] = set()
     for node in view.graph.node:
-        joins = node.op_type in operators.MOVES_ALL_INPUTS or any(i in behind for i in node.input)
-        if joins and is_mover(node, view) and leaves[node.output[0]]:
+        joins = row_of(node).moves_all or any(i in behind for i in node.input)
+        if joins and moves_data(node, view) and leaves[node.output[0]]:
             found.add(node.name)
             behind.update(node.output)
     return found
@@ -179,9 +184,7 @@ def _loose(view: _View) -> set[str]:
 def _is_layer(view: _View, node: NodeProto) -> bool:
     if node.name in view.absorbed_names or not any(view.is_activation(o) for o in node.output):
         return False
-    return operators.lookup(node.op_type, node.domain).kind is not Kind.OTHER and (
-        operators.lookup(node.op_type, node.domain).kind is not Kind.MOVES or not is_mover(node, view)
-    )
+    return row_of(node).kind is not Kind.OTHER and not moves_data(node, view)
 
 
 def _sources(view: _View) -> dict[str, str]:
@@ -194,10 +197,11 @@ def _sources(view: _View) -> dict[str, str]:
     return found
 
 
-def _tie(view: _View, sources: dict[str, str], movers: list[NodeProto]) -> None:
+def _share(view: _View, sources: dict[str, str], movement: list[NodeProto]) -> None:
+    """Let what data movement reads and gives share parameters."""
     for name in sources:
         view.parent[name] = name
-    for node in movers:
+    for node in movement:
         inputs = [i for i in moved(node) if i in view.parent]
         if not inputs:
             continue
@@ -205,7 +209,7 @@ def _tie(view: _View, sources: dict[str, str], movers: list[NodeProto]) -> None:
             if out:
                 view.parent[out] = view.find(inputs[0])
         for other in inputs[1:]:
-            view.tie(inputs[0], other)
+            view.share(inputs[0], other)
 
 
 def _groups(view: _View, sources: dict[str, str]) -> tuple[Group, ...]:
@@ -216,8 +220,8 @@ def _groups(view: _View, sources: dict[str, str]) -> tuple[Group, ...]:
     for root, tensors in members.items():
         own = [t for t in tensors if t in sources]
         layers = tuple(dict.fromkeys(sources[t] for t in own if sources[t]))
-        ranges = [operators.FIXED_RANGES.get(view.producers[t].op_type) if t in view.producers else None for t in own]
-        fixed = [r for r in ranges if r is not None]
+        makers = [row_of(view.producers[t]) for t in own if t in view.producers]
+        fixed = [m.fixed_range for m in makers if m.fixed_range is not None]
         known = (min(r[0] for r in fixed), max(r[1] for r in fixed)) if len(fixed) == len(own) else None
         found.append(Group(root, tuple(tensors), tuple(own), layers, known))
     return tuple(found)
@@ -226,10 +230,10 @@ def _groups(view: _View, sources: dict[str, str]) -> tuple[Group, ...]:
 def _layer(view: _View, node: NodeProto, aliases: dict[str, list[str]]) -> Layer:
     last = view.absorbed.get(node.name)
     output = (last or node).output[0]
-    row = operators.lookup(node.op_type, node.domain)
+    row = row_of(node)
     reason = row.note if row.kind in (Kind.FLOAT, Kind.SUBGRAPH) else ""
-    bias_index = operators.BIAS_INDEX.get(node.op_type, -1)
-    bias = node.input[bias_index] if 0 < bias_index < len(node.input) else ""
+    place = row.inputs.find(Role.BIAS) if row.kind is Kind.COMPUTE else -1
+    bias = node.input[place] if 0 < place < len(node.input) else ""
     own = [node.output[0], node.name] + ([last.name] if last else [])
     inputs = tuple(i for i in dict.fromkeys(node.input) if view.is_activation(i))
     if not reason and not inputs and not any(view.is_activation(i) for i in node.input):
@@ -241,7 +245,7 @@ def _layer(view: _View, node: NodeProto, aliases: dict[str, list[str]]) -> Layer
         activation=last.name if last else "",
         activation_op=last.op_type if last else "",
         inputs=inputs,
-        weights=_weights(view, node, row.kind),
+        weights=_weights(view, node, row),
         bias=bias if bias in view.initializers else "",
         aliases=tuple(dict.fromkeys(a for a in [*own, *aliases.get(output, [])] if a != output)),
         macs=macs(node, view.tensors, view.initializers),
@@ -250,49 +254,30 @@ def _layer(view: _View, node: NodeProto, aliases: dict[str, list[str]]) -> Layer
     )
 
 
-def _weights(view: _View, node: NodeProto, kind: Kind) -> tuple[Weight, ...]:
-    if kind is not Kind.COMPUTE and node.op_type not in operators.CONSTANT_OPERANDS:
-        return ()
-    attributes = {a.name: a.i for a in node.attribute}
+def _weights(view: _View, node: NodeProto, row: Operator) -> tuple[Weight, ...]:
+    """The constants that are quantized with a layer."""
+    roles = (Role.OPERAND, Role.WEIGHT) if row.kind is Kind.COMPUTE else (Role.OPERAND,)
     found = []
-    for i, name in enumerate(node.input[:2]):
+    for i, name in enumerate(node.input):
         held = view.initializers.get(name)
-        if held is not None and held.data_type == TensorProto.FLOAT:
+        if held is not None and held.data_type == TensorProto.FLOAT and row.inputs[i] in roles:
             shape = tuple(held.dims)
-            found.append(Weight(name, i, shape, operators.weight_axis(node.op_type, attributes, i, len(shape))))
+            axis = operators.weight_axis(row.layout, edit.attributes(node), i, len(shape))
+            found.append(Weight(name, i, shape, axis))
     return tuple(found)
 
 
-def macs(node: NodeProto, tensors: dict[str, Tensor], initializers: dict[str, TensorProto]) -> int:
-    """Multiply-accumulates of one sample; the number of output elements for operators without any.
+def macs(node: NodeProto, tensors: Mapping[str, Tensor], initializers: Mapping[str, TensorProto]) -> int:
+    """Multiply-accumulates of one sample; the number of output elements for operators without any."""
 
-    Dynamic axes count as 1.
-    """
-    out = tensors.get(node.output[0])
-    elements = math.prod(d if isinstance(d, int) else 1 for d in (out.shape or ())) if out else 1
-    weight = initializers.get(node.input[1]) if len(node.input) > 1 else None
-    if node.op_type == "Conv" and weight is not None:
-        return elements * int(math.prod(weight.dims[1:]))
-    if node.op_type == "ConvTranspose" and weight is not None:
-        read = tensors.get(node.input[0])
-        pixels = math.prod(d if isinstance(d, int) else 1 for d in (read.shape or ())) if read else 1
-        return pixels * int(math.prod(weight.dims[1:]))
-    if node.op_type in ("Gemm", "MatMul"):
-        return elements * _inner(node, tensors, initializers)
-    return elements
+    def shape(name: str) -> tuple[int | str, ...] | None:
+        if name in initializers:
+            return tuple(initializers[name].dims)
+        return tensors[name].shape if name in tensors else None
 
-
-def _inner(node: NodeProto, tensors: dict[str, Tensor], initializers: dict[str, TensorProto]) -> int:
-    """Length of the axis that a matrix product sums over."""
-    left = node.input[0]
-    shape = (
-        tuple(initializers[left].dims) if left in initializers else (tensors[left].shape if left in tensors else None)
-    )
-    if not shape:
-        return 1
-    axis = 0 if node.op_type == "Gemm" and edit.attribute(node, "transA", 0) else -1
-    length = shape[axis]
-    return int(length) if isinstance(length, int) else 1
+    weight = node.input[1] if len(node.input) > 1 and node.input[1] in initializers else ""
+    left = node.input[0] if node.input else ""
+    return operators.macs(row_of(node).layout, edit.attributes(node), shape(left), shape(weight), shape(node.output[0]))
 
 
 def _aliases(view: _View, given: onnx.GraphProto | None) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from onnx import NodeProto
 
 from hybridq.graph.edit import attribute
+from hybridq.graph.operators import Interval, row_of
 
 Shapes = Mapping[str, Sequence[int | str | None] | None]
 Joined = tuple[int, list[tuple[str, int]]]
@@ -19,14 +20,14 @@ def joined(name: str, producers: Mapping[str, NodeProto], shapes: Shapes) -> Joi
     """
     place: list[int] | None = None
     node = producers.get(name)
-    while node is not None and node.op_type in ("Transpose", "Identity"):
-        if node.op_type == "Transpose":
+    while node is not None and row_of(node).interval in (Interval.TRANSPOSED, Interval.SAME):
+        if row_of(node).interval is Interval.TRANSPOSED:
             perm = _permutation(node, shapes)
             if perm is None:
                 return None
             place = [perm[p] for p in place] if place else perm
         node = producers.get(node.input[0])
-    if node is None or node.op_type != "Concat":
+    if node is None or row_of(node).interval is not Interval.JOINED:
         return None
     held = [shapes.get(i) for i in node.input]
     if not all(held):

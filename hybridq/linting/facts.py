@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from onnx import NodeProto
-
 from hybridq.calibration.statistics import TensorStatistics
-from hybridq.graph import operators
+from hybridq.graph.analysis import moved
 from hybridq.graph.model import Group, Model
-from hybridq.graph.operators import Kind
+from hybridq.graph.operators import Kind, Role, lookup, row_of
 from hybridq.plan.plan import QuantPlan
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import activation_qparams
@@ -20,7 +18,6 @@ from hybridq.quant.records import Calibrated
 from hybridq.storage.weights import Weights
 from hybridq.targets import Target
 
-BETWEEN_0_AND_1 = ("Mul", "Sqrt", "Min", "Max")  # what they make of values between 0 and 1
 SHOWN = 4  # names in a sentence before the rest is counted
 
 
@@ -69,21 +66,21 @@ class Facts:
         for name in self.model.inputs:
             self._own(name, found)
         for node in self.model.proto.graph.node:
-            moves = operators.lookup(node.op_type, node.domain).kind is Kind.MOVES
-            parts = [found[i] for i in _moved(node) if i in found]
+            moves = row_of(node).kind is Kind.MOVEMENT
+            parts = [found[i] for i in moved(node) if i in found]
             for out in node.output:
                 if moves and parts and out not in self.stats:
                     found[out] = Range(min(p.min for p in parts), max(p.max for p in parts))
                 else:
-                    self._own(out, found, node.op_type)
+                    self._own(out, found, row_of(node).fixed_range)
         return found
 
-    def _own(self, tensor: str, found: dict[str, Range], op: str = "") -> None:
+    def _own(self, tensor: str, found: dict[str, Range], fixed: tuple[float, float] | None = None) -> None:
         stats, group = self.stats.get(tensor), self.model.group_of.get(tensor)
         if stats is not None:
             found[tensor] = Range(stats.min, stats.max)
-        elif op in operators.FIXED_RANGES:
-            found[tensor] = Range(*operators.FIXED_RANGES[op])
+        elif fixed is not None:
+            found[tensor] = Range(*fixed)
         elif group is not None:
             found[tensor] = self.calibrated.measured[group.name].range
 
@@ -92,11 +89,14 @@ class Facts:
         node = self.model.producers.get(tensor)
         if node is None:
             return False
-        if operators.lookup(node.op_type, node.domain).kind is Kind.MOVES or node.op_type in BETWEEN_0_AND_1:
-            return all(self.is_score(i) for i in _moved(node))
-        if node.op_type == "Pow":
-            return self.is_score(node.input[0]) and node.input[1] in self.weights
-        return operators.FIXED_RANGES.get(node.op_type) == (0.0, 1.0)
+        row = row_of(node)
+        if row.kind is Kind.MOVEMENT:
+            return all(self.is_score(i) for i in moved(node))
+        if row.keeps_unit:
+            steered = [n for i, n in enumerate(node.input) if row.inputs[i] is Role.PARAMETER]
+            data = [n for n in node.input if n not in steered]
+            return all(self.is_score(n) for n in data) and all(n in self.weights for n in steered)
+        return row.makes_scores
 
     def keeping(self, group: Group) -> list[str]:
         """Layers in 8 bits that must rise with a group, else what it gains is rounded away where they read it.
@@ -109,7 +109,7 @@ class Facts:
             for layer in self.model.readers.get(waiting.pop(0), ()):
                 if self.plan.layers[layer.name].done.bits == 8:
                     found[layer.name] = None
-                alone = len(set(layer.inputs)) == 1 and operators.lookup(layer.op).kind is Kind.ELEMENTWISE
+                alone = len(set(layer.inputs)) == 1 and lookup(layer.op).kind is Kind.ELEMENTWISE
                 if alone and layer.group not in seen:
                     seen.add(layer.group)
                     waiting.append(layer.group)
@@ -120,9 +120,9 @@ class Facts:
         name = tensor
         while name not in self.model.outputs:
             readers = self.model.consumers.get(name, ())
-            if len(readers) != 1 or operators.lookup(readers[0].op_type, readers[0].domain).kind is not Kind.MOVES:
+            if len(readers) != 1 or row_of(readers[0]).kind is not Kind.MOVEMENT:
                 return tensor
-            if len(readers[0].output) != 1 or readers[0].op_type in operators.MOVES_ALL_INPUTS:
+            if len(readers[0].output) != 1 or row_of(readers[0]).moves_all:
                 return tensor
             name = readers[0].output[0]
         return name
@@ -156,11 +156,6 @@ class Facts:
         support = self.target.precisions.get(precision)
         scheme = (support.activation.scheme if support else None) or Scheme.ASYMMETRIC
         return activation_qparams(r.with_zero(), precision, scheme)
-
-
-def _moved(node: NodeProto) -> list[str]:
-    every = node.op_type in operators.MOVES_ALL_INPUTS or node.op_type in BETWEEN_0_AND_1
-    return list(node.input) if every else list(node.input[:1])
 
 
 def span(r: Range) -> str:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hybridq.graph.edit import attribute
 from hybridq.graph.model import Layer
+from hybridq.graph.operators import Layout, lookup
 from hybridq.linting.facts import Facts, Finding, names, number, setting
 from hybridq.plan.defaults import fast_kernel
 from hybridq.plan.layer_weights import WeightPlan
@@ -24,7 +25,9 @@ MOST_NAMED = 8
 def is_depthwise(layer: Layer, facts: Facts) -> bool:
     """Whether each filter of a Conv reads one channel."""
     group = attribute(facts.model.nodes[layer.node], "group", 1)
-    return layer.op == "Conv" and group != 1 and bool(layer.weights) and layer.weights[0].shape[1] == 1
+    return (
+        lookup(layer.op).layout is Layout.CONV and group != 1 and bool(layer.weights) and layer.weights[0].shape[1] == 1
+    )
 
 
 def channels(facts: Facts) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto
 
-from hybridq.graph.operators import MOVES_ALL_INPUTS
+from hybridq.graph.operators import Interval, lookup, row_of
 from hybridq.linting.facts import Facts, Finding, names, number, setting, span
 from hybridq.linting.spread import Spreads, tail_nodes
 from hybridq.quant.numerics import fake_quantize
@@ -104,7 +104,7 @@ def concats(facts: Facts) -> Iterator[Finding]:
     found: dict[str, Joined] = {}
     told: set[str] = set()
     for node in facts.model.proto.graph.node:
-        joined = _joined(facts, node) if node.op_type in MOVES_ALL_INPUTS else None
+        joined = _joined(facts, node) if row_of(node).moves_all else None
         if joined is None or (not joined.tied and told & set(joined.inputs)):
             continue
         told.add(joined.out)
@@ -218,7 +218,11 @@ def sums(facts: Facts) -> Iterator[Finding]:
     for layer in facts.model.layers:
         node: NodeProto = facts.model.nodes[layer.node]
         params = facts.qparams(layer.name)
-        if layer.op != "Add" or params is None or not all(i in facts.ranges for i in node.input):
+        if (
+            lookup(layer.op).interval is not Interval.SUM
+            or params is None
+            or not all(i in facts.ranges for i in node.input)
+        ):
             continue
         mixed = mixture([Part(facts.ranges[i]) for i in node.input], float(params.scale))
         if mixed is None:

@@ -6,7 +6,7 @@ that decode it can. Channels of a convolution are as far apart as its weights an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,17 +14,14 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 from onnx.reference import ReferenceEvaluator
 
-from hybridq.graph import operators
-from hybridq.graph.edit import attribute
+from hybridq.graph.analysis import moved
+from hybridq.graph.edit import attributes
 from hybridq.graph.model import Layer
-from hybridq.graph.operators import Kind
+from hybridq.graph.operators import Interval, Kind, lookup, row_of
 from hybridq.linting.facts import Facts
 from hybridq.quant.qparams import Range
 
 Values = NDArray[np.float64]
-RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout")
-PICKS = ("Slice", "Split", "Gather", "DepthToSpace", "SpaceToDepth", "Expand", "Tile", "Pad")
-ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Relu", "Clip", "Neg", "Where")
 MOST_ELEMENTS = 1 << 23  # of a tensor told apart element by element
 MOST_SLICES = 1024  # a longer axis counts positions, not kinds of values
 
@@ -84,22 +81,21 @@ class Spreads:
         return self.found
 
     def _visit(self, node: NodeProto) -> None:
-        kind = operators.lookup(node.op_type, node.domain).kind
-        layer = self.facts.model.layer_of.get(node.name)
-        if kind is Kind.MOVES:
+        row, layer = row_of(node), self.facts.model.layer_of.get(node.name)
+        if row.kind is Kind.MOVEMENT:
             self.found.update(zip(node.output, self._moved(node), strict=False))
             return
         for out in node.output:
             measured = self.facts.ranges.get(out)
             spread: Spread | None = None
-            if kind is Kind.COMPUTE and layer is not None:
+            if row.interval is Interval.CHANNELS and layer is not None:
                 spread = self._by_channel(layer)
-            elif node.op_type in ARITHMETIC:
-                spread = self._arithmetic(node)
+            elif row.interval in ARITHMETIC:
+                spread = ARITHMETIC[row.interval](self, node)
             if spread is not None and measured is not None:
                 spread = spread.within(measured)
             elif spread is None and measured is not None:
-                spread = Spread.even(measured, operators.FIXED_RANGES.get(node.op_type) == (0.0, 1.0))
+                spread = Spread.even(measured, row.makes_scores)
             if spread is not None:
                 self.found[out] = spread
 
@@ -130,7 +126,7 @@ class Spreads:
             return None
 
     def _moved(self, node: NodeProto) -> list[Spread]:
-        names = list(node.input) if node.op_type == "Concat" else [node.input[0]]
+        names = moved(node)
         read = [s for s in map(self._read, names) if s is not None]
         if len(read) < len(names):
             return []
@@ -143,47 +139,64 @@ class Spreads:
         if len(known) < len(ends):
             return [hull] * len(node.output)
         low, high = ([e[i] for e in known] for i in (0, 1))
-        moved = [self._apply(node, low), self._apply(node, high)]
-        if not all(moved):
+        applied = [self._apply(node, low), self._apply(node, high)]
+        if not all(applied):
             return [hull] * len(node.output)
-        return [Spread(a, b, scores) for a, b in zip(*moved, strict=True)]
+        return [Spread(a, b, scores) for a, b in zip(*applied, strict=True)]
 
     def _apply(self, node: NodeProto, values: list[Values]) -> list[Values]:
         """What a value-preserving node makes of values; nothing where that is not known."""
         try:
-            if node.op_type == "Concat":
-                return [np.concatenate(values, axis=attribute(node, "axis"))]
-            if node.op_type == "Transpose":
-                perm = attribute(node, "perm")
-                return [np.transpose(values[0], list(perm) if isinstance(perm, list) else None)]
-            if node.op_type in RESHAPES:
+            interval, given = row_of(node).interval, attributes(node)
+            if interval is Interval.JOINED:
+                return [np.concatenate(values, axis=given["axis"])]
+            if interval is Interval.TRANSPOSED:
+                return [np.transpose(values[0], given.get("perm"))]
+            if interval in (Interval.SAME, Interval.RESHAPED):
                 shape = self._shape(node.output[0])
                 return [] if shape is None else [values[0].reshape(shape)]
-            if node.op_type in PICKS and all(n in self.facts.weights for n in node.input[1:] if n):
+            if interval is Interval.PICKED and all(n in self.facts.weights for n in node.input[1:] if n):
                 feed = {n: np.asarray(self.facts.weights[n]) for n in node.input[1:] if n}
                 return list(ReferenceEvaluator(node).run(None, {node.input[0]: values[0], **feed}))
         except (ValueError, IndexError, RuntimeError):  # a free axis that is not 1: the hull will do
             return []
         return []
 
-    def _arithmetic(self, node: NodeProto) -> Spread | None:
-        if node.op_type == "Where":
-            return self._chosen(node)
-        read = [self._read(n) for n in node.input[:2] if n]
-        if node.op_type == "Clip":
-            bounds = [self.facts.weights.get(n) if n else None for n in [*node.input[1:3], "", ""][:2]]
-            low, high = (None if b is None else float(np.asarray(b).reshape(-1)[0]) for b in bounds)
-            r = Range(-1e38 if low is None else low, 1e38 if high is None else high)
-            return read[0].within(r) if read and read[0] else None
-        known = [s for s in read if s is not None]
-        if len(known) < len(read):
+    def _operands(self, node: NodeProto) -> tuple[Spread, Spread] | None:
+        a, b = (self._read(n) for n in node.input[:2])
+        return (a, b) if a is not None and b is not None else None
+
+    def _clip(self, node: NodeProto) -> Spread | None:
+        bounds = [self.facts.weights.get(n) if n else None for n in [*node.input[1:3], "", ""][:2]]
+        low, high = (None if b is None else float(np.asarray(b).reshape(-1)[0]) for b in bounds)
+        read = self._read(node.input[0])
+        return read.within(Range(-1e38 if low is None else low, 1e38 if high is None else high)) if read else None
+
+    def _relu(self, node: NodeProto) -> Spread | None:
+        a = self._read(node.input[0])
+        return Spread(np.maximum(a.low, 0), np.maximum(a.high, 0), a.scores) if a else None
+
+    def _negative(self, node: NodeProto) -> Spread | None:
+        a = self._read(node.input[0])
+        return Spread(-a.high, -a.low) if a else None
+
+    def _sum(self, node: NodeProto) -> Spread | None:
+        read = self._operands(node)
+        return _plus(*read) if read else None
+
+    def _difference(self, node: NodeProto) -> Spread | None:
+        read = self._operands(node)
+        return _plus(read[0], Spread(-read[1].high, -read[1].low, read[1].scores)) if read else None
+
+    def _product(self, node: NodeProto) -> Spread | None:
+        read = self._operands(node)
+        return _times(*read) if read else None
+
+    def _quotient(self, node: NodeProto) -> Spread | None:
+        read = self._operands(node)
+        if read is None or ((read[1].low <= 0).any() and (read[1].high >= 0).any()):
             return None
-        a = known[0]
-        if node.op_type == "Relu":
-            return Spread(np.maximum(a.low, 0), np.maximum(a.high, 0), a.scores)
-        if node.op_type == "Neg":
-            return Spread(-a.high, -a.low)
-        return _combine(node.op_type, a, known[1])
+        return _times(read[0], Spread(1 / read[1].high, 1 / read[1].low, read[1].scores))
 
     def _chosen(self, node: NodeProto) -> Spread | None:
         """Elements of one or the other by a constant mask."""
@@ -211,24 +224,30 @@ class Spreads:
         if measured.min < 0:
             reach = max(reach, ((bias[live] - measured.min) / norm[live]).min())
         shape = [1] * len(held.shape)
-        shape[1 if layer.op in ("Conv", "ConvTranspose") else -1] = norm.size
+        shape[lookup(layer.op).channel_axis or -1] = norm.size
         radius = max(reach, 0.0) * norm
         return Spread((bias - radius).reshape(shape), (bias + radius).reshape(shape))
 
 
-def _combine(op: str, a: Spread, b: Spread) -> Spread | None:
-    """Interval arithmetic of two spreads."""
-    scores = a.scores or b.scores
-    if op == "Add":
-        return Spread(a.low + b.low, a.high + b.high, scores)
-    if op == "Sub":
-        return Spread(a.low - b.high, a.high - b.low, scores)
-    if op == "Div":
-        if (b.low <= 0).any() and (b.high >= 0).any():
-            return None
-        b = Spread(1 / b.high, 1 / b.low)
+def _plus(a: Spread, b: Spread) -> Spread:
+    return Spread(a.low + b.low, a.high + b.high, a.scores or b.scores)
+
+
+def _times(a: Spread, b: Spread) -> Spread:
     ends = [a.low * b.low, a.low * b.high, a.high * b.low, a.high * b.high]
-    return Spread(np.minimum.reduce(ends), np.maximum.reduce(ends), scores)
+    return Spread(np.minimum.reduce(ends), np.maximum.reduce(ends), a.scores or b.scores)
+
+
+ARITHMETIC: dict[Interval, Callable[[Spreads, NodeProto], Spread | None]] = {
+    Interval.SUM: Spreads._sum,
+    Interval.DIFFERENCE: Spreads._difference,
+    Interval.PRODUCT: Spreads._product,
+    Interval.QUOTIENT: Spreads._quotient,
+    Interval.NEGATIVE: Spreads._negative,
+    Interval.RELU: Spreads._relu,
+    Interval.CLIP: Spreads._clip,
+    Interval.CHOICE: Spreads._chosen,
+}
 
 
 def tail_nodes(facts: Facts) -> set[str]:
@@ -240,7 +259,7 @@ def tail_nodes(facts: Facts) -> set[str]:
         if node is None or node.name in found:
             continue
         found.add(node.name)
-        kind = operators.lookup(node.op_type, node.domain).kind
-        if kind is Kind.MOVES or node.op_type in ARITHMETIC:
+        row = row_of(node)
+        if row.kind is Kind.MOVEMENT or row.interval in ARITHMETIC:
             waiting.extend(node.input)
     return found

@@ -11,6 +11,7 @@ from hybridq.calibration.calibrate import CalibrationStats, convergence
 from hybridq.calibration.statistics import Histogram
 from hybridq.graph.edit import attribute
 from hybridq.graph.model import Layer
+from hybridq.graph.operators import Interval, lookup, row_of
 from hybridq.linting.facts import Facts, Finding, names, number, setting, span
 from hybridq.linting.spread import tail_nodes
 from hybridq.quant.qparams import Range
@@ -19,7 +20,6 @@ SCORE_STEP = 0.05  # a result that moves so much by one step of its input
 OUTLIER = 100.0  # the largest magnitude over the one that OUTLIER_SHARE of the values keep within
 OUTLIER_SHARE = 0.999
 MOVED = 0.10  # of a range, in the last tenth of the samples
-SLOPES = {"Sigmoid": 0.25, "Softmax": 0.25}  # the steepest: p * (1 - p) at one half
 
 
 def squashed(facts: Facts) -> Iterator[Finding]:
@@ -47,16 +47,15 @@ def squashed(facts: Facts) -> Iterator[Finding]:
 
 
 def _slope(layer: Layer, facts: Facts) -> float | None:
-    if layer.op == "HardSigmoid":
-        alpha = attribute(facts.model.nodes[layer.node], "alpha", 0.2)
-        return float(alpha) if isinstance(alpha, SupportsFloat) else None
-    return SLOPES.get(layer.op)
+    slope = lookup(layer.op).slope
+    alpha = attribute(facts.model.nodes[layer.node], "alpha", slope)
+    return float(alpha) if slope is not None and isinstance(alpha, SupportsFloat) else None
 
 
 def _is_gate_of_itself(layer: Layer, facts: Facts) -> bool:
     """Whether it is part of SiLU, ``x * Sigmoid(x)``: a wide ``x`` has coarse steps there anyway."""
     readers = facts.model.consumers.get(layer.name, ())
-    return any(n.op_type == "Mul" and layer.inputs and layer.inputs[0] in n.input for n in readers)
+    return any(row_of(n).interval is Interval.PRODUCT and layer.inputs and layer.inputs[0] in n.input for n in readers)
 
 
 def zeros(facts: Facts) -> Iterator[Finding]:

@@ -50,8 +50,9 @@ def _float_reason(model: Model, layer: Layer, useful: set[str]) -> str:
 
 def fast_kernel(model: Model, layer: Layer) -> bool:
     """Whether ONNX Runtime has a fast integer kernel for the layer; some AveragePools have that of a convolution."""
-    if layer.op != "AveragePool":
-        return operators.lookup(layer.op).kernel is Kernel.FAST
+    kernel = operators.lookup(layer.op).kernel
+    if kernel is not Kernel.AVERAGE:
+        return kernel is Kernel.FAST
     given, shape = edit.attributes(model.nodes[layer.node]), model.tensors[layer.inputs[0]].shape
     return not layer.activation and operators.averages_windows(given, shape)
 

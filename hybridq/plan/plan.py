@@ -189,7 +189,7 @@ def _float_result(
     model: Model, group: Group, readers: Sequence[Layer], done: Mapping[str, Precision], target: Target
 ) -> bool:
     """Whether integer matrix products may give their float result unrounded, since nothing reads it as integers."""
-    products = all(model.layer[n].op in operators.FLOAT_RESULT and model.layer[n].weights for n in group.layers)
+    products = all(operators.lookup(model.layer[n].op).float_result and model.layer[n].weights for n in group.layers)
     return target.latency_aware and products and all(done[x.name] is FLOAT for x in readers)
 
 
@@ -229,7 +229,7 @@ def is_native(model: Model, layer: Layer, done: Precision, forms: list[Stored], 
     """Whether ONNX Runtime computes the layer with integers: 8 bits of one kind on every edge, a fast kernel."""
     if done.bits != 8 or not fast_kernel(model, layer) or not forms:
         return False
-    results = (done, FLOAT) if layer.op in operators.FLOAT_RESULT else (done,)
+    results = (done, FLOAT) if operators.lookup(layer.op).float_result else (done,)
     return all(f.precision is done for f in forms) and out.precision in results
 
 

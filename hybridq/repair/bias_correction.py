@@ -16,6 +16,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from hybridq.graph import edit
 from hybridq.graph.model import Layer, Model
+from hybridq.graph.operators import lookup
 from hybridq.graph.runtime import Feed, run, session
 from hybridq.plan.layer_weights import remains
 from hybridq.plan.plan import QuantPlan
@@ -23,7 +24,6 @@ from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights
 
 Array = NDArray[np.float32]
-CHANNELS = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1}  # the axis of the result that the bias runs along
 
 
 def corrected_biases(
@@ -56,16 +56,25 @@ def corrected_biases(
 
 def _fits(layer: Layer, plan: QuantPlan, model: Model) -> bool:
     """Whether a layer's bias can be corrected: along the channels, read by it alone, weights rounded."""
-    if layer.op not in CHANNELS or not layer.bias or sum(x.bias == layer.bias for x in model.layers) > 1:
+    if not layer.bias or sum(x.bias == layer.bias for x in model.layers) > 1:
         return False
     done = plan.layers[layer.name]
     plain = all(edit.attribute(model.nodes[layer.node], name, 1.0) == 1.0 for name in ("alpha", "beta"))
     shapes = {t.name: tuple(t.dims) for t in model.proto.graph.initializer}
     tensor = model.tensors.get(model.nodes[layer.node].output[0])
     known = tensor is not None and tensor.shape is not None and len(tensor.shape) > 1
-    size = tensor.shape[CHANNELS[layer.op]] if known and tensor is not None and tensor.shape is not None else 0
+    size = (
+        tensor.shape[_axis(layer, len(tensor.shape))]
+        if known and tensor is not None and tensor.shape is not None
+        else 0
+    )
     whole = isinstance(size, int) and int(np.prod(shapes.get(layer.bias, ()))) == size
     return plain and whole and any(w.qparams is not None for w in done.weights)
+
+
+def _axis(layer: Layer, rank: int) -> int:
+    """The axis of the result that the bias runs along."""
+    return (lookup(layer.op).channel_axis or 0) % rank
 
 
 def _error(layer: Layer, plan: QuantPlan, weights: Weights) -> Array:
@@ -85,7 +94,7 @@ def _measure(proto: onnx.ModelProto, node: NodeProto, layer: Layer, error: Array
     copy.input[1], copy.output[0] = f"{layer.name}/error", f"{layer.name}/shift"
     tensor = next(v for v in _values(graph) if v.name == node.output[0])
     rank = len(tensor.type.tensor_type.shape.dim)
-    axes = [i for i in range(rank) if i != CHANNELS[layer.op]]
+    axes = [i for i in range(rank) if i != _axis(layer, rank)]
     graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), f"{layer.name}/axes"))
     made = f"{layer.name}/mean_shift"
     mean = helper.make_node("ReduceMean", [copy.output[0], f"{layer.name}/axes"], [made], keepdims=0)

@@ -2,8 +2,8 @@
 
 Every float tensor gets an array of numbers that broadcasts against it: elements with the same number share a scale, and
 number 0 keeps the scale 1. Convolutions and matrix products end a tie, since their weights can take any scale in and
-out. ``f(s x) = s f(x)`` passes a tie on (Relu, pooling, ...), movers carry it along, sums join both sides. Whatever an
-operator's rule does not cover is 0: inputs, outputs, Sigmoid, Clip(0, 6), subgraphs.
+out. ``f(s x) = s f(x)`` passes a tie on (Relu, pooling, ...), data movement carries it along, sums join both
+sides. Whatever an operator's rule does not cover is 0: inputs, outputs, Sigmoid, Clip(0, 6), subgraphs.
 """
 
 from __future__ import annotations
@@ -17,21 +17,17 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
+from hybridq.graph.analysis import moved
 from hybridq.graph.edit import attribute, outer_reads, reads
 from hybridq.graph.model import Model
+from hybridq.graph.operators import Interval, Layout, Movement, Ties, row_of
 from hybridq.graph.runtime import run, session
 from hybridq.storage.weights import Weights
 
 Numbers = NDArray[np.int64]
 Shapes = Mapping[str, tuple[int, ...]]
 
-HOMOGENEOUS = {"Relu", "LeakyRelu", "PRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Identity"}
-REDUCING = {"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin"}
-MOVING = {
-    "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Concat", "Gather", "Expand",
-    "DepthToSpace", "SpaceToDepth",
-}  # fmt: skip
-MOST = 1 << 24  # numbers that float32, in which movers are asked, tells apart
+MOST = 1 << 24  # numbers that float32, in which data movement is run, tells apart
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Channels:
 
 def tied_channels(model: Model, weights: Weights, shapes: Shapes) -> Channels:
     """Number the channels of every tensor in ``shapes``, which holds the shapes of all float tensors for one sample."""
-    return _Ties(model, weights, shapes).run()
+    return _Numbering(model, weights, shapes).run()
 
 
 def absorbs(node: NodeProto, uses: Mapping[str, int], weights: Weights) -> bool:
@@ -56,13 +52,14 @@ def absorbs(node: NodeProto, uses: Mapping[str, int], weights: Weights) -> bool:
     own = [n for n in node.input[1:] if n]
     if not own or any(n not in weights or uses[n] > 1 or weights[n].dtype != np.float32 for n in own):
         return False
-    if node.op_type == "Gemm":
+    layout = row_of(node).layout
+    if layout is Layout.GEMM:
         plain = attribute(node, "alpha", 1.0) == 1.0 == attribute(node, "beta", 1.0) and not attribute(node, "transA")
         outputs = weights[own[0]].shape[0 if attribute(node, "transB") else 1]
         return plain and all(weights[n].shape == (outputs,) for n in own[1:])
-    if node.op_type == "MatMul":
+    if layout is Layout.MATMUL:
         return weights[own[0]].ndim == 2
-    return node.op_type in ("Conv", "ConvTranspose")
+    return layout is not Layout.NONE
 
 
 def uses_of(model: Model) -> dict[str, int]:
@@ -75,7 +72,7 @@ def uses_of(model: Model) -> dict[str, int]:
 
 
 @dataclass
-class _Ties:
+class _Numbering:
     model: Model
     weights: Weights
     shapes: Shapes
@@ -88,26 +85,14 @@ class _Ties:
         uses = uses_of(self.model)
         for node in self.model.proto.graph.node:
             done = absorbs(node, uses, self.weights) and self._absorbing(node)
-            rule = self._rule(node.op_type)
-            if not done and not (rule is not None and self._understood(node) and rule(node)):
+            rule = RULES.get(row_of(node).ties)
+            if not done and not (rule is not None and self._understood(node) and rule(self, node)):
                 self._end(node)
             for name in outer_reads(node):
                 self._fix(name)
         for name in self.model.outputs:
             self._fix(name)
         return self._finish()
-
-    def _rule(self, op: str) -> Callable[[NodeProto], bool] | None:
-        rules: dict[str, Callable[[NodeProto], bool]] = {
-            **dict.fromkeys(HOMOGENEOUS, self._same),
-            **dict.fromkeys(REDUCING, self._reducing),
-            **dict.fromkeys(MOVING, self._moving),
-            **dict.fromkeys(("Add", "Sub"), self._sum),
-            **dict.fromkeys(("Mul", "Div"), self._product),
-            **dict.fromkeys(("Resize", "Pad"), self._resized),
-            "Clip": self._clip,
-        }
-        return rules.get(op)
 
     def _understood(self, node: NodeProto) -> bool:
         """Whether all that a node reads and makes is known: tensors with numbers and a shape, or constants."""
@@ -124,7 +109,7 @@ class _Ties:
         if data not in self.numbers or out not in self.shapes:
             return False
         rank = len(self.shapes[out])
-        axis = rank - 1 if node.op_type in ("MatMul", "Gemm") else 1
+        axis = (row_of(node).channel_axis or 0) % rank
         if any(size > 1 for i, size in enumerate(self.numbers[data].shape) if i != axis):
             self._fix(data)
         shape = [1] * rank
@@ -163,7 +148,8 @@ class _Ties:
     def _resized(self, node: NodeProto) -> bool:
         """Resize and Pad (with zeros) along axes on which all elements share a number."""
         data, out = node.input[0], node.output[0]
-        filled = self.weights.get(node.input[2]) if node.op_type == "Pad" and len(node.input) > 2 else None
+        padded = row_of(node).movement is Movement.PADDED and len(node.input) > 2
+        filled = self.weights.get(node.input[2]) if padded else None
         if self._read(node) != [data] or (filled is not None and filled.any()):
             return False
         before, after = self.shapes[data], self.shapes[out]
@@ -191,7 +177,9 @@ class _Ties:
         free = [n for n in read if any(self._find(int(i)) for i in np.unique(self.numbers[n]))]
         if len(free) != 1 or (len(read) == 1 and read[0] == node.input[0] == node.input[1]):
             return False
-        if self.shapes[free[0]] != self.shapes[node.output[0]] or (node.op_type == "Div" and node.input[1] == free[0]):
+        if self.shapes[free[0]] != self.shapes[node.output[0]] or (
+            row_of(node).interval is Interval.QUOTIENT and node.input[1] == free[0]
+        ):
             return False
         self.numbers[node.output[0]] = self.numbers[free[0]]
         return True
@@ -200,7 +188,7 @@ class _Ties:
         """Let the operator move the numbers themselves."""
         if len(self.parent) > MOST or any(n not in self.shapes for n in self._read(node)):
             return False
-        whole = node.input if node.op_type == "Concat" else node.input[:1]
+        whole = moved(node)
         feed: dict[str, NDArray[Any]] = {}
         for name in dict.fromkeys(n for n in node.input if n):
             if name in self.numbers:
@@ -242,6 +230,17 @@ class _Ties:
         _, compact = np.unique(roots, return_inverse=True)
         numbers = {name: compact[found] for name, found in self.numbers.items()}
         return Channels(numbers, int(compact.max()) + 1)
+
+
+RULES: dict[Ties, Callable[[_Numbering, NodeProto], bool]] = {  # ABSORBED has its own, FIXED ends every tie
+    Ties.HOMOGENEOUS: _Numbering._same,
+    Ties.CLIP: _Numbering._clip,
+    Ties.REDUCED: _Numbering._reducing,
+    Ties.MOVED: _Numbering._moving,
+    Ties.SPATIAL: _Numbering._resized,
+    Ties.SUM: _Numbering._sum,
+    Ties.PRODUCT: _Numbering._product,
+}
 
 
 def _run_alone(node: NodeProto, feed: Mapping[str, NDArray[Any]], model: Model) -> list[NDArray[Any]]:

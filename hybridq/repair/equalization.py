@@ -22,6 +22,7 @@ from onnx import NodeProto
 
 from hybridq.graph.edit import attribute
 from hybridq.graph.model import Model
+from hybridq.graph.operators import Layout, row_of
 from hybridq.graph.runtime import Feed
 from hybridq.repair.channels import Channels, absorbs, tied_channels, uses_of
 from hybridq.repair.observe import observer
@@ -97,12 +98,13 @@ def _applied(model: Model, weights: Weights, channels: Channels, scales: Doubles
 
 def _factors(node: NodeProto, shape: tuple[int, ...], before: Doubles, after: Doubles) -> Doubles:
     """``before[input channel] / after[output channel]``, shaped to broadcast against weights of ``shape``."""
-    if node.op_type in ("Gemm", "MatMul"):
+    layout = row_of(node).layout
+    if layout in (Layout.GEMM, Layout.MATMUL):
         both = before[:, None] / after[None]
         return both.T if attribute(node, "transB") else both
     groups = int(attribute(node, "group", 1))
     rest = (1,) * (len(shape) - 2)
-    if node.op_type == "Conv":  # (outputs, inputs of a group, ...)
+    if layout is Layout.CONV:  # (outputs, inputs of a group, ...)
         outputs, inputs = shape[0], shape[1] * groups
         per = np.repeat(np.broadcast_to(before, (inputs,)).reshape(groups, -1), outputs // groups, axis=0)
         return np.asarray(per / np.broadcast_to(after, (outputs,))[:, None]).reshape(*per.shape, *rest)

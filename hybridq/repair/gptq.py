@@ -19,6 +19,7 @@ from onnx import NodeProto
 
 from hybridq.graph.edit import attribute
 from hybridq.graph.model import Layer, Model
+from hybridq.graph.operators import Layout, lookup, row_of
 from hybridq.graph.runtime import Feed
 from hybridq.plan.plan import QuantPlan
 from hybridq.quant.numerics import along
@@ -29,6 +30,7 @@ from hybridq.storage.weights import Weights
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
 
+ROUNDS = (Layout.CONV, Layout.GEMM, Layout.MATMUL)  # of weights that it knows how to round together
 MOST_INPUTS = 2304  # of a product: more would take minutes, and its many errors cancel without help
 ROWS = 16384  # products that a layer's inputs are learned from, all samples together
 DAMPING = 1e-3  # of the mean square of an input, added to each: what few samples show is not trusted too far
@@ -62,9 +64,10 @@ def compensated_weights(
 
 def _fits(layer: Layer, model: Model, plan: QuantPlan) -> bool:
     held = plan.layers[layer.name].weights
-    if layer.op not in ("Conv", "Gemm", "MatMul") or len(held) != 1 or held[0].index != 1 or held[0].qparams is None:
+    layout = lookup(layer.op).layout
+    if layout not in ROUNDS or len(held) != 1 or held[0].index != 1 or held[0].qparams is None:
         return False
-    if not layer.inputs or (layer.op != "Conv" and len(layer.weights[0].shape) != 2):
+    if not layer.inputs or (layout is not Layout.CONV and len(layer.weights[0].shape) != 2):
         return False
     return plan.layers[layer.name].done.bits == 8 and 1 < _inputs(model.nodes[layer.node], layer) <= MOST_INPUTS
 
@@ -72,9 +75,9 @@ def _fits(layer: Layer, model: Model, plan: QuantPlan) -> bool:
 def _inputs(node: NodeProto, layer: Layer) -> int:
     """Numbers that one output is a product of."""
     shape = layer.weights[0].shape
-    if node.op_type == "Conv":
+    if row_of(node).layout is Layout.CONV:
         return math.prod(shape[1:])
-    return shape[1] if node.op_type == "Gemm" and attribute(node, "transB") else shape[0]
+    return shape[1] if attribute(node, "transB") else shape[0]
 
 
 def _portions(layers: Iterable[Layer], model: Model) -> Iterator[list[Layer]]:
@@ -94,12 +97,12 @@ def _portions(layers: Iterable[Layer], model: Model) -> Iterator[list[Layer]]:
 
 
 def _groups(node: NodeProto) -> int:
-    return int(attribute(node, "group", 1)) if node.op_type == "Conv" else 1
+    return int(attribute(node, "group", 1))
 
 
 def _patches(node: NodeProto, values: Array, layer: Layer) -> Array:
     """What the weights are multiplied with: (groups, products, inputs of a group)."""
-    if node.op_type != "Conv":
+    if row_of(node).layout is not Layout.CONV:
         flat = values.T if attribute(node, "transA") else values
         return flat.reshape(1, -1, flat.shape[-1])
     shape = layer.weights[0].shape
@@ -155,7 +158,7 @@ def _rounded(node: NodeProto, layer: Layer, plan: QuantPlan, weights: Weights, m
     values = np.asarray(weights[held.tensor], np.float64)
     scale = np.broadcast_to(along(params.scale, params.axis, values.ndim), values.shape)
     zero = np.broadcast_to(along(params.zero_point, params.axis, values.ndim), values.shape)
-    turned = node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB"))
+    turned = row_of(node).layout is not Layout.CONV and not attribute(node, "transB")
     rows: list[Array] = [
         np.asarray((x.T if turned else x).reshape(len(moment), -1, moment.shape[1])) for x in (values, scale, zero)
     ]

@@ -23,8 +23,9 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from hybridq.graph.edit import outer_reads, reads
 from hybridq.graph.model import Layer, Model
+from hybridq.graph.operators import BatchRows, row_of
 from hybridq.quant.qparams import QParams
-from hybridq.search.rows import BROADCAST, Ungrowable, grown
+from hybridq.search.rows import Ungrowable, grown
 from hybridq.storage.weights import Weights
 
 Key = tuple[str, ...]
@@ -162,7 +163,7 @@ class _Writer:
         """What one class of rows reads."""
         stream = stream_of(rows[0])
         some = [i for i in inputs if stream in self.pieces[i]]
-        spread = node.op_type in BROADCAST and bool(some)  # the other operand may stay the base's single row
+        spread = bool(some) and row_of(node).rows is BatchRows.BROADCAST  # others may stay the base's single row
         sources = {i: self.join(i, rows if i in some or not spread else (BASE,)) for i in inputs}
         changed: Mapping[str, NDArray[Any]] = {}
         if layer is not None:

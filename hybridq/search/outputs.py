@@ -8,21 +8,19 @@ up: nobody reads a box that holds nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.graph import operators
 from hybridq.graph.joined import joined
 from hybridq.graph.model import Model
-from hybridq.graph.operators import Kind
+from hybridq.graph.operators import Interval, Kind, Operator, row_of
 from hybridq.quant.metrics import Parts
 
 LEAST_PROBABILITY = 1e-3  # of a class: what is less likely decides nothing
-SCORES = ("Sigmoid", "HardSigmoid", "Softmax")
 EVERYWHERE = 0.1  # of the weight of an error lies on all positions alike, the rest where scores speak up
 
 
@@ -69,7 +67,7 @@ def classifications(model: Model) -> frozenset[str]:
         tensor = model.tensors.get(name)
         shape = tensor.shape if tensor else None
         sizes = [d for d in (shape or ())[1:] if d != 1]
-        if len(sizes) == 1 and _is_score(name, model, ("Softmax",)):
+        if len(sizes) == 1 and _is_score(name, model, _shares_one):
             found.add(name)
     return frozenset(found)
 
@@ -81,16 +79,22 @@ def _channels(shape: Sequence[int]) -> int:
     return len(shape) - 1 if shape[1] == shape[2] != shape[-1] else 1
 
 
-def _is_score(name: str, model: Model, made_by: Sequence[str] = SCORES) -> bool:
+def _shares_one(row: Operator) -> bool:
+    """Whether an operator's results along an axis sum to 1, as those of a Softmax do."""
+    return row.makes_scores and row.axis is not None
+
+
+def _is_score(name: str, model: Model, makes: Callable[[Operator], bool] = lambda row: row.makes_scores) -> bool:
     for _ in range(32):
         node = model.producers.get(name)
         if node is None:
             return False
-        if node.op_type in made_by:
+        row = row_of(node)
+        if makes(row):
             return True
-        if node.op_type in ("Mul", "Concat"):
-            return all(_is_score(i, model, made_by) for i in node.input)
-        if operators.lookup(node.op_type, node.domain).kind is not Kind.MOVES:
+        if row.moves_all or row.interval is Interval.PRODUCT:
+            return all(_is_score(i, model, makes) for i in node.input)
+        if row.kind is not Kind.MOVEMENT:
             return False
         name = node.input[0]
     return False

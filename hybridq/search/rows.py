@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,113 +11,8 @@ from onnx import NodeProto
 
 from hybridq.graph.edit import attributes
 from hybridq.graph.model import Model
+from hybridq.graph.operators import BatchRows, row_of
 from hybridq.storage.weights import Weights
-
-APART = frozenset(
-    [
-        "Conv",
-        "ConvTranspose",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "AveragePool",
-        "MaxPool",
-        "LpPool",
-        "GlobalLpPool",
-        "Relu",
-        "Clip",
-        "Sigmoid",
-        "LeakyRelu",
-        "PRelu",
-        "Elu",
-        "Selu",
-        "Celu",
-        "Gelu",
-        "Mish",
-        "HardSwish",
-        "HardSigmoid",
-        "Tanh",
-        "Softplus",
-        "Softsign",
-        "Erf",
-        "ThresholdedRelu",
-        "Abs",
-        "Neg",
-        "Exp",
-        "Log",
-        "Sqrt",
-        "Reciprocal",
-        "Sin",
-        "Cos",
-        "Tan",
-        "Floor",
-        "Ceil",
-        "Round",
-        "Shrink",
-        "Identity",
-        "Dropout",
-        "DepthToSpace",
-        "SpaceToDepth",
-        "Cast",
-        "Sign",
-        "Not",
-        "IsInf",
-        "IsNaN",
-        "InstanceNormalization",
-        "GroupNormalization",
-        "LRN",
-        "BatchNormalization",
-        "GridSample",
-    ]
-)
-BROADCAST = frozenset(
-    [
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Pow",
-        "Max",
-        "Min",
-        "Mean",
-        "Sum",
-        "Where",
-        "Equal",
-        "Greater",
-        "GreaterOrEqual",
-        "Less",
-        "LessOrEqual",
-        "And",
-        "Or",
-        "Xor",
-        "Mod",
-        "PRelu",
-    ]
-)
-REDUCE = frozenset(
-    [
-        "ReduceMean",
-        "ReduceSum",
-        "ReduceMax",
-        "ReduceMin",
-        "ReduceL1",
-        "ReduceL2",
-        "ReduceProd",
-        "ReduceSumSquare",
-        "ReduceLogSum",
-        "ReduceLogSumExp",
-    ]
-)
-ONE_AXIS = {
-    "Softmax": -1,
-    "LogSoftmax": -1,
-    "LayerNormalization": -1,
-    "LpNormalization": -1,
-    "Hardmax": -1,
-    "Split": 0,
-    "ArgMax": 0,
-    "ArgMin": 0,
-    "TopK": -1,
-}
 
 Constants = dict[str, NDArray[Any]]
 
@@ -134,25 +30,7 @@ def grown(node: NodeProto, count: int, moving: set[str], model: Model, weights: 
     copy.CopyFrom(node)
     if count == 1:
         return copy, {}
-    view = _View(node, count, moving, model, weights)
-    op = node.op_type
-    if node.domain not in ("", "ai.onnx"):
-        raise view.no()
-    if op in BROADCAST:
-        return copy, view.broadcast()
-    if op in APART:
-        view.only_first()
-        return copy, {}
-    if op in ONE_AXIS:
-        view.only_first()
-        view.axis(view.attribute("axis", ONE_AXIS[op]))
-        return copy, {}
-    special = SPECIAL.get(op)
-    if op in REDUCE:
-        special = _reduce
-    if special is None:
-        raise view.no()
-    return copy, special(view)
+    return copy, RULES[row_of(node).rows](_View(node, count, moving, model, weights))
 
 
 class _View:
@@ -188,7 +66,7 @@ class _View:
 
     def only_first(self) -> None:
         """Rows may come in through the first input alone, and leave with a batch of one."""
-        if any(n in self.moving for n in self.node.input[1:]) and self.node.op_type not in ("GridSample",):
+        if any(n in self.moving for n in self.node.input[1:]):
             raise self.no()
         self.keeps_batch()
 
@@ -226,6 +104,26 @@ class _View:
             if name not in self.moving and full and rank and self.size(name) != 1:
                 raise self.no()
         return {}
+
+
+def _apart(view: _View) -> Constants:
+    view.only_first()
+    return {}
+
+
+def _paired(view: _View) -> Constants:
+    view.keeps_batch()
+    return {}
+
+
+def _axis(view: _View) -> Constants:
+    view.only_first()
+    view.axis(view.attribute("axis", row_of(view.node).axis))
+    return {}
+
+
+def _mixed(view: _View) -> Constants:
+    raise view.no()
 
 
 def _concat(view: _View) -> Constants:
@@ -281,11 +179,14 @@ def _axes_input(view: _View, index: int, rank: int) -> NDArray[Any]:
     return axes
 
 
-def _squeeze(view: _View) -> Constants:
+def _squeeze(view: _View, extra: int = 0) -> Constants:
     view.keeps_batch()
-    extra = len(view.constant(1).reshape(-1)) if view.node.op_type == "Unsqueeze" else 0
     _axes_input(view, 1, view.rank(view.node.input[0]) + extra)
     return {}
+
+
+def _unsqueeze(view: _View) -> Constants:
+    return _squeeze(view, extra=view.constant(1).size)
 
 
 def _slice(view: _View) -> Constants:
@@ -376,19 +277,25 @@ def _tile(view: _View) -> Constants:
     return {}
 
 
-SPECIAL = {
-    "Concat": _concat,
-    "Flatten": _flatten,
-    "Reshape": _reshape,
-    "Transpose": _transpose,
-    "Squeeze": _squeeze,
-    "Unsqueeze": _squeeze,
-    "Slice": _slice,
-    "Gather": _gather,
-    "Resize": _resize,
-    "Pad": _pad,
-    "MatMul": _matmul,
-    "Gemm": _gemm,
-    "Expand": _expand,
-    "Tile": _tile,
+RULES: dict[BatchRows, Callable[[_View], Constants]] = {
+    BatchRows.APART: _apart,
+    BatchRows.PAIRED: _paired,
+    BatchRows.BROADCAST: _View.broadcast,
+    BatchRows.AXIS: _axis,
+    BatchRows.REDUCE: _reduce,
+    BatchRows.CONCAT: _concat,
+    BatchRows.RESHAPE: _reshape,
+    BatchRows.FLATTEN: _flatten,
+    BatchRows.TRANSPOSE: _transpose,
+    BatchRows.SQUEEZE: _squeeze,
+    BatchRows.UNSQUEEZE: _unsqueeze,
+    BatchRows.SLICE: _slice,
+    BatchRows.GATHER: _gather,
+    BatchRows.RESIZE: _resize,
+    BatchRows.PAD: _pad,
+    BatchRows.MATMUL: _matmul,
+    BatchRows.GEMM: _gemm,
+    BatchRows.EXPAND: _expand,
+    BatchRows.TILE: _tile,
+    BatchRows.MIXED: _mixed,
 }

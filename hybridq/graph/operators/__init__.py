@@ -1,0 +1,44 @@
+"""What every ONNX operator means for quantization: one visible table, and the functions that belong to its rows.
+
+``columns`` says which columns there are and what each may say, ``table`` has the rows, ``weights`` computes what
+follows from how weights lie. Rules that need more than a node stay where they are used and are found there by what
+the column says: ``calibration/datafree.py``, ``linting/spread.py``, ``repair/channels.py``, ``search/rows.py``.
+See https://onnx.ai/onnx/operators for the operators themselves.
+"""
+
+from hybridq.graph.operators.columns import (
+    BatchRows,
+    DataFree,
+    Inputs,
+    Interval,
+    Kernel,
+    Kind,
+    Layout,
+    Movement,
+    Operator,
+    Role,
+    Ties,
+)
+from hybridq.graph.operators.table import TABLE, UNKNOWN, lookup, row_of
+from hybridq.graph.operators.weights import averages_windows, macs, weight_axis
+
+__all__ = [
+    "TABLE",
+    "UNKNOWN",
+    "BatchRows",
+    "DataFree",
+    "Inputs",
+    "Interval",
+    "Kernel",
+    "Kind",
+    "Layout",
+    "Movement",
+    "Operator",
+    "Role",
+    "Ties",
+    "averages_windows",
+    "lookup",
+    "macs",
+    "row_of",
+    "weight_axis",
+]

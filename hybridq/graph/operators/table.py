@@ -1,0 +1,370 @@
+"""The rows: a family of operators says every column once, an operator what is different about it.
+
+Operators that are not in the table stay float32. ``tests/test_operators.py`` holds every operator of the newest opset
+that the onnx package knows against this table, and tries what the columns say.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from onnx import NodeProto
+
+from hybridq.graph.operators.columns import (
+    BatchRows,
+    DataFree,
+    Inputs,
+    Interval,
+    Kernel,
+    Kind,
+    Layout,
+    Movement,
+    Operator,
+    Ties,
+)
+
+PLAIN = Operator(  # the base of the families: computes on activations, and nothing more is known
+    kind=Kind.ELEMENTWISE,
+    kernel=Kernel.NONE,
+    note="",
+    inputs=Inputs.of("data"),
+    movement=Movement.NONE,
+    layout=Layout.NONE,
+    range=None,
+    slope=None,
+    keeps_unit=False,
+    absorbed=False,
+    float_result=False,
+    channel_axis=None,
+    rows=BatchRows.MIXED,
+    axis=None,
+    interval=Interval.MEASURED,
+    data_free=DataFree.GUESS,
+    ties=Ties.FIXED,
+)
+
+
+def _like(family: Operator, names: str, **different: Any) -> dict[str, Operator]:
+    """BatchRows of operators that differ from a family alike; ``inputs`` may be given in words."""
+    if isinstance(different.get("inputs"), str):
+        different["inputs"] = Inputs.of(different["inputs"])
+    return {name: replace(family, **different) for name in names.split()}
+
+
+def _family(**different: Any) -> Operator:
+    """A family as it differs from ``PLAIN``."""
+    return _like(PLAIN, "family", **different)["family"]
+
+
+POSITIVE = (0.0, math.inf)
+UNIT = (0.0, 1.0)
+BOTH_SIDES = (-1.0, 1.0)
+
+COMPUTES = _family(
+    kind=Kind.COMPUTE,
+    kernel=Kernel.FAST,
+    interval=Interval.CHANNELS,
+    data_free=DataFree.LINEAR,
+    ties=Ties.ABSORBED,
+    rows=BatchRows.APART,
+)
+MAPS = _family(rows=BatchRows.APART)  # y[i] = f(x[i])
+COMBINES = _family(inputs="data data", rows=BatchRows.BROADCAST)  # y[i] = f(a[i], b[i])
+POOLS = _family(rows=BatchRows.APART, ties=Ties.HOMOGENEOUS, data_free=DataFree.CHANNELS)
+REDUCES = _family(inputs="data other", rows=BatchRows.REDUCE)
+NORMALIZES = _family(inputs="data weight weight", rows=BatchRows.APART)
+MOVES = _family(
+    kind=Kind.MOVEMENT,
+    kernel=Kernel.FAST,
+    movement=Movement.FIRST,
+    rows=BatchRows.APART,
+    interval=Interval.PICKED,
+    data_free=DataFree.MIXED,
+    ties=Ties.MOVED,
+)
+PICKS = _family(kind=Kind.MOVEMENT, movement=Movement.FIRST, interval=Interval.HULL)
+RECURRENT = _family(kind=Kind.FLOAT, note="a recurrent operator has no 8-bit form between Q and DQ")
+DELICATE = _family(kind=Kind.FLOAT, note="its result depends on more than 8 bits can say")
+MAKES = _family(kind=Kind.FLOAT, note="it makes values rather than computing with activations")
+UNUSUAL = _family(kind=Kind.FLOAT, note="no toolchain runs it in 8 bits")
+QUANTIZED = _family(kind=Kind.FLOAT, note="the operator is quantized already")
+SUBGRAPHS = _family(kind=Kind.SUBGRAPH, note="a subgraph stays float32")
+OTHERS = _family(kind=Kind.OTHER)
+COMPARES = replace(OTHERS, inputs=Inputs.of("data data"), rows=BatchRows.BROADCAST)
+
+UNKNOWN = _family(kind=Kind.FLOAT, note="hybridq does not know the operator", inputs="data...")
+
+TABLE: dict[str, Operator] = {
+    # layers with weights
+    **_like(COMPUTES, "Conv", inputs="data weight bias", layout=Layout.CONV, channel_axis=1),
+    **_like(
+        COMPUTES,
+        "ConvTranspose",
+        inputs="data weight bias",
+        layout=Layout.CONV_TRANSPOSE,
+        channel_axis=1,
+        kernel=Kernel.NONE,
+        data_free=DataFree.GUESS,
+    ),
+    **_like(
+        COMPUTES,
+        "Gemm",
+        inputs="operand operand bias",
+        layout=Layout.GEMM,
+        channel_axis=-1,
+        float_result=True,
+        rows=BatchRows.GEMM,
+    ),
+    **_like(
+        COMPUTES,
+        "MatMul",
+        inputs="operand operand",
+        layout=Layout.MATMUL,
+        channel_axis=-1,
+        float_result=True,
+        rows=BatchRows.MATMUL,
+    ),
+    # one number makes one number
+    **_like(
+        MAPS,
+        "Relu",
+        range=POSITIVE,
+        absorbed=True,
+        interval=Interval.RELU,
+        data_free=DataFree.RELU,
+        ties=Ties.HOMOGENEOUS,
+    ),
+    **_like(
+        MAPS,
+        "Clip",
+        inputs="data parameter parameter",
+        absorbed=True,
+        interval=Interval.CLIP,
+        data_free=DataFree.CLIP,
+        ties=Ties.CLIP,
+    ),
+    **_like(MAPS, "LeakyRelu", kernel=Kernel.FAST, data_free=DataFree.LEAKY, ties=Ties.HOMOGENEOUS),
+    **_like(MAPS, "PRelu", inputs="data weight", rows=BatchRows.BROADCAST, ties=Ties.HOMOGENEOUS),
+    **_like(MAPS, "Sigmoid", range=UNIT, slope=0.25, kernel=Kernel.FAST, data_free=DataFree.SIGMOID),
+    **_like(MAPS, "HardSigmoid", range=UNIT, slope=0.2, data_free=DataFree.HARD_SIGMOID),
+    **_like(MAPS, "Tanh", range=BOTH_SIDES, data_free=DataFree.TANH),
+    **_like(MAPS, "Softsign Erf", range=BOTH_SIDES),
+    **_like(MAPS, "Abs Exp Softplus ThresholdedRelu", range=POSITIVE),
+    **_like(MAPS, "Sqrt", range=POSITIVE, keeps_unit=True),
+    **_like(MAPS, "Neg", interval=Interval.NEGATIVE),
+    **_like(MAPS, "Elu Selu Celu Gelu Mish HardSwish Log Reciprocal Floor Ceil Round Shrink Swish"),
+    **_like(MAPS, "Sin Cos", inputs="position", range=BOTH_SIDES),
+    **_like(MAPS, "Tan", inputs="position"),
+    # several numbers make one number
+    **_like(
+        COMBINES,
+        "Add",
+        inputs="operand operand",
+        kernel=Kernel.FAST,
+        interval=Interval.SUM,
+        data_free=DataFree.SUM,
+        ties=Ties.SUM,
+    ),
+    **_like(COMBINES, "Sub", interval=Interval.DIFFERENCE, data_free=DataFree.DIFFERENCE, ties=Ties.SUM),
+    **_like(
+        COMBINES,
+        "Mul",
+        inputs="operand operand",
+        kernel=Kernel.FAST,
+        keeps_unit=True,
+        interval=Interval.PRODUCT,
+        data_free=DataFree.PRODUCT,
+        ties=Ties.PRODUCT,
+    ),
+    **_like(COMBINES, "Div", interval=Interval.QUOTIENT, ties=Ties.PRODUCT),
+    **_like(COMBINES, "Pow", inputs="data parameter", keeps_unit=True),
+    **_like(
+        COMBINES,
+        "Where",
+        inputs="other data data",
+        kernel=Kernel.FAST,
+        interval=Interval.CHOICE,
+        data_free=DataFree.CHOICE,
+    ),
+    **_like(COMBINES, "Max Min", inputs="data...", keeps_unit=True),
+    **_like(COMBINES, "Sum Mean", inputs="data..."),
+    **_like(COMBINES, "SwiGLU"),
+    # windows and axes
+    **_like(POOLS, "GlobalAveragePool", kernel=Kernel.FAST),
+    **_like(POOLS, "AveragePool", kernel=Kernel.AVERAGE),
+    **_like(POOLS, "LpPool GlobalLpPool", range=POSITIVE, data_free=DataFree.GUESS, ties=Ties.FIXED),
+    **_like(REDUCES, "ReduceMean", data_free=DataFree.MIXED, ties=Ties.REDUCED),
+    **_like(REDUCES, "ReduceSum", ties=Ties.REDUCED),
+    **_like(REDUCES, "ReduceL1 ReduceL2 ReduceSumSquare", range=POSITIVE),
+    **_like(REDUCES, "ReduceProd ReduceLogSum ReduceLogSumExp"),
+    **_like(REDUCES, "CumSum CumProd", rows=BatchRows.MIXED),
+    **_like(
+        MAPS,
+        "Softmax",
+        range=UNIT,
+        slope=0.25,
+        kernel=Kernel.SLOW,
+        rows=BatchRows.AXIS,
+        axis=-1,
+        data_free=DataFree.FIXED,
+    ),
+    **_like(MAPS, "LogSoftmax", range=(-math.inf, 0.0), rows=BatchRows.AXIS, axis=-1),
+    **_like(NORMALIZES, "LayerNormalization", rows=BatchRows.AXIS, axis=-1),
+    **_like(NORMALIZES, "RMSNormalization", inputs="data weight", rows=BatchRows.AXIS, axis=-1),
+    **_like(NORMALIZES, "LpNormalization", inputs="data", rows=BatchRows.AXIS, axis=-1),
+    **_like(NORMALIZES, "InstanceNormalization GroupNormalization"),
+    **_like(NORMALIZES, "LRN", inputs="data"),
+    **_like(NORMALIZES, "MeanVarianceNormalization", inputs="data", rows=BatchRows.MIXED),
+    **_like(NORMALIZES, "BatchNormalization", inputs="data parameter parameter parameter parameter"),
+    # places in a picture, products of any kind
+    **_like(PLAIN, "GridSample", inputs="data parameter", rows=BatchRows.PAIRED),
+    **_like(PLAIN, "RoiAlign", inputs="data parameter other"),
+    **_like(PLAIN, "Einsum", inputs="data..."),
+    **_like(PLAIN, "RotaryEmbedding", inputs="data parameter parameter other"),
+    # data movement
+    **_like(MOVES, "Identity", interval=Interval.SAME, data_free=DataFree.CHANNELS, ties=Ties.HOMOGENEOUS),
+    **_like(
+        MOVES,
+        "Dropout",
+        inputs="data parameter other",
+        kernel=Kernel.NONE,
+        movement=Movement.ALONE,
+        interval=Interval.SAME,
+        data_free=DataFree.CHANNELS,
+        ties=Ties.FIXED,
+    ),
+    **_like(MOVES, "Reshape", inputs="data other", rows=BatchRows.RESHAPE, interval=Interval.RESHAPED),
+    **_like(MOVES, "Flatten", rows=BatchRows.FLATTEN, interval=Interval.RESHAPED),
+    **_like(MOVES, "Squeeze", inputs="data other", rows=BatchRows.SQUEEZE, interval=Interval.RESHAPED),
+    **_like(MOVES, "Unsqueeze", inputs="data other", rows=BatchRows.UNSQUEEZE, interval=Interval.RESHAPED),
+    **_like(MOVES, "Transpose", rows=BatchRows.TRANSPOSE, interval=Interval.TRANSPOSED),
+    **_like(MOVES, "Slice", inputs="data other other other other", rows=BatchRows.SLICE),
+    **_like(MOVES, "Split", inputs="data other", rows=BatchRows.AXIS, axis=0),
+    **_like(MOVES, "Gather", inputs="data other", rows=BatchRows.GATHER),
+    **_like(
+        MOVES,
+        "Concat",
+        inputs="data...",
+        movement=Movement.ALL,
+        rows=BatchRows.CONCAT,
+        interval=Interval.JOINED,
+        data_free=DataFree.JOINED,
+    ),
+    **_like(MOVES, "DepthToSpace SpaceToDepth"),
+    **_like(MOVES, "Expand", inputs="data other", kernel=Kernel.NONE, rows=BatchRows.EXPAND),
+    **_like(MOVES, "Tile", inputs="data other", kernel=Kernel.NONE, rows=BatchRows.TILE, ties=Ties.FIXED),
+    **_like(
+        MOVES,
+        "Resize",
+        inputs="data parameter parameter other",
+        movement=Movement.NEAREST,
+        rows=BatchRows.RESIZE,
+        interval=Interval.HULL,
+        data_free=DataFree.CHANNELS,
+        ties=Ties.SPATIAL,
+    ),
+    **_like(
+        MOVES,
+        "Pad",
+        inputs="data other parameter other",
+        kernel=Kernel.NONE,
+        movement=Movement.PADDED,
+        rows=BatchRows.PAD,
+        data_free=DataFree.CHANNELS,
+        ties=Ties.SPATIAL,
+    ),
+    **_like(
+        MOVES,
+        "MaxPool",
+        kernel=Kernel.SLOW,
+        movement=Movement.ALONE,
+        interval=Interval.HULL,
+        data_free=DataFree.CHANNELS,
+        ties=Ties.HOMOGENEOUS,
+    ),
+    **_like(PICKS, "GlobalMaxPool", rows=BatchRows.APART, data_free=DataFree.CHANNELS, ties=Ties.HOMOGENEOUS),
+    **_like(
+        PICKS,
+        "ReduceMax ReduceMin",
+        inputs="data other",
+        rows=BatchRows.REDUCE,
+        data_free=DataFree.MIXED,
+        ties=Ties.REDUCED,
+    ),
+    **_like(PICKS, "GatherElements GatherND ReverseSequence CenterCropPad", inputs="data other"),
+    # float only
+    **_like(RECURRENT, "LSTM", inputs="data weight weight bias other data data weight"),
+    **_like(RECURRENT, "GRU RNN", inputs="data weight weight bias other data"),
+    **_like(RECURRENT, "CausalConvWithState", inputs="data weight bias data"),
+    **_like(RECURRENT, "LinearAttention", inputs="data data data data data data"),
+    **_like(DELICATE, "Acos Acosh Asin Asinh Atan Atanh Cosh Sinh Det"),
+    **_like(DELICATE, "Sign", range=BOTH_SIDES, rows=BatchRows.APART),
+    **_like(DELICATE, "Mod", inputs="data data", rows=BatchRows.BROADCAST),
+    **_like(DELICATE, "Hardmax", range=UNIT, rows=BatchRows.AXIS, axis=-1),
+    **_like(DELICATE, "Trilu", inputs="data other"),
+    **_like(DELICATE, "DFT", inputs="data other other"),
+    **_like(DELICATE, "STFT", inputs="data other weight other"),
+    **_like(DELICATE, "BlackmanWindow HammingWindow HannWindow", inputs="other"),
+    **_like(DELICATE, "MelWeightMatrix", inputs="other other other parameter parameter"),
+    **_like(MAKES, "Cast", inputs="position", rows=BatchRows.APART),
+    **_like(MAKES, "CastLike", inputs="position shape"),
+    **_like(MAKES, "Constant RandomNormal RandomUniform", inputs=""),
+    **_like(MAKES, "ConstantOfShape", inputs="other"),
+    **_like(MAKES, "EyeLike RandomNormalLike RandomUniformLike", inputs="shape"),
+    **_like(MAKES, "Bernoulli Multinomial BitCast"),
+    **_like(MAKES, "Range", inputs="parameter parameter parameter"),
+    **_like(MAKES, "OneHot", inputs="parameter parameter parameter"),
+    **_like(UNUSUAL, "Attention", inputs="data data data data data data other"),
+    **_like(UNUSUAL, "TopK", inputs="data other", rows=BatchRows.AXIS, axis=-1),
+    **_like(UNUSUAL, "NonMaxSuppression", inputs="data data other parameter parameter"),
+    **_like(UNUSUAL, "MaxRoiPool", inputs="data parameter"),
+    **_like(UNUSUAL, "AffineGrid", inputs="parameter other"),
+    **_like(UNUSUAL, "DeformConv", inputs="data weight parameter bias data"),
+    **_like(UNUSUAL, "MaxUnpool Col2Im", inputs="data other other"),
+    **_like(UNUSUAL, "Compress", inputs="data other"),
+    **_like(UNUSUAL, "ScatterElements ScatterND", inputs="data other data"),
+    **_like(UNUSUAL, "TensorScatter", inputs="data data other"),
+    **_like(UNUSUAL, "Unique"),
+    **_like(UNUSUAL, "TfIdfVectorizer ImageDecoder", inputs="other"),
+    **_like(UNUSUAL, "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss", inputs="data other weight"),
+    **_like(QUANTIZED, "QuantizeLinear", inputs="data parameter other"),
+    **_like(QUANTIZED, "DequantizeLinear", inputs="other parameter other"),
+    **_like(QUANTIZED, "DynamicQuantizeLinear"),
+    **_like(QUANTIZED, "ConvInteger MatMulInteger", inputs="other other other other"),
+    **_like(QUANTIZED, "QLinearConv", inputs="other parameter other other parameter other parameter other other"),
+    **_like(QUANTIZED, "QLinearMatMul", inputs="other parameter other other parameter other parameter other"),
+    **_like(SUBGRAPHS, "If", inputs="other"),
+    **_like(SUBGRAPHS, "Loop", inputs="other other data..."),
+    **_like(SUBGRAPHS, "Scan", inputs="data..."),
+    **_like(SUBGRAPHS, "SequenceMap", inputs="data data..."),
+    # no float result
+    **_like(OTHERS, "Shape Size SequenceLength OptionalHasElement", inputs="shape"),
+    **_like(OTHERS, "ArgMax ArgMin", rows=BatchRows.AXIS, axis=0),
+    **_like(OTHERS, "NonZero"),
+    **_like(OTHERS, "IsInf IsNaN", rows=BatchRows.APART),
+    **_like(OTHERS, "Not", inputs="other", rows=BatchRows.APART),
+    **_like(COMPARES, "Greater GreaterOrEqual Less LessOrEqual"),
+    **_like(COMPARES, "Equal", inputs="position position"),
+    **_like(COMPARES, "And Or Xor", inputs="other other"),
+    **_like(OTHERS, "BitShift BitwiseAnd BitwiseOr BitwiseXor StringConcat", inputs="other other"),
+    **_like(OTHERS, "BitwiseNot RegexFullMatch StringNormalizer StringSplit", inputs="other"),
+    **_like(OTHERS, "ConcatFromSequence Optional OptionalGetElement"),
+    **_like(OTHERS, "SplitToSequence SequenceAt SequenceErase", inputs="data other"),
+    **_like(OTHERS, "SequenceInsert", inputs="data data other"),
+    **_like(OTHERS, "SequenceConstruct", inputs="data..."),
+    **_like(OTHERS, "SequenceEmpty", inputs=""),
+}
+
+
+def lookup(op_type: str, domain: str = "") -> Operator:
+    """The row of an operator; ``UNKNOWN`` for what is not in the table."""
+    if domain not in ("", "ai.onnx"):
+        return replace(UNKNOWN, note=f"hybridq does not know operators of the domain {domain}")
+    return TABLE.get(op_type, UNKNOWN)
+
+
+def row_of(node: NodeProto) -> Operator:
+    """The row of a node's operator."""
+    return lookup(node.op_type, node.domain)
