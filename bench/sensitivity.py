@@ -20,8 +20,9 @@ import numpy as np
 from models import save
 
 from hybridq.calibration.calibrate import calibrate
-from hybridq.graph import canonical
 from hybridq.graph.analysis import analyse
+from hybridq.graph.canonical import canonicalize
+from hybridq.graph.given import read_model
 from hybridq.graph.runtime import Feed, run, session
 from hybridq.plan.plan import make_plan
 from hybridq.plan.record import decide
@@ -41,8 +42,8 @@ def seconds(action: Callable[[], Any]) -> float:
 
 
 def measure(path: Path, samples: int) -> dict[str, Any]:
-    given = canonical.read_model(path)
-    proto = canonical.canonicalize(given)
+    given = read_model(path)
+    proto = canonicalize(given)
     model = analyse(proto, given)
     random = np.random.default_rng(0)
     shapes = {n: [d if isinstance(d, int) else 1 for d in model.tensors[n].shape or ()] for n in model.inputs}

@@ -13,7 +13,7 @@ class Problem:
     """One thing wrong (or odd) in one place of a file.
 
     ``line`` and ``column`` count from 1; 0 means the whole file. ``end_column`` is exclusive. ``severity`` is
-    ``"error"``, ``"warning"`` or ``"note"``.
+    ``"error"``, ``"warning"`` or ``"note"``. ``detail`` is what another tool said, for those who ask (``--verbose``).
     """
 
     message: str
@@ -25,6 +25,7 @@ class Problem:
     source: str = ""
     severity: str = "error"
     code: str = ""
+    detail: str = ""
 
     @property
     def place(self) -> str:

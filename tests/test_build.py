@@ -16,7 +16,8 @@ from random_graphs import Case, Feed, make_case, run
 
 from hybridq.build.builder import to_half
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize, read_model
+from hybridq.graph.canonical import canonicalize
+from hybridq.graph.given import read_model
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import LayerChoice
 

@@ -18,7 +18,9 @@ from random_graphs import INPUT, random_model
 from hybridq.errors import ModelError
 from hybridq.graph import canonical, runtime
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize, read_model
+from hybridq.graph.canonical import canonicalize
+from hybridq.graph.given import read_model
+from hybridq.graph.opset import newest_opset, opset_of
 
 Array = NDArray[Any]
 FLOAT = TensorProto.FLOAT
@@ -71,8 +73,8 @@ def subgraphs(graph: GraphProto) -> Iterator[GraphProto]:
 def assert_canonical(found: ModelProto) -> None:
     graph = found.graph
     initializers = {i.name for i in graph.initializer}
-    assert {o.version for o in found.opset_import if o.domain == ""} == {21}
-    assert found.ir_version == 10
+    assert {o.version for o in found.opset_import if o.domain == ""} <= set(range(21, newest_opset() + 1))
+    assert found.ir_version in (10, 11)
     assert not initializers & {i.name for i in graph.input}
     names = [n.name for n in graph.node]
     assert all(names)
@@ -101,11 +103,12 @@ X = {"x": np.random.default_rng(1).normal(size=(2, 3, 8, 8)).astype(np.float32)}
 
 
 class TestFolding:
-    @pytest.mark.parametrize("opset", range(9, 24))
+    @pytest.mark.parametrize("opset", range(7, newest_opset() + 1))
     def test_every_usual_opset(self, opset: int) -> None:
         given = conv_bn(opset)
         found = canonicalize(given)
         assert_canonical(found)
+        assert opset_of(found) == max(opset, 21)
         assert [n.op_type for n in found.graph.node] == ["Conv", "Relu"]
         assert_same(given, found, X)
 
@@ -393,7 +396,7 @@ class TestHalves:
         path = tmp_path / "model.onnx"
         nodes = [helper.make_node("Own", ["x"], ["y"], domain="mine")]
         onnx.save(model(nodes, {"x": [2]}, ["y"], dtype=HALF, mine=1), path)
-        with pytest.raises(ModelError, match="cannot load the model") as caught:
+        with pytest.raises(ModelError, match="the operator Own of 'mine'") as caught:
             canonicalize(read_model(path), str(path))
         assert caught.value.problems[0].path == str(path)
         assert "float32 model it was made from" in caught.value.problems[0].hint
@@ -557,7 +560,7 @@ class TestRefusals:
         path = tmp_path / "model.onnx"
         given = model([helper.make_node("F", ["x"], ["y"], domain="d")], {"x": [2]}, ["y"], d=1)
         path.write_bytes(given.SerializeToString())
-        self.refuse(path, "ONNX Runtime cannot load the model")
+        self.refuse(path, "the operator F of 'd', which ONNX Runtime does not know")
 
     def test_domain_of_onnxruntime(self) -> None:
         nodes = [
@@ -574,7 +577,7 @@ class TestRefusals:
     def test_wrong_shapes(self) -> None:
         given = conv_bn()
         given.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 5
-        with pytest.raises(ModelError, match="ONNX Runtime cannot"):
+        with pytest.raises(ModelError, match=r"none that ONNX Runtime runs|do not fit|fails at node"):
             runtime.run(runtime.session(canonicalize(given)), {"x": np.zeros((1, 5, 8, 8), np.float32)})
 
     def test_a_tensor_nobody_makes(self, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from onnx.reference import ReferenceEvaluator
 
 from hybridq.calibration import datafree
 from hybridq.graph import runtime
-from hybridq.graph.canonical import IR_VERSION, OPSET
 from hybridq.graph.operators import (
     TABLE,
     UNKNOWN,
@@ -30,6 +29,7 @@ from hybridq.graph.operators import (
     lookup,
     weight_axis,
 )
+from hybridq.graph.opset import IR_VERSION, OPSET
 from hybridq.linting import spread
 from hybridq.repair import channels
 from hybridq.search import rows

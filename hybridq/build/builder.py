@@ -20,9 +20,9 @@ from onnx import NodeProto, TensorProto, helper
 from hybridq import __version__
 from hybridq.graph import edit
 from hybridq.graph.analysis import clip_bounds
-from hybridq.graph.canonical import IR_VERSION, OPSET
 from hybridq.graph.model import Group, Layer, Model
 from hybridq.graph.onnx_file import LazyTensor, OnnxFile
+from hybridq.graph.opset import ir_version_of, opset_of
 from hybridq.plan.layer_weights import WeightPlan, integers
 from hybridq.plan.plan import LayerPlan, QuantPlan, Stored
 from hybridq.quant.dtypes import Precision, Scheme
@@ -356,8 +356,8 @@ class _Builder:
             helper.make_graph(self.nodes, source.graph.name or "hybridq", source.graph.input, source.graph.output),
             producer_name="hybridq",
             producer_version=__version__,
-            ir_version=IR_VERSION,
-            opset_imports=[o for o in source.opset_import if o.domain] + [helper.make_opsetid("", OPSET)],
+            ir_version=ir_version_of(opset_of(source)),
+            opset_imports=[o for o in source.opset_import if o.domain] + [helper.make_opsetid("", opset_of(source))],
         )
         produced = {o for n in self.nodes for o in n.output}
         proto.graph.value_info.extend(v for v in source.graph.value_info if v.name in produced)

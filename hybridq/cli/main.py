@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import Any
 
 import click
 
 from hybridq import __version__
-from hybridq.cli import cfg_commands, search_commands, step_commands
+from hybridq.cli import cfg_commands, faults, search_commands, step_commands
 from hybridq.cli.options import AS_JSON
 from hybridq.config import to_json
 from hybridq.errors import HybridqError
+from hybridq.graph import runtime
+from hybridq.graph.runtime import RuntimeModelError
 
 GROUPS = {
     "The steps": ["step1", "check", "step2", "step3", "demo"],
     "All in one": ["auto"],
     "Editing the cfg": ["set", "unset", "list", "diff", "import"],
 }
+
+NOT_OURS = (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError)  # click knows what to do
 
 WRITES_IN_PARTS = ("auto", "check", "demo")  # what came before the problem stays
 
@@ -34,15 +39,20 @@ class Commands(click.Group):
                     formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; wrong input ends with exit code 1 and a list of problems."""
+        """Run a command; wrong input ends with exit code 1 and problems, a fault of ours with what to send."""
         try:
             return super().invoke(ctx)
         except HybridqError as error:
-            _report(error, ctx.invoked_subcommand or "", ctx.meta.get(AS_JSON, False))
-            ctx.exit(1)
+            foreseen: HybridqError = faults.of_runtime(error) if isinstance(error, RuntimeModelError) else error
         except KeyboardInterrupt:
             click.echo("interrupted; every file is whole, as before or as finished", err=True)
             ctx.exit(130)
+        except NOT_OURS:
+            raise
+        except Exception as error:
+            foreseen = faults.unforeseen(error)
+        _report(foreseen, ctx.invoked_subcommand or "", ctx.meta.get(AS_JSON, False))
+        return ctx.exit(1)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -66,6 +76,8 @@ def _report(error: HybridqError, command: str, as_json: bool) -> None:
     for problem in error.problems:
         prefix = "" if problem.severity == "error" else f"{problem.severity}: "
         click.echo(f"{prefix}{problem}", err=True)
+        if problem.detail and runtime.is_verbose():
+            click.echo(textwrap.indent(problem.detail, "    "), err=True)
     wrong = sum(p.severity == "error" for p in error.problems)
     kept = "." if command in WRITES_IN_PARTS else "; nothing was written."
     click.echo(f"{wrong} problem{'s' if wrong != 1 else ''} found{kept}", err=True)

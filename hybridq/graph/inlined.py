@@ -7,10 +7,9 @@ by step, so the one node comes back. At run time ONNX Runtime writes it out agai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from onnx import GraphProto, NodeProto, TensorProto, defs
+from onnx import GraphProto, NodeProto, defs
 
 from hybridq.graph import edit
 
@@ -20,12 +19,12 @@ PREFIX = "_inlfunc_"
 def restore_functions(before: GraphProto, after: GraphProto, opset: int) -> None:
     """Replace in ``after`` every written-out body by the node that ``before`` has for it.
 
-    A node comes back where its output still exists, its body reads one computed tensor (the others are constants of
-    the given model), and nothing else reads from the body.
+    A node comes back where its outputs are made by a body and what it reads still exists under its name, or is a
+    constant of the given model.
     """
     found = _WrittenOut(before, after)
     for node in before.node:
-        if node.domain in ("", "ai.onnx") and len([o for o in node.output if o]) == 1 and _is_function(node, opset):
+        if node.domain in ("", "ai.onnx") and _is_function(node, opset):
             found.restore(node)
     found.finish()
     used = {i for n in after.node for i in edit.reads(n)} | {o.name for o in after.output}
@@ -61,63 +60,59 @@ def _is_function(node: NodeProto, opset: int) -> bool:
 
 
 class _WrittenOut:
-    """The graph with functions written out, look-ups into it, and what has been put back so far."""
+    """The graph with functions written out, what the graph before can tell of it, and what has been put back so far."""
 
     def __init__(self, before: GraphProto, after: GraphProto) -> None:
         self.graph, self.nodes = after, list(after.node)
-        self.producers, self.consumers = edit.producers(self.nodes), edit.consumers(self.nodes)
-        self.outputs = {o.name for o in after.output}
+        self.place = {o: i for i, n in enumerate(self.nodes) for o in n.output if o}
+        self.held = {t.name for t in after.initializer} | {v.name for v in after.input}
         self.given = {t.name: t for t in before.initializer}
-        self.known = {t.name for t in after.initializer}
-        self.gone: set[int] = set()  # ids of the nodes of bodies
-        self.back: dict[int, NodeProto] = {}  # by the id of a body's last node, what takes its place
-        self.constants: dict[str, TensorProto] = {}
+        self.same = {n.output[0]: n.input[0] for n in before.node if n.op_type in ("Identity", "Dropout")}
+        self.back: dict[int, NodeProto] = {}  # by the place of a body's last node, what follows it
 
     def restore(self, node: NodeProto) -> None:
-        """Put one node back, if its body is there and stands alone."""
-        name = next(o for o in node.output if o)
-        last = self.producers.get(name)
-        if last is None or last.op_type == node.op_type:
+        """Put one node back, if a body stands for it and its inputs are there."""
+        names = {o for o in node.output if o in self.place}
+        makers = [self.nodes[self.place[o]] for o in names]
+        written_out = any(r.startswith(PREFIX) for m in makers for r in edit.reads(m))
+        if not written_out or any(m.op_type == node.op_type for m in makers):
             return
-        body = _body(last, self.producers)
-        inside = {o for n in body for o in n.output}
-        entries = {i for n in body for i in n.input if i and i not in inside and i not in self.known}
-        constants = [i for i in node.input[1:] if i]
-        if len(body) < 2 or len(entries) != 1 or any(i not in self.given for i in constants):
-            return
-        ids = {id(n) for n in body}
-        if any(o in self.outputs or self._read_elsewhere(o, ids) for o in inside - {name}):
+        inputs = [self._find(i) for i in node.input]
+        if any(i is None for i in inputs):
             return
         restored = NodeProto()
         restored.CopyFrom(node)
-        restored.input[0] = entries.pop()
-        self.gone |= ids
-        self.back[id(last)] = restored
-        self.constants.update((i, self.given[i]) for i in constants if i not in self.known)
-        self.known.update(constants)
+        restored.input[:] = [i for i in inputs if i is not None]
+        self.back[max(self.place[o] for o in names)] = restored
+        for maker in makers:
+            maker.output[:] = [f"{PREFIX}{o}" if o in names else o for o in maker.output]  # nothing reads it: it goes
 
-    def _read_elsewhere(self, tensor: str, body: set[int]) -> bool:
-        return any(id(n) not in body and id(n) not in self.gone for n in self.consumers.get(tensor, ()))
+    def _find(self, name: str) -> str | None:
+        """Under which name a tensor of the graph before is there now; None where it is not."""
+        while name and name not in self.place and name not in self.held:
+            if name in self.given:
+                self.graph.initializer.append(self.given[name])
+                self.held.add(name)
+            elif name in self.same:
+                name = self.same[name]
+            else:
+                return None
+        return name
 
     def finish(self) -> None:
-        """Write the graph anew."""
-        if self.back:
-            kept = [self.back.get(id(n), n) for n in self.nodes if id(n) in self.back or id(n) not in self.gone]
-            del self.graph.node[:]
-            self.graph.node.extend(kept)
-            self.graph.initializer.extend(self.constants.values())
-
-
-def _body(last: NodeProto, producers: Mapping[str, NodeProto]) -> list[NodeProto]:
-    """``last`` and the nodes before it whose names ONNX Runtime made while writing a function out."""
-    found, todo = [last], list(last.input)
-    while todo:
-        tensor = todo.pop()
-        node = producers.get(tensor)
-        if tensor.startswith(PREFIX) and node is not None and not any(node is f for f in found):
-            found.append(node)
-            todo += node.input
-    return found
+        """Write the nodes, without those whose results nothing reads any more."""
+        if not self.back:
+            return
+        whole = [n for i, node in enumerate(self.nodes) for n in [node, self.back.get(i)] if n is not None]
+        read = {o.name for o in self.graph.output}
+        kept = []
+        for node in reversed(whole):
+            if read.intersection(node.output):
+                kept.append(node)
+                read.update(edit.reads(node))
+        nodes = [NodeProto.FromString(n.SerializeToString()) for n in reversed(kept)]
+        del self.graph.node[:]
+        self.graph.node.extend(nodes)
 
 
 def _forget(graph: GraphProto, tensor: str) -> None:

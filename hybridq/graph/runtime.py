@@ -11,6 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from hybridq.errors import ModelError
+from hybridq.graph.words import explained
 
 Feed = Mapping[str, NDArray[Any]]
 Session: TypeAlias = ort.InferenceSession
@@ -25,10 +26,22 @@ SILENT, WARNINGS = 4, 2  # its errors come as exceptions, in our words
 _settings = {"severity": SILENT}
 
 
+class RuntimeModelError(ModelError):
+    """ONNX Runtime does not load or run a model; the problem's ``detail`` has its own words.
+
+    Who knows whose model or sample it was says so; where nobody does, it is a fault of hybridq.
+    """
+
+
 def set_verbose(verbose: bool) -> None:
     """Show ONNX Runtime's own warnings (``--verbose``); they are hidden by default."""
     _settings["severity"] = WARNINGS if verbose else SILENT
     ort.set_default_logger_severity(_settings["severity"])
+
+
+def is_verbose() -> bool:
+    """Whether a person asked for ONNX Runtime's own words."""
+    return _settings["severity"] == WARNINGS
 
 
 def options(*, threads: int = 0, level: str = "all") -> ort.SessionOptions:
@@ -50,7 +63,7 @@ def session(
     disabled_optimizers: list[str] | None = None,
 ) -> Session:
     """A session on the CPU; ``bytes`` are a serialized model. Raises ModelError when ONNX Runtime refuses the model."""
-    set_verbose(_settings["severity"] == WARNINGS)
+    set_verbose(is_verbose())
     chosen = session_options or options(threads=threads, level=level)
     data = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
     source = data if isinstance(data, bytes) else str(data)
@@ -59,8 +72,17 @@ def session(
             source, chosen, providers=["CPUExecutionProvider"], disabled_optimizers=disabled_optimizers or []
         )
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
-        raise ModelError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from error
+        raise RuntimeModelError(explained(error, "the model")) from error
     return made
+
+
+def loads(model: onnx.ModelProto | Path) -> bool:
+    """Whether ONNX Runtime takes a model."""
+    try:
+        session(model, threads=1, level="none")
+    except RuntimeModelError:
+        return False
+    return True
 
 
 def expose(proto: onnx.ModelProto, tensors: Iterable[str]) -> None:
@@ -75,10 +97,5 @@ def run(one: Session, feed: Feed, names: list[str] | None = None) -> list[NDArra
     try:
         outputs: list[NDArray[Any]] = one.run(names, dict(feed))
     except Exception as error:
-        raise ModelError(f"ONNX Runtime cannot run the model: {_first_line(error)}") from error
+        raise RuntimeModelError(explained(error, "the model")) from error
     return outputs
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -19,8 +19,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hybridq.compare.timing import time_pairs
-from hybridq.graph.canonical import IR_VERSION, OPSET
 from hybridq.graph.model import Group, Model
+from hybridq.graph.opset import IR_VERSION, OPSET
 from hybridq.graph.runtime import Feed, options, session
 from hybridq.plan.plan import QuantPlan
 from hybridq.quant.dtypes import Precision

@@ -14,8 +14,9 @@ import onnx
 from hybridq.errors import Problem
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize, read_model, remarks
+from hybridq.graph.canonical import canonicalize, remarks
 from hybridq.graph.cut import cut
+from hybridq.graph.given import read_model
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed
 from hybridq.targets import Target

@@ -22,9 +22,10 @@ from onnx import helper, numpy_helper
 
 from hybridq import __version__
 from hybridq.errors import StorageError
-from hybridq.graph.canonical import OPSET, SMALL
+from hybridq.graph.canonical import SMALL
 from hybridq.graph.graph_json import dtype_name, elem_type, graph_from_json, graph_to_json
 from hybridq.graph.model import Group, Layer, Model, Tensor, Weight
+from hybridq.graph.opset import opset_of
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Calibrated, Entry, LayerDefault, Measured
@@ -93,7 +94,7 @@ def write_state(folder: Path, state: State) -> None:
     placed, digest = _write_weights(folder / WEIGHTS, everything)
     data = {
         "format": FORMAT,
-        "versions": {"hybridq": __version__, "opset": OPSET},
+        "versions": {"hybridq": __version__, "opset": opset_of(state.model.proto)},
         "model": {"name": state.model.name, "sha256": state.model.sha256},
         "preprocessing": state.preprocessing,
         "samples": {"count": state.samples, "cfg": state.cfg_digest},

@@ -1,0 +1,88 @@
+"""One set of operators: local functions written out, opset 21 or the model's own where that is higher."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import onnx
+from onnx import ModelProto, TensorProto, defs, helper, inliner, numpy_helper, version_converter
+
+from hybridq.errors import ModelError, Problem
+from hybridq.graph import runtime
+from hybridq.graph.words import first_line
+
+OPSET, IR_VERSION = 21, 10  # what models below are brought to: int16 needs this much
+NEWER_IR_VERSION = 11  # of opset 22 and above
+STANDARD = ("", "ai.onnx")
+FIXED = 7  # models below are of a time when operators meant something else
+PRIVATE = "com.microsoft"
+
+
+def opset_of(proto: ModelProto) -> int:
+    """The version of the standard operators that a model imports, 0 where it imports none."""
+    return next((o.version for o in proto.opset_import if o.domain in STANDARD), 0)
+
+
+def ir_version_of(opset: int) -> int:
+    """The version of the file format that goes with an opset."""
+    return IR_VERSION if opset <= OPSET else NEWER_IR_VERSION
+
+
+@lru_cache
+def newest_opset() -> int:
+    """The newest opset that the installed ONNX Runtime loads and quantizes in."""
+    return next((v for v in range(defs.onnx_opset_version(), OPSET, -1) if runtime.loads(_probe(v))), OPSET)
+
+
+def _probe(opset: int) -> ModelProto:
+    """A model that quantizes its input."""
+    x, q = (helper.make_tensor_value_info(n, t, [1]) for n, t in (("x", TensorProto.FLOAT), ("q", TensorProto.INT16)))
+    numbers = [
+        numpy_helper.from_array(np.ones((), np.float32), "scale"),
+        numpy_helper.from_array(np.zeros((), np.int16), "zero"),
+    ]
+    nodes = [helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"])]
+    graph = helper.make_graph(nodes, "probe", [x], [q], numbers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version_of(opset))
+
+
+def inlined(proto: ModelProto) -> ModelProto:
+    """The model with its own functions written out, as torch's dynamo exporter makes them."""
+    return inliner.inline_local_functions(proto) if proto.functions else proto
+
+
+def brought_up(proto: ModelProto, path: str) -> ModelProto:
+    """A model of opset 21, or of its own where that is higher and ONNX Runtime loads it. Raises ModelError."""
+    version = opset_of(proto)
+    if version == 0:
+        raise ModelError("the model imports no standard operators", path=path)
+    wanted = min(max(version, OPSET), newest_opset())
+    if version != wanted:
+        proto = _converted(proto, version, wanted, path)
+    proto.ir_version = ir_version_of(wanted)
+    return proto
+
+
+def _converted(proto: ModelProto, version: int, wanted: int, path: str) -> ModelProto:
+    proto.ir_version = IR_VERSION  # older ones list initializers among the inputs, which the converter insists on
+    try:
+        found: ModelProto = version_converter.convert_version(proto, wanted)
+        onnx.checker.check_model(found) if version < FIXED else None
+    except Exception as error:
+        raise ModelError(_refusal(proto, version, wanted, path, error)) from error
+    return found
+
+
+def _refusal(proto: ModelProto, version: int, wanted: int, path: str, error: Exception) -> Problem:
+    own = next((n for n in proto.graph.node if n.domain == PRIVATE), None)
+    hint = "Export the model again with opset 13 to 21."
+    if own is not None:
+        hint = (
+            f"Its {own.op_type} is ONNX Runtime's own: give the model from before ONNX Runtime or a fusion optimized "
+            "it."
+        )
+    elif version > wanted:
+        hint = f"The installed ONNX Runtime loads opset {wanted} at most: export with that, or update ONNX Runtime."
+    message = f"opset {version} cannot be converted to {wanted}"
+    return Problem(message, path=path, hint=hint, detail=first_line(error))

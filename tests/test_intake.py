@@ -1,0 +1,146 @@
+"""What the tool takes in: every opset ONNX Runtime loads, a model's own functions, and its word on everything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from helpers_cli import Run
+from numpy.typing import NDArray
+from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+import hybridq
+from hybridq import steps
+from hybridq.errors import ModelError
+from hybridq.graph import runtime
+from hybridq.graph.given import OTHER_FORMATS, read_model
+from hybridq.graph.opset import newest_opset, opset_of
+
+Array = NDArray[Any]
+RANDOM = np.random.default_rng(21)
+WEIGHTS = {n: (0.4 * RANDOM.standard_normal((8, 8))).astype(np.float32) for n in ("Wq", "Wk", "Wv")}
+FEEDS = [{"x": RANDOM.standard_normal((1, 6, 8)).astype(np.float32)} for _ in range(8)]
+
+
+def model(nodes: list[NodeProto], tensors: dict[str, Array], opset: int, *functions: FunctionProto) -> ModelProto:
+    """From ``x`` to ``y``, both ``[1, 6, 8]``."""
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 6, 8]) for n in ("x", "y")]
+    held = [numpy_helper.from_array(v, k) for k, v in tensors.items()]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], held)
+    own = [helper.make_opsetid(f.domain, 1) for f in functions]
+    imports = [helper.make_opsetid("", opset), *own]
+    made = helper.make_model(graph, opset_imports=imports, ir_version=8 if opset < 21 else 10 if opset < 22 else 11)
+    made.functions.extend(functions)
+    return made
+
+
+def outputs(given: ModelProto | Path, feeds: list[dict[str, Array]]) -> list[Array]:
+    one = runtime.session(given, threads=1)
+    return [runtime.run(one, feed)[0] for feed in feeds]
+
+
+def built(given: ModelProto, folder: Path, **options: Any) -> Path:
+    """hybrid.onnx of a model."""
+    folder.mkdir(exist_ok=True)
+    onnx.save(given, folder / "model.onnx")
+    hybridq.step1(folder / "model.onnx", FEEDS, folder / "build", threads=1, **options)
+    hybridq.step2(folder / "build", threads=1)
+    return folder / "build/hybrid.onnx"
+
+
+def decibel(wanted: list[Array], found: list[Array]) -> float:
+    a, b = np.stack(wanted).astype(np.float64), np.stack(found)
+    return float(10 * np.log10((a**2).sum() / max(((a - b) ** 2).sum(), 1e-30)))
+
+
+def attention(opset: int) -> ModelProto:
+    nodes = [helper.make_node("MatMul", ["x", w], [w[1]]) for w in WEIGHTS]
+    nodes += [helper.make_node("Attention", ["q", "k", "v"], ["y"], q_num_heads=2, kv_num_heads=2)]
+    return model(nodes, WEIGHTS, opset)
+
+
+def swish() -> ModelProto:
+    body = [helper.make_node("Sigmoid", ["a"], ["s"]), helper.make_node("Mul", ["a", "s"], ["o"])]
+    own = helper.make_function("own", "Swish", ["a"], ["o"], body, [helper.make_opsetid("", 17)])
+    nodes = [
+        helper.make_node("MatMul", ["x", "Wq"], ["m"]),
+        helper.make_node("Swish", ["m"], ["v"], domain="own"),
+        helper.make_node("MatMul", ["v", "Wk"], ["y"]),
+    ]
+    return model(nodes, WEIGHTS, 17, own)
+
+
+class TestOpsets:
+    @pytest.mark.parametrize("opset", range(23, newest_opset() + 1))
+    def test_a_newer_model_keeps_its_opset(self, tmp_path: Path, opset: int) -> None:
+        given = attention(opset)
+        exact = built(given, tmp_path / "a", dtype="float32")
+        assert opset_of(onnx.load(exact)) == opset
+        assert decibel(outputs(given, FEEDS), outputs(exact, FEEDS)) > 100
+        for dtype in ("uint8", "int16"):
+            assert decibel(outputs(given, FEEDS), outputs(built(given, tmp_path / dtype, dtype=dtype), FEEDS)) > 25
+
+    def test_functions_are_written_out(self, tmp_path: Path) -> None:
+        given = swish()
+        assert decibel(outputs(given, FEEDS), outputs(built(given, tmp_path / "a", dtype="float32"), FEEDS)) > 100
+        assert decibel(outputs(given, FEEDS), outputs(built(given, tmp_path / "b"), FEEDS)) > 25
+
+
+class TestOtherFiles:
+    @pytest.mark.parametrize("suffix", sorted(OTHER_FORMATS))
+    def test_a_file_that_is_no_onnx_gets_its_export_command(self, run: Run, tmp_path: Path, suffix: str) -> None:
+        path = tmp_path / f"net{suffix}"
+        path.write_bytes(b"\x80\x02 some other tool's")
+        done = run("step1", path, "--data-free", "-o", tmp_path / "b")
+        assert done.code == 1
+        assert f"{suffix} is {OTHER_FORMATS[suffix][0]}" in done.err
+        assert "FILE" not in done.err
+
+    @pytest.mark.parametrize(
+        ("op", "ins", "outs"),
+        [
+            ("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+            ("MatMulInteger", ["q", "w"], ["i"]),
+            ("ConvInteger", ["q", "w"], ["i"]),
+        ],
+    )
+    def test_a_dynamically_quantized_model(self, tmp_path: Path, op: str, ins: list[str], outs: list[str]) -> None:
+        path = tmp_path / "model.onnx"
+        onnx.save(model([helper.make_node(op, ins, outs)], {}, 13), path)
+        with pytest.raises(ModelError, match="quantized already, dynamically") as caught:
+            read_model(path)
+        assert "float32 model" in caught.value.problems[0].hint
+
+
+class TestWords:
+    """Every message is ours; the other tool's is shown to who asks for it."""
+
+    FOREIGN = "ONNXRuntimeError"
+
+    def test_an_unknown_operator(self, run: Run, tmp_path: Path) -> None:
+        given = model([helper.make_node("Own", ["x"], ["y"], domain="mine")], {}, 17)
+        given.opset_import.append(helper.make_opsetid("mine", 1))
+        (tmp_path / "m.onnx").write_bytes(given.SerializeToString())
+        words = ("step1", tmp_path / "m.onnx", "--data-free", "-o", tmp_path / "b")
+        done = run(*words)
+        assert done.code == 1
+        assert "m.onnx: the model has the operator Own of 'mine'" in done.err
+        assert self.FOREIGN not in done.err
+        assert self.FOREIGN in run(*words, "--verbose").err
+
+    @pytest.mark.parametrize("error", [KeyError("q"), RuntimeError("[ONNXRuntimeError] : 1"), IndexError("5")])
+    def test_what_nobody_foresaw(self, run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(steps, "step2", fail)
+        done = run("step2", ".")
+        assert done.code == 1
+        assert "Traceback" not in done.err
+        assert self.FOREIGN not in done.err
+        for word in ("This is a fault of hybridq", "the command: ", f"hybridq {hybridq.__version__}", "onnxruntime"):
+            assert word in done.err
+        assert "Traceback" in run("step2", ".", "--verbose").err
