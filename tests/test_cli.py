@@ -26,6 +26,7 @@ import hybridq
 from hybridq import steps
 from hybridq.cli import main
 from hybridq.cli.budget import missed
+from hybridq.files import commit as files_commit
 from hybridq.graph import runtime
 from hybridq.search.joint import Figures
 from hybridq.search.search import Budget, SearchResult
@@ -645,7 +646,7 @@ class TestAtTheSameTime:
     def test_waits_and_then_says_so(
         self, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, seconds: float | None
     ) -> None:
-        monkeypatch.setattr(editing, "PATIENCE", 5.0 if seconds else 0.2)
+        monkeypatch.setattr(files_commit, "PATIENCE", 5.0 if seconds else 0.2)
         before = snapshot(folder)
         descriptor = os.open("build", os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)

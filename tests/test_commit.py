@@ -14,17 +14,18 @@ from pathlib import Path
 import pytest
 
 from hybridq.errors import StorageError
-from hybridq.storage.commit import FOLDER, MARK, commit, recover
+from hybridq.files import commit as files_commit
+from hybridq.files.commit import FOLDER, MARK, commit, recover
 
 posix = pytest.mark.skipif(os.name == "nt", reason="kill -9 and flock are POSIX")
 
-FILES = ("a.json", "b.data", "c.cfg", "report/d.html", "report/e.csv")
+FILES = ("model.json", "weights.data", "model.quantization.cfg", "report/d.html", "report/e.csv")
 RESULT = "result.onnx"
 
 WRITE = f"""
 import os, signal, sys
 from pathlib import Path
-from hybridq.storage.commit import commit
+from hybridq.files.commit import commit
 FILES = {FILES!r}
 def write(directory, tag):
     with commit(directory, remove=({RESULT!r},)) as new:
@@ -102,10 +103,10 @@ def test_kill_at_every_step(tmp_path: Path) -> None:
         outcomes.append(state(directory))
         assert (directory / RESULT).exists() == (outcomes[-1] == "old")
         assert sorted(p.name for p in directory.iterdir() if p.name != RESULT) == [
-            "a.json",
-            "b.data",
-            "c.cfg",
+            "model.json",
+            "model.quantization.cfg",
             "report",
+            "weights.data",
         ]
     assert outcomes == sorted(outcomes, reverse=True), "new states never turn old again"
     assert {"old", "new"} == set(outcomes)
@@ -128,21 +129,22 @@ def test_kill_at_any_moment(tmp_path: Path) -> None:
 
 
 @posix
-def test_of_two_writers_one_is_told(tmp_path: Path) -> None:
+def test_of_two_writers_one_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files_commit, "PATIENCE", 0.1)
     with commit(tmp_path) as new:
-        (new / "a").write_text("first")
+        (new / "build.json").write_text("first")
         with pytest.raises(StorageError, match="another hybridq command"), commit(tmp_path):
             pass
         with pytest.raises(StorageError, match="another hybridq command"):
             recover(tmp_path)
-        assert (new / "a").exists()
-    assert (tmp_path / "a").read_text() == "first"
+        assert (new / "build.json").exists()
+    assert (tmp_path / "build.json").read_text() == "first"
 
 
 def test_an_exception_changes_nothing(tmp_path: Path) -> None:
     prepare(tmp_path)
     with pytest.raises(KeyError), commit(tmp_path, remove=(RESULT,)) as new:
-        (new / "a.json").write_text({}["half"])
+        (new / "model.json").write_text({}["half"])
     assert state(tmp_path) == "old"
     assert (tmp_path / RESULT).exists()
     assert not (tmp_path / FOLDER).exists()
@@ -150,10 +152,10 @@ def test_an_exception_changes_nothing(tmp_path: Path) -> None:
 
 def test_removes_files_and_folders_but_not_what_it_writes(tmp_path: Path) -> None:
     prepare(tmp_path)
-    with commit(tmp_path, remove=("report", "a.json", "absent")) as new:
-        (new / "a.json").write_text("kept")
+    with commit(tmp_path, remove=("report", "model.json", "search.json")) as new:
+        (new / "model.json").write_text("kept")
     assert not (tmp_path / "report").exists()
-    assert (tmp_path / "a.json").read_text() == "kept"
+    assert (tmp_path / "model.json").read_text() == "kept"
     with commit(tmp_path, remove=("report",)) as new:
         (new / "report").mkdir()
         (new / "report" / "f").write_text("kept")
@@ -163,12 +165,13 @@ def test_removes_files_and_folders_but_not_what_it_writes(tmp_path: Path) -> Non
 def test_recovering_twice_is_recovering_once(tmp_path: Path) -> None:
     new = tmp_path / FOLDER
     new.mkdir()
-    (tmp_path / "a").write_text("moved already")
-    (new / "b").write_text("not yet")
-    (new / MARK).write_text(json.dumps({"files": ["a", "b"], "remove": ["c"]}))
+    (tmp_path / "model.json").write_text("moved already")
+    (new / "weights.data").write_text("not yet")
+    (new / MARK).write_text(json.dumps({"files": ["model.json", "weights.data"], "remove": ["report"]}))
     recover(tmp_path)
     recover(tmp_path)
-    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "moved already", "b": "not yet"}
+    found = {p.name: p.read_text() for p in tmp_path.iterdir()}
+    assert found == {"model.json": "moved already", "weights.data": "not yet"}
 
 
 def test_a_file_in_the_way_of_the_folder(tmp_path: Path) -> None:
@@ -178,13 +181,13 @@ def test_a_file_in_the_way_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_the_way_of_a_file(tmp_path: Path) -> None:
-    (tmp_path / "a" / "inner").mkdir(parents=True)
+    (tmp_path / "build.json" / "inner").mkdir(parents=True)
     with pytest.raises(StorageError, match="cannot finish an interrupted write"), commit(tmp_path) as new:
-        (new / "a").write_text("x")
-    (tmp_path / "a" / "inner").rmdir()
-    (tmp_path / "a").rmdir()
+        (new / "build.json").write_text("x")
+    (tmp_path / "build.json" / "inner").rmdir()
+    (tmp_path / "build.json").rmdir()
     recover(tmp_path)
-    assert (tmp_path / "a").read_text() == "x"
+    assert (tmp_path / "build.json").read_text() == "x"
 
 
 def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +198,7 @@ def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="No space left"), commit(tmp_path) as new:
-        (new / "a.json").write_text("new")
+        (new / "model.json").write_text("new")
     monkeypatch.undo()
     recover(tmp_path)
     assert state(tmp_path) == "old"

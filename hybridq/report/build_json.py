@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hybridq.compare.fidelity import Fidelity
+from hybridq.files.reading import write_text
+from hybridq.files.seal import sealed
 from hybridq.graph.model import Model
 from hybridq.plan.plan import GroupPlan, LayerPlan, QuantPlan, Stored
 from hybridq.quant.qparams import QParams
@@ -143,11 +146,14 @@ def _same_layer(a: LayerPlan, b: LayerPlan) -> bool:
     return same and (a.done, a.native, a.barrier, a.weight_only) == (b.done, b.native, b.barrier, b.weight_only)
 
 
-def write_build(path: Path, model: Model, report: BuildReport, fidelity: Fidelity | None) -> None:
-    """Write ``build.json``."""
+def write_build(
+    path: Path, model: Model, report: BuildReport, fidelity: Fidelity | None, files: Mapping[str, str]
+) -> None:
+    """Write ``build.json``; ``files`` has the digests of what was built and of what it was made from."""
     head: dict[str, Any] = {
         "format": FORMAT,
         "model": {"name": model.name, "sha256": model.sha256},
+        "files": dict(files),
         "target": report.target,
         "counts": report.counts,
         "high_fraction": round(report.high_fraction, 6),
@@ -162,7 +168,7 @@ def write_build(path: Path, model: Model, report: BuildReport, fidelity: Fidelit
         f'  "{k}": [' + ",".join(f"\n    {json.dumps(r, ensure_ascii=False)}" for r in v) + ("\n  ]" if v else "]")
         for k, v in (("edits", edits), ("layers", rows))
     ]
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    write_text(path, sealed("{\n" + ",\n".join(lines) + "\n}\n"))
 
 
 def _fidelity(found: Fidelity) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from hybridq import __version__, targets
 from hybridq.compare.metric import Metric, metric_name
 from hybridq.errors import ConfigError, DatasetError
+from hybridq.files.seal import text_digest
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed, session
 from hybridq.quant.dtypes import Precision, widest
@@ -36,7 +37,7 @@ from hybridq.search.result import content, finished, recall
 from hybridq.search.speed import SHARES, fast_enough
 from hybridq.search.trim import cheapest_enough, improve, trim
 from hybridq.search.tuning import tuned
-from hybridq.storage.state import assemble, text_digest, to_json
+from hybridq.storage.state import assemble, to_json
 from hybridq.storage.weights import Weights
 
 MENDING = 0.05  # share of the MACs that may mend what is broken before ranges are tried

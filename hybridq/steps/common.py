@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hybridq import config
-from hybridq.errors import ConfigError, Problem
+from hybridq.errors import ConfigError, Problem, StorageError
+from hybridq.files.commit import reading
+from hybridq.files.reading import look_at, read_bytes, read_json
 from hybridq.quant.records import QuantConfig
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, State
@@ -25,15 +26,20 @@ def no_progress(what: str, done: int, total: int | None) -> None:
 
 
 def read_cfg_text(directory: Path) -> str:
-    """The text of a folder's cfg. Raises ConfigError when it is missing, too large, or not text."""
-    path = directory / CFG
-    if not path.is_file():
+    """The committed text of a folder's cfg. Raises ConfigError when it is missing, too large, or not text."""
+    with reading(directory) as view:
+        return cfg_text(view.path(CFG), directory)
+
+
+def cfg_text(path: Path, directory: Path) -> str:
+    """The text of the cfg at ``path``, which is that of ``directory``. Raises ConfigError."""
+    if not path.exists():
         raise ConfigError(
             f"there is no {CFG} here", path=str(directory), hint="Run `hybridq step1` with `-o` this folder."
         )
-    if path.stat().st_size > MAX_CFG:
+    if look_at(path, ConfigError) > MAX_CFG:
         raise ConfigError(Problem("larger than 10 MB: not a cfg", path=str(path), line=1))
-    return config.decode(path.read_bytes(), str(path))
+    return config.decode(read_bytes(path, ConfigError), str(path))
 
 
 def read_config(directory: Path, state: State) -> tuple[QuantConfig, list[Problem]]:
@@ -47,12 +53,17 @@ def read_config(directory: Path, state: State) -> tuple[QuantConfig, list[Proble
 
 def read_sources(directory: Path) -> dict[str, Any]:
     """Where step1 found the model and the dataset; empty when nobody knows any more."""
-    path = directory / SOURCES
+    return read_object(directory, SOURCES)
+
+
+def read_object(directory: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file that can be made anew; empty where it is missing, damaged or something else."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    except ValueError:
+        with reading(directory) as view:
+            found = read_json(view.path(name))
+    except StorageError:
         return {}
-    return found
+    return found if isinstance(found, dict) else {}
 
 
 def read_state(directory: Path, *, verify: bool = False) -> State:

@@ -18,6 +18,8 @@ from hybridq.calibration.weight_ranges import WeightAlgorithm
 from hybridq.compare import load_metric
 from hybridq.dataset import Preprocessing, input_specs, open_dataset
 from hybridq.errors import DatasetError
+from hybridq.files.commit import commit
+from hybridq.files.reading import write_text
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed
 from hybridq.plan.layer_weights import TOGETHER, entry_key
@@ -25,12 +27,11 @@ from hybridq.plan.record import activation_entry, weight_entry
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated, Entry, LayerChoice
 from hybridq.search.search import Budget, SearchResult, search
-from hybridq.steps.common import SEARCH, Progress, no_progress, read_sources, read_state
+from hybridq.steps.common import SEARCH, Progress, no_progress, read_object, read_sources, read_state
 from hybridq.steps.step1 import Step1Result, step1
 from hybridq.steps.step2 import Step2Result, step2
 from hybridq.steps.step3 import Step3Result, step3
 from hybridq.storage import state as storage
-from hybridq.storage.commit import commit
 from hybridq.storage.state import CFG, State
 from hybridq.storage.weights import Weights
 
@@ -143,11 +144,7 @@ def _feeds(folder: Path, state: State, dataset: Any) -> Iterator[Feed]:
 
 
 def _previous(folder: Path) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads((folder / SEARCH).read_text())
-    except (OSError, ValueError):
-        return None
-    return found
+    return read_object(folder, SEARCH) or None
 
 
 def _saver(folder: Path) -> Callable[[dict[str, Any]], None]:
@@ -157,7 +154,7 @@ def _saver(folder: Path) -> Callable[[dict[str, Any]], None]:
     def save(content: dict[str, Any]) -> None:
         if time.monotonic() - last[0] >= SAVE_SECONDS:
             with commit(folder) as new:
-                (new / SEARCH).write_text(_text(content))
+                write_text(new / SEARCH, _text(content))
             last[0] = time.monotonic()
 
     return save
@@ -195,5 +192,5 @@ def _write(folder: Path, state: State, found: SearchResult) -> None:
     text = config.write_cfg(state.model, state.calibrated, choices, dict(found.reasons))
     with commit(folder) as new:
         storage.write_state(new, storage.with_cfg(state, text))
-        (new / CFG).write_text(text, encoding="utf-8")
-        (new / SEARCH).write_text(_text(found.content))
+        write_text(new / CFG, text)
+        write_text(new / SEARCH, _text(found.content))

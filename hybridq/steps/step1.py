@@ -18,6 +18,9 @@ from hybridq.calibration.ranges import ALGORITHMS, DEFAULTS, Options
 from hybridq.calibration.weight_ranges import WeightAlgorithm
 from hybridq.dataset import Audit, AuditRow, Dataset, Preprocessing, Sample, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, HybridqError, Problem, StorageError
+from hybridq.files.commit import commit, recover
+from hybridq.files.reading import exists, read_bytes, write_text
+from hybridq.files.seal import text_digest
 from hybridq.graph.canonical import BIG
 from hybridq.graph.runtime import Feed
 from hybridq.linting import Finding, lint
@@ -30,7 +33,6 @@ from hybridq.search.choose_repair import Candidate, repaired
 from hybridq.steps.common import RESULTS, SOURCES, Progress, no_progress
 from hybridq.steps.prepare import Prepared, prepare
 from hybridq.storage import state as storage
-from hybridq.storage.commit import commit, recover
 from hybridq.storage.state import CFG, MODEL, WEIGHTS, State
 from hybridq.storage.weights import Weights
 from hybridq.targets import Target
@@ -299,14 +301,14 @@ def _edited_before(directory: Path, merge: bool) -> tuple[str, State] | None:
         recover(directory)
     _refuse_foreign(directory)
     path = directory / CFG
-    if not path.exists():
+    if not exists(path):
         return None
-    text = path.read_bytes().decode(errors="replace")
+    text = read_bytes(path).decode(errors="replace")
     try:
-        state = storage.read_state(directory) if (directory / MODEL).exists() else None
+        state = storage.read_state(directory) if exists(directory / MODEL) else None
     except StorageError as error:
         raise StorageError([replace(p, hint="--force starts anew.") for p in error.problems]) from error
-    if state is not None and storage.text_digest(text) == state.cfg_digest:
+    if state is not None and text_digest(text) == state.cfg_digest:
         return None
     if merge and state is not None:
         return text, state
@@ -319,9 +321,9 @@ def _edited_before(directory: Path, merge: bool) -> tuple[str, State] | None:
 
 def _refuse_foreign(directory: Path) -> None:
     """Keep step1 from replacing or removing files of these names that hybridq did not write."""
-    there = [name for name in (MODEL, WEIGHTS, CFG, *RESULTS) if (directory / name).exists()]
+    there = [name for name in (MODEL, WEIGHTS, CFG, *RESULTS) if exists(directory / name)]
     path = directory / MODEL
-    if not there or (path.is_file() and FORMAT_MARK in path.read_bytes()[:200]):
+    if not there or (path.is_file() and FORMAT_MARK in read_bytes(path)[:300]):
         return
     found = ", ".join(there)
     raise StorageError(
@@ -370,7 +372,7 @@ def _write(
         shutil.copyfile(SCHEMAS / CFG_SCHEMA, new / CFG_SCHEMA)
         fresh = config.write_cfg(state.model, state.calibrated)
         storage.write_state(new, storage.with_cfg(state, fresh))
-        (new / CFG).write_text(text, encoding="utf-8")
+        write_text(new / CFG, text)
         if before is not None:
-            (new / (CFG + ".old")).write_text(before[0], encoding="utf-8")
-        (new / SOURCES).write_text(json.dumps(sources, indent=2) + "\n")
+            write_text(new / (CFG + ".old"), before[0])
+        write_text(new / SOURCES, json.dumps(sources, indent=2) + "\n")

@@ -15,16 +15,19 @@ from onnx import helper
 from hybridq.build.builder import build
 from hybridq.compare.fidelity import Fidelity, check_fidelity
 from hybridq.errors import ModelError, Problem, StorageError
+from hybridq.files.commit import commit, reading
+from hybridq.files.reading import exists
+from hybridq.files.seal import file_digest, read_sealed, text_digest
 from hybridq.graph.onnx_file import OnnxFile
 from hybridq.plan.plan import make_plan
 from hybridq.quant.records import QuantConfig
+from hybridq.report.build_json import FORMAT as BUILD_FORMAT
 from hybridq.report.build_json import BuildReport, report_build, write_build
 from hybridq.steps.common import BUILD, HYBRID, REPORT, Progress, no_progress, read_config, read_state
-from hybridq.storage import state as storage
-from hybridq.storage.commit import commit
 from hybridq.storage.state import State
 
 MARK = "hybridq.cfg"  # the metadata property that says from which edits a model was built
+BUILD_AGAIN = "Run `hybridq step2` again."
 LARGE = 1 << 27  # bytes of float weights
 
 
@@ -39,9 +42,26 @@ class Step2Result:
 
 
 def check(directory: Path | str) -> list[Problem]:
-    """Validate a folder's cfg only; returns warnings and notes. Raises ConfigError with every problem."""
+    """Validate a folder's cfg, and that every file is what hybridq wrote; returns warnings and notes.
+
+    Raises ConfigError with every problem of the cfg, StorageError for a damaged file.
+    """
     folder = Path(directory)
-    return read_config(folder, read_state(folder))[1]
+    problems = read_config(folder, read_state(folder, verify=True))[1]
+    if exists(folder / HYBRID) and exists(folder / BUILD):
+        verify_built(folder)
+    return problems
+
+
+def verify_built(folder: Path) -> None:
+    """Raise StorageError unless ``hybrid.onnx`` is the file that step2 wrote."""
+    with reading(folder) as view:
+        held = read_sealed(view.path(BUILD), BUILD_FORMAT, BUILD_AGAIN).get("files")
+        for name in (HYBRID, f"{HYBRID}.data"):
+            path = view.path(name)
+            known = held.get(name) if isinstance(held, dict) else None
+            if (known or exists(path)) and file_digest(path) != known:
+                raise StorageError("damaged, or not what step2 built", path=str(path), hint=BUILD_AGAIN)
 
 
 def step2(
@@ -76,7 +96,8 @@ def step2(
         state.release()
         fidelity = _fidelity(written, state, report, threads)
         if out is None:
-            write_build(new / BUILD, state.model, report, fidelity)
+            files = {p.name: file_digest(p) for p in sorted(new.iterdir()) if p.is_file()}
+            write_build(new / BUILD, state.model, report, fidelity, {**files, **state.digests})
     return Step2Result(target, report, problems, fidelity)
 
 
@@ -104,7 +125,7 @@ def _fidelity(path: Path, state: State, report: BuildReport, threads: int) -> Fi
 def edits_digest(config: QuantConfig) -> str:
     """The fingerprint of a cfg's edits: comments and layout do not count."""
     edits = sorted((e.key, e.field, e.after) for e in config.edits)
-    return storage.text_digest(json.dumps(edits))
+    return text_digest(json.dumps(edits))
 
 
 def built_from(model: onnx.ModelProto) -> str:
@@ -116,7 +137,7 @@ def _refuse_foreign(target: Path) -> None:
     """Keep ``-o`` from replacing anything but a model that hybridq built."""
     if target.is_dir():
         raise StorageError("this is a folder; give a file", path=str(target))
-    if not target.exists():
+    if not exists(target):
         return
     try:
         found = onnx.load(target, load_external_data=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,24 +11,35 @@ import onnx
 from hybridq.compare import ComparisonReport, compare, layer_pairs, load_metric
 from hybridq.dataset import Preprocessing, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, StorageError
+from hybridq.files.commit import commit
+from hybridq.files.reading import exists
 from hybridq.plan.plan import make_plan
 from hybridq.report import ParetoPoint, write_report
-from hybridq.steps.common import HYBRID, REPORT, SEARCH, Progress, no_progress, read_config, read_sources, read_state
-from hybridq.steps.step2 import built_from, edits_digest
+from hybridq.steps.common import (
+    HYBRID,
+    REPORT,
+    SEARCH,
+    Progress,
+    no_progress,
+    read_config,
+    read_object,
+    read_sources,
+    read_state,
+)
+from hybridq.steps.step2 import built_from, edits_digest, verify_built
 from hybridq.storage import state as storage
-from hybridq.storage.commit import commit
 from hybridq.storage.state import CFG
 
 
 def _trials(folder: Path) -> list[ParetoPoint]:
     """The Pareto front of a search, for the page's plot."""
+    held = read_object(folder, SEARCH)
     try:
-        held = json.loads((folder / SEARCH).read_text())
-    except (OSError, ValueError):
+        chosen = held["chosen"]["high_fraction"]
+        found = [(float(p["high_fraction"]), float(p["sqnr_db"])) for p in held["front"]]
+    except (LookupError, TypeError, ValueError):
         return []
-    chosen = held.get("chosen", {}).get("high_fraction")
-    front = held.get("front", [])
-    return [ParetoPoint(p["high_fraction"], p["sqnr_db"], p["high_fraction"] == chosen) for p in front]
+    return [ParetoPoint(high, sqnr, high == chosen) for high, sqnr in found]
 
 
 @dataclass(frozen=True)
@@ -58,9 +68,10 @@ def step3(
     ``metric`` is ``module.py:function``. Raises StorageError when step2 has not run, DatasetError, ConfigError.
     """
     folder = Path(directory)
-    state = read_state(folder)
-    if not (folder / HYBRID).exists():
+    state = read_state(folder, verify=True)
+    if not exists(folder / HYBRID):
         raise StorageError(f"there is no {HYBRID} here", path=str(folder), hint="Run `hybridq step2` first.")
+    verify_built(folder)
     config, _ = read_config(folder, state)
     hybrid = _load(folder / HYBRID)
     if built_from(hybrid) != edits_digest(config):

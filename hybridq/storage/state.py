@@ -22,6 +22,9 @@ from onnx import helper, numpy_helper
 
 from hybridq import __version__
 from hybridq.errors import StorageError
+from hybridq.files.commit import View, reading
+from hybridq.files.reading import look_at, write_text
+from hybridq.files.seal import file_digest, read_sealed, sealed, text_digest
 from hybridq.graph.canonical import SMALL
 from hybridq.graph.graph_json import dtype_name, elem_type, graph_from_json, graph_to_json
 from hybridq.graph.model import Group, Layer, Model, Tensor, Weight
@@ -29,7 +32,6 @@ from hybridq.graph.opset import opset_of
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Calibrated, Entry, LayerDefault, Measured
-from hybridq.storage.commit import recover
 from hybridq.storage.weights import OURS, Tensors, Weights
 
 FORMAT = "hybridq.model/1"
@@ -54,6 +56,7 @@ class State:
     samples: int = 0
     sample: Tensors = field(default_factory=dict)
     cfg_digest: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)  # of the files it was read from, by their names
 
     def release(self) -> None:
         """Let go of the pages of ``weights.data`` that were read; they come back from the file when needed."""
@@ -62,11 +65,6 @@ class State:
             if whole is not None and hasattr(mmap, "MADV_DONTNEED"):
                 whole.madvise(mmap.MADV_DONTNEED)
                 return
-
-
-def text_digest(text: str) -> str:
-    """The fingerprint by which an edited cfg is told from one as step1 wrote it."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def with_cfg(state: State, text: str) -> State:
@@ -104,7 +102,7 @@ def write_state(folder: Path, state: State) -> None:
         "graph": _proto_to_json(state.model.proto),
         "weights": {"file": WEIGHTS, "sha256": digest, "tensors": placed},
     }
-    (folder / MODEL).write_text(_dumps(data))
+    write_text(folder / MODEL, sealed(_dumps(data)))
 
 
 def read_state(directory: Path, *, verify: bool = False) -> State:
@@ -116,23 +114,19 @@ def read_state(directory: Path, *, verify: bool = False) -> State:
         raise StorageError(
             "no such folder", path=str(directory), hint="Run `hybridq step1 MODEL --dataset FILE -o DIR` first."
         )
-    recover(directory)
-    path = directory / MODEL
+    with reading(directory) as view:
+        return _read(view, verify)
+
+
+def _read(view: View, verify: bool) -> State:
+    path = view.path(MODEL)
     if not path.exists():
         raise StorageError(
-            f"there is no {MODEL} here", path=str(directory), hint="Run `hybridq step1` with `-o` this folder."
+            f"there is no {MODEL} here", path=str(view.directory), hint="Run `hybridq step1` with `-o` this folder."
         )
+    data = read_sealed(path, FORMAT, "Run step1 again.")
     try:
-        data = json.loads(path.read_text())
-        found = data["format"]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise StorageError("damaged: not hybridq's JSON", path=str(path), hint="Run step1 again.") from error
-    if found != FORMAT:
-        raise StorageError(
-            f"format {found!r}, but this hybridq reads {FORMAT!r}", path=str(path), hint="Run step1 again."
-        )
-    try:
-        everything = _read_weights(directory, data["weights"], verify)
+        everything = _read_weights(view.path(WEIGHTS), data["weights"], verify)
         weights = Weights.of_row(everything)
         return State(
             model=_model_from_json(data, weights),
@@ -142,6 +136,7 @@ def read_state(directory: Path, *, verify: bool = False) -> State:
             samples=data["samples"]["count"],
             sample={k.removeprefix(SAMPLE): v for k, v in everything.items() if k.startswith(SAMPLE)},
             cfg_digest=data["samples"]["cfg"],
+            digests={MODEL: data["digest"], WEIGHTS: data["weights"]["sha256"]},
         )
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StorageError(f"damaged: {error!r}", path=str(path), hint="Run step1 again.") from error
@@ -298,18 +293,14 @@ def _chunks(values: NDArray[Any]) -> Iterator[bytes]:
         yield little[start : start + step].tobytes()
 
 
-def _read_weights(directory: Path, data: Json, verify: bool) -> dict[str, NDArray[Any]]:
-    path = directory / WEIGHTS
+def _read_weights(path: Path, data: Json, verify: bool) -> dict[str, NDArray[Any]]:
     if data["file"] != WEIGHTS:  # it must not lead out of the folder
         raise ValueError(data["file"])
-    if not path.exists():
-        raise StorageError("missing: it belongs to model.json", path=str(path), hint="Run step1 again.")
+    size = look_at(path, missing="missing: it belongs to model.json", hint="Run step1 again.")
     wanted = max((t["offset"] + t["bytes"] for t in data["tensors"].values()), default=0)
-    if path.stat().st_size != wanted:
-        raise StorageError(
-            f"damaged: {path.stat().st_size} bytes, not {wanted}", path=str(path), hint="Run step1 again."
-        )
-    if verify and _sha256(path) != data["sha256"]:
+    if size != wanted:
+        raise StorageError(f"damaged: {size} bytes, not {wanted}", path=str(path), hint="Run step1 again.")
+    if verify and file_digest(path) != data["sha256"]:
         raise StorageError(
             "damaged: its checksum is not the one in model.json", path=str(path), hint="Run step1 again."
         )
@@ -319,8 +310,3 @@ def _read_weights(directory: Path, data: Json, verify: bool) -> dict[str, NDArra
         dtype = helper.tensor_dtype_to_np_dtype(elem_type(t["dtype"]))
         found[name] = raw[t["offset"] : t["offset"] + t["bytes"]].view(dtype).reshape(t["shape"])
     return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
