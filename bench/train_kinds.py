@@ -335,7 +335,7 @@ KINDS = {
     "detector": Kind(
         Detector, detector_loss, "images", ("output",), 350, axes={0: "batch", 2: "height", 3: "width"}
     ),
-    "recognizer": Kind(Recognizer, recognizer_loss, "x", ("probabilities",), 350, 3e-3, axes={3: "width"}),
+    "recognizer": Kind(Recognizer, recognizer_loss, "x", ("probabilities",), 900, 3e-3, axes={3: "width"}),
     "textdetector": Kind(TextDetector, map_loss, "x", ("map",), 200),
     "audio": Kind(Audio, audio_loss, "wave", ("present",), 300),
     "angle": Kind(Angle, angle_loss, "image", ("turn", "fine"), 300),

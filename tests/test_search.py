@@ -18,10 +18,10 @@ from test_build import given as graph
 
 from hybridq.compare import compare
 from hybridq.errors import ConfigError, DatasetError
+from hybridq.graph.mincut import source_side
 from hybridq.quant.dtypes import Precision
 from hybridq.search.joint import Bench, Choice, Figures
 from hybridq.search.knapsack import hull, solve
-from hybridq.search.mincut import source_side
 from hybridq.search.noise import Pairs
 from hybridq.search.search import Budget, SearchResult, lost_slices, search
 
@@ -73,12 +73,14 @@ class TestKnapsack:
         ends = data.draw(st.lists(st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)), max_size=12))
         ends = [e for e in ends if e[0] != e[1]]
         keys = np.array(ends, np.int64).reshape(-1, 2)
-        weight = np.array(data.draw(st.lists(st.integers(0, 9), min_size=len(ends), max_size=len(ends))), float)
+        sizes = st.lists(st.integers(0, 9), min_size=len(ends), max_size=len(ends))
+        weight, back = (np.array(data.draw(sizes), float) for _ in range(2))
 
         def worth(x: np.ndarray) -> float:
-            return float(value[x].sum() - weight[x[keys[:, 0]] != x[keys[:, 1]]].sum())
+            a, b = x[keys[:, 0]], x[keys[:, 1]]
+            return float(value[x].sum() - weight[a & ~b].sum() - back[b & ~a].sum())
 
-        found = source_side(count, value, keys[:, 0], keys[:, 1], weight)
+        found = source_side(count, value, keys[:, 0], keys[:, 1], weight, back)
         assert worth(found) == pytest.approx(max(map(worth, every_set(count))))
 
 

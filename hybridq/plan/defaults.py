@@ -2,8 +2,8 @@
 
 On ``onnxruntime`` some layers start in float32 because 8 bits would make them slower and less exact at once (figures
 in ``docs/onnxruntime.md``): elementwise layers without a fast integer kernel, those whose result no integer
-convolution or matrix product reads, and products of two activations. What such a layer writes is still stored in 8 bits
-where only integer layers read it.
+convolution or matrix product reads, products of two activations, and elementwise layers between such (``islands``).
+What such a layer writes is still stored in 8 bits where only integer layers read it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from hybridq.graph import edit, operators
 from hybridq.graph.model import Layer, Model
 from hybridq.graph.operators import Kernel, Kind
+from hybridq.plan.islands import float_side
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import LayerDefault
 from hybridq.targets import Target
@@ -18,6 +19,7 @@ from hybridq.targets import Target
 TAIL = "no integer layer reads its result: float32 is as fast here and exact"
 KERNEL = "ONNX Runtime has no fast integer kernel for it: float32 is faster and exact"
 PRODUCT = "a product of two activations is faster in float32"
+BETWEEN = "what it reads or what reads it is float32: 8 bits would only round it once more"
 
 
 def default_precisions(
@@ -27,13 +29,25 @@ def default_precisions(
     found = {x.name: LayerDefault(precision) for x in model.layers}
     found.update({x.name: LayerDefault(Precision.FLOAT32, x.float_only) for x in model.layers if x.float_only})
     if target.latency_aware and precision.bits == 8 and not literal:
-        useful = _useful(model)
-        for group in model.groups:
-            reasons = [_float_reason(model, model.layer[name], useful) for name in group.layers]
-            if reasons and all(reasons):
-                found.update(
-                    {n: LayerDefault(Precision.FLOAT32, r) for n, r in zip(group.layers, reasons, strict=True)}
-                )
+        for name, reason in _float_reasons(model).items():
+            found[name] = LayerDefault(Precision.FLOAT32, reason)
+    return found
+
+
+def _float_reasons(model: Model) -> dict[str, str]:
+    """Layers that float32 serves better on ONNX Runtime, and why: whole groups, since a group has one precision."""
+    useful = _useful(model)
+    found: dict[str, str] = {}
+    free = []
+    for group in model.groups:
+        reasons = {n: _float_reason(model, model.layer[n], useful) for n in group.layers}
+        if reasons and all(reasons.values()):
+            found.update(reasons)
+        elif all(operators.lookup(model.layer[n].op).kind is not Kind.COMPUTE for n in group.layers):
+            free.append(group)
+    floats = {model.layer[n].group for n in found}
+    between = float_side(model, floats, {g.name for g in free if g.layers})
+    found.update({n: BETWEEN for g in free if g.name in between for n in g.layers})
     return found
 
 

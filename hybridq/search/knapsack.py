@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.search.mincut import source_side
+from hybridq.graph.mincut import source_side
 from hybridq.search.noise import Pairs
 
 Raised = NDArray[np.bool_]

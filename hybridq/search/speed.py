@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hybridq.graph.mincut import source_side
 from hybridq.search.costs import Times, boundary_elements, speedup
 from hybridq.search.frontier import Candidate, Frontier
 from hybridq.search.knapsack import Raised, solution
-from hybridq.search.mincut import source_side
 
 PRICES = (0.0, *np.geomspace(1e-2, 1e2, 17).tolist())  # of all the time or MACs, in units of the whole damage
 SHARES = (0.15, 0.3, 0.5, 1.0)  # of MACs above 8 bits, tried in turn when only speed is asked for

@@ -17,10 +17,12 @@ def source_side(
     first: NDArray[np.int64],
     second: NDArray[np.int64],
     weight: NDArray[np.float64],
+    back: NDArray[np.float64] | None = None,
 ) -> NDArray[np.bool_]:
     """The set S of nodes with the largest ``sum value[S] - sum weight of pairs that S cuts``; the smallest such set.
 
-    ``weight >= 0``. Shapes: value (count,), the others (pairs,).
+    A pair with ``first`` in S and ``second`` outside costs ``weight``, the other way round ``back`` (None: the same).
+    Both ``>= 0``. Shapes: value (count,), the others (pairs,).
     """
     net = _Network(count + 2)
     source, sink = count, count + 1
@@ -29,9 +31,10 @@ def source_side(
             net.edge(source, node, worth, 0.0)
         elif worth < 0:
             net.edge(node, sink, -worth, 0.0)
-    for a, b, w in zip(first.tolist(), second.tolist(), weight.tolist(), strict=True):
-        if w > 0:
-            net.edge(a, b, w, w)
+    other = weight if back is None else back
+    for a, b, forth, reverse in zip(*(x.tolist() for x in (first, second, weight, other)), strict=True):
+        if forth > 0 or reverse > 0:
+            net.edge(a, b, forth, reverse)
     net.saturate(source, sink)
     return net.reached(source)[:count]
 
