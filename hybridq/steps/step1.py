@@ -15,7 +15,6 @@ from hybridq import config, targets
 from hybridq.calibration.calibrate import PAIRS_ONLY, Batch, CalibrationStats, calibrate, convergence
 from hybridq.calibration.datafree import data_free
 from hybridq.calibration.ranges import ALGORITHMS, DEFAULTS, Options
-from hybridq.calibration.weight_ranges import WeightAlgorithm
 from hybridq.dataset import Audit, AuditRow, Dataset, Preprocessing, Sample, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, HybridqError, Problem, StorageError
 from hybridq.files.commit import commit, recover
@@ -27,6 +26,7 @@ from hybridq.linting import Finding, lint
 from hybridq.plan.record import decide, record
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated
+from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.repair.equalization import equalized
 from hybridq.search.choose_algorithm import choose_algorithm
 from hybridq.search.choose_repair import Candidate, repaired

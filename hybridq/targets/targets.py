@@ -9,18 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hybridq.errors import ConfigError
-from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.dtypes import Precision, Scheme, Storage
 
 FOLDER = Path(__file__).parent
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """How one kind of tensor is stored at some precision. ``scheme`` is None for float."""
-
-    dtype: Precision
-    scheme: Scheme | None
-    per_channel: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +46,17 @@ class Target:
         """The precision step1 gives every layer unless told otherwise."""
         return next(iter(self.precisions))
 
+    def activation(self, precision: Precision) -> Storage:
+        """How a tensor is stored at a precision of the target; any tensor may stay float."""
+        return self.precisions[precision].activation if precision.is_integer else Storage(precision, None)
+
+    def constant(self, precision: Precision, *, channels: bool) -> Storage:
+        """How a layer's constant is stored at a precision; without ``channels`` it goes as activations do."""
+        if not precision.is_integer:
+            return Storage(precision, None)
+        support = self.precisions[precision]
+        return support.weight if channels else support.activation
+
 
 def names() -> list[str]:
     """Every target's name."""
@@ -86,4 +88,4 @@ def _support(data: dict[str, Any]) -> Support:
 
 def _storage(data: dict[str, Any]) -> Storage:
     scheme = Scheme(data["scheme"]) if "scheme" in data else None
-    return Storage(Precision(data["dtype"]), scheme, data.get("per_channel", False))
+    return Storage(Precision(data["dtype"]), scheme, data.get("per_channel", False), data.get("headroom", 1.0))
