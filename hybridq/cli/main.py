@@ -12,7 +12,7 @@ from hybridq import __version__
 from hybridq.cli import cfg_commands, faults, search_commands, step_commands
 from hybridq.cli.options import AS_JSON
 from hybridq.config import to_json
-from hybridq.errors import HybridqError
+from hybridq.errors import HybridqError, OptionError
 from hybridq.graph import runtime
 from hybridq.graph.runtime import RuntimeModelError
 
@@ -42,6 +42,8 @@ class Commands(click.Group):
         """Run a command; wrong input ends with exit code 1 and problems, a fault of ours with what to send."""
         try:
             return super().invoke(ctx)
+        except OptionError as error:
+            raise click.UsageError(str(error)) from error
         except HybridqError as error:
             foreseen: HybridqError = faults.of_runtime(error) if isinstance(error, RuntimeModelError) else error
         except KeyboardInterrupt:

@@ -18,11 +18,12 @@ from hybridq.config.write import LAYERS, PARAMETERS, entry_text, quote
 from hybridq.config.yaml.nodes import Mapping as MappingNode
 from hybridq.config.yaml.nodes import Node, Pair, Scalar
 from hybridq.config.yaml.reader import reread
-from hybridq.config.yaml.text import Source, join, nearest_hint, nearest_some
+from hybridq.config.yaml.text import Source
 from hybridq.errors import ConfigError, Problem
 from hybridq.graph.model import Model
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import FIELDS, WEIGHT_SUFFIX, Calibrated, Edit, LayerChoice, QuantConfig
+from hybridq.quant.words import join, nearest_hint, nearest_some
 
 FORMS = """A selector is a name, a glob (head/*), re:REGEX, op:TYPE, from:A..to:B, group:NAME or boundary,
 or several of these with and, or, not. `hybridq list` shows the layers."""

@@ -19,13 +19,14 @@ from hybridq.config.schema import LAYERS_ALIAS
 from hybridq.config.write import LAYERS, PARAMETERS, quote
 from hybridq.config.yaml.nodes import Mapping, Node, Pair, Scalar, Sequence
 from hybridq.config.yaml.reader import read
-from hybridq.config.yaml.text import Place, Source, nearest_hint, source_of
+from hybridq.config.yaml.text import Place, Source, source_of
 from hybridq.errors import ConfigError, Problem
 from hybridq.graph.model import Model
 from hybridq.quant.dtypes import Precision, widest
 from hybridq.quant.numerics import float32_text
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Calibrated
+from hybridq.quant.words import nearest_hint
 
 _ID = re.compile(r"_\d+$")
 _MARK = re.compile(r"_acuity_mark_perm(_\d+)?$")  # a Transpose that Toolkit 1.x put beside the layer

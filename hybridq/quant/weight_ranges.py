@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,13 @@ from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import qparams_of_ranges
 from hybridq.quant.qparams import QParams
 
-WeightAlgorithm = Literal["normal", "mmse"]
+
+class WeightAlgorithm(StrEnum):
+    """How the range of a weight, or of each of its channels, is chosen."""
+
+    NORMAL = "normal"
+    MMSE = "mmse"
+
 
 SHARES = np.linspace(1.0, 0.4, 31)  # of the whole range; a narrower one never won on real weights
 STALE = 6  # shares in a row that are better for no channel end the search
@@ -22,7 +28,7 @@ def weight_qparams(
     axis: int | None,
     precision: Precision,
     scheme: Scheme,
-    algorithm: WeightAlgorithm = "normal",
+    algorithm: WeightAlgorithm = WeightAlgorithm.NORMAL,
 ) -> QParams:
     """Parameters of a weight for the range that an algorithm chooses, see ``weight_range``.
 
@@ -37,7 +43,7 @@ def weight_range(
     axis: int | None,
     precision: Precision,
     scheme: Scheme,
-    algorithm: WeightAlgorithm = "normal",
+    algorithm: WeightAlgorithm = WeightAlgorithm.NORMAL,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Minimum and maximum of a weight, any shape, zero included: one pair a channel of ``axis``, or of the whole.
 
@@ -48,7 +54,7 @@ def weight_range(
     rows = rows.reshape(1, -1) if axis is None else np.moveaxis(rows, axis, 0).reshape(w.shape[axis], -1)
     low = np.minimum(rows.min(axis=1, initial=0.0), 0.0).astype(np.float64)
     high = np.maximum(rows.max(axis=1, initial=0.0), 0.0).astype(np.float64)
-    if algorithm == "mmse" and rows.size:
+    if WeightAlgorithm(algorithm) is WeightAlgorithm.MMSE and rows.size:
         share = _best_share(rows, low, high, precision, scheme)
         low, high = low * share, high * share
     return (low, high) if axis is not None else (low.reshape(()), high.reshape(()))
