@@ -14,12 +14,11 @@ from hybridq.config.selectors import Rank
 from hybridq.config.write import PARAMETERS, choice_text, entry_line
 from hybridq.config.yaml.nodes import Scalar
 from hybridq.config.yaml.reader import read
-from hybridq.config.yaml.text import Source, source_of
+from hybridq.config.yaml.text import Source, join, source_of
 from hybridq.errors import ConfigError, Problem
 from hybridq.graph.model import Model
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated, Edit, LayerChoice, QuantConfig
-from hybridq.quant.words import join
 from hybridq.targets import Target
 
 WRITE_ANEW = "Write a cfg for this model with `hybridq step1 ... --force`, or `--merge` to keep the edits."

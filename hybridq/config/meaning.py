@@ -11,7 +11,7 @@ from hybridq.config.choices import Asked
 from hybridq.config.edits import Changed
 from hybridq.config.names import Names
 from hybridq.config.precisions import group_precision, resolve
-from hybridq.config.yaml.text import Place, Source
+from hybridq.config.yaml.text import Place, Source, join
 from hybridq.graph.model import Layer
 from hybridq.quant.dtypes import Precision, Scheme, Storage
 from hybridq.quant.params import (
@@ -30,7 +30,6 @@ from hybridq.quant.params import (
 )
 from hybridq.quant.qparams import QParams, Range
 from hybridq.quant.records import Calibrated, Entry, Measured
-from hybridq.quant.words import join
 from hybridq.targets import Target
 
 WIDE = 100.0  # times the measured range: legal but odd

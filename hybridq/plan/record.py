@@ -35,7 +35,7 @@ def decide(
     algorithm: str,
     algorithms: Sequence[str],
     weights_per: str = "channel",
-    weights_algorithm: WeightAlgorithm = WeightAlgorithm.NORMAL,
+    weights_algorithm: WeightAlgorithm = "normal",
     options: Options = DEFAULTS,
     literal: bool = False,
 ) -> Calibrated:
@@ -56,7 +56,7 @@ def record(
     default: Precision,
     algorithm: str,
     weights_per: str = "channel",
-    weights_algorithm: WeightAlgorithm = WeightAlgorithm.NORMAL,
+    weights_algorithm: WeightAlgorithm = "normal",
     literal: bool = False,
 ) -> Calibrated:
     """The entries for ranges that are known."""

@@ -84,13 +84,6 @@ class Storage:
     headroom: float = 1.0
 
 
-class Granularity(StrEnum):
-    """What shares one scale (``qmethod`` in the cfg): a whole tensor, or each output channel of a weight."""
-
-    LAYER = "layer"
-    CHANNEL = "channel"
-
-
 _BITS = {Precision.FLOAT32: 32, Precision.FLOAT16: 16, Precision.INT16: 16, Precision.INT8: 8, Precision.UINT8: 8}
 _LIMITS = {Precision.INT16: (-32768, 32767), Precision.INT8: (-128, 127), Precision.UINT8: (0, 255)}
 _ONNX = {

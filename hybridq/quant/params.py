@@ -25,7 +25,7 @@ STEP_FIELDS = ("scale", "zero_point", "fl")  # the numbers of an integer type
 OWN_FIELDS = ("qtype", *STEP_FIELDS)  # what counts for the entry's own dtype alone
 RANGE_FIELDS = ("min", "max")
 
-WEIGHT_ALGORITHMS: dict[str, WeightAlgorithm] = {str(a): a for a in WeightAlgorithm}
+WEIGHT_ALGORITHMS: dict[str, WeightAlgorithm] = {"normal": "normal", "mmse": "mmse"}
 TOGETHER = "gptq"  # step1 rounded the weights together; their scales are those of ``normal``
 
 # What a scheme can express, a wider one can express too.
@@ -132,7 +132,7 @@ def weight_params_of_edits(
 def weight_algorithm(entry: Entry) -> WeightAlgorithm:
     """The algorithm that chooses a weight's range; weights rounded together have the scales of ``normal``."""
     if entry.algorithm in (TOGETHER, None):
-        return WeightAlgorithm.NORMAL
+        return "normal"
     return WEIGHT_ALGORITHMS[entry.algorithm]
 
 

@@ -74,7 +74,8 @@ class Calibrated:
 
     ``rounded`` are the layers whose weights step1 rounded together, for which a person may ask for ``gptq``.
     ``layers`` has each layer's own default precision, which is ``default`` but for layers that cannot have it or, where
-    step1 was left free to choose, would be slower and less exact with it.
+    step1 was left free to choose, would be slower and less exact with it. ``equalized`` are the layers whose float
+    weights or bias step1 changed, for a model that computes the same.
     """
 
     target: str
@@ -85,6 +86,7 @@ class Calibrated:
     measured: Mapping[str, Measured]
     layers: Mapping[str, LayerDefault] = field(default_factory=dict)
     rounded: tuple[str, ...] = ()
+    equalized: tuple[str, ...] = ()
 
     def default_of(self, layer: str) -> Precision:
         """The precision of a layer that the cfg does not mention."""

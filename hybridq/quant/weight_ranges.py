@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +11,7 @@ from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import qparams_of_ranges
 from hybridq.quant.qparams import QParams
 
-
-class WeightAlgorithm(StrEnum):
-    """How the range of a weight, or of each of its channels, is chosen."""
-
-    NORMAL = "normal"
-    MMSE = "mmse"
-
+WeightAlgorithm = Literal["normal", "mmse"]
 
 SHARES = np.linspace(1.0, 0.4, 31)  # of the whole range; a narrower one never won on real weights
 STALE = 6  # shares in a row that are better for no channel end the search
@@ -28,7 +22,7 @@ def weight_qparams(
     axis: int | None,
     precision: Precision,
     scheme: Scheme,
-    algorithm: WeightAlgorithm = WeightAlgorithm.NORMAL,
+    algorithm: WeightAlgorithm = "normal",
 ) -> QParams:
     """Parameters of a weight for the range that an algorithm chooses, see ``weight_range``.
 
@@ -43,7 +37,7 @@ def weight_range(
     axis: int | None,
     precision: Precision,
     scheme: Scheme,
-    algorithm: WeightAlgorithm = WeightAlgorithm.NORMAL,
+    algorithm: WeightAlgorithm = "normal",
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Minimum and maximum of a weight, any shape, zero included: one pair a channel of ``axis``, or of the whole.
 
@@ -54,7 +48,7 @@ def weight_range(
     rows = rows.reshape(1, -1) if axis is None else np.moveaxis(rows, axis, 0).reshape(w.shape[axis], -1)
     low = np.minimum(rows.min(axis=1, initial=0.0), 0.0).astype(np.float64)
     high = np.maximum(rows.max(axis=1, initial=0.0), 0.0).astype(np.float64)
-    if WeightAlgorithm(algorithm) is WeightAlgorithm.MMSE and rows.size:
+    if algorithm == "mmse" and rows.size:
         share = _best_share(rows, low, high, precision, scheme)
         low, high = low * share, high * share
     return (low, high) if axis is not None else (low.reshape(()), high.reshape(()))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from hybridq.calibration.calibrate import CalibrationStats
 from hybridq.graph.model import Model
@@ -24,17 +23,7 @@ from hybridq.search.joint import Bench, Choice
 from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights
 
-
-class Repair(StrEnum):
-    """What is done to weights so that 8 bits harm less, at no cost at run time."""
-
-    NONE = "none"
-    BIAS = "bias"  # biases take back the mean error
-    GPTQ = "gptq"  # weights are rounded together
-    EQUALIZE = "equalize"  # channels share their tensor's range more evenly
-    AUTO = "auto"  # the best of all, measured
-
-
+REPAIRS = ("none", "bias", "gptq", "equalize", "auto")
 WORTH = 0.97  # an alternative must bring the damage below this share of what it was
 
 
@@ -52,22 +41,22 @@ def repaired(
     model: Model,
     plain: Candidate,
     equalize: Callable[[], Candidate | None],
-    repair: Repair,
+    repair: str,
     feeds: Sequence[Feed],
     threads: int,
 ) -> Candidate:
-    """The candidate that ``repair`` asks for; ``auto`` measures all.
+    """The candidate that ``repair``, one of ``REPAIRS``, asks for; ``auto`` measures all.
 
     ``equalize`` makes the candidate with equalized channels, None where the model has none to equalize.
     """
-    if repair is Repair.NONE:
+    if repair == "none":
         return plain
-    if repair is Repair.BIAS:
+    if repair == "bias":
         return with_biases(model, plain, feeds, threads)
-    if repair is Repair.GPTQ:
+    if repair == "gptq":
         return with_rounding(model, plain, feeds, threads)
     equal = equalize()
-    if repair is Repair.EQUALIZE:
+    if repair == "equalize":
         return with_biases(model, equal or plain, feeds, threads)
     made = [
         treat(model, start, feeds, threads)

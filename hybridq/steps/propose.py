@@ -29,9 +29,7 @@ from hybridq.quant.records import Calibrated, Entry, LayerChoice
 from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.search.search import Budget, SearchResult, search
 from hybridq.steps.common import SEARCH, Progress, no_progress, read_object, read_sources, read_state
-from hybridq.steps.kinds import read, takes
-from hybridq.steps.options import Step1Options
-from hybridq.steps.step1 import Step1Result, need_dataset, step1
+from hybridq.steps.step1 import Step1Result, step1
 from hybridq.steps.step2 import Step2Result, step2
 from hybridq.steps.step3 import Step3Result, step3
 from hybridq.storage import state as storage
@@ -52,7 +50,6 @@ class AutoResult:
     compared: Step3Result
 
 
-@takes(Step1Options)
 def auto(
     model: Path | str,
     dataset: Any,
@@ -71,9 +68,7 @@ def auto(
     ``metric`` is ``module.py:function``. ``evaluation`` is what step3 compares on, by default the calibration set.
     A search that was interrupted goes on where it was.
     """
-    folder, chosen = Path(out), read(Step1Options, options | {"every_algorithm": True})
-    threads = chosen.threads
-    need_dataset(dataset, chosen)
+    folder, threads = Path(out), options.get("threads", 0)
     if metric:
         load_metric(metric)  # what is wrong with it shows before the work, not after
     if isinstance(evaluation, (str, Path)) and not Path(evaluation).exists():
@@ -86,7 +81,7 @@ def auto(
         metric=metric,
         precisions=precisions,
         threads=threads,
-        workers=chosen.workers,
+        workers=options.get("workers", 1),
         progress=progress,
     )
     built = step2(folder, threads=threads, progress=progress)
@@ -190,7 +185,7 @@ def _tuned(state: State, found: SearchResult) -> State:
 
 def _weight(name: str, model: Model, calibrated: Calibrated, weights: Weights, algorithm: str) -> Entry:
     layer, target = model.layer[name], targets.load(calibrated.target)
-    chosen = WeightAlgorithm.MMSE if algorithm == WeightAlgorithm.MMSE else WeightAlgorithm.NORMAL
+    chosen: WeightAlgorithm = "mmse" if algorithm == "mmse" else "normal"
     default = calibrated.default_of(name)
     made = weight_entry(layer, layer.weights[0], default, weights, calibrated.weights_per, chosen, target)
     return replace(made, algorithm=algorithm)

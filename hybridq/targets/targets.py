@@ -29,11 +29,14 @@ class Target:
 
     ``latency_aware``: the model runs on ONNX Runtime, so layers that 8 bits slow down start in float32.
     ``ties_outputs``: values concatenated for an output share parameters (NPUs do so; a CPU need not).
-    ``search`` lists the precisions worth searching.
+    ``search`` lists the precisions worth searching. ``source`` says where its facts are from, ``verified`` what of them
+    was tried.
     """
 
     name: str
     title: str
+    source: str
+    verified: str
     precisions: dict[Precision, Support]
     search: tuple[Precision, ...]
     ties_outputs: bool
@@ -73,6 +76,8 @@ def load(name: str) -> Target:
     return Target(
         name=name,
         title=data["title"],
+        source=data["source"],
+        verified=data["verified"],
         precisions={Precision(k): _support(v) for k, v in data["precisions"].items()},
         search=tuple(Precision(p) for p in data["search"]),
         ties_outputs=data["ties_outputs"],
