@@ -1,7 +1,7 @@
 """hybridq: mixed-precision quantization of ONNX models that finds what 8 bits break, mends it and proves it.
 
-``hybridq.step1``, ``check``, ``step2``, ``step3`` and ``step4`` are the words of the command line as functions; they
-return frozen dataclasses.
+``hybridq.step1``, ``check``, ``step2`` and ``step3`` are the words of the command line as functions; they return frozen
+dataclasses.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from hybridq.steps.step1 import step1
     from hybridq.steps.step2 import check, step2
     from hybridq.steps.step3 import step3
-    from hybridq.steps.step4 import step4
 
-__all__ = ["__version__", "check", "step1", "step2", "step3", "step4"]
+__all__ = ["__version__", "check", "step1", "step2", "step3"]
 __version__ = "0.1.0"
 
 

@@ -17,7 +17,7 @@ from hybridq.graph import canonical, runtime
 from hybridq.graph.analysis import analyse
 from hybridq.graph.model import Model
 from hybridq.plan.plan import QuantPlan, Stored, make_plan
-from hybridq.plan.record import record
+from hybridq.plan.record import known_range, record
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.numerics import fake_quantize
 from hybridq.quant.qparams import QParams, Range
@@ -253,6 +253,8 @@ def rearranged(g: Grower, x: str) -> str:
 
 def rare(g: Grower, x: str) -> str:
     """Operators without an integer kernel, and some with more inputs than two."""
+    if g.chance(0.2):
+        return steered(g, x)
     shape = g.shapes[x]
     op = g.pick(["PRelu", "ReduceMean", "Max", "Sum", "Where", "Div", "Pow", "InstanceNormalization", "Einsum", "Gelu"])
     if op == "PRelu":
@@ -279,6 +281,22 @@ def odd_product(g: Grower, x: str) -> str:
         return g.node("MatMul", [x, g.weight((1, k, 4), k)], (*rest, 4))
     bias = g.like(x, (8,)) if g.chance(0.5) and g.like(x, (8,)) != x else g.weight(g.pick([(1,), (1, 8)]), 1)
     return g.node("Gemm", [x, g.weight((k, 8), k), bias], (8,))
+
+
+def steered(g: Grower, x: str) -> str:
+    """Operators whose parameters are computed in the graph, in float."""
+    shape = g.shapes[x]
+    size = g.node("Gather", [g.node("Shape", [x], ()), g.const(0)], ())
+    two = g.node("Mul", [g.node("Cast", [size], (), to=FLOAT), g.const(np.float32(2 / SAMPLES))], ())
+    kind = g.pick(["Pow", "Clip", "Resize"] if len(shape) == 3 and shape[1] * shape[2] <= 256 else ["Pow", "Clip"])
+    if kind == "Resize":
+        each = g.node("Unsqueeze", [two, g.const(np.array([0]))], ())
+        scales = g.node("Concat", [g.const(np.ones(2, np.float32)), each, each], (), axis=0)
+        mode = g.pick(["nearest", "linear"])
+        return g.node("Resize", [x, "", scales], (shape[0], 2 * shape[1], 2 * shape[2]), mode=mode)
+    if kind == "Clip":
+        return g.node("Clip", [x, g.node("Neg", [two], ()), two], shape)
+    return g.node("Pow", [x, two], shape)
 
 
 Step = Callable[[Grower, str], str]
@@ -346,7 +364,7 @@ def calibrate(proto: onnx.ModelProto, model: Model, feed: Feed) -> dict[str, Mea
     for group in model.groups:
         parts = [values[s] for s in group.sources]
         measured = Range(min(float(p.min()) for p in parts), max(float(p.max()) for p in parts)).with_zero()
-        known = Range(*group.fixed) if group.fixed else measured
+        known = known_range(Range(*group.fixed), [measured]) if group.fixed else measured
         found[group.name] = Measured(known, {"normal": {8: known, 16: known}}, fixed=group.fixed is not None)
     return found
 

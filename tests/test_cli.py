@@ -518,7 +518,7 @@ class TestWrongInput:
         assert not Path("fresh").exists()
 
     def test_a_folder_to_import(self, run: Run, folder: Path) -> None:
-        self.refused(run, folder, "import", "build", "build", says="build: this is a folder; give the file inside")
+        self.refused(run, folder, "import", "build", "build", says="build: this is a folder; give the cfg inside")
 
     @pytest.mark.parametrize("kind", DATASETS)
     def test_datasets(self, run: Run, folder: Path, kind: str) -> None:

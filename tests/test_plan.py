@@ -15,6 +15,7 @@ from test_build import given as graph
 
 from hybridq import targets
 from hybridq.plan.plan import QuantPlan, make_plan
+from hybridq.plan.record import known_range
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Entry, LayerChoice, QuantConfig
@@ -178,3 +179,25 @@ def test_a_range_is_what_the_entry_says() -> None:
             assert float(group.stored.qparams.scale) == entry.scale
             assert int(group.stored.qparams.zero_point) == entry.zero_point
             assert Range(float(entry.min), float(entry.max)) == case.calibrated.measured[name].range  # type: ignore[arg-type]
+
+
+class TestKnownRange:
+    """A range that an operator always keeps is taken whole only where the measured one comes near."""
+
+    @pytest.mark.parametrize(
+        ("measured", "wanted"),
+        [
+            ((0.0, 0.9), (0.0, 1.0)),
+            ((0.0, 0.25), (0.0, 1.0)),
+            ((0.0, 0.125), (0.0, 0.25)),
+            ((0.0, 0.0), (0.0, 1.0)),
+        ],
+    )
+    def test_of_probabilities(self, measured: tuple[float, float], wanted: tuple[float, float]) -> None:
+        assert known_range(Range(0.0, 1.0), [Range(*measured)]) == Range(*wanted)
+
+    def test_both_ends_and_several_parts(self) -> None:
+        parts = [Range(-0.0625, 0.0), Range(0.0, 0.125)]
+        assert known_range(Range(-1.0, 1.0), parts) == Range(-0.125, 0.25)
+        assert known_range(Range(-1.0, 1.0), [*parts, Range(-0.5, 0.0)]) == Range(-1.0, 1.0)
+        assert known_range(Range(-1.0, 1.0), []) == Range(-1.0, 1.0)

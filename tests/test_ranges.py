@@ -13,10 +13,10 @@ from hypothesis.extra import numpy as hnp
 from hybridq.calibration.ranges import ALGORITHMS, Options, choose
 from hybridq.calibration.ranges.moments import moments_of, squared_error
 from hybridq.calibration.statistics import TensorStatistics
+from hybridq.calibration.weight_ranges import weight_qparams
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import fake_quantize, qparams_of_ranges
 from hybridq.quant.qparams import Range
-from hybridq.quant.weight_ranges import weight_qparams
 
 FORMS = [(precision, scheme) for precision in (Precision.UINT8, Precision.INT8, Precision.INT16) for scheme in Scheme]
 UINT8 = (Precision.UINT8, Scheme.ASYMMETRIC)

@@ -31,7 +31,7 @@ class TestGrowing:
         for base in ({}, quantized(case.model, plan, case.weights)):
             variants = [s.forms for s in sources(case.model, plan, case.weights)]
             variants += [raise_forms(case.model, plan, g) for g in case.model.groups] if base else []
-            variants = variants[:: -(-len(variants) // 12)]
+            variants = variants[:: max(1, -(-len(variants) // 12))]
             more = {"base": base, "variants": variants, "reference": reference, "samples": [0], "from_base": False}
             try:
                 grow(case.model, case.weights, base, variants)

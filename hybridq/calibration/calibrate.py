@@ -60,7 +60,7 @@ def calibrate(
     executor: Executor | None = None,
     workers: int = 1,
 ) -> CalibrationStats:
-    """Measure the sources of every group without a fixed range.
+    """Measure the sources of every group.
 
     ``proto`` is the canonical float model with its weights. ``batches`` gives the index of the first sample and the
     feed of every batch; with ``batch`` above 1 the first axis of the first input counts samples. A histogram is kept
@@ -79,9 +79,10 @@ def calibrate(
 
 
 def prepare(model: Model, proto: onnx.ModelProto, *, histogram: bool) -> Program:
-    """The instrumented model that measures the sources of every group without a fixed range."""
-    sources = [s for group in model.groups if group.fixed is None for s in group.sources]
-    return instrument(proto, model.tensors, sources, histogram=histogram)
+    """The instrumented model that measures the sources of every group; only the ends where the range is known."""
+    sources = [s for group in model.groups for s in group.sources]
+    known = frozenset(s for group in model.groups if group.fixed is not None for s in group.sources)
+    return instrument(proto, model.tensors, sources, histogram=histogram, ends_only=known)
 
 
 def measure(program: Program, batches: Sequence[Batch], batch: int, threads: int) -> CalibrationStats:

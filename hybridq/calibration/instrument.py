@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,11 +74,17 @@ class Program:
 
 
 def instrument(
-    proto: onnx.ModelProto, tensors: Mapping[str, Tensor], names: Iterable[str], *, histogram: bool
+    proto: onnx.ModelProto,
+    tensors: Mapping[str, Tensor],
+    names: Iterable[str],
+    *,
+    histogram: bool,
+    ends_only: Collection[str] = (),
 ) -> Program:
     """Let a model compute statistics of the tensors ``names`` instead of its outputs.
 
-    ``tensors`` gives their types and shapes. What cannot be measured (no float32, no element, inside a subgraph) is
+    ``tensors`` gives their types and shapes; of ``ends_only`` there is never a histogram. What cannot be measured (no
+    float32, no element, inside a subgraph) is
     left out with the reason.
     """
     writer = _Writer(proto, tensors, histogram)
@@ -89,7 +95,7 @@ def instrument(
         elif name in writer.graph_inputs:
             writer.inputs.append(name)
         else:
-            writer.measure(name)
+            writer.measure(name, histogram and name not in ends_only)
     return writer.finish()
 
 
@@ -133,7 +139,7 @@ class _Writer:
             return f"it is {tensor.dtype}, not float32"
         return "it has no element" if 0 in (tensor.shape or ()) else ""
 
-    def measure(self, name: str) -> None:
+    def measure(self, name: str, histogram: bool) -> None:
         """Append the nodes of one tensor."""
         shape = self.tensors[name].shape
         image = shape is not None and len(shape) == 4 and shape[2:] != (1, 1)
@@ -148,7 +154,7 @@ class _Writer:
                 self._put("min", name, self._reduce("ReduceMin", name), 1, rows)
         if bounded:
             self.zeros.add(name)
-        if self.histogram:
+        if histogram:
             self._subsample(name)
 
     def _is_bounded(self, node: NodeProto) -> bool:

@@ -180,21 +180,6 @@ class Work:
         self.add(self.document.layers_key, self.document.layers_node, LAYERS, new)
         self._drop_dtypes(able)
 
-    def ask_selectors(self, values: Mapping[str, str], line: int = 0) -> None:
-        """Write ``selector: value`` texts as a person would, in the place of lines with these keys.
-
-        ``line``: where the first stood in another cfg of this model; new lines go there if they can.
-        """
-        there = {p.key.text: p for p in self.document.layers}
-        for selector in there.keys() & values.keys():
-            self.editor.value(there[selector], values[selector])
-        new = [f"{quote(s)}: {v}" for s, v in values.items() if s not in there]
-        key, node = self.document.layers_key, self.document.layers_node
-        if new and key is not None and isinstance(node, MappingNode) and not node.pairs and line == key.line + 1:
-            self.editor.fill(key, node, new, behind_comments=False)
-        else:
-            self.add(key, node, LAYERS, new)
-
     def _able(self, layers: list[str], value: str) -> list[str]:
         """The layers that can take ``value``; a note names the others. Raises ConfigError where none can."""
         word, target = value.strip("{}").removeprefix("weight_only: "), targets.load(self.calibrated.target)
@@ -303,15 +288,11 @@ class Work:
         after, source, _ = examine(text, self.path, self.model, self.calibrated, self.known)
         if after is None:
             raise ConfigError([p for p in source.sorted() if p.severity == "error"])
-        return Change(text, difference(self.before, after), (*self.notes, *source.sorted()))
-
-
-def difference(before: QuantConfig, after: QuantConfig) -> tuple[Edit, ...]:
-    """What one config edits that the other does not."""
-    return tuple(_difference(before, after))
+        return Change(text, tuple(_difference(self.before, after)), (*self.notes, *source.sorted()))
 
 
 def _difference(before: QuantConfig, after: QuantConfig) -> Iterator[Edit]:
+    """What one config edits that the other does not."""
     was, now = ({(e.key, e.field): e for e in c.edits} for c in (before, after))
     for key, name in dict.fromkeys([*was, *now]):
         old, new = was.get((key, name)), now.get((key, name))

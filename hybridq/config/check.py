@@ -160,7 +160,7 @@ def _config(meaning: Meaning, changed: dict[str, Changed]) -> QuantConfig:
     return QuantConfig(
         target=calibrated.target,
         choices=choices,
-        entries={**calibrated.entries, **settled},
-        edited={key: one.edited for key, one in changed.items()},
+        entries={**calibrated.entries, **{key: entry for key, (entry, _) in settled.items()}},
+        edited={key: edited for key, (_, edited) in settled.items()},
         edits=tuple(sorted(edits, key=lambda e: e.line)),
     )

@@ -18,7 +18,8 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from hybridq.graph import edit, operators
 from hybridq.graph.canonical import skeleton
 from hybridq.graph.model import Group, Layer, Model, Tensor, Weight
-from hybridq.graph.operators import Kind, Movement, Operator, Role, row_of
+from hybridq.graph.operators import Kind, Layout, Movement, Operator, Role, row_of
+from hybridq.graph.steering import is_parameter, steering
 
 
 @dataclass
@@ -34,6 +35,8 @@ class _View:
     absorbed: dict[str, NodeProto] = field(default_factory=dict)  # compute node's name -> its activation
     absorbed_names: set[str] = field(default_factory=set)
     parent: dict[str, str] = field(default_factory=dict)  # union-find over tensors
+    members: dict[str, list[str]] = field(default_factory=dict)  # representative -> the tensors of its group
+    steering: dict[str, str] = field(default_factory=dict)  # tensor that is a parameter -> why it stays float
 
     def is_activation(self, name: str) -> bool:
         """Whether a tensor is float32, flows, and so can take a precision."""
@@ -66,10 +69,13 @@ def analyse(
     graph share parameters too (NPUs do so); otherwise such a Concat runs in float and keeps its inputs apart.
     """
     view = _view(canonical.graph)
+    view.steering = steering(view.graph, view.is_activation, lambda node: _sums(node, view))
     _absorb(view)
     apart = set() if ties_outputs else _keeps_apart(view)
     sources = _sources(view)
     _share(view, sources, [n for n in view.graph.node if n.name not in apart and moves_data(n, view)])
+    for tensor in view.parent:
+        view.members.setdefault(view.find(tensor), []).append(tensor)
     aliases = _aliases(view, given.graph if given else None)
     layers = tuple(_layer(view, node, aliases) for node in view.graph.node if _is_layer(view, node))
     return Model(
@@ -213,17 +219,15 @@ def _share(view: _View, sources: dict[str, str], movement: list[NodeProto]) -> N
 
 
 def _groups(view: _View, sources: dict[str, str]) -> tuple[Group, ...]:
-    members: dict[str, list[str]] = {}
-    for tensor in view.parent:
-        members.setdefault(view.find(tensor), []).append(tensor)
     found = []
-    for root, tensors in members.items():
+    for root, tensors in view.members.items():
         own = [t for t in tensors if t in sources]
         layers = tuple(dict.fromkeys(sources[t] for t in own if sources[t]))
         makers = [row_of(view.producers[t]) for t in own if t in view.producers]
         fixed = [m.fixed_range for m in makers if m.fixed_range is not None]
         known = (min(r[0] for r in fixed), max(r[1] for r in fixed)) if len(fixed) == len(own) else None
-        found.append(Group(root, tuple(tensors), tuple(own), layers, known))
+        steers = next((view.steering[t] for t in tensors if t in view.steering), "")
+        found.append(Group(root, tuple(tensors), tuple(own), layers, known, steers))
     return tuple(found)
 
 
@@ -231,13 +235,12 @@ def _layer(view: _View, node: NodeProto, aliases: dict[str, list[str]]) -> Layer
     last = view.absorbed.get(node.name)
     output = (last or node).output[0]
     row = row_of(node)
-    reason = row.note if row.kind in (Kind.FLOAT, Kind.SUBGRAPH) else ""
     place = row.inputs.find(Role.BIAS) if row.kind is Kind.COMPUTE else -1
     bias = node.input[place] if 0 < place < len(node.input) else ""
     own = [node.output[0], node.name] + ([last.name] if last else [])
-    inputs = tuple(i for i in dict.fromkeys(node.input) if view.is_activation(i))
-    if not reason and not inputs and not any(view.is_activation(i) for i in node.input):
-        reason = "it reads no activation"
+    weights = _weights(view, node, row)
+    parameters = {n for i, n in enumerate(node.input) if is_parameter(node, i, view.steering)}
+    inputs = tuple(i for i in dict.fromkeys(node.input) if view.is_activation(i) and i not in parameters)
     return Layer(
         name=output,
         op=node.op_type,
@@ -245,13 +248,39 @@ def _layer(view: _View, node: NodeProto, aliases: dict[str, list[str]]) -> Layer
         activation=last.name if last else "",
         activation_op=last.op_type if last else "",
         inputs=inputs,
-        weights=_weights(view, node, row),
+        weights=weights,
         bias=bias if bias in view.initializers else "",
         aliases=tuple(dict.fromkeys(a for a in [*own, *aliases.get(output, [])] if a != output)),
         macs=macs(node, view.tensors, view.initializers),
         group=view.find(output),
-        float_only=reason,
+        float_only=_float_only(view, node, output, inputs, bool(weights)),
     )
+
+
+def _float_only(view: _View, node: NodeProto, output: str, inputs: tuple[str, ...], weighted: bool) -> str:
+    """Why a layer must stay float32, or nothing.
+
+    ``inputs``: the data that it reads; ``weighted``: it has weights, which may be quantized even where its result
+    shares parameters with what steers an operator.
+    """
+    row = row_of(node)
+    if row.kind in (Kind.FLOAT, Kind.SUBGRAPH):
+        return row.note
+    shared = view.members.get(view.find(output), ()) if not weighted else (output, *node.output)
+    steered = [view.steering[t] for t in shared if t in view.steering]
+    if steered:
+        return steered[0]
+    return "" if inputs else "it reads no activation"
+
+
+def _sums(node: NodeProto, view: _View) -> bool:
+    """Whether a node sums products with weights over an axis: what it gives are features."""
+    row = row_of(node)
+    if row.kind is not Kind.COMPUTE:
+        return row.kind is Kind.FLOAT and Role.WEIGHT in row.inputs.roles
+    count = macs(node, view.tensors, view.initializers)
+    out = view.tensors.get(node.output[0])
+    return count != operators.macs(Layout.NONE, {}, None, None, out.shape if out else None)
 
 
 def _weights(view: _View, node: NodeProto, row: Operator) -> tuple[Weight, ...]:

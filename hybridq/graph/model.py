@@ -40,8 +40,8 @@ class Layer:
     """What a user can give a precision.
 
     ``name`` is the output tensor after the activation; ``node`` and ``activation`` name the nodes in the graph;
-    ``inputs`` are the float activation tensors it reads (no initializers), in order; ``weights`` its float
-    initializers (the bias apart); ``float_only`` is the reason why it must stay float32, or empty.
+    ``inputs`` are the float activation tensors it reads as data (no initializers, no parameters), in order;
+    ``weights`` its float initializers (the bias apart); ``float_only`` is the reason why it must stay float32, or "".
     """
 
     name: str
@@ -63,7 +63,8 @@ class Group:
     """Tensors that share parameters. ``name`` is the tensor that stands for them in the cfg.
 
     ``sources`` are the tensors where values enter (layer outputs, model inputs); the others only move them.
-    ``layers`` are the names of the layers that write a source. ``fixed`` is the range known without measuring.
+    ``layers`` are the names of the layers that write a source. ``fixed`` is the range known without measuring,
+    ``float_only`` the reason why the tensors are never quantized, or empty.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Group:
     sources: tuple[str, ...]
     layers: tuple[str, ...]
     fixed: tuple[float, float] | None = None
+    float_only: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from hybridq.calibration.calibrate import CalibrationStats
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed, session
-from hybridq.plan.layer_weights import entry_key
+from hybridq.plan.layer_weights import TOGETHER, entry_key
 from hybridq.plan.plan import QuantPlan, make_plan
-from hybridq.quant.params import TOGETHER
 from hybridq.quant.records import Calibrated, QuantConfig
 from hybridq.repair.bias_correction import corrected_biases
 from hybridq.repair.gptq import compensated_weights
@@ -90,7 +89,7 @@ def with_rounding(model: Model, found: Candidate, feeds: Sequence[Feed], threads
     return replace(
         found,
         weights=found.weights.repaired(rounded=kept),
-        calibrated=replace(found.calibrated, entries=entries, rounded=tuple(kept)),
+        calibrated=replace(found.calibrated, entries=entries),
         repairs=(*found.repairs, *([text] if kept else [])),
     )
 

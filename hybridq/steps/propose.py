@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridq import config, targets
+from hybridq.calibration.weight_ranges import WeightAlgorithm
 from hybridq.compare import load_metric
 from hybridq.dataset import Preprocessing, input_specs, open_dataset
 from hybridq.errors import DatasetError
@@ -21,12 +22,10 @@ from hybridq.files.commit import commit
 from hybridq.files.reading import write_text
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed
-from hybridq.plan.layer_weights import entry_key
+from hybridq.plan.layer_weights import TOGETHER, entry_key
 from hybridq.plan.record import activation_entry, weight_entry
 from hybridq.quant.dtypes import Precision
-from hybridq.quant.params import TOGETHER
 from hybridq.quant.records import Calibrated, Entry, LayerChoice
-from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.search.search import Budget, SearchResult, search
 from hybridq.steps.common import SEARCH, Progress, no_progress, read_object, read_sources, read_state
 from hybridq.steps.step1 import Step1Result, step1
@@ -132,9 +131,7 @@ def unrepaired(state: State) -> State:
     entries = {
         k: replace(e, algorithm="normal") if e.algorithm == TOGETHER else e for k, e in state.calibrated.entries.items()
     }
-    return replace(
-        state, calibrated=replace(state.calibrated, entries=entries, rounded=()), weights=state.weights.plain()
-    )
+    return replace(state, calibrated=replace(state.calibrated, entries=entries), weights=state.weights.plain())
 
 
 def _feeds(folder: Path, state: State, dataset: Any) -> Iterator[Feed]:
@@ -179,8 +176,7 @@ def _tuned(state: State, found: SearchResult) -> State:
         elif key in by_key:
             entries[key] = _weight(by_key[key].name, state.model, state.calibrated, state.weights, algorithm)
     weights = state.weights.repaired(biases=found.biases, rounded=found.rounded)
-    calibrated = replace(state.calibrated, entries=entries, rounded=tuple(weights.rounded))
-    return replace(state, calibrated=calibrated, weights=weights)
+    return replace(state, calibrated=replace(state.calibrated, entries=entries), weights=weights)
 
 
 def _weight(name: str, model: Model, calibrated: Calibrated, weights: Weights, algorithm: str) -> Entry:

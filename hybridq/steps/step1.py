@@ -15,6 +15,7 @@ from hybridq import config, targets
 from hybridq.calibration.calibrate import PAIRS_ONLY, Batch, CalibrationStats, calibrate, convergence
 from hybridq.calibration.datafree import data_free
 from hybridq.calibration.ranges import ALGORITHMS, DEFAULTS, Options
+from hybridq.calibration.weight_ranges import WeightAlgorithm
 from hybridq.dataset import Audit, AuditRow, Dataset, Preprocessing, Sample, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, HybridqError, Problem, StorageError
 from hybridq.files.commit import commit, recover
@@ -26,7 +27,6 @@ from hybridq.linting import Finding, lint
 from hybridq.plan.record import decide, record
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated
-from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.repair.equalization import equalized
 from hybridq.search.choose_algorithm import choose_algorithm
 from hybridq.search.choose_repair import Candidate, repaired
@@ -279,10 +279,7 @@ class _Work:
             stats = other._measure(data, Audit.of(data), list(feeds[:1]), executor)
         except DatasetError:  # samples from an iterator, which is used up
             return None
-        found, changed = other._candidate(stats), set(made)
-        layers = tuple(x.name for x in model.layers if changed & {x.bias, *(w.tensor for w in x.weights)})
-        said = (f"{len(made)} tensors of weights and biases equalized",)
-        return replace(found, calibrated=replace(found.calibrated, equalized=layers), repairs=said)
+        return replace(other._candidate(stats), repairs=(f"{len(made)} tensors of weights and biases equalized",))
 
 
 def _is_big(weights: Weights) -> bool:

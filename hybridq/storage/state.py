@@ -238,7 +238,9 @@ def _layer_from_json(data: Json) -> Layer:
 def _group_from_json(data: Json) -> Group:
     fixed = data.get("fixed")
     lists = {k: tuple(data[k]) for k in ("tensors", "sources", "layers")}
-    return Group(name=data["name"], **lists, fixed=(fixed[0], fixed[1]) if fixed else None)
+    return Group(
+        name=data["name"], **lists, fixed=(fixed[0], fixed[1]) if fixed else None, float_only=data.get("float_only", "")
+    )
 
 
 def _calibrated_from_json(data: Json) -> Calibrated:
@@ -250,8 +252,6 @@ def _calibrated_from_json(data: Json) -> Calibrated:
         entries={k: _entry_from_json(v) for k, v in data["entries"].items()},
         measured={k: _measured_from_json(v) for k, v in data["measured"].items()},
         layers={k: LayerDefault(Precision(v["precision"]), v.get("why", "")) for k, v in data["layers"].items()},
-        rounded=tuple(data.get("rounded", ())),
-        equalized=tuple(data.get("equalized", ())),
     )
 
 

@@ -11,9 +11,9 @@ from hybridq.calibration.ranges.minmax import moving_average, normal
 from hybridq.calibration.ranges.mmse import mmse
 from hybridq.calibration.ranges.percentile import percentile
 from hybridq.calibration.statistics import TensorStatistics
+from hybridq.calibration.weight_ranges import weight_qparams
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
-from hybridq.quant.weight_ranges import weight_qparams
 
 __all__ = ["ALGORITHMS", "DEFAULTS", "Options", "choose", "weight_qparams"]
 

@@ -42,20 +42,27 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The role of every input; ``more``: the last stands for any number of inputs."""
+    """The role of every input; ``more``: the last stands for any number of inputs; ``words`` name the parameters."""
 
     roles: tuple[Role, ...]
     more: bool
+    words: tuple[str, ...]
 
     @staticmethod
-    def of(words: str) -> Inputs:
-        """From ``"data weight bias"`` or, for any number of inputs, ``"data..."``."""
-        return Inputs(tuple(Role(w.removesuffix("...")) for w in words.split()), words.endswith("..."))
+    def of(text: str) -> Inputs:
+        """From ``"data weight bias"``, ``"data parameter:exponent"`` or, for any number of inputs, ``"data..."``."""
+        pairs = [word.removesuffix("...").partition(":") for word in text.split()]
+        roles = tuple(Role(role) for role, _, _ in pairs)
+        return Inputs(roles, text.endswith("..."), tuple(word or role for role, _, word in pairs))
 
     def __getitem__(self, index: int) -> Role:
         if index < len(self.roles):
             return self.roles[index]
         return self.roles[-1] if self.more and self.roles else Role.OTHER
+
+    def word(self, index: int) -> str:
+        """What a parameter is called."""
+        return self.words[min(index, len(self.words) - 1)]
 
     def find(self, role: Role) -> int:
         """The index of the first input with a role, -1 where there is none."""

@@ -24,25 +24,11 @@ def weight_qparams(
     scheme: Scheme,
     algorithm: WeightAlgorithm = "normal",
 ) -> QParams:
-    """Parameters of a weight for the range that an algorithm chooses, see ``weight_range``.
+    """Parameters of a weight, any shape, along its channel ``axis`` or, with None, as a whole.
 
-    A channel of zeros gets the scale 1, or its parameters would say more than its weights. Raises ValueError where a
-    weight is infinite or no number.
-    """
-    return qparams_of_ranges(*weight_range(w, axis, precision, scheme, algorithm), precision, scheme, axis)
-
-
-def weight_range(
-    w: NDArray[np.floating],
-    axis: int | None,
-    precision: Precision,
-    scheme: Scheme,
-    algorithm: WeightAlgorithm = "normal",
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Minimum and maximum of a weight, any shape, zero included: one pair a channel of ``axis``, or of the whole.
-
-    ``normal`` takes all there is, ``mmse`` the share of that range with the least squared error of its quantizer. Both
-    arrays have the shape ``(channels,)``, or ``()`` where ``axis`` is None.
+    ``normal`` takes each channel's minimum and maximum, ``mmse`` the share of that range with the least squared error
+    of its quantizer. A channel of zeros gets the scale 1, or its parameters would say more than its weights. Raises
+    ValueError where a weight is infinite or no number.
     """
     rows = np.asarray(w, np.float32)
     rows = rows.reshape(1, -1) if axis is None else np.moveaxis(rows, axis, 0).reshape(w.shape[axis], -1)
@@ -51,7 +37,9 @@ def weight_range(
     if algorithm == "mmse" and rows.size:
         share = _best_share(rows, low, high, precision, scheme)
         low, high = low * share, high * share
-    return (low, high) if axis is not None else (low.reshape(()), high.reshape(()))
+    if axis is None:
+        return qparams_of_ranges(low[0], high[0], precision, scheme)
+    return qparams_of_ranges(low, high, precision, scheme, axis)
 
 
 def _best_share(
