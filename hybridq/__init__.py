@@ -1,7 +1,9 @@
 """hybridq: mixed-precision quantization of ONNX models that finds what 8 bits break, mends it and proves it.
 
-``hybridq.step1``, ``check``, ``step2`` and ``step3`` are the words of the command line as functions; they return frozen
-dataclasses.
+The words of the command line are functions here, with the same options and defaults: ``step1``, ``check``, ``step2``,
+``step3``, ``step4``; ``auto`` and ``propose`` (which is ``step1 --proposal``); ``set``, ``unset``, ``list``, ``diff``;
+``import_cfg`` (``import`` is a word of Python) and ``run_demo``. They return frozen dataclasses and raise
+``HybridqError`` with every problem found. Call them as ``hybridq.set(...)``: two names are those of built-in types.
 """
 
 from __future__ import annotations
@@ -9,17 +11,59 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from hybridq.errors import HybridqError
+
 if TYPE_CHECKING:
+    from hybridq.steps.demo import run_demo
+    from hybridq.steps.editing import diff, unset
+    from hybridq.steps.editing import list_layers as list
+    from hybridq.steps.editing import set_precision as set
+    from hybridq.steps.propose import auto, propose
     from hybridq.steps.step1 import step1
     from hybridq.steps.step2 import check, step2
     from hybridq.steps.step3 import step3
+    from hybridq.steps.step4 import import_file as import_cfg
+    from hybridq.steps.step4 import step4
 
-__all__ = ["__version__", "check", "step1", "step2", "step3"]
+__all__ = [
+    "HybridqError",
+    "__version__",
+    "auto",
+    "check",
+    "diff",
+    "import_cfg",
+    "list",
+    "propose",
+    "run_demo",
+    "set",
+    "step1",
+    "step2",
+    "step3",
+    "step4",
+    "unset",
+]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "auto": "propose",
+    "check": "step2",
+    "diff": "editing",
+    "import_cfg": "step4:import_file",
+    "list": "editing:list_layers",
+    "propose": "propose",
+    "run_demo": "demo",
+    "set": "editing:set_precision",
+    "step1": "step1",
+    "step2": "step2",
+    "step3": "step3",
+    "step4": "step4",
+    "unset": "editing",
+}
 
 
 def __getattr__(name: str) -> Any:
     """The steps, imported when first asked for: every module below imports this package first."""
-    if name in __all__:
-        return getattr(import_module("hybridq.steps"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, function = _HOMES[name].partition(":")
+    return getattr(import_module(f"hybridq.steps.{module}"), function or name)

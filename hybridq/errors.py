@@ -55,6 +55,10 @@ class HybridqError(Exception):
         super().__init__("\n".join(str(p) for p in self.problems))
 
 
+class OptionError(HybridqError, ValueError):
+    """An option has a value that does not exist, or goes not with another: the command is wrong, not the input."""
+
+
 class ModelError(HybridqError):
     """The ONNX model cannot be read, is invalid, or does not fit."""
 

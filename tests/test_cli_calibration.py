@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from helpers_cli import CFG, Run
 
@@ -32,3 +34,31 @@ class TestDataFree:
     def test_it_builds(self, run: Run) -> None:
         assert run("step1", "small.onnx", "--data-free", "--std", "255", "-o", "free").code == 0
         assert run("step2", "free").code == 0
+
+
+@pytest.mark.usefixtures("folder")
+class TestWeightOnly:
+    WORDS = ("step1", "small.onnx", "--dataset", "dataset.txt", "--std", "255", "-o", "new")
+
+    @pytest.mark.parametrize(("bits", "least"), [("int8", 30.0), ("int16", 70.0)])
+    def test_weights_shrink_and_everything_is_computed_in_float(self, run: Run, bits: str, least: float) -> None:
+        assert run(*self.WORDS, "--weight-only", bits).code == 0
+        layers = run("list", "new", "--json").json
+        assert {x["name"]: x["weight_only"] for x in layers if x["weight_only"]} == {"relu": bits, "logits": bits}
+        assert {x["precision"] for x in layers} == {"float32"}
+        assert run("step2", "new").code == 0
+        stored = {t.data_type for t in onnx.load("new/hybrid.onnx").graph.initializer if np.prod(t.dims) >= 32}
+        assert stored == {onnx.TensorProto.INT8 if bits == "int8" else onnx.TensorProto.INT16}
+        report = run("step3", "new", "--json").json
+        assert report["outputs"][0]["sqnr_db"] > least
+
+    def test_what_step1_wrote_is_no_edit(self, run: Run) -> None:
+        assert run(*self.WORDS, "--weight-only", "int8").code == 0
+        assert run(*self.WORDS, "--weight-only", "int8").code == 0, "an unedited cfg may be overwritten"
+        assert run("unset", "new", "logits").code == 0
+        assert run(*self.WORDS).code == 1
+
+    def test_a_layer_at_a_time_in_the_cfg(self, run: Run) -> None:
+        assert run("set", "build", "logits", "weight_only:int16").code == 0
+        assert '"logits": {weight_only: int16}' in Path("build", CFG).read_text(encoding="utf-8")
+        assert run("step2", "build").code == 0

@@ -17,7 +17,7 @@ from PIL import Image
 
 from hybridq.dataset import InputSpec, Preprocessing, open_dataset
 from hybridq.dataset.spec import image_layout
-from hybridq.errors import DatasetError
+from hybridq.errors import DatasetError, OptionError
 
 Array = NDArray[Any]
 COLORS = np.array([[[255, 0, 10], [0, 200, 20]], [[0, 0, 255], [90, 80, 70]], [[1, 2, 3], [4, 5, 6]]], np.uint8)  # 3x2
@@ -248,7 +248,7 @@ def test_means_as_people_write_them(text: Any, wanted: Any) -> None:
     ],
 )
 def test_senseless_preprocessing_is_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(DatasetError):
+    with pytest.raises(OptionError):
         Preprocessing.of(**options)
     with pytest.raises(DatasetError):
         Preprocessing.from_json({"colour": 1})

@@ -15,7 +15,6 @@ from onnx.reference import ReferenceEvaluator
 
 from hybridq.quant.dtypes import Precision, Scheme, widest
 from hybridq.quant.numerics import (
-    activation_qparams,
     along,
     dequantize,
     fake_quantize,
@@ -24,7 +23,9 @@ from hybridq.quant.numerics import (
     qparams_of_ranges,
     quantize,
 )
+from hybridq.quant.params import range_params
 from hybridq.quant.qparams import QParams, Range
+from hybridq.targets import load
 
 Array = NDArray[Any]
 quick = settings(max_examples=60, deadline=None)
@@ -199,10 +200,10 @@ class TestRangeToParameters:
             fraction_length(0.1)
 
     def test_sixteen_bits_get_headroom(self) -> None:
-        wide = activation_qparams(Range(-1, 1), Precision.INT16, Scheme.SYMMETRIC)
-        exact = activation_qparams(Range(-1, 1), Precision.INT16, Scheme.SYMMETRIC, headroom=False)
-        assert float(wide.scale) == pytest.approx(2 * float(exact.scale))
-        eight = activation_qparams(Range(-1, 1), Precision.UINT8, Scheme.ASYMMETRIC)
+        int16 = load("onnxruntime").activation(Precision.INT16)
+        exact = range_params(Range(-1, 1), int16, fixed=True)
+        assert float(range_params(Range(-1, 1), int16).scale) == pytest.approx(2 * float(exact.scale))
+        eight = range_params(Range(-1, 1), load("onnxruntime").activation(Precision.UINT8))
         assert float(eight.scale) == pytest.approx(2 / 255)
 
 

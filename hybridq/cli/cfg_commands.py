@@ -9,7 +9,7 @@ import click
 from rich.table import Column, Table
 
 from hybridq.calibration.ranges import ALGORITHMS
-from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, row, talk
+from hybridq.cli.options import FOLDER, Talk, common, row, talk
 from hybridq.steps import editing
 
 
@@ -48,7 +48,7 @@ def set_(
         raise click.UsageError("Give a PRECISION, --param or --algorithm.")
     params = dict(_pair(p) for p in param)
     voice = talk(quiet, verbose, as_json)
-    _tell(voice, editing.set_precision(directory, selector, precision, params=params, algorithm=algorithm))
+    tell(voice, editing.set_precision(directory, selector, precision, params=params, algorithm=algorithm))
 
 
 @click.command()
@@ -61,7 +61,7 @@ def unset(directory: Path, selector: str, quiet: bool, verbose: bool, as_json: b
     \b
     hybridq unset build op:Sigmoid
     """
-    _tell(talk(quiet, verbose, as_json), editing.unset(directory, selector))
+    tell(talk(quiet, verbose, as_json), editing.unset(directory, selector))
 
 
 @click.command("list")
@@ -96,24 +96,6 @@ def diff(directory: Path, quiet: bool, verbose: bool, as_json: bool) -> None:
     _edits(voice, editing.diff(directory))
 
 
-@click.command("import")
-@click.argument("directory", type=FOLDER, metavar="DIR")
-@click.argument("file", type=FILE)
-@common
-def import_(directory: Path, file: Path, quiet: bool, verbose: bool, as_json: bool) -> None:
-    """Take layer choices and ranges from RKNN-Toolkit's cfg for the same model into the cfg of DIR.
-
-    \b
-    hybridq import build yolo.quantization.cfg      written by RKNN-Toolkit 1.7 or RKNN-Toolkit2
-    """
-    voice = talk(quiet, verbose, as_json)
-    edited, unmapped = editing.import_cfg(directory, file)
-    voice.problems(unmapped)
-    taken, left = counted(len(edited.change.edits), "edit"), counted(len(unmapped), "line")
-    voice.say(f"{taken} taken over, {left} could not be mapped")
-    _tell(voice, edited)
-
-
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
@@ -121,7 +103,8 @@ def _pair(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _tell(voice: Talk, edited: editing.Edited) -> None:
+def tell(voice: Talk, edited: editing.Edited) -> None:
+    """What a command changed in the cfg, and remarks on it."""
     voice.problems(list(edited.change.problems))
     _edits(voice, edited.change.edits)
 
@@ -143,4 +126,4 @@ def _cell(value: Any) -> str:
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-COMMANDS = (set_, unset, list_, diff, import_)
+COMMANDS = (set_, unset, list_, diff)

@@ -9,22 +9,22 @@ from typing import Any
 import click
 
 from hybridq import __version__
-from hybridq.cli import cfg_commands, faults, search_commands, step_commands
+from hybridq.cli import cfg_commands, exchange_commands, faults, search_commands, step_commands
 from hybridq.cli.options import AS_JSON
 from hybridq.config import to_json
-from hybridq.errors import HybridqError
+from hybridq.errors import HybridqError, OptionError
 from hybridq.graph import runtime
 from hybridq.graph.runtime import RuntimeModelError
 
 GROUPS = {
-    "The steps": ["step1", "check", "step2", "step3", "demo"],
+    "The steps": ["step1", "check", "step2", "step3", "step4", "demo"],
     "All in one": ["auto"],
     "Editing the cfg": ["set", "unset", "list", "diff", "import"],
 }
 
 NOT_OURS = (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError)  # click knows what to do
 
-WRITES_IN_PARTS = ("auto", "check", "demo")  # what came before the problem stays
+WRITES_IN_PARTS = ("auto", "check", "demo", "step4")  # what came before the problem stays
 
 
 class Commands(click.Group):
@@ -42,6 +42,8 @@ class Commands(click.Group):
         """Run a command; wrong input ends with exit code 1 and problems, a fault of ours with what to send."""
         try:
             return super().invoke(ctx)
+        except OptionError as error:
+            raise click.UsageError(str(error)) from error
         except HybridqError as error:
             foreseen: HybridqError = faults.of_runtime(error) if isinstance(error, RuntimeModelError) else error
         except KeyboardInterrupt:
@@ -65,6 +67,7 @@ def main() -> None:
     $EDITOR build/model.quantization.cfg                       float32 / int16 / uint8, layer by layer
     hybridq step2 build/                                       validate and build build/hybrid.onnx
     hybridq step3 build/ --dataset eval.txt                    compare float32 with hybrid
+    hybridq step4 build/ --to rknn2                            hand the result to another toolchain
     """
 
 
@@ -83,5 +86,10 @@ def _report(error: HybridqError, command: str, as_json: bool) -> None:
     click.echo(f"{wrong} problem{'s' if wrong != 1 else ''} found{kept}", err=True)
 
 
-for command in (*step_commands.COMMANDS, *search_commands.COMMANDS, *cfg_commands.COMMANDS):
+for command in (
+    *step_commands.COMMANDS,
+    *exchange_commands.COMMANDS,
+    *search_commands.COMMANDS,
+    *cfg_commands.COMMANDS,
+):
     main.add_command(command)

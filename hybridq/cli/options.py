@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -25,8 +26,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from hybridq.errors import Problem
+from hybridq.errors import OptionError, Problem
 from hybridq.graph import runtime
+from hybridq.quant.words import no_such_word
+from hybridq.steps.kinds import Asked, Choice, Flag, Kind, Named, Names, Number, Values
 
 F = TypeVar("F", bound=Callable[..., Any])
 AS_JSON = "hybridq.json"  # key in click's context
@@ -114,6 +117,53 @@ metric_option = click.option(
     help="Your own figure: FUNCTION(outputs) -> float, higher is better; outputs is a list of one dict "
     "{output name: array} per sample, in the order of the dataset.",
 )
+
+
+class Words(click.Choice[str]):
+    """One of several words; a wrong one is answered with the nearest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word. Raises OptionError that says which there are."""
+        if value in self.choices:
+            return value
+        raise no_such_word(value, self.choices, param.opts[-1] if param else "the word")
+
+
+class CommaNames(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes none
+    """``A,B``."""
+
+    name = "A,B"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The names. Raises OptionError where there are none."""
+        if not isinstance(value, str):
+            return value
+        if not (found := names(value)):
+            raise OptionError(f"{param.opts[-1] if param else 'the option'} names nothing", hint="Write A,B.")
+        return found
+
+
+def declared(one: Asked) -> Callable[[F], F]:
+    """The option of the command line for an option of a step."""
+    flag, kind = f"--{one.name.replace('_', '-')}", one.kind
+    if isinstance(kind, Flag):
+        return click.option(flag, is_flag=True, help=kind.help)
+    if isinstance(kind, Values):
+        return click.option(flag, multiple=True, help=kind.help, metavar="NUMBERS")
+    shown, default = one.default not in (None, ()), one.default
+    default = str(default) if isinstance(kind, Choice) and shown else default
+    return click.option(flag, type=_type(kind), default=default, show_default=shown, help=kind.help)
+
+
+def _type(kind: Kind) -> Any:
+    if isinstance(kind, Number):
+        low, high = (None if math.isinf(x) else x for x in (kind.low, kind.high))
+        if kind.whole:
+            return click.IntRange(None if low is None else int(low), None if high is None else int(high))
+        return click.FloatRange(low, high, min_open=kind.above)
+    if isinstance(kind, (Choice, Named)):
+        return Words(kind.words)
+    return CommaNames() if isinstance(kind, Names) else click.STRING
 
 
 def threads(command: F) -> F:

@@ -10,7 +10,7 @@ import click
 
 from hybridq.cli.budget import asked, budget_flags, judge, tell_search
 from hybridq.cli.calibration import arguments, calibration
-from hybridq.cli.options import FILE, FOLDER, common, talk, threads
+from hybridq.cli.options import FILE, FOLDER, common, talk
 from hybridq.cli.step_commands import tell_build, tell_step1
 from hybridq.report import print_report
 from hybridq.steps import propose
@@ -22,7 +22,6 @@ from hybridq.steps import propose
 @click.option("--evaluation", type=FILE, help="Samples to compare on.  [default: the calibration set]")
 @calibration
 @budget_flags
-@threads
 @common
 def auto(model: Path, dataset: Path | None, out: Path, evaluation: Path | None, **given: Any) -> None:
     """Calibrate MODEL, find the layers that need more bits, build and compare: RKNN's auto_hybrid.
@@ -36,8 +35,6 @@ def auto(model: Path, dataset: Path | None, out: Path, evaluation: Path | None, 
     A budget that cannot be held ends with exit code 1 and says what was reached; the best choice is written all the
     same. Search, build and report are then those of the best choice.
     """
-    if dataset is None:
-        raise click.UsageError("Give --dataset FILE: the search measures on samples.")
     wanted = asked(given)
     voice = talk(given["quiet"], given["verbose"], given["as_json"])
     try:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from hybridq import steps
 from hybridq.cli.budget import asked, budget_flags, judge, need_proposal, tell_search
-from hybridq.cli.calibration import arguments, calibration, need_dataset
+from hybridq.cli.calibration import arguments, calibration
 from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, metric_option, row, talk, threads
 from hybridq.config import to_github, to_json
 from hybridq.errors import ConfigError
@@ -32,7 +32,6 @@ SHOWN = 12  # rows of a table before the rest is counted
 @calibration
 @click.option("--proposal", is_flag=True, help="Search for the layers that need more bits and write them into the cfg.")
 @budget_flags
-@threads
 @common
 def step1(model: Path, dataset: Path | None, out: Path, proposal: bool, **given: Any) -> None:
     """Calibrate MODEL and write model.json, weights.data and the cfg to edit.
@@ -45,16 +44,14 @@ def step1(model: Path, dataset: Path | None, out: Path, proposal: bool, **given:
     With --proposal, a budget that cannot be held ends with exit code 1 and says what was reached; the best choice is
     written all the same.
     """
-    need_dataset(dataset, given["data_free"])
     voice = talk(given["quiet"], given["verbose"], given["as_json"])
     wanted = asked(given)
     if not proposal:
         need_proposal(given)
-    if proposal and dataset is None:
-        raise click.UsageError("--proposal needs --dataset: the search measures on samples.")
     try:
         result = steps.step1(model, dataset, out, progress=voice.progress, every_algorithm=proposal, **arguments(given))
-        found = propose(out, dataset, threads=given["threads"], progress=voice.progress, **wanted) if proposal else None
+        shared = {"threads": given["threads"], "workers": given["workers"], "progress": voice.progress}
+        found = propose(out, dataset, **shared, **wanted) if proposal else None
     finally:
         voice.done()
     tell_step1(voice, result)
@@ -240,10 +237,10 @@ def step3(
 
 
 @click.command()
-@click.option("-o", "--out", type=FOLDER, help="The folder to work in.  [default: hybridq-demo]")
+@click.option("-o", "--out", type=FOLDER, default="hybridq-demo", show_default=True, help="The folder to work in.")
 @threads
 @common
-def demo(out: Path | None, threads: int, quiet: bool, verbose: bool, as_json: bool) -> None:
+def demo(out: Path, threads: int, quiet: bool, verbose: bool, as_json: bool) -> None:
     """Show the whole flow on a bundled detector and bundled pictures, no download, under a minute.
 
     \b
@@ -251,7 +248,7 @@ def demo(out: Path | None, threads: int, quiet: bool, verbose: bool, as_json: bo
     """
     voice = talk(quiet, verbose, as_json)
     try:
-        run_demo(out or Path("hybridq-demo"), say=voice.say, threads=threads, progress=voice.progress)
+        run_demo(out, say=voice.say, threads=threads, progress=voice.progress)
     finally:
         voice.done()
 

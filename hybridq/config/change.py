@@ -18,11 +18,12 @@ from hybridq.config.write import LAYERS, PARAMETERS, entry_text, quote
 from hybridq.config.yaml.nodes import Mapping as MappingNode
 from hybridq.config.yaml.nodes import Node, Pair, Scalar
 from hybridq.config.yaml.reader import reread
-from hybridq.config.yaml.text import Source, join, nearest_hint, nearest_some
+from hybridq.config.yaml.text import Source
 from hybridq.errors import ConfigError, Problem
 from hybridq.graph.model import Model
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import FIELDS, WEIGHT_SUFFIX, Calibrated, Edit, LayerChoice, QuantConfig
+from hybridq.quant.words import join, nearest_hint, nearest_some
 
 FORMS = """A selector is a name, a glob (head/*), re:REGEX, op:TYPE, from:A..to:B, group:NAME or boundary,
 or several of these with and, or, not. `hybridq list` shows the layers."""
@@ -180,6 +181,21 @@ class Work:
         self.add(self.document.layers_key, self.document.layers_node, LAYERS, new)
         self._drop_dtypes(able)
 
+    def ask_selectors(self, values: Mapping[str, str], line: int = 0) -> None:
+        """Write ``selector: value`` texts as a person would, in the place of lines with these keys.
+
+        ``line``: where the first stood in another cfg of this model; new lines go there if they can.
+        """
+        there = {p.key.text: p for p in self.document.layers}
+        for selector in there.keys() & values.keys():
+            self.editor.value(there[selector], values[selector])
+        new = [f"{quote(s)}: {v}" for s, v in values.items() if s not in there]
+        key, node = self.document.layers_key, self.document.layers_node
+        if new and key is not None and isinstance(node, MappingNode) and not node.pairs and line == key.line + 1:
+            self.editor.fill(key, node, new, behind_comments=False)
+        else:
+            self.add(key, node, LAYERS, new)
+
     def _able(self, layers: list[str], value: str) -> list[str]:
         """The layers that can take ``value``; a note names the others. Raises ConfigError where none can."""
         word, target = value.strip("{}").removeprefix("weight_only: "), targets.load(self.calibrated.target)
@@ -288,11 +304,15 @@ class Work:
         after, source, _ = examine(text, self.path, self.model, self.calibrated, self.known)
         if after is None:
             raise ConfigError([p for p in source.sorted() if p.severity == "error"])
-        return Change(text, tuple(_difference(self.before, after)), (*self.notes, *source.sorted()))
+        return Change(text, difference(self.before, after), (*self.notes, *source.sorted()))
+
+
+def difference(before: QuantConfig, after: QuantConfig) -> tuple[Edit, ...]:
+    """What one config edits that the other does not."""
+    return tuple(_difference(before, after))
 
 
 def _difference(before: QuantConfig, after: QuantConfig) -> Iterator[Edit]:
-    """What one config edits that the other does not."""
     was, now = ({(e.key, e.field): e for e in c.edits} for c in (before, after))
     for key, name in dict.fromkeys([*was, *now]):
         old, new = was.get((key, name)), now.get((key, name))

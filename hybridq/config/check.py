@@ -14,11 +14,12 @@ from hybridq.config.selectors import Rank
 from hybridq.config.write import PARAMETERS, choice_text, entry_line
 from hybridq.config.yaml.nodes import Scalar
 from hybridq.config.yaml.reader import read
-from hybridq.config.yaml.text import Source, join, source_of
+from hybridq.config.yaml.text import Source, source_of
 from hybridq.errors import ConfigError, Problem
 from hybridq.graph.model import Model
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated, Edit, LayerChoice, QuantConfig
+from hybridq.quant.words import join
 from hybridq.targets import Target
 
 WRITE_ANEW = "Write a cfg for this model with `hybridq step1 ... --force`, or `--merge` to keep the edits."
@@ -160,7 +161,7 @@ def _config(meaning: Meaning, changed: dict[str, Changed]) -> QuantConfig:
     return QuantConfig(
         target=calibrated.target,
         choices=choices,
-        entries={**calibrated.entries, **{key: entry for key, (entry, _) in settled.items()}},
-        edited={key: edited for key, (_, edited) in settled.items()},
+        entries={**calibrated.entries, **settled},
+        edited={key: one.edited for key, one in changed.items()},
         edits=tuple(sorted(edits, key=lambda e: e.line)),
     )

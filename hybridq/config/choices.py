@@ -9,10 +9,11 @@ from hybridq.config import rknn
 from hybridq.config.names import Names
 from hybridq.config.selectors import Rank, Selection, SelectorError, select
 from hybridq.config.yaml.nodes import Mapping, Node, Pair, Scalar
-from hybridq.config.yaml.text import Source, join
+from hybridq.config.yaml.text import Source
 from hybridq.graph.model import Layer
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import LayerChoice
+from hybridq.quant.words import join
 from hybridq.targets import Target
 
 WEIGHT_ONLY = (Precision.INT8, Precision.INT16)

@@ -67,7 +67,9 @@ class TextEditor:
         else:
             self.insert_after(last_line(last), [" " * (last.key.column - 1) + p for p in pairs])
 
-    def fill(self, key: Scalar, value: Mapping | Scalar, pairs: list[str], indent: int = 4) -> None:
+    def fill(
+        self, key: Scalar, value: Mapping | Scalar, pairs: list[str], indent: int = 4, *, behind_comments: bool = True
+    ) -> None:
         """Turn ``key: {}`` or ``key:`` into a block of ``pairs``, behind the indented comments that follow it."""
         if isinstance(value, Mapping):
             end = self._offset(value.end_line, value.end)
@@ -75,7 +77,7 @@ class TextEditor:
         elif value.text:
             self._replace(self._colon(key) + 1, self._offset(value.line, value.end), "")
         line = value.end_line if isinstance(value, Mapping) else key.line
-        while re.match(r"[ \t]+#", self._line(line + 1)):
+        while behind_comments and re.match(r"[ \t]+#", self._line(line + 1)):
             line += 1
         self.insert_after(line, [" " * indent + p for p in pairs])
 

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from hybridq.config.choices import Asked
 from hybridq.config.edits import Changed
 from hybridq.config.names import Names
-from hybridq.config.numbers import (
-    EXPRESSES,
-    chosen_range,
-    contradiction,
-    is_power_of_two,
-    tensor_numbers,
-    tensor_params,
-    weight_numbers,
-)
-from hybridq.config.yaml.text import Place, Source, join
+from hybridq.config.precisions import group_precision, resolve
+from hybridq.config.yaml.text import Place, Source
 from hybridq.graph.model import Layer
-from hybridq.quant.dtypes import Precision, Scheme, widest
-from hybridq.quant.qparams import Range
-from hybridq.quant.records import Calibrated, Entry
-from hybridq.targets import Storage, Target
+from hybridq.quant.dtypes import Precision, Scheme, Storage
+from hybridq.quant.params import (
+    EXPRESSES,
+    RANGE_FIELDS,
+    STEP_FIELDS,
+    TOGETHER,
+    WEIGHT_ALGORITHMS,
+    activation_entry,
+    activation_params,
+    activation_range,
+    channel_axis,
+    is_per_channel,
+    weight_entry,
+    weight_params_of_edits,
+)
+from hybridq.quant.qparams import QParams, Range
+from hybridq.quant.records import Calibrated, Entry, Measured
+from hybridq.quant.words import join
+from hybridq.targets import Target
 
 WIDE = 100.0  # times the measured range: legal but odd
 NARROW = 0.1
-WEIGHT_ALGORITHMS = ("normal", "mmse")
-INTEGER_FIELDS = ("scale", "zero_point", "fl")
 
 
 @dataclass(frozen=True)
@@ -41,70 +48,65 @@ class Meaning:
     asked: Mapping[str, Asked]
     source: Source
 
-    def settle(self, changed: Changed) -> tuple[Entry, frozenset[str]]:
-        """The entry of a change without problems, its unedited numbers computed anew, and the fields that win."""
-        entry, edited = changed.entry, changed.edited
-        if not edited & {*INTEGER_FIELDS, "min", "max"}:
-            return entry, edited
-        if self.names.is_weight(changed.key):
-            return weight_numbers(entry, edited, self.weight_storage(changed), self._axis(changed))
-        measured = self.calibrated.measured.get(changed.key)
-        return tensor_numbers(entry, edited, self.storage(changed.key), measured), edited
+    def settle(self, changed: Changed) -> Entry:
+        """The entry of a change without problems, its unedited numbers as they follow from the edited ones."""
+        entry, edited, stored = changed.entry, changed.edited, self.stored(changed)
+        if not self.names.is_weight(changed.key):
+            return activation_entry(entry, edited, stored, self.calibrated.measured[changed.key])
+        if not stored.dtype.is_integer:
+            return entry
+        params = weight_params_of_edits(entry, edited, stored, self._axis(changed, stored), self._channels(changed))
+        return weight_entry(entry, edited, stored, params)
 
     def check(self, changed: Changed) -> None:
         """Every problem of one changed entry."""
-        weight = self.names.is_weight(changed.key)
-        stored = self.weight_storage(changed) if weight else self.storage(changed.key)
+        weight, stored = self.names.is_weight(changed.key), self.stored(changed)
         if weight:
             self._weight(changed, stored)
         elif "qmethod" in changed.edited and changed.values["qmethod"] == "channel":
             self._error("qmethod", "activations have one scale for the whole tensor", changed, "Write qmethod: layer.")
         self._scheme(changed, stored)
-        self._algorithm(changed, weight)
-        shaped = self._signs(changed, stored) and self._counts(changed, weight)
-        if shaped and self._order(changed) and self._retyped(changed, stored) and not weight:
+        known = self._algorithm(changed, weight)
+        shaped = self._signs(changed, stored) and self._counts(changed, weight, stored)
+        if shaped and self._order(changed) and self._retyped(changed, stored) and known and not weight:
             self._range(changed, stored)
 
     # -- what the tensor becomes --------------------------------------------------------------------------------------
 
-    def precision(self, layer: Layer) -> Precision:
-        """What a layer becomes as far as the cfg says."""
-        asked = self.asked.get(layer.name)
-        return asked.choice.precision if asked else self.defaults[layer.name]
+    @cached_property
+    def done(self) -> Mapping[str, Precision]:
+        """The precision that each layer ends with."""
+        asked = {n: self.asked[n].choice.precision if n in self.asked else p for n, p in self.defaults.items()}
+        return resolve(self.names.model, self.calibrated, asked).done
 
-    def storage(self, key: str) -> Storage:
-        """How an activation is stored: the widest precision among the layers that write it, or read an input."""
-        group = self.names.model.group[key]
-        layers = list(self.names.key_layers(key))
-        layers = [x for x in layers if not x.float_only] or layers
-        if not layers:
-            layers = [x for x in self.names.model.layers if not set(x.inputs).isdisjoint(group.tensors)]
-        found = widest([self.precision(x) for x in layers] or [self.calibrated.default])
-        support = self.target.precisions.get(found)
-        return support.activation if support else Storage(found, None)
-
-    def weight_storage(self, changed: Changed) -> Storage:
-        """How a weight is stored: as its layer's precision says."""
-        layer = self.names.key_layers(changed.key)[0]
+    def stored(self, changed: Changed) -> Storage:
+        """How the tensor of an entry is stored where nothing that reads it wants it narrower."""
+        model = self.names.model
+        if not self.names.is_weight(changed.key):
+            group = model.group[changed.key]
+            return self.target.activation(group_precision(model, group, self.calibrated, self.done))
+        layer = self._layer(changed)
         asked = self.asked.get(layer.name)
-        if asked and asked.choice.weight_only:
-            return Storage(asked.choice.weight_only, Scheme.SYMMETRIC, per_channel=True)
-        support = self.target.precisions.get(self.precision(layer))
-        return support.weight if support else Storage(Precision.FLOAT32, None)
+        precision = (asked.choice.weight_only if asked else None) or self.done[layer.name]
+        return self.target.constant(precision, channels=any(w.axis is not None for w in layer.weights))
+
+    def _layer(self, changed: Changed) -> Layer:
+        """The layer whose weight an entry describes."""
+        return self.names.key_layers(changed.key)[0]
 
     # -- words --------------------------------------------------------------------------------------------------------
 
     def _weight(self, changed: Changed, stored: Storage) -> None:
-        layer = self.names.key_layers(changed.key)[0]
+        layer = self._layer(changed)
         if changed.values.get("dtype", stored.dtype) != stored.dtype:
-            has = self.precision(layer)
+            has = self.done[layer.name]
             hint = f'Give the layer another precision: "{layer.name}": ..., or {{weight_only: int8}}.'
             message = f"the weights of a {has} layer are {stored.dtype} on {self.target.name}"
             self._error("dtype", message, changed, hint)
         if changed.values.get("qmethod") == "channel":
             if not stored.per_channel:
                 self._error("qmethod", f"{self.target.name} has one scale for a whole weight", changed, "Write layer.")
-            elif all(w.axis is None for w in layer.weights):
+            elif all(channel_axis(w.axis, w.shape) is None for w in layer.weights):
                 self._error("qmethod", "this weight has no channel axis", changed, "Write qmethod: layer.")
 
     def _scheme(self, changed: Changed, stored: Storage) -> None:
@@ -116,14 +118,13 @@ class Meaning:
             message = f"{stored.dtype} on {self.target.name} is {stored.scheme}, not {wanted}"
             self._error("qtype", message, changed, f"Choose {join(choices)}.")
 
-    def _algorithm(self, changed: Changed, weight: bool) -> None:
+    def _algorithm(self, changed: Changed, weight: bool) -> bool:
+        """Whether an edited algorithm is one that step1 recorded; a problem otherwise."""
         wanted = changed.values.get("algorithm")
         if wanted is None:
-            return
+            return True
         measured = self.calibrated.measured.get(changed.key)
-        known = (
-            list(WEIGHT_ALGORITHMS) if weight else sorted(measured.ranges) if measured and not measured.fixed else []
-        )
+        known = self._weight_algorithms(changed) if weight else _recorded(measured)
         place = changed.places["algorithm"]
         if not known:
             hint = "Its range is known without measuring; give min and max to change it."
@@ -135,6 +136,7 @@ class Meaning:
         elif {"min", "max"} <= changed.edited or "scale" in changed.edited or "fl" in changed.edited:
             message = "algorithm chooses the range, which is edited too"
             self.source.error("contradiction", message, place, "Undo one of the two edits.")
+        return wanted in known
 
     # -- numbers -------------------------------------------------------------------------------------------------------
 
@@ -178,11 +180,10 @@ class Meaning:
         elif "fl" in changed.edited:
             self._error("fl", "fl belongs to dynamic_fixed_point", changed, "Give scale, or min and max.")
 
-    def _counts(self, changed: Changed, weight: bool) -> bool:
+    def _counts(self, changed: Changed, weight: bool, stored: Storage) -> bool:
         """One value a channel where a weight has channels, one value elsewhere; False when any count is wrong."""
         before = self.source.counts.get("error", 0)
-        entry = changed.entry
-        per_channel = weight and entry.qmethod == "channel"
+        per_channel = weight and self._axis(changed, stored) is not None
         wanted = self._channels(changed) if per_channel else 1
         for name in ("min", "max", "scale", "zero_point"):
             if name not in changed.values:
@@ -196,11 +197,14 @@ class Meaning:
                 self._error(name, f"{name} has {values}, '{changed.key}' has {what}", changed, hint, "channels")
         return self.source.counts.get("error", 0) == before
 
-    def _axis(self, changed: Changed) -> int | None:
-        return next((w.axis for w in self.names.key_layers(changed.key)[0].weights), None)
+    def _axis(self, changed: Changed, stored: Storage) -> int | None:
+        """The axis along which a weight has a scale a channel, as far as its layer and its entry say."""
+        if not is_per_channel(changed.entry, changed.edited, stored, self.calibrated.weights_per):
+            return None
+        return next((channel_axis(w.axis, w.shape) for w in self._layer(changed).weights), None)
 
     def _channels(self, changed: Changed) -> int:
-        weights = self.names.key_layers(changed.key)[0].weights
+        weights = self._layer(changed).weights
         found = {w.shape[w.axis] for w in weights if w.axis is not None}
         return found.pop() if len(found) == 1 else 1
 
@@ -218,15 +222,16 @@ class Meaning:
         return True
 
     def _retyped(self, changed: Changed, stored: Storage) -> bool:
-        """A scale or zero point belongs to the dtype it was written for; False and a problem otherwise."""
-        names = [n for n in INTEGER_FIELDS if n in changed.edited]
+        """What is said of an integer type belongs to the dtype it was written for; False and a problem otherwise."""
+        agrees = changed.values.get("qtype") is stored.scheme
+        names = [n for n in (*STEP_FIELDS, "qtype") if n in changed.edited and not (n == "qtype" and agrees)]
         if names and not stored.dtype.is_integer and changed.entry.dtype is stored.dtype:
             hint = "Edit min and max, or give its layer an integer precision."
             self._error(names[0], f"a {stored.dtype} tensor has no {names[0]}", changed, hint, "retyped")
             return False
-        if not names or "dtype" in changed.edited or stored.dtype is changed.recorded.dtype:
+        if not names or changed.entry.dtype is stored.dtype:
             return True
-        message = f"{names[0]} is edited for {changed.recorded.dtype}, but the tensor becomes {stored.dtype}"
+        message = f"{names[0]} is edited for {changed.entry.dtype}, but the tensor becomes {stored.dtype}"
         hint = f"Edit min and max instead, or write dtype: {stored.dtype} on this line too."
         self._error(names[0], message, changed, hint, "retyped")
         return False
@@ -234,26 +239,22 @@ class Meaning:
     def _range(self, changed: Changed, stored: Storage) -> None:
         """An activation's range: contains zero, agrees with an edited scale, resembles what was measured."""
         entry, edited = changed.entry, changed.edited
-        measured = self.calibrated.measured.get(changed.key)
-        wanted = chosen_range(entry, edited, measured, stored.dtype)
+        measured = self.calibrated.measured[changed.key]
+        wanted = activation_range(entry, edited, stored.dtype, measured)
         self._zero(changed, entry, wanted)
-        scheme = changed.values.get("qtype", stored.scheme)
-        numbers = edited & {*INTEGER_FIELDS, "min", "max"}
+        numbers = edited & {*STEP_FIELDS, *RANGE_FIELDS}
         if not numbers:
             return
-        if stored.dtype.is_integer and isinstance(scheme, Scheme):
-            headroom = measured is None or not measured.fixed
-            p = tensor_params(wanted, entry, edited, stored.dtype, scheme, headroom=headroom)
-            if edited & set(INTEGER_FIELDS):
-                clash = contradiction(p, wanted, edited)
-                name = next(n for n in INTEGER_FIELDS if n in edited)
-                if clash:
-                    hint = "Undo one of the two; what is not edited is computed."
-                    self._error(name, f"{name} contradicts the edited {clash}", changed, hint, "contradiction")
-                    return
-                wanted = p.range
-        if measured:
-            self._width(changed, wanted, measured.range.with_zero(), min(changed.places[n].line for n in numbers))
+        if stored.dtype.is_integer and edited & set(STEP_FIELDS):
+            p = activation_params(entry, edited, stored, measured)
+            clash = contradiction(p, wanted, edited, stored.headroom)
+            if clash:
+                name = next(n for n in STEP_FIELDS if n in edited)
+                hint = "Undo one of the two; what is not edited is computed."
+                self._error(name, f"{name} contradicts the edited {clash}", changed, hint, "contradiction")
+                return
+            wanted = p.range
+        self._width(changed, wanted, measured.range.with_zero(), min(changed.places[n].line for n in numbers))
 
     def _zero(self, changed: Changed, entry: Entry, wanted: Range) -> None:
         low, high = _several(entry.min), _several(entry.max)
@@ -277,6 +278,11 @@ class Meaning:
             )
             self.source.warning("narrow", message, place, "Values beyond it saturate.")
 
+    def _weight_algorithms(self, changed: Changed) -> list[str]:
+        """What may be asked for a weight: to be rounded together only where step1 did so."""
+        together = self._layer(changed).name in self.calibrated.rounded
+        return [*WEIGHT_ALGORITHMS, *([TOGETHER] if together else [])]
+
     def _error(self, name: str, message: str, changed: Changed, hint: str = "", code: str = "") -> None:
         place: Place = changed.places.get(name) or changed.place
         self.source.error(code or name.replace("_", "-"), message, place, hint)
@@ -291,3 +297,28 @@ def _several(value: object) -> tuple[float, ...]:
 def _as_written(changed: Changed) -> str:
     other = "max" if "min" in changed.edited else "min"
     return f"{other}: {_several(getattr(changed.recorded, other))[0]:g}"
+
+
+def _recorded(measured: Measured | None) -> list[str]:
+    """The algorithms whose range of a tensor is recorded; none where it is known without."""
+    return sorted(measured.ranges) if measured and not measured.fixed else []
+
+
+def contradiction(p: QParams, r: Range, edited: frozenset[str], headroom: float) -> str:
+    """Which edited end of the range the edited scale or zero point denies by more than a step, in words; else empty."""
+    said = p.range
+    step = float(p.scale.max()) * 1.01
+    factor = 1.0 if p.scheme is Scheme.DYNAMIC_FIXED_POINT else headroom
+    room = 2.0 if p.scheme is Scheme.DYNAMIC_FIXED_POINT else 1.0  # power-of-two scales leave up to a factor of 2
+    for name, wanted, given in (("min", r.min, said.min), ("max", r.max, said.max)):
+        fits = abs(given - wanted) <= step or abs(given - wanted * factor) <= step
+        if p.scheme.is_symmetric:  # one end is given by the other
+            fits = r.amax - step <= said.amax <= r.amax * factor * room + step
+        if name in edited and not fits:
+            return f"{name} {wanted:g} (they give {given:g})"
+    return ""
+
+
+def is_power_of_two(value: float) -> bool:
+    """Whether ``value`` is ``2 ** n``."""
+    return value > 0 and math.frexp(value)[0] == 0.5

@@ -13,6 +13,14 @@ WORDS: dict[str, tuple[Precision, Scheme | None]] = {
     "float32": (Precision.FLOAT32, None),
 }
 
+# The same words, for writing.
+LAYER_WORDS: dict[Precision, str] = {
+    Precision.UINT8: "asymmetric_affine-u8",
+    Precision.INT8: "dynamic_fixed_point-i8",
+    Precision.INT16: "dynamic_fixed_point-i16",
+    Precision.FLOAT32: "float32",
+}
+
 # Entries: RKNN-Toolkit 1.x calls the scheme `dtype` and the stored type `qtype`; RKNN-Toolkit2 the other way round.
 SCHEMES: dict[str, Scheme] = {
     "asymmetric_affine": Scheme.ASYMMETRIC,

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from hybridq.config.write import FORMAT, LAYERS, PARAMETERS
 from hybridq.config.yaml.nodes import Mapping, Node, Pair, Scalar, Sequence
-from hybridq.config.yaml.text import Place, Source, join
+from hybridq.config.yaml.text import Place, Source
 from hybridq.quant.records import FIELDS
+from hybridq.quant.words import join
 
 LAYERS_ALIAS = "custom_quantize_layers"  # RKNN-Toolkit2's spelling
 TOP_KEYS = ("format", "model", "target", LAYERS, PARAMETERS)

@@ -27,9 +27,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from hybridq.config.names import Names
-from hybridq.config.yaml.text import nearest_hint
 from hybridq.graph.model import Layer, Model
 from hybridq.quant.dtypes import Precision
+from hybridq.quant.words import nearest_hint
 
 NESTED_REPEAT = re.compile(r"[*+}][^()]*\)[*+{]")  # (a+)+ may take forever on a name that almost fits
 RANGE = re.compile(r"(?:from:(?P<start>.+?))?(?:(?:^|\.\.)to:(?P<end>.+))?")

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable, Mapping
 
 from hybridq import targets
-from hybridq.config.yaml.text import join
 from hybridq.graph.model import Group, Layer, Model
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import float32_text
 from hybridq.quant.records import FIELDS, WEIGHT_SUFFIX, Calibrated, Entry, LayerChoice
+from hybridq.quant.words import join
 
 FORMAT = "hybridq.cfg/1"
 SCHEMA = "cfg-1.schema.json"  # beside the cfg, so that an editor finds it wherever the folder goes

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from numbers import Real
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from hybridq.dataset.spec import InputSpec, is_dynamic, show_shape
-from hybridq.errors import DatasetError, Problem
+from hybridq.errors import DatasetError, OptionError, Problem
 from hybridq.quant.qparams import Range
+from hybridq.quant.words import number_of, word_of
 
 Numbers: TypeAlias = tuple[float, ...]
 PIXELS = (0.0, 255.0)  # what a picture's file holds
-Choice = TypeVar("Choice", bound=StrEnum)
 Given: TypeAlias = float | str | Sequence[Any] | Mapping[str, Any] | None
 
 
@@ -52,7 +52,7 @@ class Preprocessing:
 
     ``mean`` and ``std`` map an input's name, or ``""`` for every float input without an own entry, to one number or
     one a channel, in units of the file's values (0..255 for images) and in the order of the model's channels.
-    ``pad`` is a pixel value, before mean and std. Raises DatasetError for a std of 0 and for NaN or Inf.
+    ``pad`` is a pixel value, before mean and std. Raises OptionError for a std of 0 and for NaN or Inf.
     """
 
     mean: Mapping[str, Numbers] = field(default_factory=dict)
@@ -63,16 +63,15 @@ class Preprocessing:
     pad: int = 114
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channel_order", _choice(ChannelOrder, self.channel_order, "channel_order"))
-        object.__setattr__(self, "resize", _choice(Resize, self.resize, "resize"))
-        object.__setattr__(self, "anchor", _choice(Anchor, self.anchor, "anchor"))
+        object.__setattr__(self, "channel_order", word_of(ChannelOrder, self.channel_order, "channel_order"))
+        object.__setattr__(self, "resize", word_of(Resize, self.resize, "resize"))
+        object.__setattr__(self, "anchor", word_of(Anchor, self.anchor, "anchor"))
         for name in ("mean", "std"):
             values = {key: _numbers(value, name) for key, value in sorted(getattr(self, name).items())}
             object.__setattr__(self, name, values)
         if any(value == 0 for values in self.std.values() for value in values):
-            raise DatasetError("std is 0, and values are divided by it", hint="Give 1 to leave values as they are.")
-        if not 0 <= self.pad <= 255:
-            raise DatasetError(f"pad is {self.pad}; a pixel lies in 0..255")
+            raise OptionError("std is 0, and values are divided by it", hint="Give 1 to leave values as they are.")
+        number_of(self.pad, "pad", 0, 255, whole=True)
 
     @classmethod
     def of(
@@ -90,8 +89,8 @@ class Preprocessing:
         103.5"``, ``"image=127.5"`` or RKNN's ``"[[127.5, 127.5, 127.5]]"``, or a list of such texts.
         """
         means, stds = parse_numbers(mean, "mean"), parse_numbers(std, "std")
-        order = _choice(ChannelOrder, channel_order, "channel_order")
-        return cls(means, stds, order, _choice(Resize, resize, "resize"), _choice(Anchor, anchor, "anchor"), pad)
+        order, fit = word_of(ChannelOrder, channel_order, "channel_order"), word_of(Resize, resize, "resize")
+        return cls(means, stds, order, fit, word_of(Anchor, anchor, "anchor"), pad)
 
     def mean_of(self, name: str) -> Numbers:
         """The mean that applies to an input, (0,) if none was given."""
@@ -176,7 +175,7 @@ def values_axis(spec: InputSpec, count: int) -> int | None:
 
 
 def parse_numbers(given: Given, what: str) -> dict[str, Numbers]:
-    """``Preprocessing.of``'s forms to a mapping by input; raises DatasetError for anything else."""
+    """``Preprocessing.of``'s forms to a mapping by input; raises OptionError for anything else."""
     if given is None:
         return {}
     if isinstance(given, Mapping):
@@ -209,14 +208,7 @@ def _numbers(values: Any, what: str) -> Numbers:
     except (TypeError, ValueError):
         found = ()
     if not found or not all(math.isfinite(value) for value in found):
-        raise DatasetError(
+        raise OptionError(
             f"{what} {values!r} is no list of numbers", hint=f"Write --{what} 127.5 or --{what} 123,117,104."
         )
     return found
-
-
-def _choice(enum: type[Choice], value: str, what: str) -> Choice:
-    try:
-        return enum(value)
-    except ValueError:
-        raise DatasetError(f"{what} {value!r} does not exist", hint=f"Choose {' or '.join(enum)}.") from None

@@ -7,82 +7,29 @@ times with the operator's name or ``attach_`` before it; Toolkit2 uses the ONNX 
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
-
 from hybridq import targets
-from hybridq.config.change import Change, Work
 from hybridq.config.edits import single
 from hybridq.config.names import Names
 from hybridq.config.rknn import TYPES, WORDS
 from hybridq.config.schema import LAYERS_ALIAS
 from hybridq.config.write import LAYERS, PARAMETERS, quote
 from hybridq.config.yaml.nodes import Mapping, Node, Pair, Scalar, Sequence
-from hybridq.config.yaml.reader import read
-from hybridq.config.yaml.text import Place, Source, nearest_hint, source_of
+from hybridq.config.yaml.reader import read as read_yaml
+from hybridq.config.yaml.text import Place, Source, source_of
 from hybridq.errors import ConfigError, Problem
+from hybridq.exchange.records import Wanted
+from hybridq.exchange.rknn_names import SUFFIX, candidates, plain_names
 from hybridq.graph.model import Model
 from hybridq.quant.dtypes import Precision, widest
-from hybridq.quant.numerics import float32_text
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Calibrated
-
-_ID = re.compile(r"_\d+$")
-_MARK = re.compile(r"_acuity_mark_perm(_\d+)?$")  # a Transpose that Toolkit 1.x put beside the layer
-_ATTACHED = re.compile(r"attach_(.+)/out\d+")  # how Toolkit 1.x calls a model output
-_SUFFIX = re.compile(r":(weight|bias|in\d+|out(\d+))$")
-SHOWN = 10  # reasons why an entry was not mapped, where none was
+from hybridq.quant.words import nearest_hint
 
 
-@dataclass
-class Wanted:
-    """What an RKNN cfg asks for, by our names; ``problems`` lists, line by line, what has no counterpart.
-
-    ``tensors`` counts those whose range was understood; ``ranges`` has those that differ from what step1 chose.
-    """
-
-    layers: dict[str, Precision] = field(default_factory=dict)
-    ranges: dict[str, Range] = field(default_factory=dict)
-    tensors: int = 0
-    problems: list[Problem] = field(default_factory=list)
-
-
-def import_rknn(
-    text: str, path: str, cfg: str, cfg_path: str, model: Model, calibrated: Calibrated
-) -> tuple[Change, list[Problem]]:
-    """Our cfg with an RKNN cfg's choices and ranges, and what of it could not be mapped.
-
-    ``text`` and ``path`` are RKNN's file, ``cfg`` and ``cfg_path`` ours. Raises ConfigError where either is broken, and
-    where nothing can be mapped.
-    """
-    wanted = read_rknn(text, path, model, calibrated)
-    if not wanted.layers and not wanted.tensors:
-        raise ConfigError([_nothing(path, wanted, model), *wanted.problems[:SHOWN]])
-    work = Work(cfg, cfg_path, model, calibrated)
-    for precision in dict.fromkeys(wanted.layers.values()):
-        work.ask([x for x, p in wanted.layers.items() if p is precision], str(precision))
-    for key, r in wanted.ranges.items():
-        work.put([key], {"min": float32_text(r.min), "max": float32_text(r.max)})
-    return work.done(), wanted.problems
-
-
-def _nothing(path: str, wanted: Wanted, model: Model) -> Problem:
-    """Why an import that maps nothing is an error, and what was looked for."""
-    named = len(wanted.problems)
-    entries = f"none of its {named} entries fits" if named > 1 else "its only entry does not fit"
-    said = f"nothing could be mapped: {entries} '{model.name}'" if named else "nothing to import: it has no entries"
-    own = [x.name for x in model.layers[:3]]
-    hint = (
-        f"Looked for layers and tensors by name, such as {', '.join(own)}; "
-        "of @LAYER_7:out0 also LAYER_7 and LAYER.\nImport a cfg that RKNN wrote for the same ONNX file."
-    )
-    return Problem(said, path, 1, hint=hint, code="unmapped")
-
-
-def read_rknn(text: str, path: str, model: Model, calibrated: Calibrated) -> Wanted:
+def read(text: str, path: str, model: Model, calibrated: Calibrated) -> Wanted:
     """What an RKNN cfg asks for. Raises ConfigError where it is no such file."""
     source = source_of(text, path)
-    top = Mapping([], 1, 1, flow=False) if source.failed else read(source)
+    top = Mapping([], 1, 1, flow=False) if source.failed else read_yaml(source)
     parts = {p.key.text: p for p in top.pairs}
     layers, entries = parts.get(LAYERS) or parts.get(LAYERS_ALIAS), parts.get(PARAMETERS)
     if not source.failed and layers is None and entries is None:
@@ -110,8 +57,8 @@ class _Reader:
         self.names = Names(model, calibrated.entries)
         self.precisions = list(targets.load(calibrated.target).precisions)
         self.wanted = Wanted()
+        self.plain = plain_names(self.names.known)
         self.found: dict[str, list[tuple[int, Range]]] = {}  # by key: how well the name fits, and the range
-        self.plain = _plain_names(self.names.known)
 
     # -- layers -------------------------------------------------------------------------------------------------------
 
@@ -137,6 +84,7 @@ class _Reader:
         if before is not precision:
             self._unmapped(key, f"'{name}' gets {before} and {precision} by two of its names: the wider is taken")
         self.wanted.layers[name] = widest([before, precision])
+        self.wanted.seen += 1
 
     def _precision(self, value: Node) -> Precision | None:
         """Our precision; one float stands for the other where the target has only that."""
@@ -152,7 +100,7 @@ class _Reader:
     def entry(self, pair: Pair) -> None:
         """One tensor of ``quantize_parameters``: its range, if it is an activation's."""
         key, value = pair
-        suffix = _SUFFIX.search(key.text) if self.first else None
+        suffix = SUFFIX.search(key.text) if self.first else None
         if suffix and not suffix[2]:
             self._unmapped(key, "weights and biases are computed from the model")
             return
@@ -168,22 +116,14 @@ class _Reader:
 
     def settle(self) -> None:
         """One range for each key: that of the best names; several tensors that share parameters make one range."""
-        self.wanted.tensors = len(self.found)
+        self.wanted.seen += len(self.found)
         for key, found in self.found.items():
             best = max(rank for rank, _ in found)
             ranges = [r for rank, r in found if rank == best]
             joint = ranges[0]
             for r in ranges[1:]:
                 joint = joint.union(r)
-            entry = self.calibrated.entries[key]
-            low, high = entry.min, entry.max
-            same = (
-                isinstance(low, float | int)
-                and isinstance(high, float | int)
-                and (single(low) == single(joint.min) and single(high) == single(joint.max))
-            )
-            if not same:
-                self.wanted.ranges[key] = joint
+            self.wanted.ranges[key] = joint
 
     def _range(self, key: Scalar, value: Node) -> Range | None:
         fields = {p.key.text: p.value for p in value.pairs} if isinstance(value, Mapping) else {}
@@ -227,14 +167,7 @@ class _Reader:
 
     def _candidates(self, text: str) -> list[str]:
         """What a name may be called here, the likeliest first."""
-        if not self.first:
-            return [text]
-        base = _MARK.sub("", _SUFFIX.sub("", text.removeprefix("@")))
-        found = [_ID.sub("", base), base]
-        found += [m[1] for x in found if (m := _ATTACHED.fullmatch(x))]
-        found += [x.partition("_")[2] for x in found if x.partition("_")[2].startswith(x.partition("_")[0])]
-        found += [self.plain[p] for x in found if (p := _plain(x)) in self.plain]
-        return list(dict.fromkeys(found))
+        return candidates(text, self.plain) if self.first else [text]
 
     def _unmapped(self, key: Scalar, message: str, hint: str = "") -> None:
         line = self.source.lines[key.line - 1]
@@ -243,21 +176,6 @@ class _Reader:
         self.wanted.problems.append(
             Problem(text, self.source.path, *place, hint=hint, source=line, severity="warning", code="unmapped")
         )
-
-
-def _plain_names(names: list[str]) -> dict[str, str]:
-    """Names by themselves without special characters, where that leaves them apart."""
-    found: dict[str, str] = {}
-    clash: set[str] = set()
-    for name in names:
-        plain = _plain(name)
-        if found.setdefault(plain, name) != name:
-            clash.add(plain)
-    return {k: v for k, v in found.items() if k not in clash}
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"\W+", "_", name).strip("_")
 
 
 def _shown(node: Node | None) -> str:

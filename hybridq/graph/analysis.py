@@ -17,7 +17,9 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from hybridq.graph import edit, operators
 from hybridq.graph.canonical import skeleton
+from hybridq.graph.halves import is_widened
 from hybridq.graph.model import Group, Layer, Model, Tensor, Weight
+from hybridq.graph.names import aliases
 from hybridq.graph.operators import Kind, Layout, Movement, Operator, Role, row_of
 from hybridq.graph.steering import is_parameter, steering
 
@@ -76,8 +78,8 @@ def analyse(
     _share(view, sources, [n for n in view.graph.node if n.name not in apart and moves_data(n, view)])
     for tensor in view.parent:
         view.members.setdefault(view.find(tensor), []).append(tensor)
-    aliases = _aliases(view, given.graph if given else None)
-    layers = tuple(_layer(view, node, aliases) for node in view.graph.node if _is_layer(view, node))
+    known = aliases(given.graph, _homes(view), view.tensors) if given else {}
+    layers = tuple(_layer(view, node, known) for node in view.graph.node if _is_layer(view, node))
     return Model(
         name=name,
         sha256=sha256,
@@ -231,7 +233,7 @@ def _groups(view: _View, sources: dict[str, str]) -> tuple[Group, ...]:
     return tuple(found)
 
 
-def _layer(view: _View, node: NodeProto, aliases: dict[str, list[str]]) -> Layer:
+def _layer(view: _View, node: NodeProto, known: Mapping[str, list[str]]) -> Layer:
     last = view.absorbed.get(node.name)
     output = (last or node).output[0]
     row = row_of(node)
@@ -250,7 +252,7 @@ def _layer(view: _View, node: NodeProto, aliases: dict[str, list[str]]) -> Layer
         inputs=inputs,
         weights=weights,
         bias=bias if bias in view.initializers else "",
-        aliases=tuple(dict.fromkeys(a for a in [*own, *aliases.get(output, [])] if a != output)),
+        aliases=tuple(dict.fromkeys(a for a in [*own, *known.get(output, [])] if a != output)),
         macs=macs(node, view.tensors, view.initializers),
         group=view.find(output),
         float_only=_float_only(view, node, output, inputs, bool(weights)),
@@ -309,41 +311,13 @@ def macs(node: NodeProto, tensors: Mapping[str, Tensor], initializers: Mapping[s
     return operators.macs(row_of(node).layout, edit.attributes(node), shape(left), shape(weight), shape(node.output[0]))
 
 
-def _aliases(view: _View, given: onnx.GraphProto | None) -> dict[str, list[str]]:
-    """Names of the given model's tensors and nodes, by the layer output that carries their value now."""
-    found: dict[str, list[str]] = {}
-    if given is None:
-        return found
-    outputs = {(view.absorbed.get(n.name, n)).output[0] for n in view.graph.node if _is_layer(view, n)}
-    before = {view.producers[o].input[0]: o for o in outputs if view.producers[o].name in view.absorbed_names}
-    readers: dict[str, list[NodeProto]] = {}
-    for node in given.node:
-        for read in node.input:
-            readers.setdefault(read, []).append(node)
-    for node in given.node:
-        for out in node.output[:1]:
-            start = node.input[0] if node.op_type in ("Identity", "Dropout") else out
-            home = _home(start, outputs, before, readers, view.tensors)
-            if home:
-                found.setdefault(home, []).extend(a for a in (out, node.name) if a and a != home)
-    return found
-
-
-def _home(
-    tensor: str,
-    outputs: set[str],
-    before: dict[str, str],
-    readers: dict[str, list[NodeProto]],
-    kept: dict[str, Tensor],
-) -> str:
-    """The layer output that a given tensor became part of: itself, or the end of the chain that alone reads it."""
-    for _ in range(8):
-        if tensor in outputs:
-            return tensor
-        if tensor in before:
-            return before[tensor]
-        following = readers.get(tensor, [])
-        if tensor in kept or len(following) != 1 or not following[0].output:
-            return ""
-        tensor = following[0].output[0]
-    return ""
+def _homes(view: _View) -> dict[str, str]:
+    """The layer that writes each tensor: its output, what its activation reads, the float16 output it is cast to."""
+    found = {}
+    for node in view.graph.node:
+        if _is_layer(view, node):
+            last = view.absorbed.get(node.name, node)
+            found.update(dict.fromkeys((node.output[0], last.output[0]), last.output[0]))
+        elif node.op_type == "Cast" and node.output[0] in view.outputs and is_widened(*node.input, *node.output):
+            found[node.output[0]] = found.get(node.input[0], "")
+    return {tensor: layer for tensor, layer in found.items() if layer}

@@ -2,7 +2,7 @@
 
 Canonical: BatchNorm and constants folded, opset 21 or the model's own where it is higher, unique names, no initializer
 among the inputs, every node named, functions of the model's own written out. ONNX Runtime's basic optimization does the
-folding; it leaves operators of the standard domain only. A model in float16
+folding, without the fusions that make up names; it leaves operators of the standard domain only. A model in float16
 computes in float32 here; its inputs and outputs keep their type.
 """
 
@@ -21,12 +21,14 @@ from hybridq.graph import runtime
 from hybridq.graph.edit import subgraphs
 from hybridq.graph.halves import drop_empty_casts, widen_halves
 from hybridq.graph.inlined import drop_identities, restore_functions
+from hybridq.graph.linear import join_linear
 from hybridq.graph.opset import STANDARD, brought_up, inlined, opset_of
 
 SMALL = 64  # initializers up to this many numbers are kept where decisions depend on them
 BIG = 1 << 30  # bytes of weights above which protobuf's 2 GB limit comes near: weights travel in a file of their own
 RUNTIME_TYPES = {"float": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "int64": TensorProto.INT64}
 HALVES = "hybridq.float16"  # metadata of a canonical model: what float16 became
+RENAMING = ["MatMulAddFusion", "GemmTransposeFusion", "TransposeOptimizer"]  # they name what no file named
 PRIVATE_FUSIONS = ["GeluFusionL1", "LayerNormFusionL1", "BiasGeluFusion", "FastGeluFusion", "SkipLayerNormFusion"]
 
 
@@ -58,6 +60,7 @@ def canonicalize(given: onnx.ModelProto, path: str = "") -> onnx.ModelProto:
     _drop_unused_opsets(proto)
     name_everything(proto.graph)
     _complete_types(proto)
+    join_linear(proto.graph)
     return proto
 
 
@@ -144,10 +147,10 @@ def name_everything(graph: onnx.GraphProto) -> None:
 
 
 def _fold(proto: onnx.ModelProto, path: str) -> onnx.ModelProto:
-    folded = _optimized(proto, path, [])
+    folded = _optimized(proto, path, RENAMING)
     known = {n.domain for n in proto.graph.node}
     if any(n.domain not in known and n.domain not in STANDARD for n in folded.graph.node):
-        folded = _optimized(proto, path, PRIVATE_FUSIONS)
+        folded = _optimized(proto, path, [*RENAMING, *PRIVATE_FUSIONS])
     return folded
 
 

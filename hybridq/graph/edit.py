@@ -53,6 +53,15 @@ def outer_reads(node: NodeProto) -> Iterator[str]:
         yield from (o.name for o in graph.output if o.name not in inner)
 
 
+def drop_unread_constants(graph: GraphProto) -> None:
+    """Take away initializers that nothing reads and that are no outputs."""
+    read = {name for n in graph.node for name in reads(n)} | {o.name for o in graph.output}
+    kept = [t for t in graph.initializer if t.name in read]
+    if len(kept) != len(graph.initializer):
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+
+
 class Names:
     """The names of tensors that a graph has; ``fresh`` gives one that it does not have yet."""
 

@@ -11,6 +11,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, TypeProto,
 from hybridq.graph.edit import subgraphs
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+WIDE = "_float32"  # what stands behind the name of an input or output, for what the model computes with
 TYPED = ("to", "dtype", "output_datatype")  # attributes of standard operators that name an element type
 
 
@@ -30,7 +31,7 @@ def widen_halves(proto: ModelProto) -> bool:
     inputs = [v.name for v in graph.input if v in ends]
     outputs = [v.name for v in graph.output if v in ends and v.name not in inputs]
     taken = {o for n in graph.node for o in n.output} | {t.name for t in graph.initializer} | {v.name for v in ends}
-    wide = {name: _free(f"{name}_float32", taken) for name in dict.fromkeys([*inputs, *outputs])}
+    wide = {name: _free(f"{name}{WIDE}", taken) for name in dict.fromkeys([*inputs, *outputs])}
     _rename(graph, wide)
     for value in ends:
         value.type.tensor_type.elem_type = HALF
@@ -40,6 +41,11 @@ def widen_halves(proto: ModelProto) -> bool:
     del graph.node[:]
     graph.node.extend(nodes)
     return bool(halves)
+
+
+def is_widened(wide: str, name: str) -> bool:
+    """Whether ``wide`` is what ``widen_halves`` made of the output ``name``."""
+    return wide.startswith(f"{name}{WIDE}")
 
 
 def _halves(message: Message) -> Iterator[Message]:

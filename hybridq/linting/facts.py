@@ -11,8 +11,8 @@ from hybridq.graph.analysis import moved
 from hybridq.graph.model import Group, Model
 from hybridq.graph.operators import Kind, Role, lookup, row_of
 from hybridq.plan.plan import QuantPlan
-from hybridq.quant.dtypes import Precision, Scheme
-from hybridq.quant.numerics import activation_qparams
+from hybridq.quant.dtypes import Precision
+from hybridq.quant.params import range_params
 from hybridq.quant.qparams import QParams, Range
 from hybridq.quant.records import Calibrated
 from hybridq.storage.weights import Weights
@@ -153,9 +153,7 @@ class Facts:
 
     def joint(self, r: Range, precision: Precision) -> QParams:
         """The parameters of a range at an integer precision of the target."""
-        support = self.target.precisions.get(precision)
-        scheme = (support.activation.scheme if support else None) or Scheme.ASYMMETRIC
-        return activation_qparams(r.with_zero(), precision, scheme)
+        return range_params(r.with_zero(), self.target.activation(precision))
 
 
 def span(r: Range) -> str:

@@ -7,19 +7,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.calibration.weight_ranges import WeightAlgorithm, weight_qparams
 from hybridq.graph import edit, operators
 from hybridq.graph.model import Layer, Model, Weight
 from hybridq.graph.operators import Kind
-from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.dtypes import Precision, Storage
 from hybridq.quant.numerics import dequantize, quantize
+from hybridq.quant.params import TOGETHER, channel_axis, is_per_channel, weight_params
 from hybridq.quant.qparams import QParams
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, Entry, QuantConfig
 from hybridq.storage.weights import Weights
-from hybridq.targets import Storage, Target
+from hybridq.targets import Target
 
-WEIGHT_ALGORITHMS: dict[str, WeightAlgorithm] = {"normal": "normal", "mmse": "mmse"}
-TOGETHER = "gptq"  # the algorithm that does so; its scales are those of ``normal``
 BIAS_LIMIT = 2.0**30  # int32 with one bit to spare for the accumulator
 FINE_BIAS = 2.0**20  # steps for the bias of a channel without weights
 
@@ -72,8 +70,7 @@ def entry_key(layer: Layer) -> str:
 
 def storage_of(layer: Layer, precision: Precision, target: Target) -> Storage:
     """How the target stores a layer's weights at a precision; constants of elementwise layers go as activations."""
-    support = target.precisions[precision]
-    return support.weight if any(w.axis is not None for w in layer.weights) else support.activation
+    return target.constant(precision, channels=any(w.axis is not None for w in layer.weights))
 
 
 def weight_plans(
@@ -96,9 +93,10 @@ def weight_plans(
             found.append(WeightPlan(weight.tensor, weight.index, storage.dtype, None, True))
             continue
         key = entry_key(layer)
-        entry, edited = config.entries.get(key), config.edited.get(key, frozenset())
-        params = weight_parameters(weight, weights[weight.tensor], storage, entry, edited, calibrated)
-        together = entry is not None and entry.algorithm == TOGETHER and layer.name in weights.rounded
+        entry, edited = config.entries[key], config.edited.get(key, frozenset())
+        axis = weight_axis(weight, entry, edited, storage, calibrated.weights_per)
+        params = weight_params(entry, edited, storage, axis, weights[weight.tensor])
+        together = entry.algorithm == TOGETHER and layer.name in weights.rounded
         ready = layer.name if together and _as_recorded(layer, params, calibrated) else ""
         found.append(WeightPlan(weight.tensor, weight.index, params.precision, params, not native, ready))
     return tuple(found)
@@ -112,32 +110,9 @@ def _as_recorded(layer: Layer, params: QParams, calibrated: Calibrated) -> bool:
     return np.array_equal(np.asarray(recorded.scale, np.float32), params.scale)
 
 
-def weight_parameters(
-    weight: Weight,
-    values: NDArray[np.float32],
-    storage: Storage,
-    entry: Entry | None,
-    edited: frozenset[str],
-    calibrated: Calibrated,
-) -> QParams:
-    """Parameters of one weight: edited numbers first, else computed from its values."""
-    dtype, scheme = storage.dtype, storage.scheme or Scheme.SYMMETRIC
-    algorithm: WeightAlgorithm = "normal"
-    per_channel = storage.per_channel and calibrated.weights_per == "channel"
-    if entry is not None:
-        if "dtype" in edited and entry.dtype.is_integer:
-            dtype = entry.dtype
-        scheme = entry.qtype if "qtype" in edited and entry.qtype else scheme
-        per_channel = entry.qmethod == "channel" if "qmethod" in edited else per_channel
-        algorithm = WEIGHT_ALGORITHMS.get(entry.algorithm or "", algorithm)
-    axis = weight.axis if per_channel and len(weight.shape) >= 2 else None
-    recorded = entry is not None and not edited and entry.dtype is dtype and entry.qtype is scheme
-    numbers = recorded or bool(edited & {"scale", "zero_point"})
-    if entry is not None and numbers and entry.dtype is dtype and entry.scale is not None:
-        scale = np.asarray(entry.scale, np.float32)
-        zero = np.zeros(scale.shape, np.int32) if entry.zero_point is None else np.asarray(entry.zero_point, np.int32)
-        return QParams(dtype, scheme, scale, np.broadcast_to(zero, scale.shape), axis if scale.ndim else None)
-    return weight_qparams(values, axis, dtype, scheme, algorithm)
+def weight_axis(weight: Weight, entry: Entry, edited: frozenset[str], storage: Storage, usual: str) -> int | None:
+    """The axis along which a weight has a scale a channel; None where it has one as a whole."""
+    return channel_axis(weight.axis, weight.shape) if is_per_channel(entry, edited, storage, usual) else None
 
 
 def bias_plan(

@@ -11,20 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hybridq import targets
+from hybridq.config.precisions import group_precision, readers_precisions, resolve
 from hybridq.graph import operators
 from hybridq.graph.model import Group, Layer, Model
 from hybridq.graph.operators import Kernel, Kind
 from hybridq.plan.defaults import default_precisions, fast_kernel
 from hybridq.plan.layer_weights import BiasPlan, WeightPlan, bias_plan, suits_integers, weight_plans
-from hybridq.quant.dtypes import Precision, Scheme, widest
-from hybridq.quant.numerics import activation_qparams
-from hybridq.quant.qparams import QParams, Range
+from hybridq.quant.dtypes import Precision, widest
+from hybridq.quant.params import activation_params
+from hybridq.quant.qparams import QParams
 from hybridq.quant.records import Calibrated, QuantConfig
 from hybridq.storage.weights import Weights
 from hybridq.targets import Target
 
 FLOAT = Precision.FLOAT32
-HALF_END = 65504.0  # the largest float16
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,9 @@ class QuantPlan:
 def make_plan(model: Model, calibrated: Calibrated, config: QuantConfig, weights: Weights) -> QuantPlan:
     """Decide everything. ``config`` is checked already, so nothing here can be wrong, only without effect."""
     target = targets.load(config.target)
-    asked, done, why = _precisions(model, calibrated, config, target)
+    asked, defaults = _asked(model, calibrated, config, target)
+    resolved = resolve(model, calibrated, asked)
+    done, why = resolved.done, defaults | dict(resolved.why)
     groups = {g.name: _group_plan(model, g, done, calibrated, config, target) for g in model.groups}
     layers = {}
     for layer in model.layers:
@@ -116,28 +118,13 @@ def make_plan(model: Model, calibrated: Calibrated, config: QuantConfig, weights
     return QuantPlan(config.target, layers, groups)
 
 
-def _precisions(
+def _asked(
     model: Model, calibrated: Calibrated, config: QuantConfig, target: Target
-) -> tuple[dict[str, Precision], dict[str, Precision], dict[str, str]]:
-    """Asked and done precision of every layer, and why."""
+) -> tuple[dict[str, Precision], dict[str, str]]:
+    """What is asked of every layer, and why a default is another than the usual one."""
     defaults = calibrated.layers or default_precisions(model, target, calibrated.default)
     asked = {n: config.choices[n].precision if n in config.choices else d.precision for n, d in defaults.items()}
-    why = {n: "" if n in config.choices else d.why for n, d in defaults.items()}
-    done = dict(asked)
-    for group in model.groups:
-        members = [n for n in group.layers if not model.layer[n].float_only] or list(group.layers)
-        if not members:
-            continue
-        wide = widest([asked[n] for n in members])
-        for name in members:
-            if wide is not asked[name]:
-                because = next(n for n in members if asked[n] is wide)
-                why[name] = f"shares its parameters with '{because}', which is {wide}"
-                done[name] = wide
-            if wide is Precision.FLOAT16 and not _fits_half(group, calibrated):
-                why[name] = f"its values reach {calibrated.measured[group.name].range.amax:.3g}, float16 ends at 65504"
-                done[name] = FLOAT
-    return asked, done, why
+    return asked, {n: "" if n in config.choices else d.why for n, d in defaults.items()}
 
 
 def _group_plan(
@@ -149,12 +136,9 @@ def _group_plan(
     target: Target,
 ) -> GroupPlan:
     readers = model.readers.get(group.name, ())
-    wanted = [done[x.name] for x in readers]
-    if not _fits_half(group, calibrated):
-        wanted = [FLOAT if p is Precision.FLOAT16 else p for p in wanted]
+    wanted = readers_precisions(model, group, calibrated, done)
     leaves = any(t in model.outputs for t in group.tensors if t not in model.inputs)
-    precision = widest([done[n] for n in group.layers]) if group.layers else (widest(wanted) if wanted else FLOAT)
-    kept = precision
+    kept = precision = group_precision(model, group, calibrated, done)
     if wanted and not leaves and not _outside_readers(model, group):
         kept = min(precision, widest(wanted), key=lambda p: p.bits)
     if group.layers and kept.bits == 8 and _float_result(model, group, readers, done, target):
@@ -168,11 +152,6 @@ def _group_plan(
         _stored(group, kept, calibrated, config, target),
         {p: _stored(group, p, calibrated, config, target) for p in sorted(narrower)},
     )
-
-
-def _fits_half(group: Group, calibrated: Calibrated) -> bool:
-    """Whether float16 can hold the group's values: beyond its end they would become infinite."""
-    return calibrated.measured[group.name].range.amax <= HALF_END
 
 
 def _outside_readers(model: Model, group: Group) -> bool:
@@ -196,26 +175,9 @@ def _float_result(
 def _stored(group: Group, precision: Precision, calibrated: Calibrated, config: QuantConfig, target: Target) -> Stored:
     if not precision.is_integer:
         return Stored(precision)
-    return Stored(precision, group_qparams(group.name, precision, calibrated, config, target))
-
-
-def group_qparams(
-    name: str, precision: Precision, calibrated: Calibrated, config: QuantConfig, target: Target
-) -> QParams:
-    """Parameters of a group at an integer precision: the person's edits first, else what calibration chose."""
-    entry = config.entries[name]
-    edited = config.edited.get(name, frozenset())
-    scheme = target.precisions[precision].activation.scheme or Scheme.ASYMMETRIC
-    if "qtype" in edited and entry.qtype is not None:
-        scheme = entry.qtype
-    if entry.dtype is precision and edited & {"scale", "zero_point", "fl"}:
-        return QParams(precision, scheme, entry.scale, entry.zero_point)  # type: ignore[arg-type]
-    if edited & {"min", "max"}:
-        return activation_qparams(Range(float(entry.min), float(entry.max)), precision, scheme)  # type: ignore[arg-type]
-    measured = calibrated.measured[name]
-    by_bits = measured.ranges.get(entry.algorithm or calibrated.algorithm, {})
-    chosen = by_bits.get(precision.bits, measured.range)
-    return activation_qparams(chosen, precision, scheme, headroom=not measured.fixed)
+    entry, edited = config.entries[group.name], config.edited.get(group.name, frozenset())
+    storage = target.activation(precision)
+    return Stored(precision, activation_params(entry, edited, storage, calibrated.measured[group.name]))
 
 
 def _read(groups: Mapping[str, GroupPlan], model: Model, layer: Layer, done: Precision, tensor: str) -> Stored:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from hybridq.calibration.ranges import DEFAULTS, Options, choose
 from hybridq.calibration.statistics import TensorStatistics, pool
-from hybridq.calibration.weight_ranges import WeightAlgorithm, weight_qparams
 from hybridq.errors import ModelError
 from hybridq.graph.model import Group, Layer, Model, Weight
 from hybridq.plan.defaults import default_precisions
-from hybridq.plan.layer_weights import entry_key, storage_of
+from hybridq.plan.layer_weights import entry_key, storage_of, weight_axis
+from hybridq.quant import params
 from hybridq.quant.dtypes import Precision, Scheme, widest
-from hybridq.quant.numerics import activation_qparams, fraction_length
-from hybridq.quant.qparams import QParams, Range
+from hybridq.quant.qparams import Range
 from hybridq.quant.records import Calibrated, Entry, Measured
+from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.storage.weights import Tensors
 from hybridq.targets import Target
 
 BITS = (8, 16)
+UNEDITED: frozenset[str] = frozenset()
 NEAR = 4.0  # times a measured range: a known range that reaches no further is taken whole
 ROOM = 2.0  # times the measured range, where the known one is too wide
 
@@ -35,7 +37,7 @@ def decide(
     algorithm: str,
     algorithms: Sequence[str],
     weights_per: str = "channel",
-    weights_algorithm: WeightAlgorithm = "normal",
+    weights_algorithm: WeightAlgorithm = WeightAlgorithm.NORMAL,
     options: Options = DEFAULTS,
     literal: bool = False,
 ) -> Calibrated:
@@ -56,7 +58,7 @@ def record(
     default: Precision,
     algorithm: str,
     weights_per: str = "channel",
-    weights_algorithm: WeightAlgorithm = "normal",
+    weights_algorithm: WeightAlgorithm = WeightAlgorithm.NORMAL,
     literal: bool = False,
 ) -> Calibrated:
     """The entries for ranges that are known."""
@@ -120,27 +122,8 @@ def _form(target: Target, default: Precision, bits: int) -> tuple[Precision, Sch
 
 def activation_entry(m: Measured, precision: Precision, algorithm: str, target: Target) -> Entry:
     """What the cfg shows of a tensor. A range that is known without measuring has no algorithm."""
-    named = None if m.fixed else algorithm
-    bits = precision.bits if precision.is_integer else 8
-    chosen = m.ranges.get(algorithm, {}).get(bits, m.range)
-    if not precision.is_integer:
-        return Entry(precision, algorithm=named, min=chosen.min, max=chosen.max)
-    scheme = target.precisions[precision].activation.scheme or Scheme.ASYMMETRIC
-    params = activation_qparams(chosen, precision, scheme, headroom=not m.fixed)
-    return Entry(
-        dtype=precision,
-        qtype=scheme,
-        algorithm=named,
-        min=chosen.min,
-        max=chosen.max,
-        scale=float(params.scale),
-        zero_point=int(params.zero_point),
-        fl=_fl(params),
-    )
-
-
-def _fl(params: QParams) -> int | None:
-    return fraction_length(float(params.scale)) if params.scheme is Scheme.DYNAMIC_FIXED_POINT else None
+    plain = Entry(precision, algorithm=None if m.fixed else algorithm)
+    return params.activation_entry(plain, UNEDITED, target.activation(precision), m)
 
 
 def weight_entry(
@@ -153,24 +136,16 @@ def weight_entry(
     target: Target,
 ) -> Entry:
     """What the cfg shows of a layer's weights; per-channel numbers are recorded, not shown."""
-    storage = storage_of(layer, precision, target) if precision in target.precisions else None
-    if storage is None or not storage.dtype.is_integer:
-        return Entry(storage.dtype if storage else precision, algorithm=algorithm)
+    storage = storage_of(layer, precision, target)
+    plain = Entry(storage.dtype, algorithm=algorithm)
+    if not storage.dtype.is_integer:
+        return plain
     values = weights[weight.tensor]
     if not np.isfinite(values).all():
         raise ModelError(f"the weights '{weight.tensor}' of layer '{layer.name}' hold NaN or infinity")
-    per_channel = storage.per_channel and weights_per == "channel" and weight.axis is not None and len(weight.shape) > 1
-    axis = weight.axis if per_channel else None
-    scheme = storage.scheme or Scheme.SYMMETRIC
-    params = weight_qparams(values, axis, storage.dtype, scheme, algorithm)
-    return Entry(
-        dtype=storage.dtype,
-        qtype=scheme,
-        qmethod="channel" if per_channel else "layer",
-        algorithm=algorithm,
-        min=None if per_channel else float(values.min(initial=0.0)),
-        max=None if per_channel else float(values.max(initial=0.0)),
-        scale=tuple(float(s) for s in params.scale) if per_channel else float(params.scale),
-        zero_point=tuple(int(z) for z in params.zero_point) if per_channel else int(params.zero_point),
-        fl=None if per_channel else _fl(params),
-    )
+    axis = weight_axis(weight, plain, UNEDITED, storage, weights_per)
+    found = params.weight_params(plain, UNEDITED, storage, axis, values)
+    if axis is not None:
+        return replace(params.weight_entry(plain, UNEDITED, storage, found), qmethod="channel")
+    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    return replace(params.weight_entry(plain, UNEDITED, storage, found), min=low, max=high)

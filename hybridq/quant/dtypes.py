@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -68,6 +69,26 @@ class Scheme(StrEnum):
     def is_symmetric(self) -> bool:
         """Whether the real range is centred on zero."""
         return self is not Scheme.ASYMMETRIC
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How one kind of tensor is stored at some precision. ``scheme`` is None for float.
+
+    ``headroom`` is the factor by which a measured range is widened: what calibration did not see is not clipped.
+    """
+
+    dtype: Precision
+    scheme: Scheme | None
+    per_channel: bool = False
+    headroom: float = 1.0
+
+
+class Granularity(StrEnum):
+    """What shares one scale (``qmethod`` in the cfg): a whole tensor, or each output channel of a weight."""
+
+    LAYER = "layer"
+    CHANNEL = "channel"
 
 
 _BITS = {Precision.FLOAT32: 32, Precision.FLOAT16: 16, Precision.INT16: 16, Precision.INT8: 8, Precision.UINT8: 8}

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.quant.dtypes import Precision, Scheme
-from hybridq.quant.qparams import QParams, Range
+from hybridq.quant.qparams import QParams
 
 T = TypeVar("T", bound=np.generic)
 TINY = float(np.finfo(np.float32).tiny)
-INT16_HEADROOM = 2.0  # int16 activation ranges are widened by this factor: 6 dB nobody needs against any clipping
 
 
 def along(values: NDArray[T], axis: int | None, ndim: int) -> NDArray[T]:
@@ -85,16 +84,6 @@ def qparams_of_ranges(
             scale = np.exp2(np.ceil(np.log2(scale)))
         zero_point = np.full(scale.shape, middle)
     return QParams(precision, scheme, scale.astype(np.float32), zero_point.astype(np.int32), axis)
-
-
-def activation_qparams(r: Range, precision: Precision, scheme: Scheme, *, headroom: bool = True) -> QParams:
-    """Parameters of an activation tensor; 16-bit ranges get ``INT16_HEADROOM`` so that nothing outside is clipped.
-
-    ``headroom=False`` is for ranges that nothing can leave, such as a Sigmoid's.
-    """
-    if headroom and precision.bits == 16 and scheme is not Scheme.DYNAMIC_FIXED_POINT:
-        r = Range(r.min * INT16_HEADROOM, r.max * INT16_HEADROOM)
-    return qparams_of_ranges(r.min, r.max, precision, scheme)
 
 
 def fraction_length(scale: float) -> int:

@@ -40,12 +40,24 @@ class Entry:
 class Measured:
     """What calibration knows of one group: the true range, and each algorithm's choice by bits.
 
-    ``ranges["mmse"][8]`` is the range mmse chose for 8 bits. ``fixed`` groups (Sigmoid, ...) are not measured.
+    ``ranges["mmse"][8]`` is the range mmse chose for 8 bits. ``fixed`` groups (Sigmoid, ...) are not measured: their
+    range is the same by every algorithm.
     """
 
     range: Range
     ranges: Mapping[str, Mapping[int, Range]] = field(default_factory=dict)
     fixed: bool = False
+
+    def chosen(self, algorithm: str | None, precision: Precision) -> Range:
+        """The range that an algorithm chose for the bits of an integer precision, and for floats what it chose for 8.
+
+        Raises ValueError for an algorithm that was not recorded: only a fixed range is known without one.
+        """
+        if self.fixed:
+            return self.range
+        if algorithm is None or algorithm not in self.ranges:
+            raise ValueError(f"no range by '{algorithm}' was recorded, only by {', '.join(sorted(self.ranges))}")
+        return self.ranges[algorithm][precision.bits if precision.is_integer else 8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +72,10 @@ class LayerDefault:
 class Calibrated:
     """Everything step1 decided: the entries as written to the cfg, and what was measured behind them.
 
+    ``rounded`` are the layers whose weights step1 rounded together, for which a person may ask for ``gptq``.
     ``layers`` has each layer's own default precision, which is ``default`` but for layers that cannot have it or, where
-    step1 was left free to choose, would be slower and less exact with it.
+    step1 was left free to choose, would be slower and less exact with it. ``equalized`` are the layers whose float
+    weights or bias step1 changed, for a model that computes the same.
     """
 
     target: str
@@ -71,6 +85,8 @@ class Calibrated:
     entries: Mapping[str, Entry]
     measured: Mapping[str, Measured]
     layers: Mapping[str, LayerDefault] = field(default_factory=dict)
+    rounded: tuple[str, ...] = ()
+    equalized: tuple[str, ...] = ()
 
     def default_of(self, layer: str) -> Precision:
         """The precision of a layer that the cfg does not mention."""

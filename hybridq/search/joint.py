@@ -15,9 +15,9 @@ from hybridq.build.builder import build
 from hybridq.compare.metric import Metric, Outputs, evaluate, metric_name
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import run, session
-from hybridq.plan.layer_weights import TOGETHER
 from hybridq.plan.plan import QuantPlan, make_plan
 from hybridq.quant.dtypes import Precision
+from hybridq.quant.params import TOGETHER
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, LayerChoice, QuantConfig
 from hybridq.search.alone import chunks, noise_of
 from hybridq.search.damage import Doubles, Objective, Reference, Sqnr, objective, one_row

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from hybridq.plan.layer_weights import TOGETHER
 from hybridq.quant.dtypes import Precision
+from hybridq.quant.params import TOGETHER
 from hybridq.quant.records import WEIGHT_SUFFIX
 from hybridq.repair.bias_correction import corrected_biases
 from hybridq.repair.gptq import compensated_weights

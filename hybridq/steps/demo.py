@@ -16,7 +16,6 @@ from rich.table import Table
 
 from hybridq import demo
 from hybridq.compare.timing import time_pairs
-from hybridq.dataset import Preprocessing
 from hybridq.graph import runtime
 from hybridq.steps.common import HYBRID, Progress, no_progress
 from hybridq.steps.editing import set_precision
@@ -30,6 +29,10 @@ ALL_UINT8 = "all-uint8.onnx"
 Say = Callable[[Any], None]
 
 
+def _silent(_: Any) -> None:
+    """Say nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One model of the demo's table."""
@@ -41,20 +44,23 @@ class Row:
     speed: float
 
 
-def run_demo(out: Path, *, say: Say, threads: int = 0, progress: Progress = no_progress) -> list[Row]:
-    """Run the whole flow in ``out`` and say what happens; returns the table's rows."""
+def run_demo(
+    out: Path | str = "hybridq-demo", *, say: Say = _silent, threads: int = 0, progress: Progress = no_progress
+) -> list[Row]:
+    """Run the whole flow in ``out`` and tell ``say`` what happens; returns the table's rows."""
+    out = Path(out)
     calibration, evaluation = demo.write_dataset(out / "data")
     model = out / "detector.onnx"
     shutil.copyfile(demo.model_path(), model)
     folder = out / "build"
-    preprocessing = Preprocessing.of(demo.MEAN, demo.STD)
     say("A detector of handwritten digits: boxes in pixels (0..320) and scores (0..1) leave it in one tensor.\n")
     say(f"$ hybridq step1 {model} --dataset {calibration} --mean 127.5 --std 64 --dtype uint8 -o {folder}")
     found = step1(
         model,
         calibration,
         folder,
-        preprocessing=preprocessing,
+        mean=demo.MEAN,
+        std=demo.STD,
         dtype="uint8",
         force=True,
         threads=threads,

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hybridq import config
-from hybridq.errors import ConfigError, Problem
-from hybridq.exchange.rknn_cfg import import_rknn
 from hybridq.files.commit import commit
-from hybridq.files.reading import read_bytes, write_text
+from hybridq.files.reading import write_text
 from hybridq.quant.records import Edit, QuantConfig
 from hybridq.steps.common import cfg_text, read_cfg_text, read_config, read_state
 from hybridq.storage.state import CFG, State
@@ -39,7 +37,7 @@ def set_precision(
     def change(state: State, text: str, path: str) -> config.Change:
         return config.set_layers(text, path, state.model, state.calibrated, selector, precision, params, algorithm)
 
-    return _edit(Path(directory), change)
+    return edit(Path(directory), change)
 
 
 def unset(directory: Path | str, selector: str) -> Edited:
@@ -48,25 +46,7 @@ def unset(directory: Path | str, selector: str) -> Edited:
     def change(state: State, text: str, path: str) -> config.Change:
         return config.unset_layers(text, path, state.model, state.calibrated, selector)
 
-    return _edit(Path(directory), change)
-
-
-def import_cfg(directory: Path | str, file: Path | str) -> tuple[Edited, list[Problem]]:
-    """Take layer choices and ranges from a cfg that RKNN-Toolkit 1.7 or RKNN-Toolkit2 wrote for the same model.
-
-    Returns the edits and what could not be mapped, each with its line. Raises ConfigError, also where nothing can be
-    mapped; nothing is lost then.
-    """
-    source, unmapped = Path(file), list[Problem]()
-    if source.is_dir():
-        raise ConfigError("this is a folder; give the cfg inside", path=str(source))
-    theirs = config.decode(read_bytes(source, ConfigError), str(source))
-
-    def change(state: State, text: str, path: str) -> config.Change:
-        found, unmapped[:] = import_rknn(theirs, str(source), text, path, state.model, state.calibrated)
-        return found
-
-    return _edit(Path(directory), change), unmapped
+    return edit(Path(directory), change)
 
 
 def list_layers(directory: Path | str) -> list[dict[str, Any]]:
@@ -87,8 +67,8 @@ def _read(folder: Path) -> tuple[State, QuantConfig]:
     return state, read_config(folder, state)[0]
 
 
-def _edit(folder: Path, change: Callable[[State, str, str], config.Change]) -> Edited:
-    """Edit the cfg; where another command wrote it meanwhile, edit what that one wrote."""
+def edit(folder: Path, change: Callable[[State, str, str], config.Change]) -> Edited:
+    """Edit the cfg of a folder; where another command wrote it meanwhile, edit what that one wrote."""
     while True:  # each further turn means that another edit was written meanwhile
         state, text = read_state(folder), read_cfg_text(folder)
         found = change(state, text, str(folder / CFG))

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from hybridq import config, targets
-from hybridq.calibration.weight_ranges import WeightAlgorithm
 from hybridq.compare import load_metric
 from hybridq.dataset import Preprocessing, input_specs, open_dataset
 from hybridq.errors import DatasetError
@@ -22,13 +21,17 @@ from hybridq.files.commit import commit
 from hybridq.files.reading import write_text
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed
-from hybridq.plan.layer_weights import TOGETHER, entry_key
+from hybridq.plan.layer_weights import entry_key
 from hybridq.plan.record import activation_entry, weight_entry
 from hybridq.quant.dtypes import Precision
+from hybridq.quant.params import TOGETHER
 from hybridq.quant.records import Calibrated, Entry, LayerChoice
+from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.search.search import Budget, SearchResult, search
 from hybridq.steps.common import SEARCH, Progress, no_progress, read_object, read_sources, read_state
-from hybridq.steps.step1 import Step1Result, step1
+from hybridq.steps.kinds import read, takes
+from hybridq.steps.options import Step1Options
+from hybridq.steps.step1 import Step1Result, need_dataset, step1
 from hybridq.steps.step2 import Step2Result, step2
 from hybridq.steps.step3 import Step3Result, step3
 from hybridq.storage import state as storage
@@ -49,6 +52,7 @@ class AutoResult:
     compared: Step3Result
 
 
+@takes(Step1Options)
 def auto(
     model: Path | str,
     dataset: Any,
@@ -67,7 +71,9 @@ def auto(
     ``metric`` is ``module.py:function``. ``evaluation`` is what step3 compares on, by default the calibration set.
     A search that was interrupted goes on where it was.
     """
-    folder, threads = Path(out), options.get("threads", 0)
+    folder, chosen = Path(out), read(Step1Options, options | {"every_algorithm": True})
+    threads = chosen.threads
+    need_dataset(dataset, chosen)
     if metric:
         load_metric(metric)  # what is wrong with it shows before the work, not after
     if isinstance(evaluation, (str, Path)) and not Path(evaluation).exists():
@@ -80,7 +86,7 @@ def auto(
         metric=metric,
         precisions=precisions,
         threads=threads,
-        workers=options.get("workers", 1),
+        workers=chosen.workers,
         progress=progress,
     )
     built = step2(folder, threads=threads, progress=progress)
@@ -131,7 +137,9 @@ def unrepaired(state: State) -> State:
     entries = {
         k: replace(e, algorithm="normal") if e.algorithm == TOGETHER else e for k, e in state.calibrated.entries.items()
     }
-    return replace(state, calibrated=replace(state.calibrated, entries=entries), weights=state.weights.plain())
+    return replace(
+        state, calibrated=replace(state.calibrated, entries=entries, rounded=()), weights=state.weights.plain()
+    )
 
 
 def _feeds(folder: Path, state: State, dataset: Any) -> Iterator[Feed]:
@@ -176,12 +184,13 @@ def _tuned(state: State, found: SearchResult) -> State:
         elif key in by_key:
             entries[key] = _weight(by_key[key].name, state.model, state.calibrated, state.weights, algorithm)
     weights = state.weights.repaired(biases=found.biases, rounded=found.rounded)
-    return replace(state, calibrated=replace(state.calibrated, entries=entries), weights=weights)
+    calibrated = replace(state.calibrated, entries=entries, rounded=tuple(weights.rounded))
+    return replace(state, calibrated=calibrated, weights=weights)
 
 
 def _weight(name: str, model: Model, calibrated: Calibrated, weights: Weights, algorithm: str) -> Entry:
     layer, target = model.layer[name], targets.load(calibrated.target)
-    chosen: WeightAlgorithm = "mmse" if algorithm == "mmse" else "normal"
+    chosen = WeightAlgorithm.MMSE if algorithm == WeightAlgorithm.MMSE else WeightAlgorithm.NORMAL
     default = calibrated.default_of(name)
     made = weight_entry(layer, layer.weights[0], default, weights, calibrated.weights_per, chosen, target)
     return replace(made, algorithm=algorithm)

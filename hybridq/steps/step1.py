@@ -11,13 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hybridq import config, targets
+from hybridq import config
 from hybridq.calibration.calibrate import PAIRS_ONLY, Batch, CalibrationStats, calibrate, convergence
 from hybridq.calibration.datafree import data_free
-from hybridq.calibration.ranges import ALGORITHMS, DEFAULTS, Options
-from hybridq.calibration.weight_ranges import WeightAlgorithm
-from hybridq.dataset import Audit, AuditRow, Dataset, Preprocessing, Sample, input_specs, open_dataset
-from hybridq.errors import ConfigError, DatasetError, HybridqError, Problem, StorageError
+from hybridq.calibration.ranges import ALGORITHMS, RangeAlgorithm
+from hybridq.dataset import Audit, AuditRow, Dataset, Sample, input_specs, open_dataset
+from hybridq.errors import ConfigError, DatasetError, HybridqError, OptionError, Problem, StorageError
 from hybridq.files.commit import commit, recover
 from hybridq.files.reading import exists, read_bytes, write_text
 from hybridq.files.seal import text_digest
@@ -26,11 +25,13 @@ from hybridq.graph.runtime import Feed
 from hybridq.linting import Finding, lint
 from hybridq.plan.record import decide, record
 from hybridq.quant.dtypes import Precision
-from hybridq.quant.records import Calibrated
+from hybridq.quant.records import Calibrated, LayerChoice
 from hybridq.repair.equalization import equalized
 from hybridq.search.choose_algorithm import choose_algorithm
-from hybridq.search.choose_repair import Candidate, repaired
+from hybridq.search.choose_repair import Candidate, Repair, repaired
 from hybridq.steps.common import RESULTS, SOURCES, Progress, no_progress
+from hybridq.steps.kinds import read, takes
+from hybridq.steps.options import Step1Options
 from hybridq.steps.prepare import Prepared, prepare
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, MODEL, WEIGHTS, State
@@ -40,57 +41,6 @@ from hybridq.targets import Target
 REPAIR_SAMPLES = 64
 FORMAT_MARK = b'"hybridq.model/'
 SCHEMAS, CFG_SCHEMA = Path(__file__).parent.parent / "schemas", "cfg-1.schema.json"  # for the person's editor
-
-
-@dataclass(frozen=True)
-class Step1Options:
-    """How step 1 works.
-
-    Parameters
-    ----------
-    preprocessing
-        How samples enter the model: mean, std, channel order, resizing.
-    batch, samples
-        Samples a run, for a model with a dynamic batch; only the first so many samples (None: all).
-    inputs, outputs
-        Tensor names that cut a part out of the model.
-    algorithm, ranges
-        How a range is chosen: one of ``hybridq.ranges.ALGORITHMS``, and its options.
-    weights, weights_algorithm, weights_repair
-        Scales per ``"channel"`` or per ``"layer"``; ``"normal"`` or ``"mmse"``; what is done to weights so that 8 bits
-        harm less: ``"none"``, ``"bias"`` (biases take back the mean error), ``"gptq"`` (weights are rounded together),
-        ``"equalize"`` (channels share their tensor's range more evenly), or ``"auto"``, which measures all.
-    dtype
-        The precision of every layer unless the cfg says otherwise. None: the target's first, except where it would
-        make a layer slower and less exact at once (``hybridq.plan.defaults``).
-    data_free
-        Ranges from the model's BatchNorm parameters instead of samples.
-    every_algorithm
-        Record the ranges of every algorithm, for a search to choose from.
-    force, merge
-        What becomes of an edited cfg: thrown away, or its edits kept and the rest refreshed.
-    threads, workers
-        Threads of ONNX Runtime (0: all cores); processes that calibrate.
-    """
-
-    preprocessing: Preprocessing | None = None
-    batch: int = 1
-    samples: int | None = None
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
-    algorithm: str = "normal"
-    ranges: Options = DEFAULTS
-    weights: str = "channel"
-    weights_algorithm: WeightAlgorithm = "normal"
-    weights_repair: str = "bias"
-    dtype: str | None = None
-    target: str = "onnxruntime"
-    data_free: bool = False
-    every_algorithm: bool = False
-    force: bool = False
-    merge: bool = False
-    threads: int = 0
-    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -110,6 +60,7 @@ class Step1Result:
     findings: tuple[Finding, ...] = ()
 
 
+@takes(Step1Options)
 def step1(
     model: Path | str,
     dataset: Any,
@@ -122,19 +73,20 @@ def step1(
     """Calibrate ``model`` on ``dataset`` and write model.json, weights.data and model.quantization.cfg to ``out``.
 
     ``dataset`` is a path (``dataset.txt``, a folder, an ``.npz``) or an iterable of feeds, None with ``data_free``;
-    ``options`` are the fields of ``Step1Options``. Raises ModelError and DatasetError where the model or a sample
-    cannot be used, ConfigError where ``out`` holds an edited cfg and neither ``force`` nor ``merge`` was said.
+    ``options`` are the fields of ``Step1Options``. Raises OptionError for options that do not exist or fit, ModelError
+    and DatasetError where the model or a sample cannot be used, ConfigError where ``out`` holds an edited cfg and
+    neither ``force`` nor ``merge`` was said.
     """
-    chosen, directory = Step1Options(**options), Path(out)
-    target = targets.load(chosen.target)
-    default = _default(target, chosen.dtype)
+    chosen, directory = read(Step1Options, options), Path(out)
+    need_dataset(dataset, chosen)
     before = None if chosen.force else _edited_before(directory, chosen.merge)
     progress("preparing the model", 0, None)
-    prepared = prepare(Path(model), chosen.inputs, chosen.outputs, target)
-    work = _Work(prepared, chosen, target, default, progress)
+    prepared = prepare(Path(model), chosen.inputs, chosen.outputs, chosen.goal)
+    work = _Work(prepared, chosen, chosen.goal, progress)
     result = work.without_data(directory) if chosen.data_free else work.with_data(dataset, executor, directory)
-    text, merged = _cfg_text(result.state, before, directory)
-    _write(directory, result.state, text, _sources(Path(model), dataset), before)
+    fresh = config.write_cfg(result.state.model, result.state.calibrated, _weight_only(result.state, chosen))
+    text, merged = _cfg_text(fresh, result.state, before, directory)
+    _write(directory, result.state, fresh, text, _sources(Path(model), dataset), before)
     result.problems.extend(merged)
     return result
 
@@ -146,7 +98,6 @@ class _Work:
     prepared: Prepared
     options: Step1Options
     target: Target
-    default: Precision
     progress: Progress
 
     def with_data(self, dataset: Any, executor: Executor | None, directory: Path) -> Step1Result:
@@ -160,7 +111,7 @@ class _Work:
         difference = self.prepared.difference(first[0], options.threads)
         found, feeds = self._repaired(self._candidate(stats), data, self._feeds(data, first), executor)
         weights, calibrated = found.weights, found.calibrated
-        if options.algorithm == "auto" and not _is_big(weights):
+        if options.algorithm is RangeAlgorithm.AUTO and not _is_big(weights):
             self.progress("comparing algorithms", 0, None)
             names = self._algorithms()
             calibrated = choose_algorithm(
@@ -169,7 +120,7 @@ class _Work:
         state = State(model, weights, calibrated, data.preprocessing.to_json(), stats.samples, dict(first[0]))
         problems = [*data.notes, *audit.problems, *self.prepared.problems(difference)]
         remarks = [convergence(stats).summary]
-        if options.weights_repair not in ("none", "bias"):
+        if options.weights_repair not in (Repair.NONE, Repair.BIAS):
             remarks.append(f"Weights repaired: {', '.join(found.repairs) or 'nothing helped'}.")
         findings = lint(model, weights, calibrated, self.target, found.stats.tensors)
         return Step1Result(directory, state, audit.rows, problems, remarks, difference, found.stats, findings)
@@ -177,7 +128,7 @@ class _Work:
     def without_data(self, directory: Path) -> Step1Result:
         """Take ranges from the BatchNorm parameters."""
         options, model = self.options, self.prepared.model
-        preprocessing, inputs = options.preprocessing or Preprocessing(), input_specs(model)
+        preprocessing, inputs = options.preprocessing, input_specs(model)
         if wrong := preprocessing.problems(inputs):
             raise DatasetError(wrong)
         found = data_free(self.prepared.given, self.prepared.proto, preprocessing.pixel_ranges(inputs))
@@ -188,11 +139,11 @@ class _Work:
             weights,
             measured,
             self.target,
-            self.default,
-            "normal",
+            options.default,
+            options.algorithm,
             options.weights,
             options.weights_algorithm,
-            literal=options.dtype is not None,
+            literal=options.literal,
         )
         state = State(model, weights, calibrated, preprocessing.to_json())
         findings = lint(model, weights, calibrated, self.target)
@@ -229,18 +180,18 @@ class _Work:
             weights,
             stats.tensors,
             self.target,
-            default=self.default,
+            default=self.options.default,
             algorithm=self.options.algorithm,
             algorithms=self._algorithms(),
             weights_per=self.options.weights,
             weights_algorithm=self.options.weights_algorithm,
             options=self.options.ranges,
-            literal=self.options.dtype is not None,
+            literal=self.options.literal,
         )
 
     def _feeds(self, data: Dataset, first: list[Feed]) -> list[Feed]:
         """The first samples again; one alone where they came from an iterator, which is used up."""
-        if self.options.weights_repair == "none" and self.options.algorithm != "auto":
+        if self.options.weights_repair is Repair.NONE and self.options.algorithm is not RangeAlgorithm.AUTO:
             return first
         try:
             return [sample.feed for sample in data.part(0, REPAIR_SAMPLES)]
@@ -256,7 +207,7 @@ class _Work:
     ) -> tuple[Candidate, list[Feed]]:
         """The weights as ``weights_repair`` says, and the samples on which they were measured."""
         options = self.options
-        if options.weights_repair == "none" or _is_big(plain.weights):
+        if options.weights_repair is Repair.NONE or _is_big(plain.weights):
             return plain, feeds
         self.progress("repairing weights", 0, None)
 
@@ -279,7 +230,10 @@ class _Work:
             stats = other._measure(data, Audit.of(data), list(feeds[:1]), executor)
         except DatasetError:  # samples from an iterator, which is used up
             return None
-        return replace(other._candidate(stats), repairs=(f"{len(made)} tensors of weights and biases equalized",))
+        found, changed = other._candidate(stats), set(made)
+        layers = tuple(x.name for x in model.layers if changed & {x.bias, *(w.tensor for w in x.weights)})
+        said = (f"{len(made)} tensors of weights and biases equalized",)
+        return replace(found, calibrated=replace(found.calibrated, equalized=layers), repairs=said)
 
 
 def _is_big(weights: Weights) -> bool:
@@ -287,12 +241,19 @@ def _is_big(weights: Weights) -> bool:
     return sum(w.nbytes for w in weights.values()) > BIG
 
 
-def _default(target: Target, dtype: str | None) -> Precision:
-    if dtype is None:
-        return target.default
-    if dtype not in list(Precision) or Precision(dtype) not in target.precisions:
-        raise ConfigError(f"the target {target.name} has no {dtype}", hint=f"Choose {', '.join(target.precisions)}.")
-    return Precision(dtype)
+def need_dataset(dataset: Any, options: Step1Options) -> None:
+    """Refuse a step without samples, or with samples that would not be read. Raises OptionError."""
+    if dataset is None and not options.data_free:
+        raise OptionError("a dataset is missing", hint="Give a dataset, or data_free to go without samples.")
+    if dataset is not None and options.data_free:
+        raise OptionError("data_free reads no dataset", hint="Give one of them.")
+
+
+def _weight_only(state: State, options: Step1Options) -> dict[str, LayerChoice]:
+    """The layers whose weights alone are stored in fewer bits."""
+    if options.weight_only is None:
+        return {}
+    return {x.name: LayerChoice(Precision.FLOAT32, options.weight_only) for x in state.model.layers if x.weights}
 
 
 def _edited_before(directory: Path, merge: bool) -> tuple[str, State] | None:
@@ -351,9 +312,10 @@ def _pool(workers: int, executor: Executor | None) -> AbstractContextManager[Exe
     return ProcessPoolExecutor(workers)
 
 
-def _cfg_text(state: State, before: tuple[str, State] | None, directory: Path) -> tuple[str, list[Problem]]:
+def _cfg_text(fresh: str, state: State, before: tuple[str, State] | None, directory: Path) -> tuple[str, list[Problem]]:
+    """The cfg to write: as it is after calibration, or with the edits of the one ``before``."""
     if before is None:
-        return config.write_cfg(state.model, state.calibrated), []
+        return fresh, []
     text, old = before
     return config.merge(text, str(directory / CFG), (old.model, old.calibrated), (state.model, state.calibrated))
 
@@ -366,11 +328,10 @@ def _sources(path: Path, dataset: Any) -> dict[str, str]:
 
 
 def _write(
-    directory: Path, state: State, text: str, sources: Mapping[str, str], before: tuple[str, State] | None
+    directory: Path, state: State, fresh: str, text: str, sources: Mapping[str, str], before: tuple[str, State] | None
 ) -> None:
     with commit(directory, remove=RESULTS) as new:
         shutil.copyfile(SCHEMAS / CFG_SCHEMA, new / CFG_SCHEMA)
-        fresh = config.write_cfg(state.model, state.calibrated)
         storage.write_state(new, storage.with_cfg(state, fresh))
         write_text(new / CFG, text)
         if before is not None:

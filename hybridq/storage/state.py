@@ -252,6 +252,8 @@ def _calibrated_from_json(data: Json) -> Calibrated:
         entries={k: _entry_from_json(v) for k, v in data["entries"].items()},
         measured={k: _measured_from_json(v) for k, v in data["measured"].items()},
         layers={k: LayerDefault(Precision(v["precision"]), v.get("why", "")) for k, v in data["layers"].items()},
+        rounded=tuple(data.get("rounded", ())),
+        equalized=tuple(data.get("equalized", ())),
     )
 
 

@@ -9,18 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hybridq.errors import ConfigError
-from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.dtypes import Precision, Scheme, Storage
 
 FOLDER = Path(__file__).parent
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """How one kind of tensor is stored at some precision. ``scheme`` is None for float."""
-
-    dtype: Precision
-    scheme: Scheme | None
-    per_channel: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +29,14 @@ class Target:
 
     ``latency_aware``: the model runs on ONNX Runtime, so layers that 8 bits slow down start in float32.
     ``ties_outputs``: values concatenated for an output share parameters (NPUs do so; a CPU need not).
-    ``search`` lists the precisions worth searching.
+    ``search`` lists the precisions worth searching. ``source`` says where its facts are from, ``verified`` what of them
+    was tried.
     """
 
     name: str
     title: str
+    source: str
+    verified: str
     precisions: dict[Precision, Support]
     search: tuple[Precision, ...]
     ties_outputs: bool
@@ -54,6 +48,17 @@ class Target:
     def default(self) -> Precision:
         """The precision step1 gives every layer unless told otherwise."""
         return next(iter(self.precisions))
+
+    def activation(self, precision: Precision) -> Storage:
+        """How a tensor is stored at a precision of the target; any tensor may stay float."""
+        return self.precisions[precision].activation if precision.is_integer else Storage(precision, None)
+
+    def constant(self, precision: Precision, *, channels: bool) -> Storage:
+        """How a layer's constant is stored at a precision; without ``channels`` it goes as activations do."""
+        if not precision.is_integer:
+            return Storage(precision, None)
+        support = self.precisions[precision]
+        return support.weight if channels else support.activation
 
 
 def names() -> list[str]:
@@ -71,6 +76,8 @@ def load(name: str) -> Target:
     return Target(
         name=name,
         title=data["title"],
+        source=data["source"],
+        verified=data["verified"],
         precisions={Precision(k): _support(v) for k, v in data["precisions"].items()},
         search=tuple(Precision(p) for p in data["search"]),
         ties_outputs=data["ties_outputs"],
@@ -86,4 +93,4 @@ def _support(data: dict[str, Any]) -> Support:
 
 def _storage(data: dict[str, Any]) -> Storage:
     scheme = Scheme(data["scheme"]) if "scheme" in data else None
-    return Storage(Precision(data["dtype"]), scheme, data.get("per_channel", False))
+    return Storage(Precision(data["dtype"]), scheme, data.get("per_channel", False), data.get("headroom", 1.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 
 from hybridq.calibration.ranges.auto import auto
 from hybridq.calibration.ranges.common import DEFAULTS, Options
@@ -11,21 +12,33 @@ from hybridq.calibration.ranges.minmax import moving_average, normal
 from hybridq.calibration.ranges.mmse import mmse
 from hybridq.calibration.ranges.percentile import percentile
 from hybridq.calibration.statistics import TensorStatistics
-from hybridq.calibration.weight_ranges import weight_qparams
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
+from hybridq.quant.weight_ranges import weight_qparams
 
-__all__ = ["ALGORITHMS", "DEFAULTS", "Options", "choose", "weight_qparams"]
+__all__ = ["ALGORITHMS", "DEFAULTS", "Options", "RangeAlgorithm", "choose", "weight_qparams"]
 
-Algorithm = Callable[[TensorStatistics, Precision, Scheme, Options], Range]
+Function = Callable[[TensorStatistics, Precision, Scheme, Options], Range]
 
-ALGORITHMS: dict[str, Algorithm] = {
-    "normal": normal,
-    "moving_average": moving_average,
-    "percentile": percentile,
-    "kl_divergence": kl_divergence,
-    "mmse": mmse,
-    "auto": auto,
+
+class RangeAlgorithm(StrEnum):
+    """How a tensor's range is chosen from its statistics."""
+
+    NORMAL = "normal"
+    MOVING_AVERAGE = "moving_average"
+    PERCENTILE = "percentile"
+    KL_DIVERGENCE = "kl_divergence"
+    MMSE = "mmse"
+    AUTO = "auto"
+
+
+ALGORITHMS: dict[str, Function] = {
+    RangeAlgorithm.NORMAL: normal,
+    RangeAlgorithm.MOVING_AVERAGE: moving_average,
+    RangeAlgorithm.PERCENTILE: percentile,
+    RangeAlgorithm.KL_DIVERGENCE: kl_divergence,
+    RangeAlgorithm.MMSE: mmse,
+    RangeAlgorithm.AUTO: auto,
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from hybridq.calibration.statistics import Histogram, TensorStatistics, codes_of
 from hybridq.quant.dtypes import Scheme
 from hybridq.quant.qparams import Range
+from hybridq.quant.words import number_of
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -27,12 +28,9 @@ class Options:
     minimum_range: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 50.0 < self.percentile <= 100.0:
-            raise ValueError(f"a percentile lies above 50 and up to 100, got {self.percentile}")
-        if not 0.0 < self.momentum <= 1.0:
-            raise ValueError(f"a momentum lies above 0 and up to 1, got {self.momentum}")
-        if not 0.0 <= self.minimum_range < LARGEST:
-            raise ValueError(f"a minimum range is 0 or more, got {self.minimum_range}")
+        number_of(self.percentile, "percentile", 50, 100, above=True)
+        number_of(self.momentum, "momentum", 0, 1, above=True)
+        number_of(self.minimum_range, "minimum_range", 0, LARGEST)
 
 
 DEFAULTS = Options()

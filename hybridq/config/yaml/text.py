@@ -5,12 +5,12 @@ Lines and columns count from 1, columns in characters, ``end`` columns are exclu
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hybridq.errors import ConfigError, Problem
+from hybridq.quant.words import nearest_hint
 
 SIZE_LIMIT = 10_000_000  # bytes; a cfg of 2,000 layers has half a million
 PROBLEM_LIMIT = 200  # of each severity; nobody reads more, and a binary file would have a million
@@ -115,34 +115,3 @@ def decode(data: bytes, path: str) -> str:
         message = f"byte 0x{data[error.start]:02x} is not valid UTF-8 text"
         hint = "Save it as UTF-8 (most editors: Save with Encoding)."
         raise ConfigError(Problem(message, path, line, column, column + 1, hint, code="encoding")) from error
-
-
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """The choice that resembles ``word`` most, or nothing. Case and surrounding blanks count for little."""
-    folded = {c.casefold(): c for c in choices}
-    key = word.strip().casefold()
-    if key in folded:
-        return folded[key]
-    found = difflib.get_close_matches(key, folded, n=1, cutoff=0.6)
-    return folded[found[0]] if found else ""
-
-
-def nearest_some(word: str, choices: Iterable[str], most: int = 3) -> list[str]:
-    """The choices that resemble ``word`` most, the nearest first, then those that contain it."""
-    folded = {c.casefold(): c for c in choices}
-    key = word.strip().casefold()
-    found = difflib.get_close_matches(key, folded, n=most, cutoff=0.6)
-    found += [f for f in folded if len(key) > 2 and key in f and f not in found]
-    return [folded[f] for f in found[:most]]
-
-
-def nearest_hint(word: str, choices: Iterable[str]) -> str:
-    """``Did you mean ...?`` where a choice resembles ``word``."""
-    found = nearest(word, choices)
-    return f"Did you mean {found}?" if found else ""
-
-
-def join(words: Iterable[str], last: str = "or") -> str:
-    """``a, b or c``."""
-    items = list(words)
-    return f" {last} ".join(x for x in (", ".join(items[:-1]), items[-1]) if x) if items else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,13 @@ from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import qparams_of_ranges
 from hybridq.quant.qparams import QParams
 
-WeightAlgorithm = Literal["normal", "mmse"]
+
+class WeightAlgorithm(StrEnum):
+    """How the range of a weight, or of each of its channels, is chosen."""
+
+    NORMAL = "normal"
+    MMSE = "mmse"
+
 
 SHARES = np.linspace(1.0, 0.4, 31)  # of the whole range; a narrower one never won on real weights
 STALE = 6  # shares in a row that are better for no channel end the search
@@ -22,24 +28,36 @@ def weight_qparams(
     axis: int | None,
     precision: Precision,
     scheme: Scheme,
-    algorithm: WeightAlgorithm = "normal",
+    algorithm: WeightAlgorithm = WeightAlgorithm.NORMAL,
 ) -> QParams:
-    """Parameters of a weight, any shape, along its channel ``axis`` or, with None, as a whole.
+    """Parameters of a weight for the range that an algorithm chooses, see ``weight_range``.
 
-    ``normal`` takes each channel's minimum and maximum, ``mmse`` the share of that range with the least squared error
-    of its quantizer. A channel of zeros gets the scale 1, or its parameters would say more than its weights. Raises
-    ValueError where a weight is infinite or no number.
+    A channel of zeros gets the scale 1, or its parameters would say more than its weights. Raises ValueError where a
+    weight is infinite or no number.
+    """
+    return qparams_of_ranges(*weight_range(w, axis, precision, scheme, algorithm), precision, scheme, axis)
+
+
+def weight_range(
+    w: NDArray[np.floating],
+    axis: int | None,
+    precision: Precision,
+    scheme: Scheme,
+    algorithm: WeightAlgorithm = WeightAlgorithm.NORMAL,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Minimum and maximum of a weight, any shape, zero included: one pair a channel of ``axis``, or of the whole.
+
+    ``normal`` takes all there is, ``mmse`` the share of that range with the least squared error of its quantizer. Both
+    arrays have the shape ``(channels,)``, or ``()`` where ``axis`` is None.
     """
     rows = np.asarray(w, np.float32)
     rows = rows.reshape(1, -1) if axis is None else np.moveaxis(rows, axis, 0).reshape(w.shape[axis], -1)
     low = np.minimum(rows.min(axis=1, initial=0.0), 0.0).astype(np.float64)
     high = np.maximum(rows.max(axis=1, initial=0.0), 0.0).astype(np.float64)
-    if algorithm == "mmse" and rows.size:
+    if WeightAlgorithm(algorithm) is WeightAlgorithm.MMSE and rows.size:
         share = _best_share(rows, low, high, precision, scheme)
         low, high = low * share, high * share
-    if axis is None:
-        return qparams_of_ranges(low[0], high[0], precision, scheme)
-    return qparams_of_ranges(low, high, precision, scheme, axis)
+    return (low, high) if axis is not None else (low.reshape(()), high.reshape(()))
 
 
 def _best_share(

@@ -1,0 +1,64 @@
+"""The precision that each layer and each group ends with: what is asked, lifted to the widest of what is shared.
+
+The check of a cfg and the plan call the same functions, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hybridq.graph.model import Group, Model
+from hybridq.quant.dtypes import Precision, widest
+from hybridq.quant.records import Calibrated
+
+FLOAT = Precision.FLOAT32
+HALF_END = 65504.0  # the largest float16
+
+
+@dataclass(frozen=True)
+class Precisions:
+    """The precision of every layer, and why it is another than the one asked for (only where it is)."""
+
+    done: Mapping[str, Precision]
+    why: Mapping[str, str]
+
+
+def resolve(model: Model, calibrated: Calibrated, asked: Mapping[str, Precision]) -> Precisions:
+    """What every layer ends with, given what is asked of each, defaults included."""
+    done, why = dict(asked), {}
+    for group in model.groups:
+        members = [n for n in group.layers if not model.layer[n].float_only] or list(group.layers)
+        if not members:
+            continue
+        wide = widest([asked[n] for n in members])
+        for name in members:
+            if wide is not asked[name]:
+                because = next(n for n in members if asked[n] is wide)
+                why[name] = f"shares its parameters with '{because}', which is {wide}"
+                done[name] = wide
+            if wide is Precision.FLOAT16 and not fits_half(group, calibrated):
+                why[name] = f"its values reach {calibrated.measured[group.name].range.amax:.3g}, float16 ends at 65504"
+                done[name] = FLOAT
+    return Precisions(done, why)
+
+
+def group_precision(model: Model, group: Group, calibrated: Calibrated, done: Mapping[str, Precision]) -> Precision:
+    """The widest precision among the layers that write a group or, for a model input, that read it."""
+    if group.layers:
+        return widest([done[n] for n in group.layers])
+    readers = readers_precisions(model, group, calibrated, done)
+    return widest(readers) if readers and group.name in model.inputs else FLOAT
+
+
+def readers_precisions(
+    model: Model, group: Group, calibrated: Calibrated, done: Mapping[str, Precision]
+) -> list[Precision]:
+    """In which precision each layer that reads a group would read it."""
+    found = [done[x.name] for x in model.readers.get(group.name, ())]
+    return found if fits_half(group, calibrated) else [FLOAT if p is Precision.FLOAT16 else p for p in found]
+
+
+def fits_half(group: Group, calibrated: Calibrated) -> bool:
+    """Whether float16 can hold the group's values: beyond its end they would become infinite."""
+    return calibrated.measured[group.name].range.amax <= HALF_END

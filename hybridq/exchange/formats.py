@@ -1,0 +1,87 @@
+"""Every format that leaves or enters, by name: the one table. A format is one file with its writer and its reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hybridq.errors import ConfigError
+from hybridq.exchange import (
+    aimet_061,
+    aimet_100,
+    aimet_200,
+    onnx_float,
+    openvino,
+    ort_overrides,
+    our_csv,
+    our_json,
+    rknn1,
+    rknn1_params,
+    rknn2,
+    rknn_cfg,
+    tensorrt_cache,
+    tensorrt_precisions,
+    tensorrt_ranges,
+    tflite_params,
+)
+from hybridq.exchange.records import Export, Options, Wanted
+from hybridq.exchange.view import View
+from hybridq.graph.model import Model
+from hybridq.quant.records import Calibrated
+
+Write = Callable[[View, Options], Export]
+Read = Callable[[str, str, Model, Calibrated], Wanted]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format. ``read`` takes text, path, model and what step1 decided; ``recognise`` knows a file by its text."""
+
+    title: str
+    write: Write
+    read: Read | None = None
+    recognise: Callable[[str], bool] | None = None
+
+
+FORMATS: dict[str, Format] = {
+    "rknn2": Format("RKNN-Toolkit2: convert.py, and its cfg", rknn2.write, rknn_cfg.read, rknn2.recognise),
+    "rknn1": Format("RKNN-Toolkit 1.x: its cfg", rknn1.write, rknn_cfg.read, rknn1.recognise),
+    "rknn1-params": Format(
+        "RKNN-Toolkit 1.x: exported parameters", rknn1_params.write, rknn1_params.read, rknn1_params.recognise
+    ),
+    "aimet-0.6.1": Format("AIMET, QNN, SNPE: encodings", aimet_061.write, aimet_061.read, aimet_061.recognise),
+    "aimet-1.0.0": Format("AIMET, QNN, SNPE: encodings", aimet_100.write, aimet_100.read, aimet_100.recognise),
+    "aimet-2.0.0": Format("AIMET: encodings in ONNX's terms", aimet_200.write, aimet_200.read, aimet_200.recognise),
+    "tensorrt-cache": Format(
+        "TensorRT: calibration cache", tensorrt_cache.write, tensorrt_cache.read, tensorrt_cache.recognise
+    ),
+    "tensorrt-ranges": Format(
+        "TensorRT: dynamic ranges", tensorrt_ranges.write, tensorrt_ranges.read, tensorrt_ranges.recognise
+    ),
+    "tensorrt-precisions": Format(
+        "TensorRT: layer precisions", tensorrt_precisions.write, tensorrt_precisions.read, tensorrt_precisions.recognise
+    ),
+    "tflite-params": Format("TFLite: parameters of every tensor", tflite_params.write),
+    "ort-overrides": Format("ONNX Runtime: TensorQuantOverrides", ort_overrides.write),
+    "openvino": Format("OpenVINO: portable QDQ model", openvino.write),
+    "onnx-float": Format("any toolchain: the repaired float model", onnx_float.write),
+    "json": Format("ours, complete", our_json.write, our_json.read, our_json.recognise),
+    "csv": Format("ours, as a table", our_csv.write, our_csv.read, our_csv.recognise),
+}
+READABLE = tuple(name for name, f in FORMATS.items() if f.read is not None)
+
+
+def named(name: str) -> Format:
+    """A format by its name. Raises ConfigError that names the choices."""
+    if name not in FORMATS:
+        raise ConfigError(f"'{name}' is no format", hint=f"Choose {', '.join(FORMATS)}.")
+    return FORMATS[name]
+
+
+def recognised(text: str, path: str) -> str:
+    """The name of the format that a file's text is in. Raises ConfigError where none knows it."""
+    found = next((n for n in READABLE if (know := FORMATS[n].recognise) and know(text)), None)
+    if found is None:
+        hint = f"Name its format: --from {'|'.join(READABLE)}."
+        raise ConfigError("no format that hybridq knows at sight", path=path, line=1, hint=hint)
+    return found

@@ -1,0 +1,30 @@
+"""OpenVINO, and any runtime that reads QDQ: the portable model, and three lines that run it."""
+
+from __future__ import annotations
+
+from hybridq.build.builder import build
+from hybridq.errors import Problem
+from hybridq.exchange.records import Export, Options, lost
+from hybridq.exchange.view import View
+from hybridq.quant.dtypes import Precision
+
+LOADER = '''"""Run {name} with OpenVINO: python run.py"""
+
+import openvino
+
+model = openvino.Core().compile_model("{name}", "CPU")
+print([i.any_name for i in model.inputs], "->", [o.any_name for o in model.outputs])
+# outputs = model({{name: array, ...}})
+'''
+
+
+def write(view: View, options: Options) -> Export:
+    """The model without what only ONNX Runtime needs, as ``step2 --portable`` builds it."""
+    file = build(view.model, view.plan, view.weights, portable=True)
+    name = f"{options.name}.onnx"
+    return Export({name: file.write, "run.py": LOADER.format(name=name).encode()}, _losses(view))
+
+
+def _losses(view: View) -> list[Problem]:
+    found = [x.name for x in view.layers if x.precision is Precision.INT16]
+    return [lost(f'"{n}": OpenVINO computes int16 layers in float32 on their rounded values') for n in found]

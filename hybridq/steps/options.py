@@ -1,0 +1,130 @@
+"""What may be asked of step 1: every option with its default, its limits and its help, for Python and command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from hybridq import targets
+from hybridq.calibration.ranges import Options, RangeAlgorithm
+from hybridq.dataset import Anchor, ChannelOrder, Preprocessing, Resize
+from hybridq.errors import OptionError
+from hybridq.quant.dtypes import Granularity, Precision
+from hybridq.quant.weight_ranges import WeightAlgorithm
+from hybridq.quant.words import no_such_word
+from hybridq.search.choose_repair import Repair
+from hybridq.steps.kinds import Checked, Choice, Flag, Named, Names, Number, Values
+from hybridq.targets import Target
+
+WEIGHT_ONLY = (Precision.INT8, Precision.INT16)
+REPAIRS = (
+    "What is done to weights so that 8 bits harm less, at no cost at run time: biases take back the mean error, "
+    "weights are rounded together (gptq), channels share a tensor's range evenly (equalize), or the best of all, "
+    "measured (auto)."
+)
+PREPROCESSING = ("mean", "std", "channel_order", "resize", "anchor", "pad")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step1Options(Checked):
+    """How step 1 works; the same words as ``hybridq step1``. Raises OptionError for what does not exist or fit.
+
+    ``preprocessing`` may stand for ``mean`` to ``pad``; it always holds what they say. ``dtype`` is None for the
+    target's first, except where that would make a layer slower and less exact at once (``hybridq.plan.defaults``).
+    ``every_algorithm`` records the ranges of every algorithm, for a search to choose from.
+    """
+
+    data_free: Annotated[bool, Flag("No samples: ranges from BatchNorm parameters, --mean and --std.")] = False
+    mean: Annotated[Any, Values("Subtracted from each channel: `0,0,0`, or `image=0,0,0` for one input.")] = None
+    std: Annotated[Any, Values("Divides each channel: `255,255,255`.")] = None
+    channel_order: Annotated[ChannelOrder, Choice("Order of a picture's channels.", ChannelOrder)] = ChannelOrder.RGB
+    resize: Annotated[Resize, Choice("How a picture gets the input's size.", Resize)] = Resize.STRETCH
+    anchor: Annotated[Anchor, Choice("Where a letterboxed picture lies.", Anchor)] = Anchor.CENTER
+    pad: Annotated[int, Number("Pixel value around a letterboxed picture.", 0, 255, whole=True)] = 114
+    batch: Annotated[int, Number("Samples a run, for a dynamic batch.", 1, whole=True)] = 1
+    samples: Annotated[int | None, Number("Take only the first so many.", 1, whole=True)] = None
+    inputs: Annotated[tuple[str, ...], Names("Cut the model: these tensors become its inputs (A,B).")] = ()
+    outputs: Annotated[tuple[str, ...], Names("Cut the model: these become its outputs, e.g. a detector's heads.")] = ()
+    algorithm: Annotated[RangeAlgorithm, Choice("How ranges are chosen.", RangeAlgorithm)] = RangeAlgorithm.NORMAL
+    percentile: Annotated[float | None, Number("Of percentile.  [default: 99.99]", 50, 100, above=True)] = None
+    momentum: Annotated[float | None, Number("Of moving_average.  [default: 0.01]", 0, 1, above=True)] = None
+    minimum_range: Annotated[float, Number("Ranges narrower than this are widened (SNPE: 0.01).", 0)] = 0.0
+    weights: Annotated[Granularity, Choice("Scales of weights.", Granularity)] = Granularity.CHANNEL
+    weights_algorithm: Annotated[WeightAlgorithm, Choice("How ranges of weights are chosen.", WeightAlgorithm)] = (
+        WeightAlgorithm.NORMAL
+    )
+    weights_repair: Annotated[Repair, Choice(REPAIRS, Repair)] = Repair.BIAS
+    weight_only: Annotated[
+        Precision | None, Choice("Store weights in this type, compute in float32.", Precision, WEIGHT_ONLY)
+    ] = None
+    dtype: Annotated[Precision | None, Choice("Precision of every layer.  [default: the target's]", Precision)] = None
+    target: Annotated[str, Named("The runtime or toolchain that the model is for.", targets.names)] = "onnxruntime"
+    force: Annotated[bool, Flag("Overwrite an edited cfg.")] = False
+    merge: Annotated[bool, Flag("Keep the edits of an edited cfg and refresh the rest.")] = False
+    workers: Annotated[int, Number("Processes that calibrate.", 1, whole=True)] = 1
+    threads: Annotated[int, Number("Threads of ONNX Runtime; 0: all cores.", 0, whole=True)] = 0
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    every_algorithm: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._agree()
+        given = {name: getattr(self, name) for name in PREPROCESSING}
+        made = Preprocessing.of(**given)
+        if Preprocessing() not in (self.preprocessing, made):
+            raise OptionError("preprocessing holds mean and std: give them there", hint="Give one of the two.")
+        if self.preprocessing == Preprocessing():
+            object.__setattr__(self, "preprocessing", made)
+
+    def _agree(self) -> None:
+        """Refuse options that are nothing without another, or contradict it."""
+        if self.force and self.merge:
+            raise OptionError("force throws the edits away, merge keeps them", hint="Give one of them.")
+        for name, wanted in (("percentile", RangeAlgorithm.PERCENTILE), ("momentum", RangeAlgorithm.MOVING_AVERAGE)):
+            if getattr(self, name) is not None and self.algorithm not in (wanted, RangeAlgorithm.AUTO):
+                raise OptionError(f"{name} goes with algorithm {wanted}, not {self.algorithm}")
+        if self.every_algorithm and (self.weight_only or self.data_free):
+            name = "weight_only" if self.weight_only else "data_free"
+            raise OptionError(f"{name} leaves a search nothing to measure or choose", hint="Give one of them.")
+        if self.weight_only:
+            self._agree_weight_only()
+        if self.dtype and self.dtype not in self.goal.precisions:
+            raise no_such_word(str(self.dtype), self.goal.precisions, f"on the target {self.target} dtype")
+        if self.data_free:
+            self._agree_data_free()
+
+    def _agree_weight_only(self) -> None:
+        if Precision.FLOAT32 not in self.goal.precisions:
+            raise OptionError(f"the target {self.target} has no float32, in which weight_only computes")
+        if self.dtype not in (None, Precision.FLOAT32):
+            raise OptionError(f"weight_only computes in float32, dtype says {self.dtype}", hint="Give one of them.")
+        if self.merge:
+            raise OptionError("weight_only writes the cfg's layers, merge keeps the old ones", hint="Give one of them.")
+
+    def _agree_data_free(self) -> None:
+        for name, usual in (("algorithm", "normal"), ("samples", None), ("batch", 1), ("workers", 1)):
+            if getattr(self, name) != usual:
+                raise OptionError(f"{name} is for samples, and data_free reads none", hint="Leave one of them out.")
+        if self.weights_repair not in (Repair.NONE, Repair.BIAS):
+            raise OptionError(f"weights_repair {self.weights_repair} measures on samples, and data_free reads none")
+
+    @property
+    def goal(self) -> Target:
+        """The target."""
+        return targets.load(self.target)
+
+    @property
+    def default(self) -> Precision:
+        """The precision of a layer that nothing else is said of."""
+        return Precision.FLOAT32 if self.weight_only else self.dtype or self.goal.default
+
+    @property
+    def literal(self) -> bool:
+        """Whether that precision was asked for, so that no layer is left in float32 because it is faster so."""
+        return self.dtype is not None or self.weight_only is not None
+
+    @property
+    def ranges(self) -> Options:
+        """The options of the range algorithms."""
+        given = {k: v for k in ("percentile", "momentum") if (v := getattr(self, k)) is not None}
+        return Options(minimum_range=self.minimum_range, **given)

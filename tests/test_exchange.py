@@ -1,0 +1,290 @@
+"""Other toolchains' formats: worked figures, what is written, and that a file read back gives the same result."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import struct
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from hybridq import targets
+from hybridq.config.check import read_cfg
+from hybridq.errors import ConfigError
+from hybridq.exchange.encodings import offsets
+from hybridq.exchange.formats import FORMATS, READABLE, recognised
+from hybridq.exchange.records import Options
+from hybridq.exchange.tensorrt_cache import STEPS
+from hybridq.exchange.tensorrt_cache import read as read_cache
+from hybridq.plan.plan import make_plan
+from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.numerics import qparams_of_ranges, quantize
+from hybridq.storage.state import State
+from tests.helpers_config import PATH, small
+from tests.helpers_exchange import content, edited_cfg, export, imported, plain_cfg, state, view
+
+ASYMMETRIC, SYMMETRIC = Scheme.ASYMMETRIC, Scheme.SYMMETRIC
+UINT8, INT8, INT16 = Precision.UINT8, Precision.INT8, Precision.INT16
+CHOICES = {"conv1": "int16", "/head/sig": "int16"}
+
+
+# -- worked figures of other tools' own documents and files ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "precision", "scale", "zero_point"),
+    [
+        (-1.0, 5.0, INT8, 6 / 255, -86),
+        (-2.10916, 2.60870, UINT8, 0.0185014, 114),
+        (-233.46035767, 75.39134979, UINT8, 1.21118317, 193),
+        (-0.23170342, 0.19608229, UINT8, 0.00167759, 138),
+        (-52.340476989746094, 10.097497940063477, UINT8, 0.24485479295253754, 214),
+        (-1.8, 0.5, UINT8, 0.00901961, 200),
+        (0.0, 0.2, INT16, 3.0518e-06, -32768),
+        (-0.5, 1.0, INT8, 1.5 / 255, -43),
+    ],
+)
+def test_ranges_of_other_tools(low: float, high: float, precision: Precision, scale: float, zero_point: int) -> None:
+    p = qparams_of_ranges(low, high, precision, ASYMMETRIC)
+    assert float(p.scale) == pytest.approx(scale, rel=1e-4 if scale < 1e-5 else 1e-6, abs=5e-8)
+    assert int(p.zero_point) == zero_point
+
+
+def test_snpe_quantizes_by_its_worked_example() -> None:
+    p = qparams_of_ranges(-1.8, 0.5, UINT8, ASYMMETRIC)
+    assert quantize(np.array([-1.8, -1.0, 0.0, 0.5]), p).tolist() == [0, 89, 200, 255]
+    assert (p.range.min, p.range.max) == pytest.approx((-1.80392, 0.49608), abs=1e-5)
+    widened = qparams_of_ranges(-5.1, 5.1, UINT8, ASYMMETRIC).range
+    assert (widened.min, widened.max) == pytest.approx((-5.12, 5.08), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "precision", "scheme", "offset"),
+    [
+        (0.0, 7.9, UINT8, ASYMMETRIC, 0),
+        (-1.0, 1.0, INT8, SYMMETRIC, -128),
+        (-1.0, 1.0, INT16, SYMMETRIC, -32768),
+        (-2.10916, 2.60870, UINT8, ASYMMETRIC, -114),
+    ],
+)
+def test_offsets_of_aimet(low: float, high: float, precision: Precision, scheme: Scheme, offset: int) -> None:
+    assert offsets(qparams_of_ranges(low, high, precision, scheme)) == [offset]
+
+
+@pytest.mark.parametrize(("written", "amax"), [("3c010a14", 1.00024), ("3caa54fc", 2.6406)])
+def test_scales_of_tensorrt_caches(written: str, amax: float) -> None:
+    assert struct.unpack(">f", bytes.fromhex(written))[0] * STEPS == pytest.approx(amax, rel=2e-5)
+
+
+def test_a_cache_of_negatives_has_the_largest_magnitude() -> None:
+    s = state("rknn1")
+    text = edited_cfg(s, {}, {"conv1": {"min": "-5", "max": "1"}})
+    lines = dict(line.split(": ") for line in content(export("tensorrt-cache", s, text)).splitlines()[1:])
+    assert struct.unpack(">f", bytes.fromhex(lines["conv1"]))[0] == pytest.approx(5 / 127, rel=1e-7)
+    assert json.loads(content(export("tensorrt-ranges", s, text)))["act_quant_info"]["conv1"] == 5.0
+
+
+# -- what is written ---------------------------------------------------------------------------------------------------
+
+
+def test_encodings_say_the_plan() -> None:
+    s = state("qnn")
+    v = view(s, edited_cfg(s, CHOICES))
+    old = json.loads(content(FORMATS["aimet-0.6.1"].write(v, Options("m"))))
+    mid = json.loads(content(FORMATS["aimet-1.0.0"].write(v, Options("m"))))
+    new = json.loads(content(FORMATS["aimet-2.0.0"].write(v, Options("m"))))
+    listed = {e["name"]: e for e in mid["activation_encodings"]}
+    named = {e["name"]: e for e in new["encodings"]}
+    for t in v.tensors:
+        p = t.stored.qparams
+        assert p is not None
+        first = old["activation_encodings"][t.name][0]
+        assert first["scale"] == listed[t.name]["scale"][0] == named[t.name]["y_scale"] == float(p.scale)
+        assert first["offset"] == listed[t.name]["offset"][0] == -(int(p.zero_point) - p.qmin)
+        assert first["min"] == pytest.approx(p.range.min)
+        assert first["max"] == pytest.approx(p.range.max)
+        assert (first["bitwidth"], named[t.name]["output_dtype"]) == (p.precision.bits, str(p.precision))
+    weights = {e["name"]: e for e in mid["param_encodings"]}
+    assert weights["w2"]["enc_type"] == "PER_CHANNEL"
+    assert len(old["param_encodings"]["w2"]) == len(named["w2"]["y_scale"]) == 4
+    assert (named["w2"]["axis"], set(weights["w2"]["offset"])) == (0, {-128})
+
+
+def test_rknn1_has_the_toolkits_form() -> None:
+    found = YAML(typ="safe").load(
+        content(export("rknn1", state("rknn1"), edited_cfg(state("rknn1"), {"128": "int16"})))
+    )
+    assert list(found) == ["customized_quantize_layers", "quantize_parameters"]
+    assert set(found["customized_quantize_layers"].values()) == {"dynamic_fixed_point-i16", "float32"}
+    entries = found["quantize_parameters"]
+    inputs = entries["@input_0:out0"]
+    assert inputs == {
+        "dtype": "asymmetric_affine",
+        "method": "layer",
+        "max_value": [255.0],
+        "min_value": [0.0],
+        "zero_point": [0],
+        "scale": [1.0],
+        "qtype": "u8",
+    }
+    key = next(k for k in entries if k.startswith("@Conv_3_") and k.endswith(":out0"))
+    scale = entries[key]["scale"][0]
+    assert (entries[key]["dtype"], entries[key]["qtype"]) == ("dynamic_fixed_point", "i16")
+    assert scale == 2.0 ** -entries[key]["fl"]
+
+
+def test_rknn1_params_of_inputs_and_outputs_alone() -> None:
+    s = state("rknn1")
+    whole = YAML(typ="safe").load(content(export("rknn1-params", s)))["quant_params"]
+    ends = YAML(typ="safe").load(content(export("rknn1-params", s, only_io=True)))["quant_params"]
+    assert set(ends) == {"@input_0:out0", "@attach_out/out0_0:out0"}
+    assert set(ends) < set(whole)
+    assert any(k.endswith(":in1") for k in whole)
+    assert whole["@input_0:out0"] == {
+        "op": "input",
+        "qtype": "asymmetric_affine",
+        "dtype": "u8",
+        "scale": 1.0,
+        "zero_point": 0,
+    }
+
+
+def test_overrides_name_the_boundary() -> None:
+    s = state("onnxruntime", "uint8")
+    found = json.loads(content(export("ort-overrides", s, edited_cfg(s, {"conv1": "int16", "128": "int16"}))))
+    assert found["conv1"][0]["quant_type"] == "QInt16"
+    assert found["conv1"][0]["convert"]["quant_type"] == "QUInt8"
+    assert found["conv1"][0]["convert"]["recv_nodes"] == ["Conv_2"]
+    assert [d["axis"] for d in found["w2"]] == [0, 0, 0, 0]
+
+
+def test_tflite_has_biases_at_the_product_of_scales_and_zero_points_in_range() -> None:
+    found = json.loads(content(export("tflite-params", state("tflite"))))["tensors"]
+    assert (found["w1"]["type"], set(found["w1"]["zero_point"])) == ("INT8", {0})
+    assert found["input"] == {"type": "INT8", "scale": [1.0], "zero_point": [-128], "quantized_dimension": 0}
+
+
+def test_tables_and_json_hold_every_layer_and_tensor() -> None:
+    s = state("rknn1")
+    rows = list(csv.DictReader(io.StringIO(content(export("csv", s)))))
+    found = json.loads(content(export("json", s)))
+    layers = [r["name"] for r in rows if r["kind"] == "layer"]
+    assert layers == list(found["layers"]) == [x.name for x in s.model.layers]
+    assert {r["name"] for r in rows if r["kind"] == "tensor"} == set(found["tensors"]) == set(s.model.group_of)
+
+
+def test_what_a_format_cannot_say_is_told_with_a_figure() -> None:
+    s = state("onnxruntime", "uint8")
+    said = [p.message for p in export("rknn1", s).losses]
+    assert any(m.startswith('"conv1"') and "dB on this layer's weights" in m for m in said)
+    said = [p.message for p in export("tensorrt-cache", s, edited_cfg(s, {"conv1": "int16"})).losses]
+    assert any("noise changes by +" in m for m in said)
+    assert any(m.startswith('"conv1": tensorrt has no int16') for m in said)
+    assert not export("json", s).losses
+
+
+# -- there and back ----------------------------------------------------------------------------------------------------
+
+EXACT = {  # formats that say parameters, and a target whose terms they share
+    "aimet-0.6.1": "qnn",
+    "aimet-1.0.0": "qnn",
+    "aimet-2.0.0": "qnn",
+    "json": "onnxruntime",
+    "csv": "onnxruntime",
+    "rknn1": "rknn1",
+    "rknn1-params": "rknn1",
+    "rknn2": "rknn2",
+}
+LAYERS = [x.name for x in small()[0].layers if not x.float_only]
+
+
+def _stored(s: State, text: str) -> dict[str, tuple[Precision, tuple[float, int] | None]]:
+    plan = make_plan(s.model, s.calibrated, read_cfg(text, PATH, s.model, s.calibrated), s.weights)
+    found = {name: (g.stored.precision, g.stored.qparams) for name, g in plan.groups.items()}
+    return {n: (precision, p and (float(p.scale), int(p.zero_point))) for n, (precision, p) in found.items()}
+
+
+@pytest.mark.parametrize("name", EXACT)
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_file_read_back_gives_the_same_tensors(name: str, data: st.DataObject) -> None:
+    s = state(EXACT[name])
+    kinds = [str(p) for p in targets.load(EXACT[name]).precisions][: 2 if name.startswith("rknn1") else None]
+    if name == "rknn1-params":  # which says nothing of layers and has one word for both floats
+        kinds = [k for k in kinds if "float" not in k]
+    picked = data.draw(st.dictionaries(st.sampled_from(LAYERS), st.sampled_from(kinds)))
+    text = edited_cfg(s, picked)
+    written = export(name, s, text)
+    assume(not any("it reads as" in p.message for p in written.losses))
+    change, _ = imported(name, content(written), s)
+    before, after = _stored(s, text), _stored(s, change.text)
+    for key, (precision, numbers) in before.items():
+        assert after[key][0] is precision, key
+        if numbers is not None:
+            assert after[key][1] == pytest.approx(numbers, rel=1e-5), key
+
+
+def test_an_edited_range_comes_back() -> None:
+    s = state("rknn1")
+    text = edited_cfg(s, {}, {"conv1": {"min": "-1", "max": "3"}})
+    for name in ("rknn1", "json", "csv", "rknn1-params"):
+        change, _ = imported(name, content(export(name, s, text)), s)
+        assert _stored(s, change.text)["conv1"] == _stored(s, text)["conv1"], name
+
+
+def test_our_json_keeps_the_selectors_and_the_edits() -> None:
+    s = state("onnxruntime", "uint8")
+    text = edited_cfg(s, {}, {"conv1": {"max": "3"}})
+    text = text.replace("customized_quantize_layers: {}", 'customized_quantize_layers:\n    "op:Conv": int16')
+    change, wanted = imported("json", content(export("json", s, text)), s)
+    before, after = (read_cfg(t, PATH, s.model, s.calibrated).edits for t in (text, change.text))
+    assert [replace(e, line=0) for e in after] == [replace(e, line=0) for e in before]
+    assert not wanted.problems
+
+
+def test_reading_what_step1_chose_edits_nothing() -> None:
+    for name in READABLE:
+        s = state(EXACT.get(name, "tensorrt"))
+        change, _ = imported(name, content(export(name, s)), s)
+        assert change.text == plain_cfg(s), name
+        assert recognised(content(export(name, s)), "x") in (name, "rknn2"), name
+
+
+# -- files that are none -----------------------------------------------------------------------------------------------
+
+
+NONSENSE = ["", "{}", "[", "TRT-8000\nx", "\x00", '{"version": 3, "encodings": 7}', "a: [1", "kind,name\n"]
+
+
+@pytest.mark.parametrize("name", READABLE)
+@pytest.mark.parametrize("text", NONSENSE)
+def test_what_is_no_such_file_is_a_located_error(name: str, text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        imported(name, text, state("qnn"))
+    assert all(p.path == "theirs" or p.severity == "warning" for p in caught.value.problems)
+
+
+@pytest.mark.parametrize("name", READABLE)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_damaged_file_never_ends_otherwise(name: str, data: st.DataObject) -> None:
+    s = state(EXACT.get(name, "tensorrt"))
+    text = content(export(name, s))
+    at = data.draw(st.integers(0, len(text) - 1))
+    broken = text[:at] + data.draw(st.text(max_size=3)) + text[at + data.draw(st.integers(0, 40)) :]
+    with suppress(ConfigError):
+        assert isinstance(imported(name, broken, s)[0].text, str)
+
+
+def test_a_cache_with_a_broken_line_names_it() -> None:
+    s = state("tensorrt")
+    text = content(export("tensorrt-cache", s)) + "no hex here\nconv9: 3c010a14\n"
+    wanted = read_cache(text, "c", s.model, s.calibrated)
+    assert [p.line for p in wanted.problems] == [len(text.splitlines()) - 1, len(text.splitlines())]

@@ -1,0 +1,186 @@
+"""Options are types: what does not exist is refused from Python as from the command line, which say the same words."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+import hybridq
+from hybridq.cli import main
+from hybridq.dataset import Preprocessing
+from hybridq.errors import HybridqError, OptionError
+from hybridq.quant.dtypes import Precision
+from hybridq.steps.kinds import Asked, Choice, Flag, Names, Number, asked
+from hybridq.steps.options import Step1Options
+
+NAMES = {"import": "import_cfg", "demo": "run_demo"}  # a keyword of Python, and the folder of the demo's files
+PRINTING = {"quiet", "verbose", "as_json", "github", "help"}
+PARTS = {"step1": ("step1", "propose")}  # --proposal is a call of its own
+SEARCH = {"max_high", "min_sqnr", "max_drop", "min_speedup"}  # the fields of a Budget
+RENAMED = {"set": {"param": "params"}}
+
+
+def function_of(command: str) -> Any:
+    return getattr(hybridq, NAMES.get(command, command))
+
+
+def parameters(command: str) -> dict[str, inspect.Parameter]:
+    found: dict[str, inspect.Parameter] = {}
+    for name in PARTS.get(command, (command,)):
+        found.update(inspect.signature(function_of(name)).parameters)
+    return found
+
+
+def unsaid(command: str) -> dict[str, Any]:
+    """What a command is given where a person says only what must be said."""
+    found = main.commands[command]
+    words = [w for p in found.params if p.required for w in ("x", *(p.opts[-1:] * isinstance(p, click.Option)))[::-1]]
+    parent = click.Context(main, info_name="hybridq", **main.context_settings)
+    return found.make_context(command, words, parent=parent).params
+
+
+def options() -> Iterator[tuple[str, click.Parameter]]:
+    for command in main.commands.values():
+        for param in command.params:
+            if param.name not in PRINTING | {"proposal"}:
+                yield command.name or "", param
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_is_a_function(name: str) -> None:
+    found = function_of(name)
+    assert callable(found)
+    assert found.__doc__
+    assert NAMES.get(name, name) in hybridq.__all__
+
+
+@pytest.mark.parametrize(("command", "param"), list(options()), ids=lambda x: x if isinstance(x, str) else x.name)
+def test_every_option_is_an_argument_with_the_same_default(command: str, param: click.Parameter) -> None:
+    known = parameters(command)
+    name = RENAMED.get(command, {}).get(param.name or "", param.name)
+    if name in SEARCH:
+        assert "budget" in known
+        return
+    assert name in known
+    default = known[str(name)].default
+    if param.multiple:
+        assert default in (None, ())
+    elif default is inspect.Parameter.empty:
+        assert param.required or name == "dataset"  # none with --data-free, for which Python takes None
+    else:
+        told = unsaid(command)[str(param.name)]
+        assert (str(told) if isinstance(told, Path) else told) == default or (told, default) == (None, ())
+
+
+def test_what_the_package_exports_is_there() -> None:
+    for name in hybridq.__all__:
+        assert getattr(hybridq, name) is not None
+    with pytest.raises(AttributeError, match="step4711"):
+        hybridq.step4711  # noqa: B018
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"weights": "chanel"}, "Choose layer or channel. Did you mean channel?"),
+    ({"algorithm": "kl"}, "kl_divergence"),
+    ({"algorithm": "kl_divergenze"}, "Did you mean kl_divergence?"),
+    ({"weights_algorithm": "mse"}, "Did you mean mmse?"),
+    ({"weights_repair": "equalise"}, "Did you mean equalize?"),
+    ({"inputs": "image"}, "Write inputs=['image']"),
+    ({"outputs": [1]}, "outputs is a list of names"),
+    ({"inputs": 3}, "inputs is a list of names, not 3"),
+    ({"force": True, "merge": True}, "Give one of them"),
+    ({"force": "yes"}, "force is True or False, not 'yes'"),
+    ({"threads": -1}, "threads is a whole number 0 or more, not -1"),
+    ({"threads": 1.5}, "threads is a whole number, not 1.5"),
+    ({"threads": True}, "threads is a whole number, not True"),
+    ({"workers": 0}, "workers is a whole number 1 or more, not 0"),
+    ({"samples": 0}, "samples is a whole number 1 or more, not 0"),
+    ({"batch": None}, "batch is a whole number, not None"),
+    ({"dtype": "uint16"}, "Did you mean"),
+    ({"dtype": "float32", "target": "rknn2"}, "Choose int8, int16 or float16."),
+    ({"target": "rknn"}, "Did you mean rknn"),
+    ({"resize": "letterboxed"}, "Did you mean letterbox?"),
+    ({"channel_order": "rbg"}, "Choose rgb or bgr"),
+    ({"std": 0}, "std is 0"),
+    ({"mean": "a"}, "no list of numbers"),
+    ({"percentile": 99.9}, "percentile goes with algorithm percentile, not normal"),
+    ({"percentile": 100.5, "algorithm": "percentile"}, "above 50 up to 100"),
+    ({"momentum": 0.5}, "momentum goes with algorithm moving_average"),
+    ({"minimum_range": float("nan")}, "minimum_range is a number"),
+    ({"preprocessing": Preprocessing.of(1), "mean": 2}, "Give one of the two"),
+    ({"weight_only": "uint8"}, "Choose int8 or int16."),
+    ({"weight_only": "int8", "dtype": "uint8"}, "computes in float32"),
+    ({"weight_only": "int8", "target": "rknn2"}, "has no float32"),
+    ({"weight_only": "int8", "merge": True}, "merge keeps the old ones"),
+    ({"data_free": True, "algorithm": "mmse"}, "algorithm is for samples"),
+    ({"data_free": True, "weights_repair": "gptq"}, "measures on samples"),
+    ({"data_free": True, "every_algorithm": True}, "leaves a search nothing"),
+]
+
+
+@pytest.mark.parametrize(("given", "says"), WRONG, ids=[str(given) for given, _ in WRONG])
+def test_a_wrong_option_is_refused_with_a_remedy(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        Step1Options(**given)
+    assert says in str(caught.value)
+
+
+def test_the_step_itself_refuses_them_before_it_reads_the_model(tmp_path: Path) -> None:
+    with pytest.raises(HybridqError, match="Did you mean channel"):
+        hybridq.step1("absent.onnx", "absent.txt", tmp_path / "new", weights="chanel")
+    with pytest.raises(HybridqError, match="Did you mean weights_repair"):
+        hybridq.step1("absent.onnx", "absent.txt", tmp_path / "new", weight_repair="gptq")
+    with pytest.raises(HybridqError, match="a dataset is missing"):
+        hybridq.step1("absent.onnx", None, tmp_path / "new")
+    with pytest.raises(HybridqError, match="weight_only"):
+        hybridq.auto("absent.onnx", "absent.txt", tmp_path / "new", weight_only="int8")
+    assert not (tmp_path / "new").exists()
+
+
+def test_words_become_members_of_their_enums() -> None:
+    made = Step1Options(weights="layer", dtype="int16", inputs=["a"])
+    assert made.inputs == ("a",)
+    for one in asked(Step1Options):
+        if isinstance(one.kind, Choice) and getattr(made, one.name) is not None:
+            assert isinstance(getattr(made, one.name), one.kind.enum)
+    assert made.default is Precision.INT16
+
+
+def cases(one: Asked) -> Iterator[tuple[Any, bool]]:
+    """Values of an option, each with whether it is one."""
+    match one.kind:
+        case Choice(enum=enum):
+            yield from ((str(word), str(word) in one.kind.words) for word in enum)
+            yield "no word", False
+        case Number(low=low, high=high, above=above):
+            yield from ((low - 1, False), (low, not above), (high + 1, high == float("inf")))
+        case Flag():
+            yield from ((True, True), (1, False), ("no", False))
+        case Names():
+            yield from ((("a", "b"), True), ("ab", False), ((1,), False))
+
+
+@pytest.mark.parametrize("one", asked(Step1Options), ids=lambda one: one.name)
+def test_each_kind_takes_its_values_and_no_other(one: Asked) -> None:
+    for value, right in cases(one):
+        if isinstance(value, float) and value in (float("inf"), float("-inf")):
+            continue
+        if right:
+            assert one.kind.checked(value, one.name) == value
+        else:
+            with pytest.raises(OptionError, match=one.name):
+                one.kind.checked(value, one.name)
+
+
+def test_defaults_are_words_of_their_kind() -> None:
+    for one in asked(Step1Options):
+        if one.default is not None:
+            assert one.kind.checked(one.default, one.name) == one.default
+        if isinstance(one.kind, Choice) and one.default is not None:
+            assert isinstance(one.default, StrEnum)
