@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from helpers_config import PATH, chain
 
 from hybridq.config import check, set_layers, unset_layers, write_cfg
+from hybridq.config.shape import schema_validator
 
 RUNS = 7
 
@@ -38,6 +39,9 @@ def main(count: int) -> None:
     broken = text.replace("zero_point: 106", "zero_point: 300").replace("customized_quantize_layers: {}", "a: {}")
     many = set_layers(text, PATH, model, calibrated, "*", "int16").text
     name = model.layers[count // 2].name
+    start = time.perf_counter()
+    schema_validator()
+    print(f"{'jsonschema and the schema, once':32} {time.perf_counter() - start:7.3f} s")
     print(f"{count} layers, {len(text.splitlines())} lines, {len(text) / 1e6:.2f} MB")
     steps: dict[str, Callable[[], object]] = {
         "write": lambda: write_cfg(model, calibrated),

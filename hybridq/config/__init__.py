@@ -1,7 +1,8 @@
 """The cfg: write it, check what a person made of it, change it from the command line.
 
-``text`` (lines and problems), ``flow`` and ``yaml`` (the reader), ``schema`` (shape), ``names`` and ``selectors`` (who
-is meant), ``choices`` and ``edits`` (what is asked), ``meaning`` (whether it can be), ``check`` (all of it in order).
+``yaml`` (lines, problems, the reader), ``document`` (the parts), ``shape`` (what the schema says), ``names`` and
+``selectors`` (who is meant), ``choices`` and ``edits`` (what is asked), ``meaning`` (whether it can be), ``check`` (all
+of it in order).
 """
 
 from hybridq.config.change import Change, list_layers, set_layers, unset_layers

@@ -10,13 +10,13 @@ from hybridq import targets
 from hybridq.config import rknn
 from hybridq.config.check import examine, known_lines
 from hybridq.config.choices import refusal
+from hybridq.config.document import Document
 from hybridq.config.edit_text import TextEditor
 from hybridq.config.names import Names, defaults_of
-from hybridq.config.schema import Document
 from hybridq.config.selectors import SelectorError, select
 from hybridq.config.write import LAYERS, PARAMETERS, entry_text, quote
 from hybridq.config.yaml.nodes import Mapping as MappingNode
-from hybridq.config.yaml.nodes import Node, Pair, Scalar
+from hybridq.config.yaml.nodes import Pair, Scalar
 from hybridq.config.yaml.reader import reread
 from hybridq.config.yaml.text import Source
 from hybridq.errors import ConfigError, Problem
@@ -178,7 +178,7 @@ class Work:
                 self.editor.value(pair, value)
             if layer not in named:
                 new.append(f"{quote(layer)}: {value}")
-        self.add(self.document.layers_key, self.document.layers_node, LAYERS, new)
+        self.add(self.document.layers_pair, LAYERS, new)
         self._drop_dtypes(able)
 
     def ask_selectors(self, values: Mapping[str, str], line: int = 0) -> None:
@@ -190,11 +190,12 @@ class Work:
         for selector in there.keys() & values.keys():
             self.editor.value(there[selector], values[selector])
         new = [f"{quote(s)}: {v}" for s, v in values.items() if s not in there]
-        key, node = self.document.layers_key, self.document.layers_node
-        if new and key is not None and isinstance(node, MappingNode) and not node.pairs and line == key.line + 1:
-            self.editor.fill(key, node, new, behind_comments=False)
+        pair = self.document.layers_pair
+        node = pair.value if pair else None
+        if new and pair and isinstance(node, MappingNode) and not node.pairs and line == pair.key.line + 1:
+            self.editor.fill(pair.key, node, new, behind_comments=False)
         else:
-            self.add(key, node, LAYERS, new)
+            self.add(pair, LAYERS, new)
 
     def _able(self, layers: list[str], value: str) -> list[str]:
         """The layers that can take ``value``; a note names the others. Raises ConfigError where none can."""
@@ -239,8 +240,9 @@ class Work:
             hint = f"Edit that line, or `hybridq unset DIR '{kept[0].selector}'`."
             message = f"their precision comes from '{kept[0].selector}' on line {kept[0].line}"
             raise ConfigError(message, hint=hint)
-        if gone and isinstance(self.document.layers_node, MappingNode):
-            self.editor.remove(self.document.layers_node, gone, self.document.layers_key)
+        pair = self.document.layers_pair
+        if gone and pair and isinstance(pair.value, MappingNode):
+            self.editor.remove(pair.value, gone, pair.key)
 
     # -- entries ------------------------------------------------------------------------------------------------------
 
@@ -250,9 +252,7 @@ class Work:
         for key in keys:
             if key not in lines:
                 new = ", ".join(f"{name}: {value}" for name, value in fields.items())
-                self.add(
-                    self.document.entries_key, self.document.entries_node, PARAMETERS, [f"{quote(key)}: {{{new}}}"]
-                )
+                self.add(self.document.entries_pair, PARAMETERS, [f"{quote(key)}: {{{new}}}"])
                 continue
             mapping = lines[key]
             there = {p.key.text: p for p in mapping.pairs}
@@ -282,20 +282,20 @@ class Work:
                 found.setdefault(key, mapping)
         return {k: reread(m, self.source) if m.untouched else m for k, m in found.items()}
 
-    def add(self, key: Scalar | None, node: Node | None, name: str, pairs: list[str]) -> None:
+    def add(self, pair: Pair | None, name: str, pairs: list[str]) -> None:
         """Append ``name: value`` texts below a top key, which is made where it is missing."""
         if not pairs:
             return
-        if key is None or node is None:
+        if pair is None:
             self._add_key(name, pairs)
-        elif isinstance(node, MappingNode) and node.pairs:
-            self.editor.add(node, pairs)
-        elif isinstance(node, MappingNode | Scalar):
-            self.editor.fill(key, node, pairs)
+        elif isinstance(pair.value, MappingNode) and pair.value.pairs:
+            self.editor.add(pair.value, pairs)
+        elif isinstance(pair.value, MappingNode | Scalar):
+            self.editor.fill(pair.key, pair.value, pairs)
 
     def _add_key(self, name: str, pairs: list[str]) -> None:
-        before = self.document.entries_key if name == LAYERS else None
-        line = before.line - 1 if before else len(self.source.lines) - (self.source.lines[-1] == "")
+        before = self.document.entries_pair if name == LAYERS else None
+        line = before.key.line - 1 if before else len(self.source.lines) - (self.source.lines[-1] == "")
         self.editor.insert_after(line, [f"{name}:", *(f"    {p}" for p in pairs)])
 
     def done(self) -> Change:

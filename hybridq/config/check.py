@@ -6,11 +6,13 @@ from collections.abc import Iterable
 
 from hybridq import targets
 from hybridq.config.choices import Asked, choices_of, refusal
+from hybridq.config.document import Document
 from hybridq.config.edits import Changed, changes
 from hybridq.config.meaning import Meaning
 from hybridq.config.names import Names, defaults_of
-from hybridq.config.schema import START, Document, document
 from hybridq.config.selectors import Rank
+from hybridq.config.shape import check_shape
+from hybridq.config.shape_words import START
 from hybridq.config.write import PARAMETERS, choice_text, entry_line
 from hybridq.config.yaml.nodes import Scalar
 from hybridq.config.yaml.reader import read
@@ -47,12 +49,15 @@ def examine(
     if source.failed:
         return None, source, None
     known = known_lines(calibrated) if known is None else known
-    found = document(read(source, known, PARAMETERS), source)
-    target = targets.load(calibrated.target)
+    found, target = Document(read(source, known, PARAMETERS)), targets.load(calibrated.target)
+    if not found.top.pairs:
+        _empty(source)
+        return None, source, None
+    check_shape(found, calibrated.entries, target.precisions, source)
     _head(found, model, calibrated, source)
     names = Names(model, calibrated.entries)
     defaults = defaults_of(model, calibrated)
-    asked = choices_of(found.layers, names, defaults, target, source)
+    asked = choices_of(found, names, defaults, target, source)
     changed = changes(found, names, calibrated, source)
     _retyped_layers(changed.values(), names, asked, target, source)
     meaning = Meaning(names, calibrated, target, defaults, asked, source)
@@ -63,6 +68,11 @@ def examine(
     return config, source, found
 
 
+def _empty(source: Source) -> None:
+    if not source.failed:
+        source.error("empty", "the file is empty", START, "Write it anew with `hybridq step1 ... --force`.")
+
+
 def known_lines(calibrated: Calibrated) -> dict[str, str]:
     """Lines without comments that need not be read since step1 wrote them, to their keys."""
     lines = ((entry_line(key, entry), key) for key, entry in calibrated.entries.items())
@@ -71,7 +81,7 @@ def known_lines(calibrated: Calibrated) -> dict[str, str]:
 
 def _head(found: Document, model: Model, calibrated: Calibrated, source: Source) -> None:
     """Whether the cfg belongs to this model and target."""
-    sha256, name = found.model.get("sha256"), found.model.get("name")
+    sha256, name = found.text("model", "sha256"), found.text("model", "name")
     if sha256 is None and not source.failed:
         hint = f"Restore the line `model: {{name: ..., sha256: {model.sha256[:12]}...}}`."
         source.warning(
@@ -82,7 +92,7 @@ def _head(found: Document, model: Model, calibrated: Calibrated, source: Source)
         source.error("other-model", message, sha256.place, WRITE_ANEW)
     elif name is not None and name.text != model.name:
         source.warning("model", f"the model is called '{model.name}', not '{name.text}'", name.place)
-    wanted = found.target
+    wanted = found.text("target")
     if wanted is None or wanted.text == calibrated.target:
         return
     if wanted.text not in targets.names():

@@ -6,17 +6,16 @@ from collections.abc import Mapping as MappingLike
 from dataclasses import dataclass
 
 from hybridq.config import rknn
+from hybridq.config.document import Document
 from hybridq.config.names import Names
 from hybridq.config.selectors import Rank, Selection, SelectorError, select
-from hybridq.config.yaml.nodes import Mapping, Node, Pair, Scalar
+from hybridq.config.yaml.nodes import Mapping, Node, Scalar
 from hybridq.config.yaml.text import Source
 from hybridq.graph.model import Layer
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import LayerChoice
 from hybridq.quant.words import join
 from hybridq.targets import Target
-
-WEIGHT_ONLY = (Precision.INT8, Precision.INT16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +28,13 @@ class Asked:
 
 
 def choices_of(
-    pairs: list[Pair], names: Names, defaults: MappingLike[str, Precision], target: Target, source: Source
+    document: Document, names: Names, defaults: MappingLike[str, Precision], target: Target, source: Source
 ) -> dict[str, Asked]:
     """What the cfg's keys ask of each layer. Keys with ``boundary`` see the precisions that all others give."""
     best: dict[str, Asked] = {}
     late: list[tuple[Scalar, LayerChoice]] = []
-    for key, value in pairs:
-        choice = _choice(key, value, target, source)
+    for key, value in document.layers:
+        choice = None if document.is_wrong_layer(key.text) else _choice(key, value, target, source)
         if choice is None:
             _select(key, names, {}, source)
         elif "boundary" in key.text.split() and not names.layers(key.text):
@@ -49,23 +48,16 @@ def choices_of(
 
 
 def _choice(key: Scalar, value: Node, target: Target, source: Source) -> LayerChoice | None:
-    """The precision a value asks for; problems where it asks for none."""
-    words = join(target.precisions)
+    """The precision that a value of the right shape asks for; problems where the target has none such."""
     if isinstance(value, Mapping):
         return _weight_only(key, value, target, source)
-    if not isinstance(value, Scalar) or value.is_null:
-        place = key.place if isinstance(value, Scalar) else value.place
-        source.error("type", f"'{key.text}' needs a precision", place, f"Choose {words}.")
-        return None
-    found = rknn.precision_of(value.text)
-    if found is None:
-        hint = source.nearest(value.text, [*target.precisions, *rknn.WORDS], f"Choose {words}.")
-        source.error("unknown-precision", f"'{value.text}' is no precision", value.place, hint)
+    found = rknn.precision_of(value.text) if isinstance(value, Scalar) else None
+    if found is None or not isinstance(value, Scalar):
         return None
     precision, scheme = found
     if precision not in target.precisions:
         message = f"the target {target.name} has no {precision}"
-        source.error("target-precision", message, value.place, f"Choose {words}.")
+        source.error("target-precision", message, value.place, f"Choose {join(target.precisions)}.")
         return None
     given = target.precisions[precision].activation.scheme
     if scheme is not None and given is not scheme:
@@ -75,20 +67,13 @@ def _choice(key: Scalar, value: Node, target: Target, source: Source) -> LayerCh
 
 
 def _weight_only(key: Scalar, value: Mapping, target: Target, source: Source) -> LayerChoice | None:
-    words = join(WEIGHT_ONLY)
-    pair = value.pairs[0] if len(value.pairs) == 1 else None
-    if pair is None or pair.key.text != "weight_only" or not isinstance(pair.value, Scalar):
-        source.error("type", f"'{key.text}' needs a precision", value.place, "Write int16, or {weight_only: int8}.")
-        return None
-    if pair.value.text not in WEIGHT_ONLY:
-        hint = source.nearest(pair.value.text, WEIGHT_ONLY, f"Choose {words}.")
-        source.error("unknown-precision", f"'{pair.value.text}' is no weight_only precision", pair.value.place, hint)
-        return None
+    word = value.pairs[0].value
     if Precision.FLOAT32 not in target.precisions:
         message = f"the target {target.name} has no float32, which weight_only leaves the activations in"
         source.error("target-precision", message, value.place, f"Choose {join(target.precisions)}.")
         return None
-    return LayerChoice(Precision.FLOAT32, Precision(pair.value.text), selector=key.text, line=key.line)
+    bits = Precision(word.text) if isinstance(word, Scalar) else None
+    return LayerChoice(Precision.FLOAT32, bits, selector=key.text, line=key.line)
 
 
 def _select(key: Scalar, names: Names, precisions: MappingLike[str, Precision], source: Source) -> Selection | None:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from hybridq.config.document import Document
 from hybridq.config.names import Names
-from hybridq.config.schema import Document, integer, number, scalars, word
+from hybridq.config.shape import plain, says_the_same
 from hybridq.config.write import PARAMETERS, value_text
 from hybridq.config.yaml.nodes import Mapping, Node, Scalar, Sequence
 from hybridq.config.yaml.text import Place, Source
 from hybridq.quant.dtypes import Precision, Scheme
+from hybridq.quant.numerics import single
 from hybridq.quant.records import FIELDS, WEIGHT_SUFFIX, Calibrated, Edit, Entry
-
-_SINGLE = struct.Struct("<f")
-_DTYPES = [str(p) for p in Precision]
-_SCHEMES = [str(s) for s in Scheme]
-_METHODS = ["layer", "channel"]
-_WORDS = {"dtype": _DTYPES, "qtype": _SCHEMES, "qmethod": _METHODS}
 
 
 @dataclass
@@ -51,7 +46,7 @@ class Changed:
 
 
 def changes(document: Document, names: Names, calibrated: Calibrated, source: Source) -> dict[str, Changed]:
-    """Every entry with a changed field. Unknown names and fields, and values of a wrong kind, are problems."""
+    """Every entry with a changed field. Unknown names are problems."""
     found: dict[str, Changed] = {}
     seen: dict[str, Scalar] = {}
     for key, value in document.entries:
@@ -62,7 +57,7 @@ def changes(document: Document, names: Names, calibrated: Calibrated, source: So
             continue
         changed = Changed(name, calibrated.entries[name], key.place)
         if not value.untouched:
-            _compare(changed, value, source)
+            _compare(changed, key, value, document)
         if name in seen:
             _merge(changed, found, seen[name], key, source)
         elif changed.values:
@@ -83,64 +78,33 @@ def _unknown(text: str, names: Names, source: Source) -> tuple[str, str]:
     return f"there is no tensor '{text}'", hint or "Keys are the names that step1 wrote; `hybridq list` shows them."
 
 
-def _compare(changed: Changed, value: Mapping, source: Source) -> None:
+def _compare(changed: Changed, label: Scalar, value: Mapping, document: Document) -> None:
     """Take every field of ``value`` that says something else than step1 did into ``changed``."""
-    for label, node in value.pairs:
-        given = label.text
-        if given not in _FIELD_SET:
-            hint = source.nearest(given, FIELDS, f"Fields: {', '.join(FIELDS)}.")
-            source.error("unknown-field", f"'{given}' is no field of a tensor", label.place, hint)
+    for field_, node in value.pairs:
+        name = field_.text
+        if document.is_wrong_field(label.text, name) or name in changed.values:
             continue
-        before = getattr(changed.recorded, given)
-        if isinstance(node, Scalar) and _same(given, node, before):
+        before = getattr(changed.recorded, name)
+        if says_the_same(name, node, before):
             continue
-        after = _value(given, node, label, source)
-        if after is None:
-            continue
+        after = _value(name, node)
         if isinstance(after, tuple) and len(after) == 1 and not isinstance(before, tuple):
             after = after[0]
         if not _equal(before, after):
-            changed.values[given] = _typed(given, after)
-            changed.places[given] = node.place if isinstance(node, Scalar | Sequence) else label.place
+            changed.values[name] = _typed(name, after)
+            changed.places[name] = node.place if isinstance(node, Scalar | Sequence) else field_.place
 
 
-_FIELD_SET = frozenset(FIELDS)
+def _value(name: str, node: Node) -> object:
+    """The value of a field that has the right shape."""
+    if name in _NUMBERS:
+        found = plain(node)
+        read = int if name in ("zero_point", "fl") else float
+        return tuple(map(read, found)) if isinstance(found, list) else read(found)
+    return node.text if isinstance(node, Scalar) else None
 
 
-def _same(name: str, node: Scalar, before: object) -> bool:
-    """The usual case, fast: a scalar that says what step1 wrote."""
-    if isinstance(before, float):
-        try:
-            return not node.quoted and "_" not in node.text and single(float(node.text)) == single(before)
-        except ValueError:
-            return False
-    return before is not None and not isinstance(before, tuple) and node.text == str(before) and _plain_ok(name, node)
-
-
-def _plain_ok(name: str, node: Scalar) -> bool:
-    return not node.quoted or name not in ("zero_point", "fl")
-
-
-def _value(name: str, node: Node, label: Scalar, source: Source) -> object | None:
-    """The value of a field, checked for its kind; None after a problem."""
-    if name in _WORDS:
-        return word(node, name, label, _WORDS[name], source)
-    if name == "algorithm":
-        if isinstance(node, Scalar) and not node.is_null:
-            return node.text
-        source.error("type", "algorithm needs a name", label.place)
-        return None
-    items = scalars(node, name, label, source)
-    if items is None:
-        return None
-    read = integer if name in ("zero_point", "fl") else number
-    numbers = [read(x, name, source) for x in items]
-    if any(x is None for x in numbers):
-        return None
-    if name == "fl" and isinstance(node, Sequence) and len(numbers) > 1:
-        source.error("type", "fl is one number", node.place)
-        return None
-    return tuple(numbers) if isinstance(node, Sequence) else numbers[0]
+_NUMBERS = frozenset(FIELDS) - {"dtype", "qtype", "qmethod", "algorithm"}
 
 
 def _typed(name: str, value: object) -> object:
@@ -156,15 +120,6 @@ def _equal(before: object, after: object) -> bool:
     if isinstance(before, float | int) and isinstance(after, float | int):
         return single(before) == single(after)
     return before is not None and type(before) is not tuple and type(after) is not tuple and str(before) == str(after)
-
-
-def single(value: float) -> float:
-    """``value`` rounded to float32; infinite beyond it."""
-    try:
-        rounded: float = _SINGLE.unpack(_SINGLE.pack(value))[0]
-    except OverflowError:
-        return float("inf") if value > 0 else float("-inf")
-    return rounded
 
 
 def _merge(changed: Changed, found: dict[str, Changed], first: Scalar, key: Scalar, source: Source) -> None:
@@ -185,8 +140,8 @@ def _merge(changed: Changed, found: dict[str, Changed], first: Scalar, key: Scal
 def _missing(document: Document, calibrated: Calibrated, seen: dict[str, Scalar], source: Source) -> None:
     lost = [key for key in calibrated.entries if key not in seen]
     if lost:
-        at = document.entries_key.place if document.entries_key else Place(1, 1, 2)
+        at = document.entries_pair.key.place if document.entries_pair else Place(1, 1, 2)
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-        where = f"in `{PARAMETERS}` " if document.entries_key else ""
+        where = f"in `{PARAMETERS}` " if document.entries_pair else ""
         message = f"{where}no line is left for {', '.join(lost[:3])}{more}: what step1 chose is used"
         source.warning("missing", message, at)

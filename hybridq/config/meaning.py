@@ -141,13 +141,8 @@ class Meaning:
     # -- numbers -------------------------------------------------------------------------------------------------------
 
     def _signs(self, changed: Changed, stored: Storage) -> bool:
-        """Scales above zero, zero points within their type, fl within float32; False when any is wrong."""
+        """Zero points within their type, the schemes' own rules; False when any is wrong."""
         before = self.source.counts.get("error", 0)
-        for value in _several(changed.values.get("scale")):
-            if not value >= 1.1754943508222875e-38:
-                why = f"scale {value:g} is not above 0" if value <= 0 else f"scale {value:g} is too small for float32"
-                self._error("scale", why, changed, "A scale is (max - min) / the number of steps.")
-                break
         dtype = changed.values.get("dtype", stored.dtype)
         if isinstance(dtype, Precision) and dtype.is_integer:
             for value in _several(changed.values.get("zero_point")):
@@ -156,9 +151,6 @@ class Meaning:
                     self._error("zero_point", f"zero_point {value:g} does not fit {dtype}", changed, hint)
                     break
             self._symmetric(changed, stored, dtype)
-        fl = changed.values.get("fl")
-        if isinstance(fl, int) and not -126 <= fl <= 126:
-            self._error("fl", f"fl {fl} gives a scale beyond float32", changed, "scale = 2 ** -fl; choose -126 to 126.")
         return self.source.counts.get("error", 0) == before
 
     def _symmetric(self, changed: Changed, stored: Storage, dtype: Precision) -> None:

@@ -45,9 +45,10 @@ def merge(
     lost: list[Problem] = []
     work = Work(write_cfg(*after), path, *after)
     names = Names(after[0], after[1].entries)
-    flow = isinstance(document.layers_node, Mapping) and document.layers_node.flow
+    above = document.layers_pair
+    flow = above is not None and isinstance(above.value, Mapping) and above.value.flow
     kept = [pair for pair in document.layers if _exists(pair, names, source, lost)]
-    work.add(work.document.layers_key, work.document.layers_node, LAYERS, list(_lines(kept, flow, source)))
+    work.add(work.document.layers_pair, LAYERS, list(_lines(kept, flow, source)))
     for key in config.edited:
         edits = [e for e in config.edits if e.key == key and e.field != "precision"]
         if key in after[1].entries:

@@ -8,10 +8,9 @@ times with the operator's name or ``attach_`` before it; Toolkit2 uses the ONNX 
 from __future__ import annotations
 
 from hybridq import targets
-from hybridq.config.edits import single
+from hybridq.config.document import LAYERS_ALIAS
 from hybridq.config.names import Names
 from hybridq.config.rknn import TYPES, WORDS
-from hybridq.config.schema import LAYERS_ALIAS
 from hybridq.config.write import LAYERS, PARAMETERS, quote
 from hybridq.config.yaml.nodes import Mapping, Node, Pair, Scalar, Sequence
 from hybridq.config.yaml.reader import read as read_yaml
@@ -21,6 +20,7 @@ from hybridq.exchange.records import Wanted
 from hybridq.exchange.rknn_names import SUFFIX, candidates, plain_names
 from hybridq.graph.model import Model
 from hybridq.quant.dtypes import Precision, widest
+from hybridq.quant.numerics import single
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Calibrated
 from hybridq.quant.words import nearest_hint

@@ -6,6 +6,7 @@ Formulas follow the ONNX operators QuantizeLinear and DequantizeLinear (https://
 from __future__ import annotations
 
 import math
+import struct
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +17,9 @@ from hybridq.quant.qparams import QParams
 
 T = TypeVar("T", bound=np.generic)
 TINY = float(np.finfo(np.float32).tiny)
+
+
+_SINGLE = struct.Struct("<f")
 
 
 def along(values: NDArray[T], axis: int | None, ndim: int) -> NDArray[T]:
@@ -101,3 +105,12 @@ def float32_text(value: float) -> str:
         return text
     mantissa, _, exponent = np.format_float_scientific(np.float32(value), unique=True, trim="0").partition("e")
     return f"{mantissa}e{int(exponent):+03d}"
+
+
+def single(value: float) -> float:
+    """``value`` rounded to float32; infinite beyond it."""
+    try:
+        rounded: float = _SINGLE.unpack(_SINGLE.pack(value))[0]
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+    return rounded
