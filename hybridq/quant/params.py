@@ -123,7 +123,7 @@ def weight_params_of_edits(
     """As ``weight_params`` where the edited fields say everything; None where it takes the weight's values."""
     counted = counting(entry, edited, storage.dtype)
     scaled, centred = counted & {"scale", "fl"}, scheme_of(entry, edited, storage).is_symmetric
-    if not (edited >= set(RANGE_FIELDS) or (scaled and (centred or "zero_point" in counted))):
+    if not (edited >= set(RANGE_FIELDS) or (scaled and (centred or counted & {"zero_point", *RANGE_FIELDS}))):
         return None
     nothing = np.zeros(() if axis is None else channels)
     return _of_weight_range(entry, edited, storage, axis, nothing, nothing)
@@ -158,8 +158,8 @@ def _of_weight_range(
     entry: Entry, edited: frozenset[str], storage: Storage, axis: int | None, low: Doubles, high: Doubles
 ) -> QParams:
     """Parameters for a weight's range, whose edited ends win. A weight's range is known: it needs no headroom."""
-    low = np.broadcast_to(np.asarray(entry.min, np.float64), low.shape) if "min" in edited else low
-    high = np.broadcast_to(np.asarray(entry.max, np.float64), high.shape) if "max" in edited else high
+    low = _spread(entry.min, low.shape) if "min" in edited else low
+    high = _spread(entry.max, high.shape) if "max" in edited else high
     low, high = np.minimum(np.minimum(low, high), 0.0), np.maximum(np.maximum(low, high), 0.0)
     p = qparams_of_ranges(low, high, storage.dtype, scheme_of(entry, edited, storage), axis)
     return _with_steps(p, low, high, entry, counting(entry, edited, storage.dtype))
@@ -176,14 +176,20 @@ def _with_steps(p: QParams, low: Doubles, high: Doubles, entry: Entry, counted: 
     if "fl" in counted and entry.fl is not None:
         scale = np.full(scale.shape, 2.0**-entry.fl)
     elif "scale" in counted:
-        scale = np.broadcast_to(np.asarray(entry.scale, np.float64), scale.shape)
+        scale = _spread(entry.scale, scale.shape)
     if "zero_point" in counted:
-        zero = np.broadcast_to(np.asarray(entry.zero_point, np.int32), scale.shape)
+        zero = _spread(entry.zero_point, scale.shape).astype(np.int32)
     elif p.scheme is Scheme.ASYMMETRIC:
         keeps_max = "max" in counted and "min" not in counted
         exact = p.qmax - high / scale if keeps_max else p.qmin - low / scale
         zero = np.clip(np.rint(exact), p.qmin, p.qmax).astype(np.int32)
     return QParams(p.precision, p.scheme, scale.astype(np.float32), zero, p.axis)
+
+
+def _spread(value: Numbers | None, shape: tuple[int, ...]) -> Doubles:
+    """An edited number, or a list of one a channel, in the shape of a scale; a list of one number is that number."""
+    given = np.asarray(value, np.float64)
+    return np.broadcast_to(given, shape) if shape else given.reshape(())
 
 
 def _told(entry: Entry, edited: frozenset[str], p: QParams) -> Entry:

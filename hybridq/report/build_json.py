@@ -13,9 +13,8 @@ from hybridq.compare.fidelity import Fidelity
 from hybridq.files.reading import write_text
 from hybridq.files.seal import sealed
 from hybridq.graph.model import Model
-from hybridq.plan.plan import GroupPlan, LayerPlan, QuantPlan, Stored
-from hybridq.quant.qparams import QParams
-from hybridq.quant.records import WEIGHT_SUFFIX, Edit, QuantConfig
+from hybridq.plan.plan import QuantPlan
+from hybridq.report.effects import Effects
 
 FORMAT = "hybridq.build/1"
 
@@ -66,17 +65,14 @@ class BuildReport:
         return [row for row in self.layers if row.why]
 
 
-def report_build(
-    model: Model, plan: QuantPlan, plain: QuantPlan, config: QuantConfig, sizes: tuple[int, int]
-) -> BuildReport:
-    """The report of a plan; ``plain`` is the one without edits, ``sizes`` the bytes of built and of float weights."""
+def report_build(effects: Effects, sizes: tuple[int, int]) -> BuildReport:
+    """The report of a plan and its edits; ``sizes`` are the bytes of the weights as built and in float."""
+    model, plan = effects.model, effects.plan
     rows = tuple(
         LayerRow(x.name, x.op, _word(plan, x.name, asked=True), _word(plan, x.name), plan.layers[x.name].why, x.macs)
         for x in model.layers
     )
-    edits = tuple(
-        EditRow(e.key, e.field, e.before, e.after, e.line, effect_of(e, model, plan, plain)) for e in config.edits
-    )
+    edits = tuple(EditRow(e.key, e.field, e.before, e.after, e.line, effects.of(e)) for e in effects.config.edits)
     return BuildReport(plan.target, rows, edits, high_fraction(model, plan), *sizes)
 
 
@@ -92,58 +88,6 @@ def _word(plan: QuantPlan, name: str, asked: bool = False) -> str:
     if one.weight_only is not None:
         return f"weight_only {one.weight_only}"
     return str(one.asked if asked else one.done)
-
-
-def effect_of(edit: Edit, model: Model, plan: QuantPlan, plain: QuantPlan) -> str:
-    """What an edit changed in the model, in words; starts with "none" when nothing changed."""
-    if unchanged(edit.key, model, plan, plain):
-        return "none: the model is the same without it"
-    if edit.key.endswith(WEIGHT_SUFFIX) and edit.key not in model.group:
-        layer = plan.layers[edit.key.removesuffix(WEIGHT_SUFFIX)]
-        stored = [w for w in layer.weights if w.qparams is not None]
-        return f"its weights are {stored[0].precision}" if stored else f"none: its weights stay {layer.done}"
-    if edit.key in plan.groups:
-        group = plan.groups[edit.key]
-        forms = [s for s in (group.stored, *group.conversions.values()) if s.qparams is not None]
-        if forms:
-            return f"{edit.key} is stored as {forms[0].precision} with scale {float(forms[0].qparams.scale):.6g}"  # type: ignore[union-attr]
-        if edit.key not in plan.layers:
-            return f"none: nothing reads {edit.key} as integers, it stays {group.stored.precision}"
-    if edit.key in plan.layers:
-        layer = plan.layers[edit.key]
-        return f"{layer.done}" + (f": {layer.why}" if layer.why else "")
-    return ""
-
-
-def unchanged(key: str, model: Model, plan: QuantPlan, plain: QuantPlan) -> bool:
-    """Whether everything an entry or a layer speaks of came out as it does without edits."""
-    layer = key.removesuffix(WEIGHT_SUFFIX)
-    layers = model.group[key].layers if key in model.group else (layer,)
-    groups = {key} if key in model.group else {model.layer[layer].group} if layer in model.layer else set()
-    same_groups = all(_same_group(plan.groups[g], plain.groups[g]) for g in groups)
-    return same_groups and all(_same_layer(plan.layers[n], plain.layers[n]) for n in layers if n in plan.layers)
-
-
-def _same_group(a: GroupPlan, b: GroupPlan) -> bool:
-    forms = [
-        (a.stored, b.stored),
-        *((a.conversions.get(p), b.conversions.get(p)) for p in {*a.conversions, *b.conversions}),
-    ]
-    return all(x is not None and y is not None and _same_stored(x, y) for x, y in forms)
-
-
-def _same_stored(a: Stored, b: Stored) -> bool:
-    return a.precision is b.precision and _same_params(a.qparams, b.qparams)
-
-
-def _same_params(a: QParams | None, b: QParams | None) -> bool:
-    return a is b or (a is not None and b is not None and a.same_as(b))
-
-
-def _same_layer(a: LayerPlan, b: LayerPlan) -> bool:
-    pairs = zip(a.weights, b.weights, strict=True)
-    same = all(x.precision is y.precision and _same_params(x.qparams, y.qparams) for x, y in pairs)
-    return same and (a.done, a.native, a.barrier, a.weight_only) == (b.done, b.native, b.barrier, b.weight_only)
 
 
 def write_build(

@@ -23,6 +23,7 @@ from hybridq.plan.plan import make_plan
 from hybridq.quant.records import QuantConfig
 from hybridq.report.build_json import FORMAT as BUILD_FORMAT
 from hybridq.report.build_json import BuildReport, report_build, write_build
+from hybridq.report.effects import Effects
 from hybridq.steps.common import BUILD, HYBRID, REPORT, Progress, no_progress, read_config, read_state
 from hybridq.storage.state import State
 
@@ -108,7 +109,8 @@ def make(state: State, config: QuantConfig, *, portable: bool = False) -> tuple[
     floats = sum(int(w.nbytes) for w in state.weights.values())
     unedited = QuantConfig(config.target, {}, state.calibrated.entries, {})
     plain = make_plan(state.model, state.calibrated, unedited, state.weights) if config.edits else plan
-    return file, report_build(state.model, plan, plain, config, (file.weight_bytes, floats))
+    effects = Effects(state.model, state.calibrated, config, state.weights, plan, plain)
+    return file, report_build(effects, (file.weight_bytes, floats))
 
 
 def _fidelity(path: Path, state: State, report: BuildReport, threads: int) -> Fidelity | None:
