@@ -245,8 +245,10 @@ class _Writer:
             if not self.refusal(output.name) and output.name in self.producers:
                 rows = self._rows(output.name)
                 self._put("sum", output.name, self._reduce("ReduceSum", output.name), 1, rows)
+        own = list(self.graph.output)
         del self.graph.output[:]
         outputs = tuple(self._join(key[0], parts) for key, parts in self.parts.items())
+        self.graph.output.extend([] if outputs else own)  # ONNX Runtime wants one
         data = self.proto.SerializeToString(deterministic=True)
         return Program(
             digest=hashlib.sha256(data).hexdigest(),

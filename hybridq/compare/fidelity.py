@@ -15,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from hybridq.graph import edit, runtime
+from hybridq.graph.chance import random_nodes, seeded
 from hybridq.graph.runtime import Feed
 from hybridq.quant.metrics import sqnr_db
 
@@ -44,15 +45,17 @@ class Fidelity:
 def check_fidelity(path: Path, feed: Feed, *, threads: int = 0) -> Fidelity:
     """Run the model of ``path`` at ORT_ENABLE_ALL and at ORT_DISABLE_ALL on one sample."""
     both, names = [], []
+    proto = onnx.load(path, load_external_data=False)
+    source = seeded(onnx.load(path)) if random_nodes(proto.graph) else path
     for level in ("all", "none"):
-        session = runtime.session(path, threads=threads, level=level)
+        session = runtime.session(source, threads=threads, level=level)
         both.append(runtime.run(session, feed))
         names = [o.name for o in session.get_outputs()]
         del session
     found = {
         name: sqnr_db(plain, fast)
         for name, fast, plain in zip(names, *both, strict=True)
-        if np.issubdtype(plain.dtype, np.floating)
+        if isinstance(plain, np.ndarray) and np.issubdtype(plain.dtype, np.floating)
     }
     result = Fidelity(found, ())
     return result if result.faithful else Fidelity(found, _first_differences(path, feed, threads))

@@ -201,8 +201,18 @@ def _sources(view: _View) -> dict[str, str]:
     for node in view.graph.node:
         if _is_layer(view, node):
             last = view.absorbed.get(node.name, node)
-            found.update({o: last.output[0] for o in last.output if o and view.is_activation(o)})
+            found.update(dict.fromkeys(_activations(view, last), _layer_name(view, node)))
     return found
+
+
+def _activations(view: _View, node: NodeProto) -> list[str]:
+    """The outputs of a node that can take a precision."""
+    return [o for o in node.output if o and view.is_activation(o)]
+
+
+def _layer_name(view: _View, node: NodeProto) -> str:
+    """The name of the layer that a node is: its first output that can take a precision, behind its activation."""
+    return _activations(view, view.absorbed.get(node.name, node))[0]
 
 
 def _share(view: _View, sources: dict[str, str], movement: list[NodeProto]) -> None:
@@ -235,11 +245,11 @@ def _groups(view: _View, sources: dict[str, str]) -> tuple[Group, ...]:
 
 def _layer(view: _View, node: NodeProto, known: Mapping[str, list[str]]) -> Layer:
     last = view.absorbed.get(node.name)
-    output = (last or node).output[0]
+    output = _layer_name(view, node)
     row = row_of(node)
     place = row.inputs.find(Role.BIAS) if row.kind is Kind.COMPUTE else -1
     bias = node.input[place] if 0 < place < len(node.input) else ""
-    own = [node.output[0], node.name] + ([last.name] if last else [])
+    own = [*_activations(view, node), node.name] + ([last.name] if last else [])
     weights = _weights(view, node, row)
     parameters = {n for i, n in enumerate(node.input) if is_parameter(node, i, view.steering)}
     inputs = tuple(i for i in dict.fromkeys(node.input) if view.is_activation(i) and i not in parameters)
@@ -317,7 +327,7 @@ def _homes(view: _View) -> dict[str, str]:
     for node in view.graph.node:
         if _is_layer(view, node):
             last = view.absorbed.get(node.name, node)
-            found.update(dict.fromkeys((node.output[0], last.output[0]), last.output[0]))
+            found.update(dict.fromkeys([*_activations(view, node), last.output[0]], _layer_name(view, node)))
         elif node.op_type == "Cast" and node.output[0] in view.outputs and is_widened(*node.input, *node.output):
             found[node.output[0]] = found.get(node.input[0], "")
     return {tensor: layer for tensor, layer in found.items() if layer}

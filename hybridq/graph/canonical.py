@@ -25,7 +25,15 @@ from hybridq.graph.opset import STANDARD, brought_up, inlined, opset_of
 
 SMALL = 64  # initializers up to this many numbers are kept where decisions depend on them
 BIG = 1 << 30  # bytes of weights above which protobuf's 2 GB limit comes near: weights travel in a file of their own
-RUNTIME_TYPES = {"float": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "int64": TensorProto.INT64}
+RUNTIME_TYPES = {  # ONNX Runtime's words
+    "float": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
+    "double": TensorProto.DOUBLE,
+    **{f"{sign}int{n}": getattr(TensorProto, f"{sign}int{n}".upper()) for sign in ("", "u") for n in (8, 16, 32, 64)},
+    "bool": TensorProto.BOOL,
+    "string": TensorProto.STRING,
+    "bfloat16": TensorProto.BFLOAT16,
+}
 HALVES = "hybridq.float16"  # metadata of a canonical model: what float16 became
 RENAMING = ["MatMulAddFusion", "GemmTransposeFusion", "TransposeOptimizer"]  # they name what no file named
 PRIVATE_FUSIONS = ["GeluFusionL1", "LayerNormFusionL1", "BiasGeluFusion", "FastGeluFusion", "SkipLayerNormFusion"]
@@ -121,7 +129,7 @@ def _types_of(proto: onnx.ModelProto, names: list[str]) -> list[onnx.ValueInfoPr
     except ModelError:
         return []
     found = [o for o in outputs if o.name in set(names) and o.type in kinds]
-    return [onnx.helper.make_tensor_value_info(o.name, kinds[o.type], o.shape) for o in found]
+    return [onnx.helper.make_tensor_value_info(o.name, kinds[o.type], o.shape or None) for o in found]
 
 
 def _strip_initializer_inputs(proto: onnx.ModelProto) -> None:

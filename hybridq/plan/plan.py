@@ -143,7 +143,8 @@ def _group_plan(
         kept = min(precision, widest(wanted), key=lambda p: p.bits)
     if group.layers and kept.bits == 8 and _float_result(model, group, readers, done, target):
         kept = FLOAT
-    if group.float_only or (not group.layers and group.name not in model.inputs):
+    passes = not group.layers and (leaves or group.name not in model.inputs)  # an input comes out as it went in
+    if group.float_only or passes:
         precision, kept = (FLOAT if group.float_only else precision), FLOAT
     narrower = {p for p in wanted if p.bits < kept.bits}
     return GroupPlan(

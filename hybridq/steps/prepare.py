@@ -4,66 +4,167 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
-from hybridq.errors import Problem
+from hybridq.dataset import Sample
+from hybridq.dataset.images import is_image
+from hybridq.errors import DatasetError, ModelError, Problem
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize, remarks
+from hybridq.graph.canonical import canonicalize, name_everything, remarks
+from hybridq.graph.chance import random_nodes, seeded
 from hybridq.graph.cut import cut
 from hybridq.graph.given import read_model
 from hybridq.graph.model import Model
-from hybridq.graph.runtime import Feed
+from hybridq.graph.runtime import Feed, RuntimeModelError
+from hybridq.graph.shapes import measure_shapes, open_tensors, with_shapes
 from hybridq.targets import Target
 
+SHAPES = 16  # different shapes of samples that multiply-accumulates are counted for
+NO_SIZE = "Give a size that the model takes: --size HEIGHTxWIDTH, often a multiple of 32."
 CANONICAL_TOLERANCE = 1e-5
 HALF_TOLERANCE = 2e-3  # of a model given in float16, which rounds away that much itself
 
 
+@dataclass
+class Seen:
+    """What of the samples is needed again: the first, the last, and one of each shape with how often it came."""
+
+    first: Feed | None = None
+    last: Sample | None = None
+    feeds: list[Feed] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    place: dict[tuple[tuple[int, ...], ...], int] = field(default_factory=dict)
+
+    def add(self, sample: Sample) -> None:
+        """Take in a single sample; of more than ``SHAPES`` shapes, the later ones are not kept."""
+        self.first = sample.feed if self.first is None else self.first
+        self.last = sample
+        shapes = tuple(np.shape(value) for value in sample.feed.values())
+        if shapes not in self.place and len(self.feeds) < SHAPES:
+            self.place[shapes] = len(self.feeds)
+            self.feeds.append(sample.feed)
+            self.counts.append(0)
+        if shapes in self.place:
+            self.counts[self.place[shapes]] += 1
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """The model as given (or the part that was cut out of it), canonical, and our view of it."""
+    """The model as given (or the part that was cut out of it), canonical, and our view of it.
+
+    ``changed``: ONNX Runtime runs ``given`` and not the file, of which a part was cut or two nodes shared a name.
+    """
 
     path: Path
     given: onnx.ModelProto
-    is_cut: bool
+    changed: bool
     proto: onnx.ModelProto
     model: Model
 
+    def session(self, threads: int) -> runtime.Session:
+        """The given model. Raises ModelError where ONNX Runtime does not load it."""
+        try:
+            source = self.given if self.changed else self.path
+            return runtime.session(seeded(self.given) if random_nodes(self.given.graph) else source, threads=threads)
+        except RuntimeModelError as error:
+            raise ModelError([replace(p, path=str(self.path)) for p in error.problems]) from error
+
     def difference(self, feed: Feed, threads: int) -> float:
         """Largest difference of an output between given and canonical model, relative to the output's largest value."""
-        reference = runtime.run(runtime.session(self.given if self.is_cut else self.path, threads=threads), feed)
-        found = runtime.run(runtime.session(self.proto, threads=threads), feed)
+        reference = runtime.run(self.session(threads), feed)
+        found = runtime.run(runtime.session(seeded(self.proto), threads=threads), feed)
         worst = 0.0
-        for a, b in zip(reference, found, strict=True):
+        for a, b in zip(_arrays(reference), _arrays(found), strict=True):
             if np.issubdtype(a.dtype, np.floating) and a.size:
-                peak = float(np.abs(a).max())
-                worst = max(worst, float(np.abs(a - b).max()) / peak if peak else float(np.abs(b).max()))
+                good = np.isfinite(a)
+                peak = float(np.abs(a[good]).max(initial=0.0))
+                far = float(np.abs(a - b)[good].max(initial=0.0)) if a.shape == b.shape else math.inf
+                worst = max(worst, far / peak if peak else far)
         return worst
+
+    def explain(self, sample: Sample | None, path: str, threads: int) -> None:
+        """Raise DatasetError where the given model itself does not run on a sample."""
+        if sample is None:
+            return
+        try:
+            runtime.run(self.session(threads), sample.feed)
+        except RuntimeModelError as error:
+            shapes = ", ".join(f"'{n}' {list(np.shape(v))}" for n, v in sample.feed.items())
+            said = error.problems[0].message.removeprefix("the model ")
+            message = f"the model does not take {sample.name} ({shapes}): it {said}"
+            hint = NO_SIZE if any(map(is_image, sample.files.values())) else "Look at the shape of that sample."
+            found = Problem(message, path, sample.line, hint=hint, detail=error.problems[0].detail)
+            raise DatasetError(found) from error
+
+    def of_shapes(self, seen: Seen, threads: int) -> Prepared:
+        """The same with what the samples' shapes say of the model: multiply-accumulates, numbers of axes."""
+        names = open_tensors(self.model)
+        if not names or not seen.feeds:
+            return self
+        shapes = measure_shapes(self.proto, names, seen.feeds, threads)
+        return replace(self, model=with_shapes(self.model, self.proto, shapes, seen.counts))
 
     def problems(self, difference: float) -> list[Problem]:
         """How the model was made canonical, and a warning where it is not the given one."""
         notes = remarks(self.proto, str(self.path))
-        if difference <= (HALF_TOLERANCE if notes else CANONICAL_TOLERANCE):
+        drawing = random_nodes(self.proto.graph)
+        notes += [_random(drawing, str(self.path))] if drawing else []
+        half = any(p.code == "float16" for p in notes)
+        if difference <= (HALF_TOLERANCE if half else CANONICAL_TOLERANCE):
             return notes
         message = f"the canonical model differs from the given one by {difference:.2g} of the largest output"
         return [*notes, Problem(message, path=str(self.path), severity="warning", code="canonical")]
 
 
+def _arrays(values: Any) -> Iterator[NDArray[Any]]:
+    """Every array of some outputs: those inside sequences and optionals too."""
+    for value in values:
+        if isinstance(value, np.ndarray):
+            yield value
+        elif isinstance(value, list):
+            yield from _arrays(value)
+
+
+def _random(nodes: Sequence[str], path: str) -> Problem:
+    named = f"'{nodes[0]}'" + (f" and {len(nodes) - 1} more" if len(nodes) > 1 else "")
+    message = f"random numbers are drawn inside, by {named}: two runs differ by themselves"
+    hint = "Step3 and a search give both models the same numbers. Calibration sees other ones than later runs will."
+    return Problem(message, path=path, hint=hint, severity="warning", code="random")
+
+
 def prepare(path: Path, inputs: Sequence[str], outputs: Sequence[str], target: Target) -> Prepared:
     """Read a model, cut it, make it canonical, analyse it. Raises ModelError."""
     given = read_model(path)
+    _refuse_sequences(given, str(path))
+    named = [n.name for n in given.graph.node if n.name]
+    changed = len(set(named)) < len(named)
+    if changed:
+        name_everything(given.graph)
     if inputs or outputs:
-        given = cut(given, inputs, outputs, str(path))
+        given, changed = cut(given, inputs, outputs, str(path)), True
     proto = canonicalize(given, str(path))
     digest = fingerprint(path, inputs, outputs)
     model = analyse(proto, given, name=path.stem, sha256=digest, ties_outputs=target.ties_outputs)
-    return Prepared(path, given, bool(inputs or outputs), proto, model)
+    return Prepared(path, given, changed, proto, model)
+
+
+def _refuse_sequences(given: onnx.ModelProto, path: str) -> None:
+    """Refuse inputs that no file can feed."""
+    for value in given.graph.input:
+        kind = value.type.WhichOneof("value")
+        if kind not in (None, "tensor_type"):
+            what = {"sequence_type": "a sequence", "optional_type": "an optional", "map_type": "a map"}.get(kind, kind)
+            hint = "Cut the model behind it: --inputs TENSOR."
+            raise ModelError(f"input '{value.name}' is {what}, which no file can feed", path=path, hint=hint)
 
 
 def fingerprint(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> str:

@@ -33,7 +33,7 @@ from hybridq.search.choose_repair import Candidate, Repair, repaired
 from hybridq.steps.common import RESULTS, SOURCES, Progress, no_progress
 from hybridq.steps.kinds import read, takes
 from hybridq.steps.options import Step1Options
-from hybridq.steps.prepare import Prepared, prepare
+from hybridq.steps.prepare import Prepared, Seen, prepare
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, MODEL, WEIGHTS, State
 from hybridq.storage.weights import Weights
@@ -103,14 +103,22 @@ class _Work:
 
     def with_data(self, dataset: Any, executor: Executor | None, directory: Path) -> Step1Result:
         """Measure ranges on samples."""
-        model, options = self.prepared.model, self.options
-        data = open_dataset(dataset, input_specs(model), options.preprocessing, options.samples)
-        audit, first = Audit.of(data), list[Feed]()
-        stats = self._measure(data, audit, first, executor)
+        options = self.options
+        data = open_dataset(dataset, input_specs(self.prepared.model), options.preprocessing, options.samples)
+        audit, seen = Audit.of(data), Seen()
+        stats = self._measure(data, audit, seen, executor)
         audit.check()
+        work = replace(self, prepared=self.prepared.of_shapes(seen, options.threads))
+        result = work._chosen(stats, data, seen, executor)
+        problems = [*data.notes, *audit.problems, *self.prepared.problems(result.canonical_difference)]
+        return replace(result, directory=directory, rows=audit.rows, problems=problems)
+
+    def _chosen(self, stats: CalibrationStats, data: Dataset, seen: Seen, executor: Executor | None) -> Step1Result:
+        """Ranges and weights for what was measured."""
         self.progress("choosing ranges", 0, None)
-        difference = self.prepared.difference(first[0], options.threads)
-        found, feeds = self._repaired(self._candidate(stats), data, self._feeds(data, first), executor)
+        model, options, first = self.prepared.model, self.options, seen.first or {}
+        difference = self.prepared.difference(first, options.threads)
+        found, feeds = self._repaired(self._candidate(stats), data, self._feeds(data, [first]), executor)
         weights, calibrated = found.weights, found.calibrated
         if options.algorithm is RangeAlgorithm.AUTO and not _is_big(weights):
             self.progress("comparing algorithms", 0, None)
@@ -118,13 +126,12 @@ class _Work:
             calibrated = choose_algorithm(
                 model, weights, calibrated, self.target, names, feeds, threads=options.threads
             )
-        state = State(model, weights, calibrated, data.preprocessing.to_json(), stats.samples, dict(first[0]))
-        problems = [*data.notes, *audit.problems, *self.prepared.problems(difference)]
+        state = State(model, weights, calibrated, data.preprocessing.to_json(), stats.samples, dict(first))
         remarks = [convergence(stats).summary]
         if options.weights_repair not in (Repair.NONE, Repair.BIAS):
             remarks.append(f"Weights repaired: {', '.join(found.repairs) or 'nothing helped'}.")
         findings = lint(model, weights, calibrated, self.target, found.stats.tensors)
-        return Step1Result(directory, state, audit.rows, problems, remarks, difference, found.stats, findings)
+        return Step1Result(Path(), state, [], [], remarks, difference, found.stats, findings)
 
     def without_data(self, directory: Path) -> Step1Result:
         """Take ranges from the BatchNorm parameters."""
@@ -151,14 +158,14 @@ class _Work:
         problems = self.prepared.problems(0.0)
         return Step1Result(directory, state, [], problems, found.remarks(model), findings=findings)
 
-    def _measure(self, data: Dataset, audit: Audit, first: list[Feed], executor: Executor | None) -> CalibrationStats:
+    def _measure(self, data: Dataset, audit: Audit, seen: Seen, executor: Executor | None) -> CalibrationStats:
         options = self.options
         try:
             with _pool(options.workers, executor) as pool:
                 return calibrate(
                     self.prepared.model,
                     self.prepared.proto,
-                    _batches(data, options.batch, audit, first),
+                    _batches(data, options.batch, audit, seen),
                     algorithms=set(self._algorithms()),
                     threads=options.threads,
                     batch=options.batch,
@@ -168,6 +175,7 @@ class _Work:
                 )
         except HybridqError:
             audit.check()  # says more: it knows the sample's file
+            self.prepared.explain(seen.last, data.path, options.threads)
             raise
 
     def _algorithms(self) -> list[str]:
@@ -228,7 +236,7 @@ class _Work:
         proto = storage.assemble(model.proto, {**weights, **made})
         other = replace(self, prepared=replace(self.prepared, proto=proto))
         try:
-            stats = other._measure(data, Audit.of(data), list(feeds[:1]), executor)
+            stats = other._measure(data, Audit.of(data), Seen(), executor)
         except DatasetError:  # samples from an iterator, which is used up
             return None
         found, changed = other._candidate(stats), set(made)
@@ -293,12 +301,11 @@ def _refuse_foreign(directory: Path) -> None:
     )
 
 
-def _batches(data: Dataset, size: int, audit: Audit, first: list[Feed]) -> Iterator[Batch]:
-    """Batches with the index of their first sample; ``first`` keeps the first single sample."""
+def _batches(data: Dataset, size: int, audit: Audit, seen: Seen) -> Iterator[Batch]:
+    """Batches with the index of their first sample; every single sample is audited and seen."""
 
     def see(sample: Sample) -> None:
-        if not first:
-            first.append(sample.feed)
+        seen.add(sample)
         audit.add(sample)
 
     index = 0
