@@ -1,6 +1,6 @@
-"""A small two-headed float model and hand-made QDQ models of it, named as hybridq names them.
+"""A small two-headed float model and hand-made QDQ models of it, which say where tensors lie as hybridq's models do.
 
-``t`` stored as integers becomes ``t -> t/Q -> t/DQ``; a stored output ``t`` becomes ``t/raw -> t/Q -> t``.
+``t`` stored as integers becomes ``t/float -> t/uint8 -> t``, the input ``x -> x/uint8 -> x/dequantized``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from hybridq.build.metadata import Copy, Metadata, write_metadata
 from hybridq.compare import LayerPair
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import qparams_of_ranges, quantize
@@ -65,10 +66,10 @@ def quantized(
     graph = onnx.GraphProto()
     graph.CopyFrom(given.graph)
     del graph.node[:]
-    outputs = {v.name for v in graph.output}
-    read = {t: t if t in outputs else f"{t}/DQ" for t in stored} | {w: f"{w}/DQ" for w in weights}
-    for t in graph.input:
-        graph.node.extend(_storage(graph, t.name, t.name, f"{t.name}/DQ", stored))
+    read = {w: f"{w}/as_int8" for w in weights}
+    for t in [v.name for v in graph.input if v.name in stored]:
+        read[t] = f"{t}/dequantized"
+        graph.node.extend(_storage(graph, t, t, read[t], stored[t]))
     for w in weights:
         graph.node.append(_weight(graph, w))
     for node in given.graph.node:
@@ -77,29 +78,25 @@ def quantized(
         copy.input[:] = [read.get(i, i) for i in node.input]
         name = node.output[0]
         if name in stored:
-            copy.output[0] = f"{name}/raw" if name in outputs else name
-            graph.node.extend(_storage(graph, name, copy.output[0], read[name], stored))
+            copy.output[0] = f"{name}/float"
+            graph.node.extend(_storage(graph, name, copy.output[0], name, stored[name]))
     model = helper.make_model(graph, opset_imports=given.opset_import, ir_version=given.ir_version)
+    copies = {read[t]: Copy(t) for t in read if t in stored}
+    write_metadata(model, Metadata("onnxruntime", dict.fromkeys(LAYERS, "uint8"), {}, copies))
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
-def pairs(hybrid: onnx.ModelProto, precision: str = "uint8") -> list[LayerPair]:
-    made = {o for n in hybrid.graph.node for o in n.output}
-    return [
-        LayerPair(name, "Conv", precision, name, f"{name}/DQ" if f"{name}/DQ" in made else name, inputs)
-        for name, inputs in LAYERS.items()
-    ]
+def pairs(precision: str = "uint8") -> list[LayerPair]:
+    return [LayerPair(name, "Conv", precision, name, name, inputs) for name, inputs in LAYERS.items()]
 
 
 def _storage(
-    graph: onnx.GraphProto, name: str, source: str, target: str, stored: Mapping[str, tuple[float, float]]
+    graph: onnx.GraphProto, name: str, source: str, target: str, ends: tuple[float, float]
 ) -> Iterator[onnx.NodeProto]:
-    if name not in stored:
-        return
-    scale, zero = _constants(graph, name, qparams_of_ranges(*stored[name], PRECISION, Scheme.ASYMMETRIC))
-    yield helper.make_node("QuantizeLinear", [source, scale, zero], [f"{name}/Q"], f"{name}/q")
-    yield helper.make_node("DequantizeLinear", [f"{name}/Q", scale, zero], [target], f"{name}/dq")
+    scale, zero = _constants(graph, name, qparams_of_ranges(*ends, PRECISION, Scheme.ASYMMETRIC))
+    yield helper.make_node("QuantizeLinear", [source, scale, zero], [f"{name}/uint8"], f"{name}/q")
+    yield helper.make_node("DequantizeLinear", [f"{name}/uint8", scale, zero], [target], f"{name}/dq")
 
 
 def _weight(graph: onnx.GraphProto, name: str) -> onnx.NodeProto:
@@ -108,7 +105,7 @@ def _weight(graph: onnx.GraphProto, name: str) -> onnx.NodeProto:
     p = qparams_of_ranges(values.min(), values.max(), Precision.INT8, Scheme.SYMMETRIC)
     scale, zero = _constants(graph, name, p)
     held.CopyFrom(numpy_helper.from_array(quantize(values, p), name))
-    return helper.make_node("DequantizeLinear", [name, scale, zero], [f"{name}/DQ"], f"{name}/dq")
+    return helper.make_node("DequantizeLinear", [name, scale, zero], [f"{name}/as_int8"], f"{name}/dq")
 
 
 def _constants(graph: onnx.GraphProto, name: str, p: QParams) -> tuple[str, str]:

@@ -16,7 +16,8 @@ from hybridq.build.builder import build
 from hybridq.graph import canonical, runtime
 from hybridq.graph.analysis import analyse
 from hybridq.graph.model import Model
-from hybridq.plan.plan import QuantPlan, Stored, make_plan
+from hybridq.plan.plan import make_plan
+from hybridq.plan.quant_plan import QuantPlan, Stored
 from hybridq.plan.record import known_range, record
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.numerics import fake_quantize
@@ -342,13 +343,13 @@ class Case:
     weights: Weights
     feed: Feed
 
-    def plan(self, choices: Mapping[str, Precision | LayerChoice]) -> QuantPlan:
+    def plan(self, choices: Mapping[str, Precision | LayerChoice], *, portable: bool = False) -> QuantPlan:
         asked = {k: v if isinstance(v, LayerChoice) else LayerChoice(v) for k, v in choices.items()}
         config = QuantConfig(self.calibrated.target, asked, self.calibrated.entries, {})
-        return make_plan(self.model, self.calibrated, config, self.weights)
+        return make_plan(self.model, self.calibrated, config, self.weights, portable=portable)
 
-    def build(self, plan: QuantPlan, *, portable: bool = False) -> onnx.ModelProto:
-        return build(self.model, plan, self.weights, portable=portable).assemble()
+    def build(self, plan: QuantPlan) -> onnx.ModelProto:
+        return build(self.model, plan, self.weights).assemble()
 
     def all(self, precision: Precision) -> dict[str, Precision]:
         return {x.name: precision for x in self.model.layers if not x.float_only}

@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from qdq_graphs import Array, executed, optimized
 from random_graphs import Case, Feed, make_case, run
 
-from hybridq.build.builder import to_half
+from hybridq.build.packing import to_half
 from hybridq.graph.analysis import analyse
 from hybridq.graph.canonical import canonicalize
 from hybridq.graph.given import read_model
@@ -55,7 +55,7 @@ def case_of(model: ModelProto, feed: Feed | None = None) -> Case:
 
 
 def built(case: Case, choices: dict[str, Any], **options: Any) -> ModelProto:
-    model = case.build(case.plan({**case.all(U8), **choices}), **options)
+    model = case.build(case.plan({**case.all(U8), **choices}, **options))
     onnx.checker.check_model(model, full_check=True)
     return model
 

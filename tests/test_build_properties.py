@@ -10,7 +10,7 @@ import onnx
 import pytest
 from random_graphs import Case, Noise, powers, random_case, random_choices, run
 
-from hybridq.plan.plan import QuantPlan
+from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.dtypes import Precision
 
 DECIBEL = 6.0  # between the noise that the scales predict and what the model has
@@ -26,9 +26,9 @@ def case_of(seed: int) -> Case:
     return random_case(seed)
 
 
-def plan_of(seed: int) -> QuantPlan:
+def plan_of(seed: int, *, portable: bool = False) -> QuantPlan:
     case = case_of(seed)
-    return case.plan(random_choices(case, seed))
+    return case.plan(random_choices(case, seed), portable=portable)
 
 
 def excess(found: float, expected: float, signal: float) -> float:
@@ -96,8 +96,8 @@ def test_every_layer_makes_a_difference(seeds: range) -> None:
 def test_portable_models_agree_with_the_others(seeds: range) -> None:
     """Barriers, padding and double rounding change no value, so ORT_DISABLE_ALL gives the same with and without."""
     for seed in seeds:
-        case, plan = case_of(seed), plan_of(seed)
-        built, portable = case.build(plan), case.build(plan, portable=True)
+        case = case_of(seed)
+        built, portable = (case.build(plan_of(seed, portable=p)) for p in (False, True))
         onnx.checker.check_model(portable, full_check=True)
         slopes = [a.f for n in portable.graph.node if n.op_type == "LeakyRelu" for a in n.attribute]
         assert not {0.0, 1.0} & set(slopes)

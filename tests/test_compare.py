@@ -13,8 +13,9 @@ import pytest
 import qdq_models
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+from random_graphs import make_case, random_case, random_choices
 
-from hybridq.compare import DriftWatch, compare, load_metric
+from hybridq.compare import DriftWatch, compare, layer_pairs, load_metric
 from hybridq.compare.drift import drift_warning
 from hybridq.compare.layers import load_pieces, probe_layers
 from hybridq.compare.outputs import concatenated
@@ -23,6 +24,7 @@ from hybridq.compare.results import LayerPair, Timing
 from hybridq.compare.timing import unsteady
 from hybridq.errors import DatasetError, HybridqError, ModelError
 from hybridq.graph import runtime
+from hybridq.quant.dtypes import Precision
 from hybridq.quant.metrics import Parts
 
 FLOAT = qdq_models.two_heads()
@@ -49,7 +51,7 @@ def _compare(hybrid: onnx.ModelProto, **options: Any) -> Any:
 
 
 def test_a_model_is_identical_to_itself() -> None:
-    report = _compare(FLOAT, layers=qdq_models.pairs(FLOAT, "float32"))
+    report = _compare(FLOAT, layers=qdq_models.pairs("float32"))
     assert all(output.figures.identical and output.worst.sqnr_db == math.inf for output in report.outputs)
     assert all(layer.entire.identical for layer in report.layers)
     assert all(layer.individual.sqnr_db > 120 for layer in report.layers)
@@ -57,17 +59,17 @@ def test_a_model_is_identical_to_itself() -> None:
 
 
 def test_individual_is_the_entire_error_of_a_model_with_only_that_layer_quantized() -> None:
-    report = _compare(HYBRID, layers=qdq_models.pairs(HYBRID))
+    report = _compare(HYBRID, layers=qdq_models.pairs())
     for layer in report.layers:
         alone = qdq_models.quantized(FLOAT, {layer.name: RANGES[layer.name]}, [f"{layer.name}.w"])
-        expected = {x.name: x.entire for x in _compare(alone, layers=qdq_models.pairs(alone)).layers}[layer.name]
+        expected = {x.name: x.entire for x in _compare(alone, layers=qdq_models.pairs()).layers}[layer.name]
         assert layer.individual.sqnr_db == pytest.approx(expected.sqnr_db, abs=0.3), layer.name
         assert layer.individual.sqnr_db > layer.entire.sqnr_db - 0.3
 
 
 def test_what_is_upstream_of_the_only_quantized_layer_is_untouched() -> None:
     hybrid = qdq_models.quantized(FLOAT, {"body": RANGES["body"]}, ["body.w"])
-    layers = {x.name: x for x in _compare(hybrid, layers=qdq_models.pairs(hybrid)).layers}
+    layers = {x.name: x for x in _compare(hybrid, layers=qdq_models.pairs()).layers}
     assert layers["stem"].entire.sqnr_db > 120
     assert 20 < layers["body"].entire.sqnr_db < 60
     assert layers["box"].individual.sqnr_db > 120
@@ -83,7 +85,7 @@ def test_scores_lost_in_a_shared_tensor_show_in_the_worst_slice() -> None:
 
 
 def test_chunks_change_nothing() -> None:
-    pairs = qdq_models.pairs(HYBRID)
+    pairs = qdq_models.pairs()
     found = []
     for limit in (1, 1 << 30):
         probe = probe_layers(FLOAT, HYBRID, pairs, DriftWatch(RANGES), threads=1, chunk_bytes=limit)
@@ -100,7 +102,7 @@ def test_chunks_change_nothing() -> None:
 def test_samples_are_read_once_and_layers_on_as_many_as_asked() -> None:
     done: list[int] = []
     report = compare(
-        FLOAT, HYBRID, iter(SAMPLES), layers=qdq_models.pairs(HYBRID), layer_samples=2, seconds=0, progress=done.append
+        FLOAT, HYBRID, iter(SAMPLES), layers=qdq_models.pairs(), layer_samples=2, seconds=0, progress=done.append
     )
     assert (report.samples, report.layer_samples, done) == (4, 2, [1, 2, 3, 4])
 
@@ -120,9 +122,9 @@ def test_files_are_compared_and_timed(tmp_path: Path) -> None:
 
 def test_a_layer_that_cannot_be_measured_says_why() -> None:
     pairs = [
-        LayerPair("a", "Conv", "uint8", "nowhere", "body/DQ", ("stem",)),
+        LayerPair("a", "Conv", "uint8", "nowhere", "body", ("stem",)),
         LayerPair("b", "Conv", "uint8", "body", "nowhere", ("stem",)),
-        LayerPair("c", "Conv", "uint8", "body", "body/DQ", ("elsewhere",)),
+        LayerPair("c", "Conv", "uint8", "body", "body", ("elsewhere",)),
     ]
     a, b, c = _compare(HYBRID, layers=pairs).layers
     assert (a.entire, a.note) == (None, "the float model has no tensor 'nowhere'")
@@ -133,40 +135,57 @@ def test_a_layer_that_cannot_be_measured_says_why() -> None:
 
 
 def test_a_piece_begins_at_the_unquantized_input_and_ends_at_the_restored_output() -> None:
-    pair = {p.name: p for p in qdq_models.pairs(HYBRID)}["stem"]
+    pair = {p.name: p for p in qdq_models.pairs()}["stem"]
     piece = cut_out(View(HYBRID), pair)
     assert [n.op_type for n in piece.nodes] == [
         "DequantizeLinear", "Conv", "Relu", "QuantizeLinear", "DequantizeLinear",
     ]  # fmt: skip
-    assert piece.rename == {"x/DQ": "x"}
-    stored = LayerPair("x", "Input", "uint8", "x", "x/DQ", ("x",))
+    assert piece.rename == {"x/dequantized": "x"}
+    stored = LayerPair("x", "Input", "uint8", "x", "x/dequantized", ("x",))
     assert [n.op_type for n in cut_out(View(HYBRID), stored).nodes] == ["QuantizeLinear", "DequantizeLinear"]
 
 
 def test_padded_input_channels_are_padded_in_float() -> None:
-    def padded() -> onnx.ModelProto:
-        model = qdq_models.quantized(FLOAT, RANGES, WEIGHTS)
-        nodes = {n.name: n for n in model.graph.node}
-        zero, scale = "x/zero_point", "x/scale"
-        pad = helper.make_node("Pad", ["x/Q", "pads", zero], ["x/wide"], "x/pad")
-        restore = helper.make_node("DequantizeLinear", ["x/wide", scale, zero], ["x/wide/DQ"], "x/wide/dq")
-        nodes["stem.conv"].input[0] = "x/wide/DQ"
-        rest = list(model.graph.node)
-        del model.graph.node[:]
-        model.graph.node.extend([*rest[:2], pad, restore, *rest[2:]])
-        held = {t.name: t for t in model.graph.initializer}
-        wide = np.pad(onnx.numpy_helper.to_array(held["stem.w"]), [(0, 0), (0, 1), (0, 0), (0, 0)])
-        held["stem.w"].CopyFrom(onnx.numpy_helper.from_array(wide, "stem.w"))
-        model.graph.initializer.add().CopyFrom(helper.make_tensor("pads", TensorProto.INT64, [8], [0] * 5 + [1, 0, 0]))
-        onnx.checker.check_model(model, full_check=True)
-        return model
+    """A first convolution that reads four channels is measured alone as the one that reads three."""
+    rng = np.random.default_rng(0)
+    x, w = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 3, 9, 9), (16, 3, 3, 3)))
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], "conv")]
+    shapes = {"x": [3, 9, 9], "y": [16, 7, 7]}
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", *s]) for n, s in shapes.items()]
+    graph = helper.make_graph(nodes, "stem", values[:1], values[1:], [onnx.numpy_helper.from_array(w, "w")])
+    given = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    case = make_case(given, {"x": x})
+    found = []
+    for portable in (False, True):
+        hybrid = case.build(case.plan(case.all(Precision.UINT8), portable=portable))
+        assert portable != any(node.op_type == "Pad" for node in hybrid.graph.node)
+        probe = probe_layers(case.proto, hybrid, layer_pairs(case.model, hybrid), DriftWatch({}), threads=1)
+        probe.add(case.feed)
+        found.append(probe.reports()[0].individual)
+    assert found[0] is not None
+    assert found[0].sqnr_db == pytest.approx(found[1].sqnr_db, abs=0.1)  # type: ignore[union-attr]
 
-    wide, plain = (_compare(m, layers=qdq_models.pairs(m)).layers[0].individual for m in (padded(), HYBRID))
-    assert wide.sqnr_db == pytest.approx(plain.sqnr_db, abs=0.1)
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_layer_is_found(seed: int) -> None:
+    """A layer's piece reads its inputs, as the float model has them, and nothing else."""
+    case = random_case(seed)
+    hybrid = case.build(case.plan(random_choices(case, seed)))
+    view = View(hybrid)
+    for pair in layer_pairs(case.model, hybrid):
+        piece = cut_out(view, pair)
+        assert set(piece.reads) == set(pair.inputs), pair.name
+        assert pair.precision == str(case.plan(random_choices(case, seed)).layers[pair.name].done)
+
+
+def test_a_model_that_says_nothing_of_its_layers() -> None:
+    case = random_case(0)
+    with pytest.raises(ModelError, match="does not say what became of its layers"):
+        layer_pairs(case.model, case.proto)
 
 
 def test_extra_outputs_behind_a_dequantize_leave_integer_kernels_in_place(tmp_path: Path) -> None:
-    probe = expose(HYBRID, [p.hybrid_tensor for p in qdq_models.pairs(HYBRID)])
+    probe = expose(HYBRID, [p.hybrid_tensor for p in qdq_models.pairs()])
     options = runtime.options(threads=1)
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     session = runtime.session(probe, session_options=options)
@@ -225,13 +244,13 @@ def test_where_a_concat_joined_an_output_is_found() -> None:
 
 
 def test_drift_is_silent_on_the_calibration_set_and_speaks_on_another_domain() -> None:
-    calm = _compare(HYBRID, layers=qdq_models.pairs(HYBRID), ranges=RANGES)
+    calm = _compare(HYBRID, layers=qdq_models.pairs(), ranges=RANGES)
     assert (calm.drift, calm.warnings) == ((), ())
     loud = compare(
         FLOAT,
         HYBRID,
         qdq_models.samples(scale=3.0),
-        layers=qdq_models.pairs(HYBRID),
+        layers=qdq_models.pairs(),
         ranges=RANGES,
         seconds=0,
     )
@@ -274,7 +293,7 @@ def test_a_piece_that_cannot_be_loaded_costs_only_itself() -> None:
     hybrid.CopyFrom(HYBRID)
     odd = hybrid.graph.node.add()
     odd.CopyFrom(helper.make_node("NoSuchOperator", ["body"], ["odd"], "odd", domain="nobody"))
-    pairs = qdq_models.pairs(HYBRID)
+    pairs = qdq_models.pairs()
     view, infos = View(hybrid), {}
     for name in ("x", "stem", "body"):
         infos[name] = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)

@@ -15,7 +15,8 @@ from helpers_config import PATH, chain, small
 from hybridq.config import check, read_cfg, write_cfg
 from hybridq.config.write import EMPTY, quote
 from hybridq.graph.model import Model
-from hybridq.plan.plan import QuantPlan, make_plan
+from hybridq.plan.plan import make_plan
+from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.records import FIELDS, Calibrated
 from hybridq.report.build_json import report_build
 from hybridq.report.effects import SPOKEN_OF, Effects, same

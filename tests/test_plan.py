@@ -14,7 +14,9 @@ from test_build import CHAIN, F16, F32, I8, I16, U8, case_of, normal
 from test_build import given as graph
 
 from hybridq import targets
-from hybridq.plan.plan import QuantPlan, make_plan
+from hybridq.plan.barriers import REWRITES
+from hybridq.plan.plan import make_plan
+from hybridq.plan.quant_plan import Barrier, BarrierKind, QuantPlan
 from hybridq.plan.record import known_range
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
@@ -144,15 +146,17 @@ class TestNative:
     def test_eight_bits_on_every_edge(self) -> None:
         case = case_of(CHAIN)
         plan = case.plan(case.all(U8))
-        assert all(x.native and x.bias is not None and not x.barrier for x in plan.layers.values())
+        assert all(x.native and x.bias is not None for x in plan.layers.values())
+        assert not any(x.barrier for x in plan.roundings.values())
         assert not any(w.folded for x in plan.layers.values() for w in x.weights)
 
     @pytest.mark.parametrize("other", [F32, F16, I16])
     def test_others_are_float_computations_behind_a_barrier(self, other: Precision) -> None:
         case = case_of(CHAIN)
-        layer = case.plan({**case.all(U8), "r2": other}).layers["r2"]
+        plan = case.plan({**case.all(U8), "r2": other})
+        layer = plan.layers["r2"]
         assert not layer.native
-        assert layer.barrier
+        assert plan.barrier("r2") == Barrier(BarrierKind.ACTIVATION, REWRITES)
         assert layer.bias is None
         assert all(w.folded or w.precision is F32 for w in layer.weights)
 

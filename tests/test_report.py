@@ -29,7 +29,7 @@ STORED = {"x": (-4.0, 4.0), "stem": (0.0, 12.0), "body": RANGE, "box": (-3000.0,
 def _report(hybrid_weights: tuple[str, ...] = ("stem.w", "body.w"), **options: Any) -> ComparisonReport:
     given = qdq_models.two_heads()
     hybrid = qdq_models.quantized(given, STORED, hybrid_weights)
-    layers = qdq_models.pairs(hybrid)
+    layers = qdq_models.pairs()
     return compare(given, hybrid, qdq_models.samples(), **{"layers": layers, "threads": 1, "seconds": 0.02, **options})
 
 

@@ -8,25 +8,18 @@ taken from the untouched models.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
+from hybridq.build.metadata import Copy, read_metadata
 from hybridq.compare.results import LayerPair
 from hybridq.graph import edit, runtime
 from hybridq.graph.runtime import Session
 
-STORAGE = (
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "LeakyRelu",
-    "Cast",
-    "Clip",
-    "Pad",
-)  # between a value and how it is stored
 OUTPUT, OWN = "individual/", "piece"
 
 
@@ -59,6 +52,12 @@ class View:
     def outputs(self) -> list[str]:
         """Names of the outputs, in order."""
         return [v.name for v in self.proto.graph.output]
+
+    @cached_property
+    def copies(self) -> Mapping[str, Copy]:
+        """What tensors hold that are copies of the float model's, as the model itself says."""
+        metadata = read_metadata(self.proto)
+        return metadata.copies if metadata else {}
 
     def has(self, tensor: str) -> bool:
         """Whether the graph computes this tensor or is given it."""
@@ -95,8 +94,8 @@ class Piece:
 def cut_out(view: View, pair: LayerPair) -> Piece:
     """The nodes of the hybrid graph between the layer's inputs, unquantized, and ``pair.hybrid_tensor``.
 
-    Walks back from the layer's output. A tensor that is one of ``pair.inputs``, or is that input's stored and restored
-    copy, is where the cut is made; the float value takes its place. Raises Unprobed with the reason.
+    Walks back from the layer's output. The cut is made at every tensor that is one of ``pair.inputs`` or a copy of it;
+    the float value takes its place. Raises Unprobed with the reason.
     """
     found: dict[int, NodeProto] = {}
     rename: dict[str, str] = {}
@@ -117,49 +116,19 @@ def cut_out(view: View, pair: LayerPair) -> Piece:
             raise Unprobed(f"holds a subgraph ({node.op_type})")
         found[id(node)] = node
         for source in filter(None, node.input):
-            root, pad = _root(view, pair, source)
-            if pad is not None:
-                widened[source] = _float_pad(pad, root, source)
-                rename[root] = root
-                initializers[pad.input[1]] = None
-            elif root:
-                rename[source] = root
-            else:
+            copy = view.copies.get(source, Copy(source))
+            if copy.tensor not in pair.inputs:
                 todo.append(source)
+            elif copy.pads:
+                widened[source] = helper.make_node("Pad", [copy.tensor, copy.pads], [source])
+                rename[copy.tensor] = copy.tensor
+                initializers[copy.pads] = None
+            else:
+                rename[source] = copy.tensor
     if not rename:
         raise Unprobed("reads none of its inputs")
     order = (*widened.values(), *(n for n in view.proto.graph.node if id(n) in found))
     return Piece(pair, order, rename, tuple(initializers))
-
-
-def _root(view: View, pair: LayerPair, tensor: str) -> tuple[str, NodeProto | None]:
-    """The layer's input that ``tensor`` is, or is the restored copy of, empty when it is something else.
-
-    The node, if any, is the Pad that widened the copy by zero channels.
-    """
-    node, pad = view.producers.get(tensor), None
-    if tensor in pair.inputs:
-        return tensor, None
-    if node is None or node.op_type != "DequantizeLinear":
-        return "", None
-    while node is not None and node.op_type in STORAGE:
-        pad = node if node.op_type == "Pad" else pad
-        source = node.input[0]
-        if source == pair.float_tensor:
-            break
-        if source in pair.inputs:
-            return source, pad
-        node = view.producers.get(source)
-    return "", None
-
-
-def _float_pad(pad: NodeProto, root: str, output: str) -> NodeProto:
-    """The Pad of integers with their zero point, on the float values with zero."""
-    copy = NodeProto()
-    copy.CopyFrom(pad)
-    copy.input[:] = [root, pad.input[1]]
-    copy.output[:] = [output]
-    return copy
 
 
 def assemble(hybrid: View, pieces: Sequence[Piece], typed: Callable[[str], onnx.ValueInfoProto]) -> onnx.ModelProto:

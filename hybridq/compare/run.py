@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 
 import hybridq
+from hybridq.build.metadata import read_metadata
 from hybridq.compare import probes
 from hybridq.compare.drift import DriftWatch, drift_warning
 from hybridq.compare.layers import LayerProbe, probe_layers
@@ -19,26 +20,29 @@ from hybridq.compare.results import ComparisonReport, LayerPair, Sizes, Timing
 from hybridq.compare.timing import time_pairs, unsteady
 from hybridq.errors import DatasetError, ModelError
 from hybridq.graph import runtime
-from hybridq.graph.model import Model
+from hybridq.graph.model import Layer, Model
 from hybridq.graph.runtime import Feed
 
 Source = onnx.ModelProto | Path
 
 
-def layer_pairs(model: Model, hybrid: onnx.ModelProto, precisions: Mapping[str, str]) -> tuple[LayerPair, ...]:
-    """Where each layer of ``model`` is in ``hybrid``: ``t/DQ`` where tensor ``t`` is stored as integers, else ``t``."""
-    view = probes.View(hybrid)
+def layer_pairs(model: Model, hybrid: onnx.ModelProto) -> tuple[LayerPair, ...]:
+    """Where each layer of ``model`` is in the ``hybrid`` that was built of it: there its value has the same name.
+
+    Raises ModelError where ``hybrid`` does not say what became of the layers.
+    """
+    metadata = read_metadata(hybrid)
+    if metadata is None or not set(metadata.precisions) >= set(model.layer):
+        raise ModelError("the model's metadata does not say what became of its layers", hint="Run step2 again.")
     return tuple(
-        LayerPair(
-            name=layer.name,
-            op=layer.op,
-            precision=precisions[layer.name],
-            float_tensor=layer.name,
-            hybrid_tensor=f"{layer.name}/DQ" if view.has(f"{layer.name}/DQ") else layer.name,
-            inputs=layer.inputs,
-        )
+        LayerPair(layer.name, layer.op, metadata.precisions[layer.name], layer.name, layer.name, _reads(model, layer))
         for layer in model.layers
     )
+
+
+def _reads(model: Model, layer: Layer) -> tuple[str, ...]:
+    """What a layer reads that is no constant: activations, and parameters that the graph computes."""
+    return tuple(i for i in dict.fromkeys(model.nodes[layer.node].input) if i and i not in model.initializers)
 
 
 def compare(

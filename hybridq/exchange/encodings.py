@@ -16,7 +16,7 @@ from hybridq.exchange.mapping import Mapper, parameters
 from hybridq.exchange.records import lost
 from hybridq.exchange.view import TensorView, View, WeightView
 from hybridq.graph.model import Model
-from hybridq.plan.plan import Stored
+from hybridq.plan.quant_plan import Stored
 from hybridq.quant.dtypes import Scheme
 from hybridq.quant.qparams import QParams
 from hybridq.quant.records import Calibrated

@@ -15,7 +15,7 @@ from hybridq.config.write import quote
 from hybridq.errors import ConfigError, Problem
 from hybridq.exchange.records import Wanted
 from hybridq.graph.model import Model
-from hybridq.plan.plan import Stored
+from hybridq.plan.quant_plan import Stored
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import QParams, Range
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated

@@ -6,6 +6,7 @@ from hybridq.build.builder import build
 from hybridq.errors import Problem
 from hybridq.exchange.records import Export, Options, lost
 from hybridq.exchange.view import View
+from hybridq.plan.plan import make_plan
 from hybridq.quant.dtypes import Precision
 
 LOADER = '''"""Run {name} with OpenVINO: python run.py"""
@@ -20,7 +21,8 @@ print([i.any_name for i in model.inputs], "->", [o.any_name for o in model.outpu
 
 def write(view: View, options: Options) -> Export:
     """The model without what only ONNX Runtime needs, as ``step2 --portable`` builds it."""
-    file = build(view.model, view.plan, view.weights, portable=True)
+    plan = make_plan(view.model, view.calibrated, view.config, view.weights, portable=True)
+    file = build(view.model, plan, view.weights)
     name = f"{options.name}.onnx"
     return Export({name: file.write, "run.py": LOADER.format(name=name).encode()}, _losses(view))
 

@@ -16,7 +16,7 @@ from hybridq.errors import Problem
 from hybridq.exchange.losses import weights_stay
 from hybridq.exchange.records import Export, Options, dumped, lost
 from hybridq.exchange.view import TensorView, View, WeightView
-from hybridq.plan.plan import Stored
+from hybridq.plan.quant_plan import Stored
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.qparams import QParams
 

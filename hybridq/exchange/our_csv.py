@@ -14,7 +14,7 @@ from hybridq.exchange.our_json import numbers, stored_of
 from hybridq.exchange.records import Export, Options, Wanted, lost
 from hybridq.exchange.view import View
 from hybridq.graph.model import Model
-from hybridq.plan.plan import Stored
+from hybridq.plan.quant_plan import Stored
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated
 

@@ -14,7 +14,7 @@ from hybridq.exchange.mapping import Mapper, load_json
 from hybridq.exchange.records import Export, Options, Wanted
 from hybridq.exchange.view import BiasView, TensorView, View, WeightView
 from hybridq.graph.model import Model
-from hybridq.plan.plan import Stored
+from hybridq.plan.quant_plan import Stored
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import QParams
 from hybridq.quant.records import FIELDS, WEIGHT_SUFFIX, Calibrated

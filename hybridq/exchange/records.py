@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hybridq.errors import Problem
-from hybridq.plan.plan import Stored
+from hybridq.plan.quant_plan import Stored
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.qparams import QParams, Range
 

@@ -16,7 +16,7 @@ from hybridq.errors import Problem
 from hybridq.exchange.losses import coarser, range_change, step_loss
 from hybridq.exchange.records import lost
 from hybridq.exchange.view import TensorView, View, WeightView
-from hybridq.plan.plan import Stored
+from hybridq.plan.quant_plan import Stored
 from hybridq.quant.dtypes import Precision, Scheme, Storage
 from hybridq.quant.numerics import qparams_of_ranges
 from hybridq.quant.qparams import QParams

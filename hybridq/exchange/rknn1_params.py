@@ -22,7 +22,7 @@ from hybridq.exchange.rknn1_entries import Entry1, entries
 from hybridq.exchange.rknn_names import candidates, plain_names
 from hybridq.exchange.view import View
 from hybridq.graph.model import Model
-from hybridq.plan.plan import Stored
+from hybridq.plan.quant_plan import Stored
 from hybridq.quant.records import Calibrated
 
 TOP = "quant_params"

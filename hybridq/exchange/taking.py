@@ -18,7 +18,8 @@ from hybridq.config.write import quote, value_text
 from hybridq.errors import ConfigError, Problem
 from hybridq.exchange.records import Wanted
 from hybridq.plan.layer_weights import WeightPlan
-from hybridq.plan.plan import QuantPlan, Stored, make_plan
+from hybridq.plan.plan import make_plan
+from hybridq.plan.quant_plan import QuantPlan, Stored
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import float32_text
 from hybridq.quant.qparams import QParams, Range

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hybridq.graph.model import Group, Layer, Model
 from hybridq.plan.layer_weights import WeightPlan, integers
-from hybridq.plan.plan import QuantPlan, Stored
+from hybridq.plan.quant_plan import QuantPlan, Stored
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.numerics import dequantize, qparams_of_ranges, quantize
 from hybridq.quant.qparams import QParams, Range

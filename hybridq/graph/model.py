@@ -90,6 +90,11 @@ class Model:
     unsupported: Mapping[str, str] = field(default_factory=dict)  # node name -> why it stays float32
 
     @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of all layers together (output elements of those without any)."""
+        return sum(x.macs for x in self.layers)
+
+    @cached_property
     def layer(self) -> dict[str, Layer]:
         """Layers by name."""
         return {x.name: x for x in self.layers}
@@ -115,6 +120,11 @@ class Model:
         return {x.node: x for x in self.layers}
 
     @cached_property
+    def owner_of(self) -> dict[str, Layer]:
+        """The layer of every compute node and of every activation that a layer absorbs, by the node's name."""
+        return {**self.layer_of, **{x.activation: x for x in self.layers if x.activation}}
+
+    @cached_property
     def readers(self) -> dict[str, tuple[Layer, ...]]:
         """The layers that read each group, by the group's name, in graph order; groups that none reads are absent."""
         found: dict[str, list[Layer]] = {}
@@ -122,6 +132,11 @@ class Model:
             for name in dict.fromkeys(self.group_of[i].name for i in layer.inputs if i in self.group_of):
                 found.setdefault(name, []).append(layer)
         return {name: tuple(layers) for name, layers in found.items()}
+
+    @cached_property
+    def initializers(self) -> dict[str, onnx.TensorProto]:
+        """Initializers by name; only small ones hold values."""
+        return {t.name: t for t in self.proto.graph.initializer}
 
     @cached_property
     def producers(self) -> dict[str, onnx.NodeProto]:

@@ -10,7 +10,7 @@ from hybridq.calibration.statistics import TensorStatistics
 from hybridq.graph.analysis import moved
 from hybridq.graph.model import Group, Model
 from hybridq.graph.operators import Kind, Role, lookup, row_of
-from hybridq.plan.plan import QuantPlan
+from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.params import range_params
 from hybridq.quant.qparams import QParams, Range

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from hybridq.graph import edit, operators
 from hybridq.graph.model import Layer, Model, Weight
 from hybridq.graph.operators import Kind
+from hybridq.plan.context import Context
 from hybridq.quant.dtypes import Precision, Storage
 from hybridq.quant.numerics import dequantize, quantize
 from hybridq.quant.params import TOGETHER, channel_axis, is_per_channel, weight_params
 from hybridq.quant.qparams import QParams
-from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, Entry, QuantConfig
+from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, Entry
 from hybridq.storage.weights import Weights
 from hybridq.targets import Target
 
@@ -73,22 +74,15 @@ def storage_of(layer: Layer, precision: Precision, target: Target) -> Storage:
     return target.constant(precision, channels=any(w.axis is not None for w in layer.weights))
 
 
-def weight_plans(
-    layer: Layer,
-    precision: Precision,
-    native: bool,
-    weights: Weights,
-    calibrated: Calibrated,
-    config: QuantConfig,
-    target: Target,
-) -> tuple[WeightPlan, ...]:
+def weight_plans(context: Context, layer: Layer, precision: Precision, native: bool) -> tuple[WeightPlan, ...]:
     """The stored form of each of a layer's weights at its final precision."""
+    config, weights, calibrated = context.config, context.weights, context.calibrated
     found = []
     for weight in layer.weights:
         if precision is Precision.FLOAT32:
             found.append(WeightPlan(weight.tensor, weight.index, precision, None, False))
             continue
-        storage = storage_of(layer, precision, target)
+        storage = storage_of(layer, precision, context.target)
         if not storage.dtype.is_integer:
             found.append(WeightPlan(weight.tensor, weight.index, storage.dtype, None, True))
             continue
@@ -116,22 +110,17 @@ def weight_axis(weight: Weight, entry: Entry, edited: frozenset[str], storage: S
 
 
 def bias_plan(
-    layer: Layer,
-    native: bool,
-    read: QParams | None,
-    found: tuple[WeightPlan, ...],
-    weights: Weights,
-    calibrated: Calibrated,
+    context: Context, layer: Layer, native: bool, read: QParams | None, found: tuple[WeightPlan, ...]
 ) -> BiasPlan | None:
     """An int32 bias where the layer runs in integers, a repaired float32 one where there is one, else None."""
     if not (layer.bias and len(found) == 1 and found[0].qparams is not None):
         return None
     params = found[0].qparams
-    values, repaired = _bias_values(layer, params, weights, calibrated)
+    values, repaired = _bias_values(context, layer, params)
     if not native or read is None:
         return BiasPlan(layer.bias, values, None, found) if repaired else None
     bias = np.abs(values.astype(np.float64).reshape(-1))
-    chosen = _dead_channels(weights[found[0].tensor], params, bias, float(read.scale))
+    chosen = _dead_channels(context.weights[found[0].tensor], params, bias, float(read.scale))
     floor = bias / (float(read.scale) * BIAS_LIMIT)
     needed = floor if params.axis is not None else floor.max(initial=0.0)
     scale = np.maximum(chosen, needed.astype(np.float32) * np.float32(1.0001))
@@ -140,13 +129,11 @@ def bias_plan(
     return BiasPlan(layer.bias, values, (read.scale * scale).astype(np.float32), found)
 
 
-def _bias_values(
-    layer: Layer, params: QParams, weights: Weights, calibrated: Calibrated
-) -> tuple[NDArray[np.float32], bool]:
+def _bias_values(context: Context, layer: Layer, params: QParams) -> tuple[NDArray[np.float32], bool]:
     """The bias that goes with weights rounded by ``params``: the repaired one if step1 chose these parameters."""
-    repaired = weights.biases.get(layer.name)
-    if repaired is None or not _as_recorded(layer, params, calibrated):
-        return np.asarray(weights[layer.bias], np.float32), False
+    repaired = context.weights.biases.get(layer.name)
+    if repaired is None or not _as_recorded(layer, params, context.calibrated):
+        return np.asarray(context.weights[layer.bias], np.float32), False
     return np.asarray(repaired, np.float32), True
 
 

@@ -19,7 +19,7 @@ from hybridq.graph.model import Layer, Model
 from hybridq.graph.operators import lookup
 from hybridq.graph.runtime import Feed, run, session
 from hybridq.plan.layer_weights import remains
-from hybridq.plan.plan import QuantPlan
+from hybridq.plan.quant_plan import QuantPlan
 from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights
 

@@ -21,7 +21,7 @@ from hybridq.graph.edit import attribute
 from hybridq.graph.model import Layer, Model
 from hybridq.graph.operators import Layout, lookup, row_of
 from hybridq.graph.runtime import Feed
-from hybridq.plan.plan import QuantPlan
+from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.numerics import along
 from hybridq.quant.qparams import QParams
 from hybridq.repair.observe import observer

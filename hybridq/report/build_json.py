@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hybridq.compare.fidelity import Fidelity
 from hybridq.files.reading import write_text
 from hybridq.files.seal import sealed
-from hybridq.graph.model import Model
-from hybridq.plan.plan import QuantPlan
+from hybridq.graph.model import Layer, Model
+from hybridq.plan.quant_plan import QuantPlan
+from hybridq.plan.shares import high_fraction
 from hybridq.report.effects import Effects
 
 FORMAT = "hybridq.build/1"
@@ -21,7 +22,7 @@ FORMAT = "hybridq.build/1"
 
 @dataclass(frozen=True, slots=True)
 class LayerRow:
-    """One layer as built. ``why`` is empty where nothing needs explaining."""
+    """One layer as built. ``why`` is empty where nothing needs explaining; ``built`` has what is not as usual in it."""
 
     name: str
     op: str
@@ -29,6 +30,7 @@ class LayerRow:
     done: str
     why: str
     macs: int
+    built: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +70,21 @@ class BuildReport:
 def report_build(effects: Effects, sizes: tuple[int, int]) -> BuildReport:
     """The report of a plan and its edits; ``sizes`` are the bytes of the weights as built and in float."""
     model, plan = effects.model, effects.plan
+    later = {r.instead_of: f"at '{tensor}', {r.why}" for tensor, r in plan.roundings.items() if r.instead_of}
     rows = tuple(
-        LayerRow(x.name, x.op, _word(plan, x.name, asked=True), _word(plan, x.name), plan.layers[x.name].why, x.macs)
+        LayerRow(
+            x.name,
+            x.op,
+            _word(plan, x.name, asked=True),
+            _word(plan, x.name),
+            plan.layers[x.name].why,
+            x.macs,
+            _built(plan, model, x, later.get(x.name, "")),
+        )
         for x in model.layers
     )
     edits = tuple(EditRow(e.key, e.field, e.before, e.after, e.line, effects.of(e)) for e in effects.config.edits)
     return BuildReport(plan.target, rows, edits, high_fraction(model, plan), *sizes)
-
-
-def high_fraction(model: Model, plan: QuantPlan) -> float:
-    """Share of the multiply-accumulates above 8 bits (operators without any count their output elements)."""
-    total = sum(x.macs for x in model.layers)
-    high = sum(x.macs for x in model.layers if plan.layers[x.name].done.bits > 8)
-    return high / total if total else 0.0
 
 
 def _word(plan: QuantPlan, name: str, asked: bool = False) -> str:
@@ -88,6 +92,21 @@ def _word(plan: QuantPlan, name: str, asked: bool = False) -> str:
     if one.weight_only is not None:
         return f"weight_only {one.weight_only}"
     return str(one.asked if asked else one.done)
+
+
+def _built(plan: QuantPlan, model: Model, layer: Layer, later: str) -> dict[str, str]:
+    """What stands in the model for a layer's sake beside the layer itself, and why."""
+    one, barrier = plan.layers[layer.name], plan.barrier(layer.name)
+    inside = plan.roundings.get(model.nodes[layer.node].output[0]) if layer.activation else None
+    converted = [f"'{b.tensor}' to {b.wanted}" for b in plan.boundaries_of(layer) if b.conversion is not None]
+    words = {
+        "barrier": barrier and f"{barrier.kind}: {barrier.why}",
+        "rounded": later or (inside and f"before the {layer.activation_op} as well: {inside.why}"),
+        "padding": one.padding and f"{one.padding.channels} channels of zeros: {one.padding.why}",
+        "pool": one.pool and f"{one.pool.op}: {one.pool.why}",
+        "converted": ", ".join(converted),
+    }
+    return {name: word for name, word in words.items() if word}
 
 
 def write_build(
@@ -105,7 +124,7 @@ def write_build(
         "float_weight_bytes": report.float_weight_bytes,
         "fidelity": None if fidelity is None else _fidelity(fidelity),
     }
-    rows = [{k: getattr(r, k) for k in ("name", "op", "asked", "done", "why", "macs")} for r in report.layers]
+    rows = [_row(r) for r in report.layers]
     edits = [{k: getattr(e, k) for k in ("key", "field", "before", "after", "line", "effect")} for e in report.edits]
     lines = [f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in head.items()]
     lines += [
@@ -113,6 +132,11 @@ def write_build(
         for k, v in (("edits", edits), ("layers", rows))
     ]
     write_text(path, sealed("{\n" + ",\n".join(lines) + "\n}\n"))
+
+
+def _row(row: LayerRow) -> dict[str, Any]:
+    usual = {k: getattr(row, k) for k in ("name", "op", "asked", "done", "why", "macs")}
+    return {**usual, "built": row.built} if row.built else usual
 
 
 def _fidelity(found: Fidelity) -> dict[str, Any]:

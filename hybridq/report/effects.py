@@ -16,7 +16,7 @@ import numpy as np
 from hybridq import targets
 from hybridq.graph.model import Layer, Model
 from hybridq.plan.layer_weights import storage_of, weight_axis
-from hybridq.plan.plan import QuantPlan
+from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.params import OWN_FIELDS, TOGETHER, activation_params, weight_params
 from hybridq.quant.qparams import QParams
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, Edit, Entry, QuantConfig

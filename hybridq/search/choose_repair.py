@@ -14,7 +14,8 @@ from hybridq.calibration.calibrate import CalibrationStats
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed, session
 from hybridq.plan.layer_weights import entry_key
-from hybridq.plan.plan import QuantPlan, make_plan
+from hybridq.plan.plan import make_plan
+from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.params import TOGETHER
 from hybridq.quant.records import Calibrated, QuantConfig
 from hybridq.repair.bias_correction import corrected_biases

@@ -22,7 +22,7 @@ from hybridq.files.temporary import temporary_folder
 from hybridq.graph.model import Group, Model
 from hybridq.graph.opset import IR_VERSION, OPSET
 from hybridq.graph.runtime import Feed, options, session
-from hybridq.plan.plan import QuantPlan
+from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.dtypes import Precision
 from hybridq.search.joint import Bench, Choice
 from hybridq.search.noise import leaves, readers_of, units_of
@@ -79,8 +79,7 @@ def profile(proto: onnx.ModelProto, model: Model, feed: Feed, threads: int) -> d
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             times[event["name"].removesuffix("_kernel_time")].append(float(event["dur"]))
-    owners = {node: x.name for node, x in model.layer_of.items()}
-    owners |= {x.activation: x.name for x in model.layers if x.activation}
+    owners = {node: x.name for node, x in model.owner_of.items()}
     for layer in model.layers:  # ONNX Runtime names a convolution in its blocked layout after its result
         owners |= {f"{t}_nchwc": layer.name for t in (layer.name, *model.nodes[layer.node].output) if t}
     found: dict[str, float] = defaultdict(float)

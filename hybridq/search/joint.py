@@ -15,7 +15,9 @@ from hybridq.build.builder import build
 from hybridq.compare.metric import Metric, Outputs, evaluate, metric_name
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import run, session
-from hybridq.plan.plan import QuantPlan, make_plan
+from hybridq.plan.plan import make_plan
+from hybridq.plan.quant_plan import QuantPlan
+from hybridq.plan.shares import high_fraction
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.params import TOGETHER
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, LayerChoice, QuantConfig
@@ -89,11 +91,6 @@ class Bench:
     alone: dict[str, list[float]] = field(default_factory=dict)
     save: Callable[[], None] | None = None
 
-    @property
-    def macs(self) -> int:
-        """Of all layers."""
-        return max(1, sum(x.macs for x in self.model.layers))
-
     def plan(self, choice: Choice) -> tuple[QuantPlan, Weights]:
         """The plan of a choice and the weights that go with it."""
         entries = dict(self.calibrated.entries)
@@ -129,10 +126,6 @@ class Bench:
         """The ONNX model of a choice."""
         plan, weights = self.plan(choice)
         return build(self.model, plan, weights).assemble()
-
-    def high(self, plan: QuantPlan) -> float:
-        """Share of the multiply-accumulates above 8 bits."""
-        return sum(x.macs for x in self.model.layers if plan.layers[x.name].done.bits > 8) / self.macs
 
     def measure(self, choice: Choice) -> Figures:
         """Build and run a choice on every sample, or recall what was measured."""
@@ -189,7 +182,7 @@ class Bench:
                 yield found
 
         sqnr = self.reference.compared(outputs())
-        return np.stack(noise), kept, self.high(plan), sqnr
+        return np.stack(noise), kept, high_fraction(self.model, plan), sqnr
 
     def _metric(self, outputs: list[Outputs]) -> float | None:
         return None if self.metric is None else evaluate(self.metric, outputs, metric_name(self.metric))

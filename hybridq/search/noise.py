@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hybridq.graph.model import Group, Model
 from hybridq.plan.layer_weights import remains
-from hybridq.plan.plan import QuantPlan
+from hybridq.plan.quant_plan import QuantPlan
 from hybridq.search.growing import Form, Forms, Key
 from hybridq.storage.weights import Weights
 

@@ -25,6 +25,7 @@ from hybridq.errors import ConfigError, DatasetError
 from hybridq.files.seal import text_digest
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed, session
+from hybridq.plan.shares import high_fraction, share_of_macs
 from hybridq.quant.dtypes import Precision, widest
 from hybridq.quant.records import Calibrated
 from hybridq.search.budget import USUAL_HIGH, Budget
@@ -100,8 +101,7 @@ def search(
     if budget.max_drop is not None and metric is None:
         raise ConfigError("max_drop says how much a metric may drop", hint="Give it: --metric module.py:function.")
     high = _high_precisions(calibrated, precisions)
-    macs = max(1, sum(x.macs for x in model.layers))
-    chosen = _spread(feeds, samples or int(np.clip(WORK / macs, *SAMPLES)))
+    chosen = _spread(feeds, samples or int(np.clip(WORK / max(1, model.macs), *SAMPLES)))
     say = progress or (lambda what, done, total: None)
     say("running the float model", 0, None)
     reference = measure_reference(session(assemble(model.proto, weights), threads=threads), chosen, model)
@@ -202,8 +202,9 @@ class _Search:
         damage = bench.damages(
             f"alone|{start.key}", [s.forms for s in found], subset, lambda n: self.say("each quantizer alone", n, total)
         )
-        cost = {g.name: sum(bench.model.layer[n].macs for n in g.layers) / bench.macs for g in bench.model.groups}
-        return Frontier(bench, start, pairs(bench.model, plan, found, damage, cost), bench.high(plan), self.precision)
+        cost = {g.name: share_of_macs(bench.model, g.layers) for g in bench.model.groups}
+        share = high_fraction(bench.model, plan)
+        return Frontier(bench, start, pairs(bench.model, plan, found, damage, cost), share, self.precision)
 
     def _choose(self, front: Frontier) -> tuple[tuple[str, ...], bool]:
         """Units to raise, and whether the budget holds."""

@@ -16,7 +16,9 @@ import numpy as np
 from hybridq.compare.metric import Metric, evaluate, metric_name
 from hybridq.graph.model import Group, Model
 from hybridq.graph.runtime import Feed, run, session
-from hybridq.plan.plan import QuantPlan, make_plan
+from hybridq.plan.plan import make_plan
+from hybridq.plan.quant_plan import QuantPlan
+from hybridq.plan.shares import share_of_macs
 from hybridq.quant.records import Calibrated, QuantConfig
 from hybridq.search.alone import DISABLED, chunks, noise_of
 from hybridq.search.damage import Doubles, Objective, Reference, measure_reference, objective
@@ -85,12 +87,11 @@ def sensitivity(
     damage = work.damage(aim, alone)
     left = work.damage(aim, raised) if raised is not None else None
     drops = work.drops(metric, groups) if metric is not None else None
-    macs = max(1, sum(x.macs for x in model.layers))
     found = [
         GroupSensitivity(
             group.name,
             group.layers,
-            sum(model.layer[n].macs for n in group.layers) / macs,
+            share_of_macs(model, group.layers),
             float(damage[i]),
             None if left is None else float(whole - left[i]),
             _worst(reference, alone[:, i].mean(0)),

@@ -104,11 +104,13 @@ def step2(
 
 def make(state: State, config: QuantConfig, *, portable: bool = False) -> tuple[OnnxFile, BuildReport]:
     """The model and its report, in memory."""
-    plan = make_plan(state.model, state.calibrated, config, state.weights)
-    file = build(state.model, plan, state.weights, portable=portable)
+    plan = make_plan(state.model, state.calibrated, config, state.weights, portable=portable)
+    file = build(state.model, plan, state.weights)
     floats = sum(int(w.nbytes) for w in state.weights.values())
     unedited = QuantConfig(config.target, {}, state.calibrated.entries, {})
-    plain = make_plan(state.model, state.calibrated, unedited, state.weights) if config.edits else plan
+    plain = plan
+    if config.edits:
+        plain = make_plan(state.model, state.calibrated, unedited, state.weights, portable=portable)
     effects = Effects(state.model, state.calibrated, config, state.weights, plan, plain)
     return file, report_build(effects, (file.weight_bytes, floats))
 

@@ -13,7 +13,6 @@ from hybridq.dataset import Preprocessing, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, StorageError
 from hybridq.files.commit import commit
 from hybridq.files.reading import exists
-from hybridq.plan.plan import make_plan
 from hybridq.report import ParetoPoint, write_report
 from hybridq.steps.common import (
     HYBRID,
@@ -84,8 +83,6 @@ def step3(
     preprocessing = Preprocessing.from_json(state.preprocessing)
     limit = samples if samples is not None else (state.samples if dataset is None else None)
     data = open_dataset(source, input_specs(state.model), preprocessing, limit)
-    plan = make_plan(state.model, state.calibrated, config, state.weights)
-    precisions = {name: str(p.done) for name, p in plan.layers.items()}
     ranges = {
         s: (m.range.min, m.range.max)
         for g in state.model.groups
@@ -97,7 +94,7 @@ def step3(
         storage.assemble(state.model.proto, state.weights),
         folder / HYBRID,
         (sample.feed for sample in data),
-        layers=layer_pairs(state.model, hybrid, precisions),
+        layers=layer_pairs(state.model, hybrid),
         ranges=ranges,
         metric=load_metric(metric) if metric else None,
         threads=threads,

@@ -1,0 +1,74 @@
+"""The stored form of every group of tensors, and its conversions for layers that read it with fewer bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hybridq.config.precisions import group_precision, readers_precisions
+from hybridq.graph import operators
+from hybridq.graph.model import Group, Model
+from hybridq.plan.context import Context
+from hybridq.plan.quant_plan import FLOAT, GroupPlan, Stored
+from hybridq.quant.dtypes import Precision, widest
+from hybridq.quant.params import activation_params
+
+
+def group_plans(context: Context, done: Mapping[str, Precision]) -> dict[str, GroupPlan]:
+    """The plan of every group, from the final precisions of all layers."""
+    return {group.name: _group_plan(context, group, done) for group in context.model.groups}
+
+
+def _group_plan(context: Context, group: Group, done: Mapping[str, Precision]) -> GroupPlan:
+    wanted = readers_precisions(context.model, group, context.calibrated, done)
+    precision = FLOAT if group.float_only else group_precision(context.model, group, context.calibrated, done)
+    kept = _kept(context, group, precision, wanted, done)
+    narrower = sorted({p for p in wanted if p.bits < kept.bits})
+    conversions = {p: _stored(context, group, p) for p in narrower}
+    return GroupPlan(group.name, precision, _stored(context, group, kept), conversions)
+
+
+def _kept(
+    context: Context, group: Group, precision: Precision, wanted: list[Precision], done: Mapping[str, Precision]
+) -> Precision:
+    """What a group of ``precision`` is stored in: fewer bits at once where nobody reads more."""
+    model = context.model
+    leaves = any(t in model.outputs for t in group.tensors if t not in model.inputs)
+    passes = not group.layers and (leaves or group.name not in model.inputs)  # an input comes out as it went in
+    if group.float_only or passes:
+        return FLOAT
+    kept = precision
+    if wanted and not leaves and not _has_outside_readers(model, group):
+        kept = min(precision, widest(wanted), key=lambda p: p.bits)
+    if group.layers and kept.bits == 8 and _gives_float(context, group, done):
+        return FLOAT
+    return kept
+
+
+def _has_outside_readers(model: Model, group: Group) -> bool:
+    """Whether something else than layers and the group's own movers reads it: a subgraph, a Concat that runs in float.
+
+    Shape and Size read no values.
+    """
+    for tensor in group.tensors:
+        for node in model.consumers.get(tensor, ()):
+            layer = model.layer_of.get(node.name)
+            moves = any(model.group_of.get(o) is group for o in node.output)
+            if not (layer and tensor in layer.inputs) and not moves and node.op_type not in ("Shape", "Size"):
+                return True
+    return False
+
+
+def _gives_float(context: Context, group: Group, done: Mapping[str, Precision]) -> bool:
+    """Whether integer matrix products may give their float result unrounded, since nothing reads it as integers."""
+    model = context.model
+    products = all(operators.lookup(model.layer[n].op).float_result and model.layer[n].weights for n in group.layers)
+    in_float = all(done[x.name] is FLOAT for x in model.readers.get(group.name, ()))
+    return context.target.latency_aware and products and in_float
+
+
+def _stored(context: Context, group: Group, precision: Precision) -> Stored:
+    if not precision.is_integer:
+        return Stored(precision)
+    config, measured = context.config, context.calibrated.measured[group.name]
+    entry, edited = config.entries[group.name], config.edited.get(group.name, frozenset())
+    return Stored(precision, activation_params(entry, edited, context.target.activation(precision), measured))

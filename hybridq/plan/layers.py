@@ -1,0 +1,54 @@
+"""What becomes of every layer: integer kernel or float, weights, bias, and what only ONNX Runtime needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hybridq.graph import operators
+from hybridq.graph.model import Layer, Model
+from hybridq.plan.barriers import is_rewritable
+from hybridq.plan.chosen import Chosen
+from hybridq.plan.context import Context
+from hybridq.plan.defaults import fast_kernel
+from hybridq.plan.layer_weights import bias_plan, suits_integers, weight_plans
+from hybridq.plan.padding import padding_of
+from hybridq.plan.pools import pool_of
+from hybridq.plan.quant_plan import FLOAT, GroupPlan, LayerPlan, Stored, read
+from hybridq.quant.dtypes import Precision
+
+
+def layer_plans(context: Context, chosen: Chosen, groups: Mapping[str, GroupPlan]) -> dict[str, LayerPlan]:
+    """The plan of every layer, from its precision and the stored forms of what it reads and writes."""
+    return {layer.name: _layer_plan(context, layer, chosen, groups) for layer in context.model.layers}
+
+
+def _layer_plan(context: Context, layer: Layer, chosen: Chosen, groups: Mapping[str, GroupPlan]) -> LayerPlan:
+    model, choice, done = context.model, context.config.choices.get(layer.name), chosen.done[layer.name]
+    held = [model.group_of.get(i) for i in layer.inputs]
+    forms = [read(groups[g.name], done) if g else Stored(FLOAT) for g in held]
+    out = groups[layer.group].stored
+    native = is_native(model, layer, done, forms, out) and suits_integers(layer, context.weights, model)
+    weight_only = choice.weight_only if choice else None
+    weights = weight_plans(context, layer, weight_only or done, native)
+    bias = bias_plan(context, layer, native, forms[0].qparams if forms else None, weights)
+    return LayerPlan(
+        name=layer.name,
+        asked=chosen.asked[layer.name],
+        done=done,
+        why=chosen.why[layer.name],
+        weights=weights if bias is None else bias.floored,
+        bias=bias,
+        native=native,
+        rewritable=is_rewritable(layer, native, forms),
+        weight_only=weight_only,
+        padding=padding_of(context, layer, native),
+        pool=pool_of(context, layer, native),
+    )
+
+
+def is_native(model: Model, layer: Layer, done: Precision, forms: Sequence[Stored], out: Stored) -> bool:
+    """Whether ONNX Runtime computes the layer with integers: 8 bits of one kind on every edge, a fast kernel."""
+    if done.bits != 8 or not fast_kernel(model, layer) or not forms:
+        return False
+    results = (done, FLOAT) if operators.lookup(layer.op).float_result else (done,)
+    return all(f.precision is done for f in forms) and out.precision in results

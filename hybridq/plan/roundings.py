@@ -1,0 +1,85 @@
+"""Where tensors take their stored form: where they are computed, but for a few places that ONNX Runtime makes slow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hybridq.graph.model import Layer
+from hybridq.plan.barriers import BEHIND_POOL, BETWEEN_INTEGERS, before_rounding
+from hybridq.plan.context import Context
+from hybridq.plan.quant_plan import GroupPlan, LayerPlan, Rounding, Stored
+
+INPUT = "an input of the model"
+COMPUTED = "computed here"
+MOVED = "8-bit values that are only moved: said again, ONNX Runtime moves integers"
+BEFORE_RELU = "ONNX Runtime takes a Relu into an integer layer only where the integers begin at zero"
+POOLED = "behind the MaxPool, which ONNX Runtime would run on integers, and slowly"
+
+
+def roundings(
+    context: Context, layers: Mapping[str, LayerPlan], groups: Mapping[str, GroupPlan]
+) -> dict[str, Rounding]:
+    """The tensors that are rounded where they are made, by name; the others hold what they are made from."""
+    found = {}
+    for group in context.model.groups:
+        stored = groups[group.name].stored
+        if not stored.is_float:
+            for tensor in group.tensors:
+                rounding = _rounding(context, tensor, stored, layers)
+                if rounding is not None:
+                    found[tensor] = rounding
+    if not context.portable:
+        _round_before_relus(context, layers, groups, found)
+        _round_behind_pools(context, layers, groups, found)
+    return found
+
+
+def _rounding(context: Context, tensor: str, stored: Stored, layers: Mapping[str, LayerPlan]) -> Rounding | None:
+    """How a tensor of a group is rounded where it is made, None where it is not."""
+    node = context.model.producers.get(tensor)
+    if node is None:
+        return Rounding(stored, INPUT)
+    layer = context.model.owner_of.get(node.name)
+    if layer is not None:
+        return Rounding(stored, COMPUTED, before_rounding(context, layer, layers[layer.name], stored))
+    return Rounding(stored, MOVED) if stored.precision.bits == 8 else None
+
+
+def _round_before_relus(
+    context: Context,
+    layers: Mapping[str, LayerPlan],
+    groups: Mapping[str, GroupPlan],
+    found: dict[str, Rounding],
+) -> None:
+    """Round what goes into a Relu, too, where its integers reach below zero: the Relu is cut between integers then."""
+    for layer in context.model.layers:
+        plan, stored = layers[layer.name], groups[layer.group].stored
+        p, fuses = stored.qparams, plan.native and plan.weights and layer.activation_op == "Relu"
+        if fuses and p is not None and int(p.zero_point) != p.qmin:
+            found[context.model.nodes[layer.node].output[0]] = Rounding(stored, BEFORE_RELU)
+            found[layer.name] = Rounding(stored, COMPUTED, BETWEEN_INTEGERS)
+
+
+def _round_behind_pools(
+    context: Context,
+    layers: Mapping[str, LayerPlan],
+    groups: Mapping[str, GroupPlan],
+    found: dict[str, Rounding],
+) -> None:
+    """Round float results that only a MaxPool reads behind it."""
+    for layer in context.model.layers:
+        pool, stored = _lone_pool(context, layer), groups[layer.group].stored
+        in_float = all(w.folded or w.qparams is None for w in layers[layer.name].weights)
+        if pool and in_float and stored.qparams is not None:
+            del found[layer.name]
+            found[pool] = Rounding(stored, POOLED, BEHIND_POOL, layer.name)
+
+
+def _lone_pool(context: Context, layer: Layer) -> str:
+    """The result of the MaxPool that alone reads a layer, empty where something else does."""
+    model = context.model
+    readers = model.consumers.get(layer.name, ())
+    if [r.op_type for r in readers] != ["MaxPool"] or layer.name in model.outputs:
+        return ""
+    pool = str(readers[0].output[0])
+    return pool if model.group_of.get(pool) is model.group[layer.group] else ""
