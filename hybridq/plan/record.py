@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from hybridq.calibration.ranges import DEFAULTS, Options, choose
+from hybridq.calibration.ranges import BY_READERS, DEFAULTS, Options, choose
+from hybridq.calibration.readers import Response, response
 from hybridq.calibration.statistics import TensorStatistics, pool
 from hybridq.errors import ModelError
 from hybridq.graph.model import Group, Layer, Model, Weight
@@ -46,7 +47,10 @@ def decide(
     ``stats`` has the statistics of each group's sources that were measured, by tensor. ``literal``: the precision was
     asked for, so that no layer is left in float32 because it is faster so.
     """
-    measured = {g.name: measure(g, stats, target, default, algorithms, options) for g in model.groups}
+    readers = _readers(model, weights, stats, algorithms)
+    measured = {
+        g.name: measure(g, stats, target, default, algorithms, options, readers.get(g.name)) for g in model.groups
+    }
     return record(model, weights, measured, target, default, algorithm, weights_per, weights_algorithm, literal)
 
 
@@ -85,6 +89,7 @@ def measure(
     default: Precision,
     algorithms: Sequence[str],
     options: Options,
+    readers: Response | None = None,
 ) -> Measured:
     """The range of a group by each algorithm, for 8 and for 16 bits."""
     parts = [stats[s] for s in group.sources if s in stats]
@@ -95,7 +100,8 @@ def measure(
         return Measured(known, {a: dict.fromkeys(BITS, known) for a in algorithms}, fixed=True)
     whole = pool(parts)
     full = Range(whole.min, whole.max).with_zero()
-    ranges = {a: {bits: choose(a, whole, *_form(target, default, bits), options) for bits in BITS} for a in algorithms}
+    forms = {bits: _form(target, default, bits) for bits in BITS}
+    ranges = {a: {bits: choose(a, whole, *forms[bits], options, readers) for bits in BITS} for a in algorithms}
     return Measured(full, ranges)
 
 
@@ -109,6 +115,19 @@ def known_range(fixed: Range, measured: Sequence[Range]) -> Range:
     if reach.amax == 0.0 or reach.amax * NEAR >= fixed.amax:
         return fixed
     return Range(max(fixed.min, ROOM * reach.min), min(fixed.max, ROOM * reach.max))
+
+
+def _readers(
+    model: Model, weights: Tensors, stats: Mapping[str, TensorStatistics], algorithms: Sequence[str]
+) -> dict[str, Response]:
+    """What becomes of the values of each measured group, where every number makes a number."""
+    found = {}
+    for group in model.groups if BY_READERS.intersection(algorithms) else ():
+        parts = [stats[s] for s in group.sources if s in stats]
+        if group.fixed is None and parts:
+            whole = Range(min(p.min for p in parts), max(p.max for p in parts)).with_zero()
+            found[group.name] = response(model, weights, group, whole)
+    return {n: r for n, r in found.items() if r is not None}
 
 
 def _form(target: Target, default: Precision, bits: int) -> tuple[Precision, Scheme]:

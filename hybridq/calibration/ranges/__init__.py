@@ -11,6 +11,8 @@ from hybridq.calibration.ranges.kl_divergence import kl_divergence
 from hybridq.calibration.ranges.minmax import moving_average, normal
 from hybridq.calibration.ranges.mmse import mmse
 from hybridq.calibration.ranges.percentile import percentile
+from hybridq.calibration.ranges.trimmed import trimmed
+from hybridq.calibration.readers import Response
 from hybridq.calibration.statistics import TensorStatistics
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
@@ -30,6 +32,7 @@ class RangeAlgorithm(StrEnum):
     KL_DIVERGENCE = "kl_divergence"
     MMSE = "mmse"
     AUTO = "auto"
+    TRIMMED = "trimmed"
 
 
 ALGORITHMS: dict[str, Function] = {
@@ -39,14 +42,24 @@ ALGORITHMS: dict[str, Function] = {
     RangeAlgorithm.KL_DIVERGENCE: kl_divergence,
     RangeAlgorithm.MMSE: mmse,
     RangeAlgorithm.AUTO: auto,
+    RangeAlgorithm.TRIMMED: trimmed,
 }
+BY_READERS = frozenset({RangeAlgorithm.TRIMMED})  # algorithms that look at who reads a tensor
 
 
 def choose(
-    algorithm: str, stats: TensorStatistics, precision: Precision, scheme: Scheme, options: Options = DEFAULTS
+    algorithm: str,
+    stats: TensorStatistics,
+    precision: Precision,
+    scheme: Scheme,
+    options: Options = DEFAULTS,
+    readers: Response | None = None,
 ) -> Range:
     """The range that an algorithm, by its name in ``ALGORITHMS``, chooses for a tensor.
 
-    Raises KeyError for an unknown name, ValueError for statistics without the histogram that it needs.
+    ``readers``: what becomes of its values, for algorithms that look at it. Raises KeyError for an unknown name,
+    ValueError for statistics without the histogram that an algorithm needs.
     """
+    if algorithm in BY_READERS:
+        return trimmed(stats, precision, scheme, options, readers)
     return ALGORITHMS[algorithm](stats, precision, scheme, options)

@@ -191,6 +191,8 @@ class Operator:
         Ends that hold for any input, infinite where there is none; None: nothing is known.
     slope
         The steepest slope of an operator that squashes to 0..1 (an attribute ``alpha`` wins), else None.
+    pointwise
+        Every number of the result comes from one number of each operand.
     keeps_unit
         Of values within 0..1 it makes values within 0..1.
     absorbed
@@ -213,6 +215,7 @@ class Operator:
     layout: Layout
     range: Ends | None
     slope: float | None
+    pointwise: bool
     keeps_unit: bool
     absorbed: bool
     float_result: bool

@@ -34,6 +34,7 @@ PLAIN = Operator(  # the base of the families: computes on activations, and noth
     layout=Layout.NONE,
     range=None,
     slope=None,
+    pointwise=False,
     keeps_unit=False,
     absorbed=False,
     float_result=False,
@@ -70,8 +71,8 @@ COMPUTES = _family(
     ties=Ties.ABSORBED,
     rows=BatchRows.APART,
 )
-MAPS = _family(rows=BatchRows.APART)  # y[i] = f(x[i])
-COMBINES = _family(inputs="data data", rows=BatchRows.BROADCAST)  # y[i] = f(a[i], b[i])
+MAPS = _family(rows=BatchRows.APART, pointwise=True)  # y[i] = f(x[i])
+COMBINES = _family(inputs="data data", rows=BatchRows.BROADCAST, pointwise=True)  # y[i] = f(a[i], b[i])
 POOLS = _family(rows=BatchRows.APART, ties=Ties.HOMOGENEOUS, data_free=DataFree.CHANNELS)
 REDUCES = _family(inputs="data other", rows=BatchRows.REDUCE)
 NORMALIZES = _family(inputs="data weight weight", rows=BatchRows.APART)
@@ -205,12 +206,13 @@ TABLE: dict[str, Operator] = {
         "Softmax",
         range=UNIT,
         slope=0.25,
+        pointwise=False,
         kernel=Kernel.SLOW,
         rows=BatchRows.AXIS,
         axis=-1,
         data_free=DataFree.FIXED,
     ),
-    **_like(MAPS, "LogSoftmax", range=(-math.inf, 0.0), rows=BatchRows.AXIS, axis=-1),
+    **_like(MAPS, "LogSoftmax", pointwise=False, range=(-math.inf, 0.0), rows=BatchRows.AXIS, axis=-1),
     **_like(NORMALIZES, "LayerNormalization", rows=BatchRows.AXIS, axis=-1),
     **_like(NORMALIZES, "RMSNormalization", inputs="data weight", rows=BatchRows.AXIS, axis=-1),
     **_like(NORMALIZES, "LpNormalization", inputs="data", rows=BatchRows.AXIS, axis=-1),
