@@ -139,9 +139,13 @@ class TestValues:
     @pytest.mark.parametrize(("scale", "harmed"), [(1.0, False), (60.0, True)])
     def test_sigmoid(self, tmp_path: Path, scale: float, harmed: bool) -> None:
         rows = [("Conv", "x w", "c"), ("Sigmoid", "c", "y")]
-        findings = by_code(found(tmp_path, rows, {"w": conv(8, 8, scale)}))
+        findings = by_code(found(tmp_path, rows, {"w": conv(8, 8, scale)}, algorithm="normal"))
         assert ("squashed" in findings) is harmed
         assert not harmed or '"c": float32' in findings["squashed"].remedy
+
+    def test_a_sigmoid_whose_range_is_trimmed_is_none(self, tmp_path: Path) -> None:
+        rows = [("Conv", "x w", "c"), ("Sigmoid", "c", "y")]
+        assert "squashed" not in by_code(found(tmp_path, rows, {"w": conv(8, 8, 60.0)}))
 
     def test_silu_is_no_finding(self, tmp_path: Path) -> None:
         rows = [("Conv", "x w", "c"), ("Sigmoid", "c", "s"), ("Mul", "c s", "y")]

@@ -20,8 +20,9 @@ WEIGHT_ONLY = (Precision.INT8, Precision.INT16)
 REPAIRS = (
     "What is done to weights so that 8 bits harm less, at no cost at run time: biases take back the mean error, "
     "weights are rounded together (gptq), channels share a tensor's range evenly (equalize), or the best of all, "
-    "measured (auto)."
+    "measured (auto).  [default: gptq on onnxruntime, bias where --dtype or another target was asked for]"
 )
+RANGES = "How ranges are chosen.  [default: trimmed; normal where --dtype was asked for]"
 PREPROCESSING = ("mean", "std", "channel_order", "resize", "anchor", "pad")
 
 
@@ -45,7 +46,7 @@ class Step1Options(Checked):
     samples: Annotated[int | None, Number("Take only the first so many.", 1, whole=True)] = None
     inputs: Annotated[tuple[str, ...], Names("Cut the model: these tensors become its inputs (A,B).")] = ()
     outputs: Annotated[tuple[str, ...], Names("Cut the model: these become its outputs, e.g. a detector's heads.")] = ()
-    algorithm: Annotated[RangeAlgorithm, Choice("How ranges are chosen.", RangeAlgorithm)] = RangeAlgorithm.NORMAL
+    algorithm: Annotated[RangeAlgorithm | None, Choice(RANGES, RangeAlgorithm)] = None
     percentile: Annotated[float | None, Number("Of percentile.  [default: 99.99]", 50, 100, above=True)] = None
     momentum: Annotated[float | None, Number("Of moving_average.  [default: 0.01]", 0, 1, above=True)] = None
     minimum_range: Annotated[float, Number("Ranges narrower than this are widened (SNPE: 0.01).", 0)] = 0.0
@@ -53,7 +54,7 @@ class Step1Options(Checked):
     weights_algorithm: Annotated[WeightAlgorithm, Choice("How ranges of weights are chosen.", WeightAlgorithm)] = (
         WeightAlgorithm.NORMAL
     )
-    weights_repair: Annotated[Repair, Choice(REPAIRS, Repair)] = Repair.BIAS
+    weights_repair: Annotated[Repair | None, Choice(REPAIRS, Repair)] = None
     weight_only: Annotated[
         Precision | None, Choice("Store weights in this type, compute in float32.", Precision, WEIGHT_ONLY)
     ] = None
@@ -81,8 +82,8 @@ class Step1Options(Checked):
         if self.force and self.merge:
             raise OptionError("force throws the edits away, merge keeps them", hint="Give one of them.")
         for name, wanted in (("percentile", RangeAlgorithm.PERCENTILE), ("momentum", RangeAlgorithm.MOVING_AVERAGE)):
-            if getattr(self, name) is not None and self.algorithm not in (wanted, RangeAlgorithm.AUTO):
-                raise OptionError(f"{name} goes with algorithm {wanted}, not {self.algorithm}")
+            if getattr(self, name) is not None and self.by not in (wanted, RangeAlgorithm.AUTO):
+                raise OptionError(f"{name} goes with algorithm {wanted}, not {self.by}")
         if self.every_algorithm and (self.weight_only or self.data_free):
             name = "weight_only" if self.weight_only else "data_free"
             raise OptionError(f"{name} leaves a search nothing to measure or choose", hint="Give one of them.")
@@ -103,9 +104,9 @@ class Step1Options(Checked):
 
     def _agree_data_free(self) -> None:
         for name, usual in (("algorithm", "normal"), ("samples", None), ("batch", 1), ("workers", 1)):
-            if getattr(self, name) != usual:
+            if getattr(self, name) not in (usual, None):
                 raise OptionError(f"{name} is for samples, and data_free reads none", hint="Leave one of them out.")
-        if self.weights_repair not in (Repair.NONE, Repair.BIAS):
+        if self.repair not in (Repair.NONE, Repair.BIAS):
             raise OptionError(f"weights_repair {self.weights_repair} measures on samples, and data_free reads none")
 
     @property
@@ -122,6 +123,24 @@ class Step1Options(Checked):
     def literal(self) -> bool:
         """Whether that precision was asked for, so that no layer is left in float32 because it is faster so."""
         return self.dtype is not None or self.weight_only is not None
+
+    @property
+    def by(self) -> RangeAlgorithm:
+        """How ranges are chosen: as was said; by default nothing is clipped that any reader would hear."""
+        usual = RangeAlgorithm.NORMAL if self.literal or self.data_free else RangeAlgorithm.TRIMMED
+        return self.algorithm or usual
+
+    @property
+    def repair(self) -> Repair:
+        """What is done to weights: as was said; by default what costs nothing, where hybridq's integers are what runs.
+
+        A search tries more by itself, and other toolchains round weights themselves.
+        """
+        if self.weights_repair is not None:
+            return self.weights_repair
+        plain = self.literal or self.data_free or self.every_algorithm
+        rounds = self.goal.latency_aware and not plain and self.weights_algorithm is WeightAlgorithm.NORMAL
+        return Repair.GPTQ if rounds else Repair.BIAS
 
     @property
     def ranges(self) -> Options:

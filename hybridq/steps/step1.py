@@ -120,7 +120,7 @@ class _Work:
         difference = self.prepared.difference(first, options.threads)
         found, feeds = self._repaired(self._candidate(stats), data, self._feeds(data, [first]), executor)
         weights, calibrated = found.weights, found.calibrated
-        if options.algorithm is RangeAlgorithm.AUTO and not _is_big(weights):
+        if options.by is RangeAlgorithm.AUTO and not _is_big(weights):
             self.progress("comparing algorithms", 0, None)
             names = self._algorithms()
             calibrated = choose_algorithm(
@@ -128,7 +128,7 @@ class _Work:
             )
         state = State(model, weights, calibrated, data.preprocessing.to_json(), stats.samples, dict(first))
         remarks = [convergence(stats).summary]
-        if options.weights_repair not in (Repair.NONE, Repair.BIAS):
+        if options.repair not in (Repair.NONE, Repair.BIAS):
             remarks.append(f"Weights repaired: {', '.join(found.repairs) or 'nothing helped'}.")
         findings = lint(model, weights, calibrated, self.target, found.stats.tensors)
         return Step1Result(Path(), state, [], [], remarks, difference, found.stats, findings)
@@ -148,7 +148,7 @@ class _Work:
             measured,
             self.target,
             options.default,
-            options.algorithm,
+            options.by,
             options.weights,
             options.weights_algorithm,
             literal=options.literal,
@@ -180,7 +180,7 @@ class _Work:
 
     def _algorithms(self) -> list[str]:
         """Every algorithm the pass can serve: those without a histogram cost less."""
-        few = self.options.algorithm in PAIRS_ONLY and not self.options.every_algorithm
+        few = self.options.by in PAIRS_ONLY and not self.options.every_algorithm
         return sorted(PAIRS_ONLY) if few else list(ALGORITHMS)
 
     def _decide(self, weights: Weights, stats: CalibrationStats) -> Calibrated:
@@ -190,7 +190,7 @@ class _Work:
             stats.tensors,
             self.target,
             default=self.options.default,
-            algorithm=self.options.algorithm,
+            algorithm=self.options.by,
             algorithms=self._algorithms(),
             weights_per=self.options.weights,
             weights_algorithm=self.options.weights_algorithm,
@@ -200,7 +200,7 @@ class _Work:
 
     def _feeds(self, data: Dataset, first: list[Feed]) -> list[Feed]:
         """The first samples again; one alone where they came from an iterator, which is used up."""
-        if self.options.weights_repair is Repair.NONE and self.options.algorithm is not RangeAlgorithm.AUTO:
+        if self.options.repair is Repair.NONE and self.options.by is not RangeAlgorithm.AUTO:
             return first
         try:
             return [sample.feed for sample in data.part(0, REPAIR_SAMPLES)]
@@ -216,14 +216,14 @@ class _Work:
     ) -> tuple[Candidate, list[Feed]]:
         """The weights as ``weights_repair`` says, and the samples on which they were measured."""
         options = self.options
-        if options.weights_repair is Repair.NONE or _is_big(plain.weights):
+        if options.repair is Repair.NONE or _is_big(plain.weights):
             return plain, feeds
         self.progress("repairing weights", 0, None)
 
         def equalize() -> Candidate | None:
             return self._equalized(plain.weights, data, feeds, executor)
 
-        return repaired(self.prepared.model, plain, equalize, options.weights_repair, feeds, options.threads), feeds
+        return repaired(self.prepared.model, plain, equalize, options.repair, feeds, options.threads), feeds
 
     def _equalized(
         self, weights: Weights, data: Dataset, feeds: list[Feed], executor: Executor | None
