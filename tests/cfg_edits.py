@@ -12,7 +12,7 @@ from helpers_config import PATH
 
 from hybridq import targets
 from hybridq.config import check, write_cfg
-from hybridq.config.write import quote
+from hybridq.config.write import EMPTY, quote
 from hybridq.graph.model import Model
 from hybridq.quant.params import activation_params
 from hybridq.quant.qparams import QParams
@@ -49,22 +49,37 @@ def with_field(line: str, name: str, value: str) -> str:
     return line.replace("}", f", {name}: {value}}}", 1)
 
 
-def config_of(model: Model, calibrated: Calibrated, edits: Mapping[str, Fields]) -> QuantConfig:
-    """The cfg with these edits of entries; a line that ``check`` refuses is left as it was."""
-    lines = write_cfg(model, calibrated).split("\n")
-    at = {key: next(i for i, x in enumerate(lines) if x.startswith(f"    {quote(key)}: {{")) for key in edits}
-    plain = {i: lines[i] for i in at.values()}
-    for key, given in edits.items():
-        for name, value in given.items():
-            lines[at[key]] = with_field(lines[at[key]], name, value)
+def config_of(
+    model: Model, calibrated: Calibrated, edits: Mapping[str, Fields], layers: Mapping[str, str] | None = None
+) -> QuantConfig:
+    """The cfg with these edits of entries and precisions of layers, but for those that ``check`` refuses."""
+    kept, asked = dict(edits), dict(layers or {})
     while True:
-        config, problems = check("\n".join(lines), PATH, model, calibrated)
+        text, owner = _written(model, calibrated, kept, asked)
+        config, problems = check(text, PATH, model, calibrated)
         if config is not None:
             return config
-        wrong = {p.line - 1 for p in problems if p.severity == "error"} & plain.keys()
-        assert wrong, problems
-        for i in wrong:
-            lines[i] = plain.pop(i)
+        refused = {owner[p.line - 1] for p in problems if p.severity == "error"}
+        for held, name in refused:
+            (kept if held == "entry" else asked).pop(name)
+
+
+def _written(
+    model: Model, calibrated: Calibrated, edits: Mapping[str, Fields], layers: Mapping[str, str]
+) -> tuple[str, dict[int, tuple[str, str]]]:
+    """A cfg's text, and which entry or layer each edited line is about."""
+    lines = write_cfg(model, calibrated).split("\n")
+    owner = {}
+    if layers:
+        at = lines.index(EMPTY)
+        lines[at : at + 1] = [EMPTY.removesuffix(" {}"), *(f"    {quote(n)}: {word}" for n, word in layers.items())]
+        owner = {at + i: ("layer", name) for i, name in enumerate(layers, 1)}
+    for key, fields in edits.items():
+        at = next(i for i, x in enumerate(lines) if x.startswith(f"    {quote(key)}: {{"))
+        owner[at] = ("entry", key)
+        for name, value in fields.items():
+            lines[at] = with_field(lines[at], name, value)
+    return "\n".join(lines), owner
 
 
 def random_fields(chooser: random.Random, entry: Entry, names: tuple[str, ...]) -> Fields:
@@ -113,8 +128,8 @@ def _of_group(effects: Effects, key: str) -> Iterator[str]:
             yield f"{key} {sorted(edited)}: {form.precision} has no {form.qparams.scheme} on {target.name}"
         usual = activation_params(effects.calibrated.entries[key], UNEDITED, storage, measured)
         moved = moved or not usual.same_as(form.qparams)
-    told = [(e.field, effects.of(e)) for e in config.edits if e.key == key and e.field != "dtype"]
-    if moved is not any(not text.startswith("none") for _, text in told if text):
+    told = [(e.field, effects.of(e)) for e in config.edits if e.key == key and e.field not in ("dtype", "precision")]
+    if moved is not any(not text.startswith("none") for _, text in told):
         yield f"{key}: its parameters {'changed' if moved else 'are as before'}, but {told}"
 
 
@@ -130,7 +145,7 @@ def _of_weight(effects: Effects, name: str) -> Iterator[str]:
 
 
 def _says(entry: Entry, p: QParams) -> bool:
-    """Whether an entry's numbers are those of ``p``; a list of one number is that number."""
-    scale, zero = np.asarray(entry.scale, np.float32), np.asarray(entry.zero_point)
-    same = np.array_equal(scale.reshape(-1), p.scale.reshape(-1)) and np.array_equal(zero.ravel(), p.zero_point.ravel())
-    return entry.qtype is p.scheme and same
+    """Whether an entry's numbers are those of ``p``: a list of one number is that number, None is left open."""
+    pairs = [(entry.scale, p.scale, np.float32), (entry.zero_point, p.zero_point, np.int32)]
+    said = [np.array_equal(np.asarray(x, kind).ravel(), y.ravel()) for x, y, kind in pairs if x is not None]
+    return entry.qtype is p.scheme and all(said)

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from cfg_edits import disagreements, edited_pairs, values, with_field
+from cfg_edits import config_of, disagreements, edited_pairs, values, with_field
 from helpers_config import PATH, chain, small
 
 from hybridq.config import check, read_cfg, write_cfg
@@ -17,6 +17,7 @@ from hybridq.config.write import EMPTY, quote
 from hybridq.graph.model import Model
 from hybridq.plan.plan import make_plan
 from hybridq.plan.quant_plan import QuantPlan
+from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import FIELDS, Calibrated
 from hybridq.report.build_json import report_build
 from hybridq.report.effects import SPOKEN_OF, Effects, same
@@ -96,6 +97,40 @@ def test_no_edit_is_silent(target: str) -> None:
 @pytest.mark.parametrize("target", ["onnxruntime", "rknn1", "rknn2"])
 def test_pairs_of_edits(target: str) -> None:
     assert untrue_pairs(*small(target), ones(small(target)[0])) == []
+
+
+class TestWhatIsVoid:
+    """On rknn1 the readers of ``/head/conv2`` are uint8, so it is stored as uint8 whatever its layer is."""
+
+    def effects(self, edits: dict[str, str], key: str = "/head/conv2") -> tuple[Effects, dict[str, str]]:
+        model, calibrated = small("rknn1")
+        weights = ones(model)
+        config = config_of(model, calibrated, {key: edits})
+        plain = make_plan(model, calibrated, config_of(model, calibrated, {}), weights)
+        plan = make_plan(model, calibrated, config, weights)
+        found = Effects(model, calibrated, config, weights, plan, plain)
+        return found, {e.field: found.of(e) for e in config.edits}
+
+    def test_numbers_of_another_type_change_nothing_and_say_so(self) -> None:
+        found, told = self.effects({"dtype": "int16", "qtype": "dynamic_fixed_point", "fl": "10"})
+        stored = found.plan.groups["/head/conv2"].stored.qparams
+        assert stored is not None
+        assert stored.same_as(found.plain.groups["/head/conv2"].stored.qparams)
+        assert found.plan.layers["/head/conv2"].done is Precision.INT16
+        void = "none: it counts for int16, and /head/conv2 is stored as uint8"
+        assert told == {
+            "dtype": "/head/conv2 is int16; /head/conv2 is stored as uint8",
+            "qtype": void,
+            "fl": void,
+        }
+
+    def test_a_range_counts_for_every_type(self) -> None:
+        _, told = self.effects({"dtype": "int16", "max": "6"})
+        assert told["max"] == "/head/conv2 is stored as uint8 with scale 0.0411765 and zero point 109"
+
+    def test_what_wins_says_what_does_not(self) -> None:
+        _, told = self.effects({"min": "-4", "max": "6.2", "scale": "0.04", "zero_point": "100"}, "128")
+        assert [n for n, text in told.items() if text.startswith("none")] == ["min", "max"]
 
 
 @pytest.mark.zoo

@@ -109,12 +109,11 @@ class Effects:
             return NONE
         if group.stored.precision is changed[0].precision:
             return self._stored(key)
-        return f"{key} is read as {changed[0].precision} with scale {float(changed[0].scale):.6g}"
+        return f"{key} is read as {_in_words(changed[0])}"
 
     def _stored(self, key: str) -> str:
         stored = self.plan.groups[key].stored
-        scale = f" with scale {float(stored.qparams.scale):.6g}" if stored.qparams is not None else ""
-        return f"{key} is stored as {stored.precision}{scale}"
+        return f"{key} is stored as {stored.precision if stored.qparams is None else _in_words(stored.qparams)}"
 
     def _weight(self, layer: Layer, key: str, name: str) -> str:
         """What an edited field of a weight's entry did to its parameters, or to how it is rounded."""
@@ -147,6 +146,11 @@ class Effects:
             return params(replace(recorded, **values), some)
 
         return having(earlier), having(earlier | {name})
+
+
+def _in_words(p: QParams) -> str:
+    zero = "" if p.scheme.is_symmetric else f" and zero point {int(p.zero_point)}"
+    return f"{p.precision} with scale {float(p.scale):.6g}{zero}"
 
 
 def same(a: Any, b: Any, leave_out: set[str] | None = None) -> bool:
