@@ -20,15 +20,15 @@ from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import FIELDS, Calibrated
 from hybridq.report.build_json import report_build
-from hybridq.report.effects import SPOKEN_OF, Effects, same
+from hybridq.report.effects import Effects, same
 from hybridq.steps.step1 import step1
 from hybridq.storage.weights import Weights
 
 
 def is_built_alike(a: QuantPlan, b: QuantPlan) -> bool:
     """Whether two plans build the same model, whatever they say of it."""
-    layers = all(same(x, b.layers[n], SPOKEN_OF) for n, x in a.layers.items())
-    return layers and all(same(x, b.groups[n], {"precision"}) for n, x in a.groups.items())
+    barriers = ({k: x.barrier for k, x in p.boundaries.items() if x.barrier} for p in (a, b))
+    return same((a.layers, a.groups, a.roundings), (b.layers, b.groups, b.roundings)) and same(*barriers)
 
 
 def mutants(model: Model, calibrated: Calibrated) -> Iterator[tuple[str, str, int, str]]:

@@ -7,7 +7,7 @@ is said to be without effect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ import numpy as np
 from hybridq import targets
 from hybridq.graph.model import Layer, Model
 from hybridq.plan.layer_weights import storage_of, weight_axis
-from hybridq.plan.quant_plan import QuantPlan
+from hybridq.plan.quant_plan import Barrier, GroupPlan, LayerPlan, Padding, Pool, QuantPlan, Rounding
 from hybridq.quant.params import OWN_FIELDS, TOGETHER, activation_params, weight_params
 from hybridq.quant.qparams import QParams
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, Edit, Entry, QuantConfig
@@ -26,7 +26,14 @@ Params = TypeVar("Params")
 
 NONE = "none: the model is the same without it"
 ORDER = ("dtype", "qtype", "qmethod", "fl", "scale", "zero_point", "min", "max", "algorithm")  # the first wins
-SPOKEN_OF = {"name", "asked", "done", "why"}  # of a layer's plan: words, not what is built
+SAID: dict[type, frozenset[str]] = {  # what a plan says of a thing, not how it is built
+    LayerPlan: frozenset({"name", "asked", "done", "why", "rewritable"}),
+    GroupPlan: frozenset({"precision"}),
+    Rounding: frozenset({"why"}),
+    Barrier: frozenset({"why"}),
+    Padding: frozenset({"why"}),
+    Pool: frozenset({"why"}),
+}
 
 
 @dataclass(frozen=True)
@@ -70,12 +77,20 @@ class Effects:
     def _is_built_anew(self, name: str) -> bool:
         """Whether what a layer computes, writes or reads is built otherwise than without edits."""
         layer = self.model.layer[name]
+        group = self.model.group[layer.group]
         read = [g.name for i in layer.inputs if (g := self.model.group_of.get(i)) is not None]
-        return not (
-            same(self.plan.layers[name], self.plain.layers[name], SPOKEN_OF)
-            and same(self.plan.groups[layer.group], self.plain.groups[layer.group], {"precision"})
-            and all(same(self.plan.read(g, name), self.plain.read(g, name)) for g in read)
-        )
+        written = {*group.tensors, *self.model.nodes[layer.node].output}
+
+        def built(plan: QuantPlan) -> tuple[Any, ...]:
+            return (
+                plan.groups[group.name],
+                [plan.read(g, name) for g in read],
+                [b.barrier for b in plan.boundaries_of(layer)],
+                [plan.roundings.get(t) for t in sorted(written)],
+            )
+
+        alike = same(self.plan.layers[name], self.plain.layers[name]) and same(built(self.plan), built(self.plain))
+        return not alike
 
     def _precision(self, key: str) -> str:
         """What the edited ``dtype`` of a tensor did to the layers that write it, and how it is stored now."""
@@ -153,8 +168,8 @@ def _in_words(p: QParams) -> str:
     return f"{p.precision} with scale {float(p.scale):.6g}{zero}"
 
 
-def same(a: Any, b: Any, leave_out: set[str] | None = None) -> bool:
-    """Whether two parts of plans are built alike: dataclasses but for some fields, arrays by value."""
+def same(a: Any, b: Any) -> bool:
+    """Whether two parts of plans are built alike, whatever they say of it: dataclasses and arrays by value."""
     if isinstance(a, QParams) and isinstance(b, QParams):
         return a.same_as(b)
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
@@ -164,11 +179,6 @@ def same(a: Any, b: Any, leave_out: set[str] | None = None) -> bool:
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
     if is_dataclass(a) and type(a) is type(b):
-        return all(same(x, y) for x, y in _values(a, b, leave_out or set()))
+        left_out = SAID.get(type(a), frozenset())
+        return all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name not in left_out)
     return bool(a == b)
-
-
-def _values(a: Any, b: Any, leave_out: set[str]) -> Iterator[tuple[Any, Any]]:
-    for f in fields(a):
-        if f.name not in leave_out:
-            yield getattr(a, f.name), getattr(b, f.name)
