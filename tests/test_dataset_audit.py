@@ -62,6 +62,16 @@ def test_rows_by_layout() -> None:
     assert [(r.min, r.mean) for r in audit([7, 9], shape=(), dtype="int64").rows] == [(7, 8)]
 
 
+def test_infinities_are_told_once_and_left_out() -> None:
+    mask = np.float32([[0, -np.inf, 1, 0]])
+    found = audit([mask, mask, np.zeros((1, 4), np.float32)], shape=(1, 4))
+    found.check()
+    (said,) = [p for p in found.problems if p.code == "infinite"]
+    assert said.severity == "warning"
+    assert "1 Inf for input 'x' (and 1 more)" in said.message
+    assert [(r.min, r.max) for r in found.rows] == [(0.0, 0.0), (0.0, 0.0), (0.0, 1.0), (0.0, 0.0)]
+
+
 def test_nan_and_inf_are_errors_with_the_files_name(tmp_path: Path) -> None:
     bad = np.ones(SHAPE)
     bad[0, 0, 0, :2] = np.nan

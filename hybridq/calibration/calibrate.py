@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from hybridq.calibration.instrument import SUBSAMPLE, Output, Program, instrument
 from hybridq.calibration.statistics import INFINITE, SIGNLESS, Histogram, TensorStatistics, codes_of
-from hybridq.errors import DatasetError, HybridqError, ModelError
+from hybridq.calibration.unbounded import Whole, counting, is_odd, softmax_readers
+from hybridq.errors import DatasetError, ModelError
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed, Session, run, session
 
@@ -65,8 +66,8 @@ def calibrate(
     ``proto`` is the canonical float model with its weights. ``batches`` gives the index of the first sample and the
     feed of every batch; with ``batch`` above 1 the first axis of the first input counts samples. A histogram is kept
     when one of ``algorithms`` needs it. ``executor`` measures shards of the batches on ``workers`` workers; without
-    one they are measured here. Raises DatasetError and ModelError, naming tensor and sample, where a value is infinite
-    or no number, and DatasetError when there is no sample.
+    one they are measured here. Raises DatasetError when there is no sample, and where a value is no number (with the
+    tensor and the sample). Infinite values are left out, and told.
     """
     program = prepare(model, proto, histogram=not set(algorithms) <= PAIRS_ONLY)
     if executor is None:
@@ -82,7 +83,8 @@ def prepare(model: Model, proto: onnx.ModelProto, *, histogram: bool) -> Program
     """The instrumented model that measures the sources of every group; only the ends where the range is known."""
     sources = [s for group in model.groups for s in group.sources]
     known = frozenset(s for group in model.groups if group.fixed is not None for s in group.sources)
-    return instrument(proto, model.tensors, sources, histogram=histogram, ends_only=known)
+    program = instrument(proto, model.tensors, sources, histogram=histogram, ends_only=known)
+    return replace(program, softmax=softmax_readers(model))
 
 
 def measure(program: Program, batches: Sequence[Batch], batch: int, threads: int) -> CalibrationStats:
@@ -160,6 +162,9 @@ class _Recorder:
         self.pairs = np.empty((0, len(self.place), 2), np.float32)
         self.histograms: dict[str, Histogram] = {}
         self.pending: dict[str, list[tuple[int, NDArray[np.uint16]]]] = {}
+        self.counting: dict[str, list[tuple[int, NDArray[np.uint16]]]] = {}  # of tensors that were looked at whole
+        self.whole = Whole(program.model)
+        self.unbounded: set[str] = set()
         self.waiting = 0
 
     def add(self, start: int, count: int, feed: Feed, outputs: Sequence[NDArray[Any]]) -> None:
@@ -169,11 +174,12 @@ class _Recorder:
         pairs[:] = (np.inf, -np.inf)
         for name in self.program.inputs:
             self._add_input(start, count, name, feed, pairs)
-        self._check(start, pairs[:, : len(self.program.inputs)])
+        self._refuse_nan(start, pairs[:, : len(self.program.inputs)])
         for output, values in zip(self.program.outputs, outputs, strict=True):
-            self._add_output(start, output, values, pairs)
-        pairs[:, [self.place[name] for name in self.program.zeros], 0] = 0.0
-        self._check(start, pairs)
+            self._add_output(start, output, values, feed, pairs)
+        for place in (self.place[name] for name in self.program.zeros):
+            pairs[pairs[:, place, 1] > -np.inf, place, 0] = 0.0  # -inf: it has no element
+        self._settle(start, feed, pairs)
         self.index[self.samples : self.samples + count] = np.arange(start, start + count)
         self.samples += count
         self.waiting += count
@@ -190,18 +196,20 @@ class _Recorder:
 
     def _add_input(self, start: int, count: int, name: str, feed: Feed, pairs: NDArray[np.float32]) -> None:
         values = np.ascontiguousarray(feed[name], np.float32)
-        rows = values.reshape(count, -1) if values.ndim and len(values) == count else values.reshape(1, -1)
-        pairs[:, self.place[name], 0], pairs[:, self.place[name], 1] = rows.min(axis=1), rows.max(axis=1)
+        rows = _rows(values, count)
+        pairs[:, self.place[name], 0] = rows.min(axis=1, initial=np.inf)
+        pairs[:, self.place[name], 1] = rows.max(axis=1, initial=-np.inf)
         if self.program.histogram:
-            step = -(-rows.shape[1] // SUBSAMPLE)
-            self._wait(name, start, np.ascontiguousarray(rows[:, :: max(step, 1)]))
+            self._wait(name, start, _subsample(rows))
 
-    def _add_output(self, start: int, output: Output, values: NDArray[np.float32], pairs: NDArray[np.float32]) -> None:
+    def _add_output(
+        self, start: int, output: Output, values: NDArray[np.float32], feed: Feed, pairs: NDArray[np.float32]
+    ) -> None:
         if output.kind == "sample":
             self._wait(output.name, start, values.reshape(len(values), -1))
             return
         if output.kind == "sum":
-            self._check_sums(start, output, values)
+            self._check_sums(start, output, values, feed)
             return
         values = values.reshape(len(values), -1)
         starts = [c.start for c in output.columns]
@@ -210,17 +218,44 @@ class _Recorder:
         found = extreme.reduceat(values, starts, axis=1)
         pairs[:, places, side] = found if len(found) == len(pairs) else extreme.reduce(found, axis=0)
 
-    def _check_sums(self, start: int, output: Output, sums: NDArray[np.float32]) -> None:
-        """A maximum may pass over NaN; what reaches an output of the model shows in its sum."""
-        if np.isnan(sums).any():
-            row, column = np.argwhere(np.isnan(sums))[0].tolist()
-            raise _not_finite(self.program, output.columns[column].tensor, start + row)
+    def _check_sums(self, start: int, output: Output, sums: NDArray[np.float32], feed: Feed) -> None:
+        """A maximum may pass over NaN; what reaches an output of the model shows in its sum, as may inf - inf."""
+        for row, column in np.argwhere(np.isnan(sums)).tolist():
+            name = output.columns[column].tensor
+            if np.isnan(self.whole.values(feed, [name])[name]).any():
+                raise _not_a_number(self.program, name, start + row)
 
-    def _check(self, start: int, pairs: NDArray[np.float32]) -> None:
-        if np.isfinite(pairs).all():
-            return
-        sample, place, _ = np.argwhere(~np.isfinite(pairs))[0].tolist()
-        raise _not_finite(self.program, self.program.tensors[place], start + sample)
+    def _refuse_nan(self, start: int, pairs: NDArray[np.float32]) -> None:
+        for sample, place, _ in np.argwhere(np.isnan(pairs)).tolist():
+            raise _not_a_number(self.program, self.program.tensors[place], start + sample)
+
+    def _settle(self, start: int, feed: Feed, pairs: NDArray[np.float32]) -> None:
+        """Look at tensors whose extremes are infinite, or no measure of what counts."""
+        self._refuse_nan(start, pairs)
+        softmax = self.program.softmax
+        odd = [
+            name
+            for name, place in self.place.items()
+            if any(is_odd(low, high, softmax.get(name)) for low, high in pairs[:, place].tolist())
+        ]
+        names = {name: softmax[name].tensor if name in softmax else name for name in odd}
+        values = self.whole.values(feed, list(names.values())) if odd else {}
+        for name in odd:
+            self._look(start, name, values[names[name]], pairs[:, self.place[name]])
+
+    def _look(self, start: int, name: str, values: NDArray[np.float32], pairs: NDArray[np.float32]) -> None:
+        """Measure one tensor by its values, the samples of a batch each by its own where they lie apart."""
+        softmax, count = self.program.softmax.get(name), len(pairs)
+        parts = np.split(values, count) if values.ndim and len(values) == count else [values] * count
+        for i, part in enumerate(parts):
+            if np.isnan(part).any():
+                raise _not_a_number(self.program, name, start + i)
+            kept = counting(part, softmax)
+            if kept.size < part.size:
+                self.unbounded.add(name)
+            pairs[i] = kept.min(initial=np.inf), kept.max(initial=-np.inf)
+            codes = codes_of(_subsample(kept.reshape(1, -1)))
+            self.counting.setdefault(name, []).append((start, codes))
 
     def _wait(self, name: str, start: int, values: NDArray[np.float32]) -> None:
         self.pending.setdefault(name, []).append((start, np.ascontiguousarray(codes_of(values))))
@@ -228,14 +263,22 @@ class _Recorder:
     def _count(self) -> None:
         """Count what waits: many samples of a tensor at once."""
         for name in self.program.inputs:
-            self._count_codes(name, self.pending.get(name, []))
+            self._count_codes(name, self._left(name, self.pending.get(name, [])))
         for output in self.program.outputs:
             waiting = self.pending.get(output.name, [])
             for c in output.columns if waiting else ():
                 last = c.start + c.width if c.width else None
-                self._count_codes(c.tensor, [(start, codes[:, c.start : last]) for start, codes in waiting])
+                held = [(start, codes[:, c.start : last]) for start, codes in waiting]
+                self._count_codes(c.tensor, self._left(c.tensor, held))
         self.pending.clear()
+        self.counting.clear()
         self.waiting = 0
+
+    def _left(self, tensor: str, waiting: list[tuple[int, NDArray[np.uint16]]]) -> list[tuple[int, NDArray[np.uint16]]]:
+        """The codes to count: those of values that count where the tensor was looked at whole."""
+        counting = self.counting.get(tensor, [])
+        starts = {start for start, _ in counting}
+        return [*((start, codes) for start, codes in waiting if start not in starts), *counting]
 
     def _count_codes(self, tensor: str, waiting: list[tuple[int, NDArray[np.uint16]]]) -> None:
         if not waiting:
@@ -244,7 +287,7 @@ class _Recorder:
             counted = Histogram.of_codes(np.concatenate([codes.reshape(-1) for _, codes in waiting]))
         except ValueError:
             start = next(s for s, codes in waiting if ((codes & SIGNLESS) >= INFINITE).any())
-            raise _not_finite(self.program, tensor, start) from None
+            raise _not_a_number(self.program, tensor, start) from None
         self.histograms[tensor] = self.histograms.get(tensor, Histogram()) + counted
 
     def finish(self) -> CalibrationStats:
@@ -254,17 +297,46 @@ class _Recorder:
         index, pairs = self.index[: self.samples][order], self.pairs[: self.samples][order]
         empty = Histogram() if self.program.histogram else None
         tensors = {
-            name: TensorStatistics(index, np.ascontiguousarray(pairs[:, i]), self.histograms.get(name, empty))
+            name: TensorStatistics(
+                index, np.ascontiguousarray(pairs[:, i]), self.histograms.get(name, empty), name in self.unbounded
+            )
             for name, i in self.place.items()
         }
         return CalibrationStats(self.samples, tensors, self.program.left_out)
 
 
-def _not_finite(program: Program, tensor: str, sample: int) -> HybridqError:
-    said = f"'{tensor}' is infinite or not a number in sample {sample}"
+def _rows(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """A batch as (samples, elements); one row where its first axis does not count the samples."""
+    rows = count if values.ndim and len(values) == count else 1
+    return values.reshape(rows, values.size // rows)
+
+
+def _subsample(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Every n-th element of each row, so that about ``SUBSAMPLE`` are left."""
+    step = -(-rows.shape[1] // SUBSAMPLE)
+    return np.ascontiguousarray(rows[:, :: max(step, 1)])
+
+
+def _not_a_number(program: Program, tensor: str, sample: int) -> NotANumberError:
     if tensor in program.inputs:
-        return DatasetError(f"input {said}", hint="Look at that sample, and at mean and std.")
-    return ModelError(f"tensor {said}", hint="The float model itself overflows there: look at it before quantizing.")
+        return NotANumberError(f"input '{tensor}' holds NaN", sample, "Look at that sample, and at mean and std.")
+    hint = "The float model gives NaN on that sample: look at it before quantizing."
+    return NotANumberError(f"tensor '{tensor}' holds NaN", sample, hint)
+
+
+class NotANumberError(ModelError):
+    """A sample on which the float model holds NaN; ``sample`` counts from 0."""
+
+    def __init__(self, said: str, sample: int, hint: str, place: str = "") -> None:
+        super().__init__(f"{said} in {place or f'sample {sample}'}", hint=hint)
+        self.said, self.sample, self.hint = said, sample, hint
+
+    def at(self, place: str) -> NotANumberError:
+        """The same with the sample's file."""
+        return NotANumberError(self.said, self.sample, self.hint, place)
+
+    def __reduce__(self) -> tuple[type[NotANumberError], tuple[str, int, str]]:
+        return NotANumberError, (self.said, self.sample, self.hint)
 
 
 LAST = 0.1  # the share of samples, at the end, whose influence is asked for
@@ -296,6 +368,7 @@ def convergence(stats: CalibrationStats) -> Convergence:
 
 
 def _moved(pairs: NDArray[np.float64]) -> float:
+    pairs = pairs[pairs[:, 0] <= pairs[:, 1]]
     before = pairs[: len(pairs) - max(1, round(LAST * len(pairs)))]
     if not len(before):
         return 0.0

@@ -18,10 +18,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, numpy_helper
 
+from hybridq.calibration.unbounded import ENDLESS
 from hybridq.graph.edit import attribute, attributes
 from hybridq.graph.model import Model
 from hybridq.graph.operators import DataFree as Follows
-from hybridq.graph.operators import Layout, row_of
+from hybridq.graph.operators import Kind, Layout, Movement, Role, row_of
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Measured
 
@@ -51,6 +52,7 @@ class DataFree:
 
     ranges: Mapping[str, Range]
     trust: Mapping[str, Trust]
+    unbounded: frozenset[str] = frozenset()  # tensors that hold infinities, or what stands for them
 
     def remarks(self, model: Model) -> list[str]:
         """What was taken for the range of each float input, and how sure the others are, in words."""
@@ -77,7 +79,8 @@ class DataFree:
             r = Range(*group.fixed) if group.fixed is not None else Range(0.0, 0.0)
             for other in known if group.fixed is None else ():
                 r = r.union(other)
-            found[group.name] = Measured(r, {"normal": dict.fromkeys(BITS, r)}, fixed=group.fixed is not None)
+            ranges, unbounded = {"normal": dict.fromkeys(BITS, r)}, not self.unbounded.isdisjoint(group.sources)
+            found[group.name] = Measured(r, ranges, fixed=group.fixed is not None, unbounded=unbounded)
         return found
 
 
@@ -132,11 +135,13 @@ class _Graph:
 
     constants: dict[str, NDArray[np.generic]]
     spreads: dict[str, _Spread] = field(default_factory=dict)
+    unbounded: set[str] = field(default_factory=set)
 
     def spread(self, name: str) -> _Spread | None:
         """The spread of a tensor or of a constant (by its second axis from the front where that tells channels)."""
         if name in self.constants:
             values = self.constants[name].astype(np.float64)
+            values = values if self.is_bounded(name) else values[np.abs(values) < ENDLESS]
             if values.size == 0 or self.constants[name].dtype.kind != "f":
                 return None
             if values.ndim in (3, 4) and values.size == values.shape[-3]:
@@ -144,6 +149,20 @@ class _Graph:
                 return _Spread(flat, flat, flat, np.zeros_like(flat), Trust.BATCHNORM)
             return _flat(Range(float(values.min()), float(values.max())), Trust.BATCHNORM)
         return self.spreads.get(name)
+
+    def is_bounded(self, name: str) -> bool:
+        """Whether a tensor or a constant holds no infinity and nothing that stands for one."""
+        held = self.constants.get(name)
+        constant = held is not None and held.dtype.kind == "f" and bool((np.abs(held) >= ENDLESS).any())
+        return not constant and name not in self.unbounded
+
+    def reach(self, node: NodeProto) -> None:
+        """Note what a node hands on of infinities: arithmetic and movement do, results of known range do not."""
+        row = row_of(node)
+        hands_on = row.kind in (Kind.ELEMENTWISE, Kind.MOVEMENT) and row.range is None
+        read = [n for i, n in enumerate(node.input) if row.kind is Kind.MOVEMENT or row.inputs[i] is not Role.PARAMETER]
+        if hands_on and row.movement is not Movement.ALONE and not all(map(self.is_bounded, read)):
+            self.unbounded.update(node.output)
 
 
 def data_free(given: onnx.ModelProto, proto: onnx.ModelProto, inputs: Mapping[str, Range] | None = None) -> DataFree:
@@ -158,6 +177,7 @@ def data_free(given: onnx.ModelProto, proto: onnx.ModelProto, inputs: Mapping[st
         known = (inputs or {}).get(value.name)
         graph.spreads[value.name] = _flat(known or INPUT, Trust.INTERVAL if known else Trust.GUESS)
     for node in proto.graph.node:
+        graph.reach(node)
         if node.output[0] in seeds:
             graph.spreads[node.output[0]] = seeds[node.output[0]]
             continue
@@ -165,7 +185,9 @@ def data_free(given: onnx.ModelProto, proto: onnx.ModelProto, inputs: Mapping[st
         if found is not None:
             graph.spreads.update(dict.fromkeys(node.output, found))
     return DataFree(
-        {name: s.range for name, s in graph.spreads.items()}, {name: s.trust for name, s in graph.spreads.items()}
+        {name: s.range for name, s in graph.spreads.items()},
+        {name: s.trust for name, s in graph.spreads.items()},
+        frozenset(graph.unbounded),
     )
 
 
@@ -185,11 +207,12 @@ def _batch_norms(given: onnx.ModelProto) -> dict[str, _Spread]:
 
 def _propagate(node: NodeProto, graph: _Graph) -> _Spread | None:
     """The spread of a node's output, None where it is no float tensor that follows from another."""
-    inputs = [s for s in (graph.spread(n) for n in node.input if n) if s is not None]
-    if not any(n in graph.spreads for n in node.input):
+    row = row_of(node)
+    read = [n for i, n in enumerate(node.input) if n and row.inputs[i] is not Role.PARAMETER]
+    inputs = [s for s in map(graph.spread, read) if s is not None]
+    if not inputs or not any(n in graph.spreads for n in node.input):
         return None
-    rule = RULES[row_of(node).data_free]
-    found = rule(node, graph, inputs) if inputs else None
+    found = RULES[row.data_free](node, graph, inputs)
     return found if found is not None else _guess(node, graph, inputs)
 
 

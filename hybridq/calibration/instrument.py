@@ -23,6 +23,7 @@ import onnx
 from numpy.typing import ArrayLike
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from hybridq.calibration.unbounded import Softmax
 from hybridq.graph import edit
 from hybridq.graph.model import Tensor
 from hybridq.graph.operators import Interval, Layout, row_of
@@ -55,7 +56,8 @@ class Program:
     """An instrumented model, ready for any process: equal where ``digest`` is equal.
 
     ``inputs`` are the measured model inputs, read from the feed; ``zeros`` the tensors whose minimum is 0;
-    ``histogram`` whether subsamples are taken; ``left_out`` says why a tensor is not measured.
+    ``histogram`` whether subsamples are taken; ``left_out`` says why a tensor is not measured; ``softmax`` has the
+    tensors that only a Softmax reads.
     """
 
     digest: str
@@ -65,6 +67,7 @@ class Program:
     zeros: frozenset[str] = field(compare=False)
     histogram: bool = field(compare=False)
     left_out: Mapping[str, str] = field(compare=False)
+    softmax: Mapping[str, Softmax] = field(compare=False, default_factory=dict)
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -215,7 +218,8 @@ class _Writer:
         flat = self._flat(name)
         size = self._node("Shape", [flat], start=1, end=2)
         more = self._node("Add", [size, self._constant([SUBSAMPLE - 1])])
-        return self._slice(flat, self._node("Div", [more, self._constant([SUBSAMPLE])]))
+        step = self._node("Div", [more, self._constant([SUBSAMPLE])])
+        return self._slice(flat, self._node("Max", [step, self._constant([1])]))  # of nothing every first
 
     def _slice(self, flat: str, step: str) -> str:
         starts, ends, axes = (self._constant([v]) for v in (0, FAR, 1))

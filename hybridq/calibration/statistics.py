@@ -108,17 +108,21 @@ class TensorStatistics:
     """What is known of one tensor, or of tensors that share parameters.
 
     ``index`` (int64, ascending, shape ``(samples,)``) says which samples were seen; ``pairs`` (float32, shape
-    ``(samples, 2)``) has each one's exact minimum and maximum. ``histogram`` is None where only those were asked for.
+    ``(samples, 2)``) has each one's exact minimum and maximum, infinity and -infinity where it had no element.
+    ``histogram`` is None where only those were asked for. ``unbounded``: some values were infinite, or lost in a
+    Softmax as if they were; neither part knows them.
     """
 
     index: NDArray[np.int64]
     pairs: NDArray[np.float32]
     histogram: Histogram | None = None
+    unbounded: bool = False
 
     def __post_init__(self) -> None:
         if self.index.ndim != 1 or self.pairs.shape != (len(self.index), 2):
             raise ValueError(f"index {self.index.shape} and pairs {self.pairs.shape} do not fit")
-        if not np.isfinite(self.pairs).all():
+        empty = (self.pairs[:, 0] == np.inf) & (self.pairs[:, 1] == -np.inf)
+        if not np.isfinite(self.pairs[~empty]).all():
             raise ValueError("a minimum or maximum is infinite or not a number")
         if (np.diff(self.index) <= 0).any():
             raise ValueError("a sample was measured twice, or samples are out of order")
@@ -129,14 +133,19 @@ class TensorStatistics:
         return len(self.index)
 
     @property
+    def seen(self) -> NDArray[np.float32]:
+        """The pairs of the samples in which the tensor had an element, in order."""
+        return self.pairs[self.pairs[:, 0] <= self.pairs[:, 1]]
+
+    @property
     def min(self) -> float:
-        """The smallest element of all samples (0 when there is no sample)."""
-        return float(self.pairs[:, 0].min()) if self.samples else 0.0
+        """The smallest element of all samples (0 when there is none)."""
+        return float(self.seen[:, 0].min()) if len(self.seen) else 0.0
 
     @property
     def max(self) -> float:
-        """The largest element of all samples (0 when there is no sample)."""
-        return float(self.pairs[:, 1].max()) if self.samples else 0.0
+        """The largest element of all samples (0 when there is none)."""
+        return float(self.seen[:, 1].max()) if len(self.seen) else 0.0
 
     @property
     def count(self) -> int:
@@ -148,7 +157,8 @@ class TensorStatistics:
         index = np.concatenate([self.index, other.index])
         order = np.argsort(index, kind="stable")
         pairs = np.concatenate([self.pairs, other.pairs])[order]
-        return TensorStatistics(index[order], pairs, _plus(self.histogram, other.histogram))
+        histogram = _plus(self.histogram, other.histogram)
+        return TensorStatistics(index[order], pairs, histogram, self.unbounded or other.unbounded)
 
     def same_as(self, other: TensorStatistics) -> bool:
         """Whether both are equal byte for byte."""
@@ -156,6 +166,7 @@ class TensorStatistics:
         return (
             np.array_equal(self.index, other.index)
             and self.pairs.tobytes() == other.pairs.tobytes()
+            and self.unbounded == other.unbounded
             and (self.histogram is None) == (other.histogram is None)
             and (not both or self.histogram.same_as(other.histogram))  # type: ignore[union-attr, arg-type]
         )
@@ -185,7 +196,8 @@ def _pool_two(a: TensorStatistics, b: TensorStatistics) -> TensorStatistics:
         raise ValueError("tensors of one group were measured on different samples")
     low = np.minimum(a.pairs[:, 0], b.pairs[:, 0])
     high = np.maximum(a.pairs[:, 1], b.pairs[:, 1])
-    return TensorStatistics(a.index, np.stack([low, high], axis=1), _plus(a.histogram, b.histogram))
+    histogram = _plus(a.histogram, b.histogram)
+    return TensorStatistics(a.index, np.stack([low, high], axis=1), histogram, a.unbounded or b.unbounded)
 
 
 def _plus(a: Histogram | None, b: Histogram | None) -> Histogram | None:

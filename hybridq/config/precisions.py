@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hybridq import targets
 from hybridq.graph.model import Group, Model
 from hybridq.quant.dtypes import Precision, widest
-from hybridq.quant.records import Calibrated
+from hybridq.quant.records import UNBOUNDED, Calibrated
 
 FLOAT = Precision.FLOAT32
 HALF_END = 65504.0  # the largest float16
@@ -40,15 +41,26 @@ def resolve(model: Model, calibrated: Calibrated, asked: Mapping[str, Precision]
             if wide is Precision.FLOAT16 and not fits_half(group, calibrated):
                 why[name] = f"its values reach {calibrated.measured[group.name].range.amax:.3g}, float16 ends at 65504"
                 done[name] = FLOAT
+    for group in model.groups:
+        for name in group.layers if calibrated.measured[group.name].unbounded else ():
+            if done[name].is_integer:
+                done[name], why[name] = targets.load(calibrated.target).float_precision, UNBOUNDED
     return Precisions(done, why)
 
 
 def group_precision(model: Model, group: Group, calibrated: Calibrated, done: Mapping[str, Precision]) -> Precision:
-    """The widest precision among the layers that write a group or, for a model input, that read it."""
+    """The widest precision among the layers that write a group or, for a model input, that read it.
+
+    What steers an operator stays float32; what holds infinities that are meant stays float.
+    """
+    if group.float_only:
+        return FLOAT
     if group.layers:
         return widest([done[n] for n in group.layers])
     readers = readers_precisions(model, group, calibrated, done)
-    return widest(readers) if readers and group.name in model.inputs else FLOAT
+    found = widest(readers) if readers and group.name in model.inputs else FLOAT
+    endless = calibrated.measured[group.name].unbounded and found.is_integer
+    return targets.load(calibrated.target).float_precision if endless else found
 
 
 def readers_precisions(

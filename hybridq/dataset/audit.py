@@ -72,12 +72,16 @@ class Watch:
     extremes: list[tuple[float, float]] = field(default_factory=list)  # one pair a sample
     places: list[Place] = field(default_factory=list)
     not_finite: list[tuple[Place, str]] = field(default_factory=list)
+    infinite: list[tuple[Place, str]] = field(default_factory=list)
     constant: list[tuple[Place, float]] = field(default_factory=list)
     images: int = 0
 
     def add(self, values: Array, place: Place, image: bool) -> Float64:
         """Take one sample in; gives [3, channels]: its min, max and sum."""
         figures = channel_figures(values, self.spec)
+        if figures.size and np.isinf(figures[:2]).any() and not np.isnan(figures[:2]).any():
+            self.infinite.append((place, _count_not_finite(values)))
+            figures = channel_figures(np.where(np.isinf(values), values.dtype.type(0), values), self.spec)
         if not figures.size or not np.isfinite(figures[:2]).all():
             if figures.size:
                 self.not_finite.append((place, _count_not_finite(values)))
@@ -115,7 +119,7 @@ class Audit:
     """Watches samples on their way into the model.
 
     Feed it every sample with ``add`` (``Dataset.batches(n, each=audit.add)``), or run ``audit_dataset`` before.
-    ``rows`` is the summary to print, ``problems`` what looks wrong: NaN and Inf are errors, the rest warnings and
+    ``rows`` is the summary to print, ``problems`` what looks wrong: NaN is an error, the rest are warnings and
     notes. Of a sample its name, its extremes and a digest are kept, some hundred bytes.
     """
 
@@ -131,6 +135,7 @@ class Audit:
         self.notes = tuple(notes)
         self.samples = 0
         self._watches = {spec.name: Watch(spec) for spec in inputs}
+        self.places: list[Place] = []  # of every sample, in order
         self._seen: dict[bytes, Place] = {}
         self._repeated: list[tuple[Place, Place]] = []
         self._repeats = 0
@@ -150,6 +155,7 @@ class Audit:
             digest.update(_subsample(values).tobytes())
         self.samples += 1
         place = Place(sample.name, sample.line)
+        self.places.append(place)
         first = self._seen.setdefault(digest.digest(), place)
         if first is not place:
             self._repeats += 1
@@ -172,6 +178,7 @@ class Audit:
         found = list(self.notes)
         for watch in self._watches.values():
             found += self._not_finite(watch)
+            found += self._infinite(watch)
             found += self._constant(watch)
             found += self._dead_channels(watch)
             if watch.spec.is_float and watch.extremes:
@@ -182,7 +189,7 @@ class Audit:
         return sorted(found, key=lambda problem: (rank.index(problem.severity), problem.line))
 
     def check(self) -> None:
-        """Raise DatasetError when a sample holds NaN or Inf."""
+        """Raise DatasetError when a sample holds NaN."""
         errors = [problem for watch in self._watches.values() for problem in self._not_finite(watch)]
         if errors:
             raise DatasetError(errors)
@@ -197,6 +204,14 @@ class Audit:
             self._problem(place, "not-finite", f"{place} holds {what} for input {name!r}", hint, "error")
             for place, what in watch.not_finite
         ]
+
+    def _infinite(self, watch: Watch) -> list[Problem]:
+        """Infinities are right in a mask; ranges are made of the other values."""
+        if not watch.infinite:
+            return []
+        place, what = watch.infinite[0]
+        said = f"{place} holds {what} for input {watch.spec.name!r}" + _and_more(len(watch.infinite) - 1)
+        return [self._problem(place, "infinite", said, "Right for a mask; else take such samples out or repair them.")]
 
     def _constant(self, watch: Watch) -> list[Problem]:
         """An input that is the same number everywhere; a state or a mask beside other inputs may well be."""

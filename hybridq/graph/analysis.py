@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from hybridq.graph import edit, operators
@@ -156,7 +158,8 @@ def moves_data(node: NodeProto, view: _View) -> bool:
     if movement is Movement.NEAREST:
         return bool(edit.attribute(node, "mode", b"nearest") == b"nearest")
     if movement is Movement.PADDED:
-        return edit.attribute(node, "mode", b"constant") != b"constant" or _pads_zero(node, view)
+        constant = edit.attribute(node, "mode", b"constant") == b"constant"
+        return not constant or _pads_zero(node, view) or _pads_unseen(node, view)
     return movement is not Movement.ALONE or not any(node.output[1:])
 
 
@@ -165,6 +168,31 @@ def _pads_zero(node: NodeProto, view: _View) -> bool:
     if not name:
         return True
     return name in view.initializers and not numpy_helper.to_array(view.initializers[name]).any()
+
+
+def _pads_unseen(node: NodeProto, view: _View) -> bool:
+    """Whether a Pad's value can only lose, so that the integers' lowest will do as well.
+
+    It is not above zero, which every range holds, only MaxPools read the result, and each of their windows holds an
+    element of the data, since no side is padded by a whole window.
+    """
+    value, pads = (view.initializers.get(name) for name in [*node.input[2:3], node.input[1]])
+    if value is None or pads is None or numpy_helper.to_array(value).max(initial=0.0) > 0.0 or len(node.input) > 3:
+        return False
+    amounts = numpy_helper.to_array(pads).reshape(2, -1)
+    readers = view.consumers.get(node.output[0], ())
+    return node.output[0] not in view.outputs and bool(readers) and all(_overlaps(r, amounts) for r in readers)
+
+
+def _overlaps(node: NodeProto, amounts: NDArray[Any]) -> bool:
+    """Whether a node is a MaxPool whose every window reaches beyond a padding of ``amounts``, (2, rank)."""
+    row, given = row_of(node), edit.attributes(node)
+    if row.movement is not Movement.ALONE or "kernel_shape" not in given or any(node.output[1:]):
+        return False
+    dilations = given.get("dilations", [1] * len(given["kernel_shape"]))
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, given["kernel_shape"], strict=True)]
+    plain = not any(given.get("pads", ())) and not given.get("ceil_mode", 0) and not amounts[:, :2].any()
+    return plain and all(amounts[:, 2 + i].max() < k for i, k in enumerate(reach)) and bool(max(dilations) == 1)
 
 
 def moved(node: NodeProto) -> list[str]:

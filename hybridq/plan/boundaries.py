@@ -9,6 +9,7 @@ from hybridq.plan.context import Context
 from hybridq.plan.quant_plan import Boundary, GroupPlan, LayerPlan, read
 
 CONVERTED = "the layer computes with fewer bits: one conversion, shared by all that want it"
+ENDLESS = "it holds infinities or what stands for them: saturated, a mask would no longer lose"
 AS_IT_IS = "the layer computes with more bits, which need no conversion"
 
 
@@ -35,6 +36,7 @@ def _boundary(
         return None
     form = read(group, wanted)
     if form is group.stored:
-        return Boundary(tensor, layer, held, wanted, None, None, AS_IT_IS)
+        endless = context.calibrated.measured[group.name].unbounded
+        return Boundary(tensor, layer, held, wanted, None, None, ENDLESS if endless else AS_IT_IS)
     makers = [layers[n] for n in context.model.group[group.name].layers]
     return Boundary(tensor, layer, held, wanted, form, before_conversion(context, group, makers, form), CONVERTED)

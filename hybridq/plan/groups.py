@@ -20,7 +20,9 @@ def group_plans(context: Context, done: Mapping[str, Precision]) -> dict[str, Gr
 
 def _group_plan(context: Context, group: Group, done: Mapping[str, Precision]) -> GroupPlan:
     wanted = readers_precisions(context.model, group, context.calibrated, done)
-    precision = FLOAT if group.float_only else group_precision(context.model, group, context.calibrated, done)
+    precision = group_precision(context.model, group, context.calibrated, done)
+    if context.calibrated.measured[group.name].unbounded:  # all read it as it is: a saturated mask would no longer lose
+        return GroupPlan(group.name, precision, Stored(precision), {})
     kept = _kept(context, group, precision, wanted, done)
     narrower = sorted({p for p in wanted if p.bits < kept.bits})
     conversions = {p: _stored(context, group, p) for p in narrower}

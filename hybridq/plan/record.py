@@ -17,7 +17,7 @@ from hybridq.plan.layer_weights import entry_key, storage_of, weight_axis
 from hybridq.quant import params
 from hybridq.quant.dtypes import Precision, Scheme, widest
 from hybridq.quant.qparams import Range
-from hybridq.quant.records import Calibrated, Entry, Measured
+from hybridq.quant.records import UNBOUNDED, Calibrated, Entry, LayerDefault, Measured
 from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.storage.weights import Tensors
 from hybridq.targets import Target
@@ -66,11 +66,12 @@ def record(
     literal: bool = False,
 ) -> Calibrated:
     """The entries for ranges that are known."""
-    layers = default_precisions(model, target, default, literal=literal)
+    layers = default_precisions(model, target, default, literal=literal) | _unbounded(model, measured, target)
     chosen = {n: d.precision for n, d in layers.items()}
     entries = {}
     for group in model.groups:
         precision = widest([chosen[n] for n in group.layers]) if group.layers else default
+        precision = target.float_precision if measured[group.name].unbounded else precision
         precision = Precision.FLOAT32 if group.float_only else precision
         entries[group.name] = activation_entry(measured[group.name], precision, algorithm, target)
     for layer in model.layers:
@@ -80,6 +81,13 @@ def record(
                 layer, weight, chosen[layer.name], weights, weights_per, weights_algorithm, target
             )
     return Calibrated(target.name, default, algorithm, weights_per, entries, measured, layers)
+
+
+def _unbounded(model: Model, measured: Mapping[str, Measured], target: Target) -> dict[str, LayerDefault]:
+    """Layers whose results hold infinities that are meant: they stay float."""
+    groups = [g for g in model.groups if measured[g.name].unbounded]
+    layers = [model.layer[n] for g in groups for n in g.layers]
+    return {x.name: LayerDefault(target.float_precision, x.float_only or UNBOUNDED) for x in layers}
 
 
 def measure(
@@ -102,7 +110,7 @@ def measure(
     full = Range(whole.min, whole.max).with_zero()
     forms = {bits: _form(target, default, bits) for bits in BITS}
     ranges = {a: {bits: choose(a, whole, *forms[bits], options, readers) for bits in BITS} for a in algorithms}
-    return Measured(full, ranges)
+    return Measured(full, ranges, unbounded=whole.unbounded)
 
 
 def known_range(fixed: Range, measured: Sequence[Range]) -> Range:

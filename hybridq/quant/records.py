@@ -12,6 +12,7 @@ from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
 
 WEIGHT_SUFFIX = ":weight"
+UNBOUNDED = "its results hold infinities or what stands for them, a mask: no integer can say them"
 FIELDS = ("dtype", "qtype", "qmethod", "algorithm", "min", "max", "scale", "zero_point", "fl")
 
 Numbers = float | tuple[float, ...]
@@ -40,13 +41,15 @@ class Entry:
 class Measured:
     """What calibration knows of one group: the true range, and each algorithm's choice by bits.
 
-    ``ranges["mmse"][8]`` is the range mmse chose for 8 bits. ``fixed`` groups (Sigmoid, ...) are not measured: their
-    range is the same by every algorithm.
+    ``ranges["mmse"][8]`` is the range mmse chose for 8 bits. ``fixed`` groups (Sigmoid, ...) never leave their range,
+    which is the same by every algorithm. ``unbounded``: some values were infinite or stood for it, which no integer can
+    say; ``range`` has the others.
     """
 
     range: Range
     ranges: Mapping[str, Mapping[int, Range]] = field(default_factory=dict)
     fixed: bool = False
+    unbounded: bool = False
 
     def chosen(self, algorithm: str | None, precision: Precision) -> Range:
         """The range that an algorithm chose for the bits of an integer precision, and for floats what it chose for 8.

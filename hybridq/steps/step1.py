@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from hybridq import config
-from hybridq.calibration.calibrate import PAIRS_ONLY, Batch, CalibrationStats, calibrate, convergence
+from hybridq.calibration.calibrate import (
+    PAIRS_ONLY,
+    Batch,
+    CalibrationStats,
+    NotANumberError,
+    calibrate,
+    convergence,
+)
 from hybridq.calibration.datafree import data_free
 from hybridq.calibration.ranges import ALGORITHMS, RangeAlgorithm
 from hybridq.dataset import Audit, AuditRow, Dataset, Sample, input_specs, open_dataset
@@ -173,8 +180,10 @@ class _Work:
                     executor=pool,
                     workers=options.workers,
                 )
-        except HybridqError:
+        except HybridqError as error:
             audit.check()  # says more: it knows the sample's file
+            if isinstance(error, NotANumberError) and error.sample < len(audit.places):
+                raise error.at(audit.places[error.sample].located) from error
             self.prepared.explain(seen.last, data.path, options.threads)
             raise
 

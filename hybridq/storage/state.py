@@ -267,7 +267,7 @@ def _measured_from_json(data: Json) -> Measured:
         algorithm: {int(bits): _range_from_json(r) for bits, r in by_bits.items()}
         for algorithm, by_bits in data["ranges"].items()
     }
-    return Measured(_range_from_json(data["range"]), ranges, data["fixed"])
+    return Measured(_range_from_json(data["range"]), ranges, data["fixed"], data.get("unbounded", False))
 
 
 def _range_from_json(data: Json) -> Range:

@@ -60,6 +60,12 @@ class Target:
         support = self.precisions[precision]
         return support.weight if channels else support.activation
 
+    @property
+    def float_precision(self) -> Precision:
+        """What becomes of a layer that no integer can serve: float32, or float16 where the target has only that."""
+        half = Precision.FLOAT32 not in self.precisions and Precision.FLOAT16 in self.precisions
+        return Precision.FLOAT16 if half else Precision.FLOAT32
+
 
 def names() -> list[str]:
     """Every target's name."""

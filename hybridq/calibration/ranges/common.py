@@ -61,4 +61,4 @@ def with_extremes(stats: TensorStatistics) -> Histogram:
 
     A subsample misses the farthest elements, which in a detector often are those that matter.
     """
-    return counted(stats) + Histogram.of_codes(codes_of(np.ascontiguousarray(stats.pairs).reshape(-1)))
+    return counted(stats) + Histogram.of_codes(codes_of(np.ascontiguousarray(stats.seen).reshape(-1)))

@@ -22,10 +22,11 @@ def moving_average(stats: TensorStatistics, precision: Precision, scheme: Scheme
     ``average += max(1 / t, momentum) * (new - average)`` for sample t = 1, 2, ...: the plain mean until ``1 / t``
     falls below ``momentum``, exponential from there on.
     """
-    if stats.samples == 0:
+    seen = stats.seen.astype(np.float64)
+    if not len(seen):
         return finish(0.0, 0.0, scheme, options)
-    weights = _weights(stats.samples, options.momentum)
-    low, high = (stats.pairs.astype(np.float64) * weights[:, None]).sum(axis=0).tolist()
+    weights = _weights(len(seen), options.momentum)
+    low, high = (seen * weights[:, None]).sum(axis=0).tolist()
     return finish(low, high, scheme, options)
 
 
