@@ -33,6 +33,7 @@ class OutputProbe:
     whole: dict[str, Damage] = field(default_factory=dict)
     cut: dict[str, SliceDamage] = field(default_factory=dict)
     kept: tuple[list[Outputs], list[Outputs]] = field(default_factory=lambda: ([], []))
+    equal: dict[str, tuple[int, int]] = field(default_factory=dict)  # of integers and booleans: equal ones, all
     odd: dict[str, None] = field(default_factory=dict)
 
     def add(self, feed: Feed) -> None:
@@ -71,6 +72,10 @@ class OutputProbe:
 
     def _add(self, name: str, a: NDArray[Any], b: NDArray[Any]) -> None:
         self.shapes.setdefault(name, (str(a.dtype), a.shape))
+        if a.dtype.kind != "f":
+            same, count = self.equal.get(name, (0, 0))
+            found = int((a == b).sum()) if a.shape == b.shape else 0
+            self.equal[name] = same + found, count + a.size
         self.whole.setdefault(name, Damage()).add(a, b)
         self.cut.setdefault(name, SliceDamage(self.parts.get(name))).add(a, b)
 
@@ -78,9 +83,10 @@ class OutputProbe:
         dtype, shape = self.shapes[name]
         cut = self.cut[name]
         figures, worst = Figures.of(self.whole[name]), SliceReport.of(cut.worst())
-        return OutputReport(
-            name, dtype, shape, figures.sqnr_db, worst.sqnr_db, figures, worst, kept_slices(cut.slices())
-        )
+        slices = kept_slices(cut.slices()) if name not in self.equal else ()
+        same, count = self.equal.get(name, (0, 0))
+        equal = (same / count if count else 1.0) if name in self.equal else None
+        return OutputReport(name, dtype, shape, figures.sqnr_db, worst.sqnr_db, figures, worst, slices, equal)
 
 
 def concatenated(proto: onnx.ModelProto) -> dict[str, Parts]:

@@ -89,7 +89,8 @@ class OutputReport:
     ``sqnr_db`` is of the whole, signal power over noise power; ``worst_sqnr_db`` of its ``worst`` slice, that slice's
     variance over its noise.
 
-    ``slices`` holds at most ``KEPT_SLICES``, the most damaged ones, in the order of axes and indices.
+    ``slices`` holds at most ``KEPT_SLICES``, the most damaged ones, in the order of axes and indices. ``equal`` is the
+    share of equal values, 0 to 1, where an output holds integers or booleans: class numbers have no noise.
     """
 
     name: str
@@ -100,6 +101,7 @@ class OutputReport:
     figures: Figures
     worst: SliceReport
     slices: tuple[SliceReport, ...]
+    equal: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from hybridq.compare.results import ComparisonReport, LayerPair, Sizes, Timing
 from hybridq.compare.timing import time_pairs, unsteady
 from hybridq.errors import DatasetError, ModelError
 from hybridq.graph import runtime
+from hybridq.graph.chance import random_nodes, seeded
 from hybridq.graph.model import Layer, Model
 from hybridq.graph.runtime import Feed
 
@@ -82,6 +83,11 @@ def compare(
     """
     protos = _proto(float_model), _proto(hybrid_model)
     _check_outputs(*protos)
+    sizes = Sizes.of(_bytes(float_model), _bytes(hybrid_model))
+    drawing = random_nodes(protos[0].graph)
+    if drawing:  # both draw the same numbers
+        float_model, hybrid_model = protos = seeded(protos[0]), seeded(protos[1])
+        seconds = 0.0  # timing would draw some
     sessions = runtime.session(float_model, threads=threads), runtime.session(hybrid_model, threads=threads)
     watch = DriftWatch(ranges or {}, {pair.float_tensor: pair.name for pair in layers})
     inside = probe_layers(*protos, layers, watch, threads=threads) if layers or ranges else None
@@ -97,9 +103,13 @@ def compare(
             progress(outputs.samples)
     if not outputs.samples:
         raise DatasetError("there is no sample to compare on")
-    sizes = Sizes.of(_bytes(float_model), _bytes(hybrid_model))
     report = _report(name or protos[0].graph.name, outputs, inside, watch, metric, sizes)
-    warnings = [*report.warnings, *([unsteady(timing)] if timing is not None and unsteady(timing) else [])]
+    chance = f"random numbers are drawn inside, by '{drawing[0]}': both models drew the same ones" if drawing else ""
+    warnings = [
+        *filter(None, [chance]),
+        *report.warnings,
+        *([unsteady(timing)] if timing is not None and unsteady(timing) else []),
+    ]
     return replace(report, timing=timing, calibration_data=calibration_data, warnings=tuple(warnings))
 
 

@@ -91,9 +91,9 @@ def _output_row(output: OutputReport) -> list[str]:
     figures = output.figures
     return [
         escape(output.name),
-        words.decibels(output.sqnr_db),
+        words.quality(output),
         words.worst(output),
-        f"{figures.cosine:.6f}",
+        f"{figures.cosine:.6f}" if output.equal is None else "-",
         f"{figures.largest_error:.4g}",
         escape(str(list(figures.largest_at))),
     ]

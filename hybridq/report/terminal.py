@@ -68,9 +68,9 @@ def _outputs(report: ComparisonReport) -> Table:
         figures = output.figures
         table.add_row(
             escape(output.name),
-            words.decibels(output.sqnr_db),
+            words.quality(output),
             escape(words.worst(output)),
-            f"{figures.cosine:.6f}",
+            f"{figures.cosine:.6f}" if output.equal is None else "-",
             f"{figures.largest_error:.4g}",
         )
     return table

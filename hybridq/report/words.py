@@ -16,10 +16,18 @@ def decibels(value: float | None) -> str:
     return f"{value:.1f} dB"
 
 
+def quality(output: OutputReport) -> str:
+    """An output's SQNR; of integers and booleans the share that is equal: ``98.7 % equal``."""
+    if output.equal is None:
+        return decibels(output.sqnr_db)
+    return f"{100 * output.equal:.2f} % equal" if output.equal < 1 else "equal"
+
+
 def worst(output: OutputReport) -> str:
     """The worst slice's SQNR: ``12.4 dB at axis 2 [4]``; ``-`` where the output was not cut."""
     found = output.worst
-    return f"{decibels(output.worst_sqnr_db)} at {where(output, found)}" if found.axis >= 0 else "-"
+    cut = found.axis >= 0 and output.equal is None
+    return f"{decibels(output.worst_sqnr_db)} at {where(output, found)}" if cut else "-"
 
 
 def where(output: OutputReport, one: SliceReport) -> str:
