@@ -16,6 +16,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 import hybridq
 from hybridq.graph import runtime
 from hybridq.graph.chance import random_nodes, seeded
+from hybridq.report import words
 
 Array = NDArray[Any]
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -179,6 +180,19 @@ def test_two_nodes_of_one_name(case: Case) -> None:
     case.model(nodes, [value("x", [4, 8])], [value("y", [4, 8])], {"W": case.normal(8, 8)}, [{"x": case.normal(4, 8)}])
     found = hybridq.step1(case.folder / "model.onnx", case.feeds, case.folder / "b", threads=1)
     assert len({x.node for x in found.state.model.layers}) == 3
+
+
+def test_class_numbers_are_judged_by_equality(case: Case) -> None:
+    nodes = [N("MatMul", ["x", "W"], ["m"]), N("ArgMax", ["m"], ["class"], axis=1, keepdims=0)]
+    feeds = [{"x": case.normal(40, 8)} for _ in range(8)]
+    case.model(nodes, [value("x", [40, 8])], [value("class", [40], INT64)], {"W": case.normal(8, 8)}, feeds)
+    folder = case.build("uint8")
+    given, found = (case.outputs(p) for p in (case.folder / "model.onnx", folder / "hybrid.onnx"))
+    share = float(np.mean([a[0] == b[0] for a, b in zip(given, found, strict=True)]))
+    (output,) = hybridq.step3(folder, case.feeds, seconds=0).report.outputs
+    assert output.equal == pytest.approx(share)
+    assert not output.slices
+    assert words.quality(output).endswith("equal")
 
 
 class TestChance:

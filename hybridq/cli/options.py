@@ -31,7 +31,7 @@ from hybridq.errors import OptionError, Problem
 from hybridq.graph import runtime
 from hybridq.graph.watch import WATCH
 from hybridq.quant.words import no_such_word
-from hybridq.steps.kinds import Asked, Choice, Flag, Kind, Named, Names, Number, Values
+from hybridq.steps.kinds import Asked, Choice, Extent, Flag, Kind, Named, Names, Number, Values
 
 F = TypeVar("F", bound=Callable[..., Any])
 AS_JSON = "hybridq.json"  # key in click's context
@@ -164,6 +164,8 @@ def declared(one: Asked) -> Callable[[F], F]:
         return click.option(flag, is_flag=True, help=kind.help)
     if isinstance(kind, Values):
         return click.option(flag, multiple=True, help=kind.help, metavar="NUMBERS")
+    if isinstance(kind, Extent):
+        return click.option(flag, metavar="HxW", help=kind.help)
     shown, default = one.default not in (None, ()), one.default
     default = str(default) if isinstance(kind, Choice) and shown else default
     return click.option(flag, type=_type(kind), default=default, show_default=shown, help=kind.help)

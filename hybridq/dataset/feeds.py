@@ -13,10 +13,10 @@ import numpy as np
 
 from hybridq.dataset.archives import read_archive, read_array
 from hybridq.dataset.arrays import Reader
-from hybridq.dataset.images import SUFFIXES
-from hybridq.dataset.preprocessing import Preprocessing
-from hybridq.dataset.sources import IterableSource, Row, Source, read_folder, read_list, single_file
-from hybridq.dataset.spec import Array, InputSpec, Sample
+from hybridq.dataset.images import SUFFIXES, decode, is_image
+from hybridq.dataset.preprocessing import Preprocessing, Resize
+from hybridq.dataset.sources import FileSource, IterableSource, Row, Source, read_folder, read_list, single_file
+from hybridq.dataset.spec import Array, InputSpec, Sample, is_dynamic
 from hybridq.errors import DatasetError, Problem
 from hybridq.files.reading import look_at
 
@@ -35,6 +35,7 @@ class Dataset:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     start: int = 0
     stop: int | None = None
+    sizing: tuple[Problem, ...] = ()
 
     @property
     def path(self) -> str:
@@ -44,7 +45,7 @@ class Dataset:
     @property
     def notes(self) -> tuple[Problem, ...]:
         """What opening found worth saying."""
-        return self.source.notes
+        return (*self.source.notes, *self.sizing)
 
     @property
     def count(self) -> int | None:
@@ -154,10 +155,35 @@ def open_dataset(
     made = _open_path(Path(source), inputs, samples) if isinstance(source, (str, os.PathLike)) else None
     if made is None and not (isinstance(source, Iterable) or callable(source)):
         raise DatasetError(f"{type(source).__name__} is no dataset", hint="Give a path or an iterable of feeds.")
-    found = Dataset(made or _iterable(source, inputs), inputs, preprocessing, 0, samples)
+    opened = made or _iterable(source, inputs)
+    preprocessing, notes = _sized(opened, inputs, preprocessing)
+    found = Dataset(opened, inputs, preprocessing, 0, samples, notes)
     if found.count == 0:
         raise DatasetError("the dataset is empty", path=found.path, hint="Give at least one sample.")
     return found
+
+
+def _sized(
+    source: Source, inputs: Sequence[InputSpec], preprocessing: Preprocessing
+) -> tuple[Preprocessing, tuple[Problem, ...]]:
+    """A size for pictures to be fitted into where the model leaves it open: the first picture's, told."""
+    fits = preprocessing.resize is not Resize.STRETCH and preprocessing.size is None
+    if not fits or not isinstance(source, FileSource):
+        return preprocessing, ()
+    for spec in inputs:
+        first, layout = source.known[0].values.get(spec.name), spec.layout
+        if layout is None or not isinstance(first, Path) or not is_image(first):
+            continue
+        if any(is_dynamic((spec.shape or ())[axis]) for axis in (layout.height, layout.width)):
+            picture = decode(first, layout.channels)
+            size = picture.height, picture.width
+            message = (
+                f"--resize {preprocessing.resize} has no size to go by: '{spec.name}' leaves height and width open"
+            )
+            hint = f"The first picture's is taken, {size[0]}x{size[1]}. Say another with --size HEIGHTxWIDTH."
+            told = Problem(message, source.path, hint=hint, severity="note", code="size")
+            return replace(preprocessing, size=size), (told,)
+    return preprocessing, ()
 
 
 def _iterable(source: Any, inputs: tuple[InputSpec, ...]) -> IterableSource:

@@ -50,7 +50,7 @@ def read_image(path: Path, spec: InputSpec, preprocessing: Preprocessing) -> Arr
         hint = "Feed it with .npy files."
         raise DatasetError(f"input {spec.name!r} of shape {show_shape(spec.shape)} takes no image", hint=hint)
     picture = decode(path, layout.channels)
-    width, height = input_size(spec, layout, picture)
+    width, height = input_size(spec, layout, preprocessing.size or (picture.height, picture.width))
     picture = resized(picture, (width, height), preprocessing)
     return to_layout(np.asarray(picture), layout, preprocessing.channel_order, spec)
 
@@ -91,14 +91,11 @@ def _to_mode(picture: Image.Image, mode: str) -> Image.Image:
     return picture.convert(mode)
 
 
-def input_size(spec: InputSpec, layout: Layout, picture: Image.Image) -> tuple[int, int]:
-    """Width and height in pixels; a dynamic axis takes the picture's own."""
+def input_size(spec: InputSpec, layout: Layout, free: tuple[int, int]) -> tuple[int, int]:
+    """Width and height in pixels; a dynamic axis takes that of ``free``, a height and width."""
     shape = spec.shape or ()
     width, height = shape[layout.width], shape[layout.height]
-    return (
-        picture.width if is_dynamic(width) else int(width),
-        picture.height if is_dynamic(height) else int(height),
-    )
+    return free[1] if is_dynamic(width) else int(width), free[0] if is_dynamic(height) else int(height)
 
 
 def resized(picture: Image.Image, size: tuple[int, int], preprocessing: Preprocessing) -> Image.Image:

@@ -52,7 +52,8 @@ class Preprocessing:
 
     ``mean`` and ``std`` map an input's name, or ``""`` for every float input without an own entry, to one number or
     one a channel, in units of the file's values (0..255 for images) and in the order of the model's channels.
-    ``pad`` is a pixel value, before mean and std. Raises OptionError for a std of 0 and for NaN or Inf.
+    ``pad`` is a pixel value, before mean and std. ``size`` is the (height, width) of pictures where the model leaves it
+    open; None: each keeps its own. Raises OptionError for a std of 0 and for NaN or Inf.
     """
 
     mean: Mapping[str, Numbers] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class Preprocessing:
     resize: Resize = Resize.STRETCH
     anchor: Anchor = Anchor.CENTER
     pad: int = 114
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channel_order", word_of(ChannelOrder, self.channel_order, "channel_order"))
@@ -72,6 +74,7 @@ class Preprocessing:
         if any(value == 0 for values in self.std.values() for value in values):
             raise OptionError("std is 0, and values are divided by it", hint="Give 1 to leave values as they are.")
         number_of(self.pad, "pad", 0, 255, whole=True)
+        object.__setattr__(self, "size", size_of(self.size, "size"))
 
     @classmethod
     def of(
@@ -82,6 +85,7 @@ class Preprocessing:
         resize: str = "stretch",
         anchor: str = "center",
         pad: int = 114,
+        size: str | Sequence[int] | None = None,
     ) -> Preprocessing:
         """From what people write.
 
@@ -90,7 +94,7 @@ class Preprocessing:
         """
         means, stds = parse_numbers(mean, "mean"), parse_numbers(std, "std")
         order, fit = word_of(ChannelOrder, channel_order, "channel_order"), word_of(Resize, resize, "resize")
-        return cls(means, stds, order, fit, word_of(Anchor, anchor, "anchor"), pad)
+        return cls(means, stds, order, fit, word_of(Anchor, anchor, "anchor"), pad, size_of(size, "size"))
 
     def mean_of(self, name: str) -> Numbers:
         """The mean that applies to an input, (0,) if none was given."""
@@ -123,6 +127,7 @@ class Preprocessing:
         """Plain JSON values; ``from_json`` gives the same object back."""
         plain = asdict(self)
         plain.update({key: str(plain[key]) for key in ("channel_order", "resize", "anchor")})
+        plain["size"] = list(self.size) if self.size else None
         plain.update({key: {k: list(v) for k, v in plain[key].items()} for key in ("mean", "std")})
         return plain
 
@@ -189,6 +194,18 @@ def parse_numbers(given: Given, what: str) -> dict[str, Numbers]:
             found.update(parse_numbers(one, what))
         return found
     return {"": _numbers(given, what)}
+
+
+def size_of(given: object, what: str) -> tuple[int, int] | None:
+    """``"640x480"`` or two numbers as height and width, None for None. Raises OptionError for anything else."""
+    if given is None:
+        return None
+    words = re.split("[xX,* ]+", given.strip()) if isinstance(given, str) else given
+    try:
+        height, width = (int(number_of(int(w), what, 1, whole=True)) for w in words)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise OptionError(f"{what} {given!r} is no height and width", hint="Write HEIGHTxWIDTH: 480x640.") from None
+    return height, width
 
 
 def _is_number(text: str) -> bool:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from inspect import Parameter, signature
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
+from hybridq.dataset.preprocessing import size_of
 from hybridq.errors import OptionError
 from hybridq.quant.words import nearest_hint, no_such_word, number_of, word_of
 
@@ -107,6 +108,17 @@ class Names:
         if not isinstance(given, Iterable) or not all(isinstance(one, str) for one in found):
             raise OptionError(f"{name} is a list of names, not {given!r}")
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Height and width; ``HxW`` on the command line."""
+
+    help: str
+
+    def checked(self, given: Any, name: str) -> tuple[int, int] | None:
+        """Two whole numbers."""
+        return size_of(given, name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from hybridq.quant.dtypes import Granularity, Precision
 from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.quant.words import no_such_word
 from hybridq.search.choose_repair import Repair
-from hybridq.steps.kinds import Checked, Choice, Flag, Named, Names, Number, Values
+from hybridq.steps.kinds import Checked, Choice, Extent, Flag, Named, Names, Number, Values
 from hybridq.targets import Target
 
 WEIGHT_ONLY = (Precision.INT8, Precision.INT16)
@@ -23,14 +23,14 @@ REPAIRS = (
     "measured (auto).  [default: gptq on onnxruntime, bias where --dtype or another target was asked for]"
 )
 RANGES = "How ranges are chosen.  [default: trimmed; normal where --dtype was asked for]"
-PREPROCESSING = ("mean", "std", "channel_order", "resize", "anchor", "pad")
+PREPROCESSING = ("mean", "std", "channel_order", "resize", "anchor", "pad", "size")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step1Options(Checked):
     """How step 1 works; the same words as ``hybridq step1``. Raises OptionError for what does not exist or fit.
 
-    ``preprocessing`` may stand for ``mean`` to ``pad``; it always holds what they say. ``dtype`` is None for the
+    ``preprocessing`` may stand for ``mean`` to ``size``; it always holds what they say. ``dtype`` is None for the
     target's first, except where that would make a layer slower and less exact at once (``hybridq.plan.defaults``).
     ``every_algorithm`` records the ranges of every algorithm, for a search to choose from.
     """
@@ -42,6 +42,9 @@ class Step1Options(Checked):
     resize: Annotated[Resize, Choice("How a picture gets the input's size.", Resize)] = Resize.STRETCH
     anchor: Annotated[Anchor, Choice("Where a letterboxed picture lies.", Anchor)] = Anchor.CENTER
     pad: Annotated[int, Number("Pixel value around a letterboxed picture.", 0, 255, whole=True)] = 114
+    size: Annotated[
+        tuple[int, int] | None, Extent("Height and width of pictures where the model leaves them open (480x640).")
+    ] = None
     batch: Annotated[int, Number("Samples a run, for a dynamic batch.", 1, whole=True)] = 1
     samples: Annotated[int | None, Number("Take only the first so many.", 1, whole=True)] = None
     inputs: Annotated[tuple[str, ...], Names("Cut the model: these tensors become its inputs (A,B).")] = ()
