@@ -18,7 +18,6 @@ from hybridq.dataset.preprocessing import Preprocessing, Resize
 from hybridq.dataset.sources import FileSource, IterableSource, Row, Source, read_folder, read_list, single_file
 from hybridq.dataset.spec import Array, InputSpec, Sample, is_dynamic
 from hybridq.errors import DatasetError, Problem
-from hybridq.files.reading import look_at
 
 DatasetSource: TypeAlias = str | os.PathLike[str] | Iterable[Any] | Callable[[], Iterable[Any]]
 
@@ -202,7 +201,6 @@ def _open_path(path: Path, inputs: tuple[InputSpec, ...], samples: int | None) -
     suffix = path.suffix.lower()
     if path.is_dir():
         return read_folder(path, inputs, samples)
-    look_at(path, DatasetError)
     if suffix == ".npz":
         return read_archive(path, inputs)
     if suffix == ".npy":

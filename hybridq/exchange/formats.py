@@ -35,16 +35,20 @@ Read = Callable[[str, str, Model, Calibrated], Wanted]
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format. ``read`` takes text, path, model and what step1 decided; ``recognise`` knows a file by its text."""
+    """A format. ``read`` takes text, path, model and what step1 decided; ``recognise`` knows a file by its text.
+
+    ``samples``: it takes calibration samples along.
+    """
 
     title: str
     write: Write
     read: Read | None = None
     recognise: Callable[[str], bool] | None = None
+    samples: bool = False
 
 
 FORMATS: dict[str, Format] = {
-    "rknn2": Format("RKNN-Toolkit2: convert.py, and its cfg", rknn2.write, rknn_cfg.read, rknn2.recognise),
+    "rknn2": Format("RKNN-Toolkit2: convert.py, and its cfg", rknn2.write, rknn_cfg.read, rknn2.recognise, True),
     "rknn1": Format("RKNN-Toolkit 1.x: its cfg", rknn1.write, rknn_cfg.read, rknn1.recognise),
     "rknn1-params": Format(
         "RKNN-Toolkit 1.x: exported parameters", rknn1_params.write, rknn1_params.read, rknn1_params.recognise

@@ -30,7 +30,7 @@ def write(view: View, options: Options) -> Export:
     return Export({f"{options.name}.onnx": float_file(view).write}, problems)
 
 
-def float_file(view: View, *, opset: int | None = None) -> OnnxFile:
+def float_file(view: View, *, opset: int | None = None, ir_version: int | None = None) -> OnnxFile:
     """The canonical model with repaired weights and biases; ``opset`` names an older one where that says the same."""
     kept = {w.tensor: w for w in view.parameters if w.qparams is not None}
     biases = {b.tensor: b.values for b in view.biases}
@@ -38,6 +38,7 @@ def float_file(view: View, *, opset: int | None = None) -> OnnxFile:
     proto.CopyFrom(view.model.proto)
     del proto.graph.initializer[:]
     proto.producer_name, proto.producer_version = "hybridq", __version__
+    proto.ir_version = ir_version or proto.ir_version
     if opset is not None:
         others = [o for o in proto.opset_import if o.domain not in ("", "ai.onnx")]
         del proto.opset_import[:]

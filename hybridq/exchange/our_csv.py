@@ -76,16 +76,23 @@ def recognise(text: str) -> bool:
 def read(text: str, path: str, model: Model, calibrated: Calibrated) -> Wanted:
     """Precisions of layers, scales and zero points of tensors and weights."""
     table = csv.DictReader(io.StringIO(text))
-    if not {"kind", "name"} <= set(table.fieldnames or ()):
-        raise ConfigError(Problem("no table of ours: its first line needs the columns kind and name", path, 1))
     mapper = Mapper(path, text, model, calibrated)
-    for row in table:
-        try:
-            _row({k: v or "" for k, v in row.items() if k}, mapper)
-        except (ValueError, KeyError, TypeError) as error:
-            said = f"{row.get('name')!r} is not imported: {error!r}"
-            mapper.wanted.problems.append(Problem(said, path, table.line_num, severity="warning", code="unmapped"))
+    try:
+        if not {"kind", "name"} <= set(table.fieldnames or ()):
+            raise ConfigError(Problem("no table of ours: its first line needs the columns kind and name", path, 1))
+        for row in table:
+            _take({k: v or "" for k, v in row.items() if k}, mapper, table.line_num)
+    except csv.Error as error:
+        raise ConfigError(Problem(f"no table: {error}", path, max(table.line_num, 1))) from error
     return mapper.wanted
+
+
+def _take(row: dict[str, str], mapper: Mapper, line: int) -> None:
+    try:
+        _row(row, mapper)
+    except (ValueError, KeyError, TypeError) as error:
+        said = f"{row.get('name')!r} is not imported: {error!r}"
+        mapper.wanted.problems.append(Problem(said, mapper.path, line, severity="warning", code="unmapped"))
 
 
 def _row(row: dict[str, str], mapper: Mapper) -> None:

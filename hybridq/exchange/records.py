@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from hybridq.errors import Problem
+from hybridq.graph.runtime import Feed
 from hybridq.plan.quant_plan import Stored
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.qparams import QParams, Range
@@ -19,16 +20,15 @@ from hybridq.quant.qparams import QParams, Range
 class Options:
     """How a format is written. ``name`` is the model's; ``only_io``: model inputs and outputs alone.
 
-    ``given`` is the model that step1 read, ``samples`` are real values of its inputs before mean and std, NHWC;
-    ``mean`` and ``std`` are by channel.
+    ``samples`` are calibration samples by input, in the model's layout but before mean and std; ``mean`` and ``std``
+    hold one list an input, one number a channel, and are empty where values are left as they are.
     """
 
     name: str
     only_io: bool = False
-    given: str = ""
-    samples: tuple[Mapping[str, object], ...] = ()
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    samples: Sequence[Feed] = ()
+    mean: tuple[tuple[float, ...], ...] = ()
+    std: tuple[tuple[float, ...], ...] = ()
 
 
 Content = bytes | Callable[[Path], object]  # a file's bytes, or what writes them to a path

@@ -1,31 +1,96 @@
-"""RKNN-Toolkit2's ``.quantization.cfg``."""
+"""RKNN-Toolkit2: a ``convert.py`` that runs the real toolkit, and its ``.quantization.cfg`` for those who have one.
+
+What the toolkit derives it alone knows, so the script edits the cfg that its step 1 wrote. Its model is the float model
+with the repairs inside, which the toolkit's quantizer then finds on the grid that it takes itself.
+"""
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
 
 from hybridq import targets
 from hybridq.errors import Problem
-from hybridq.exchange.losses import weights_stay
-from hybridq.exchange.records import Export, Options, double_text
+from hybridq.exchange import rknn2_convert
+from hybridq.exchange.onnx_float import float_file
+from hybridq.exchange.records import Content, Export, Options, double_text, lost
 from hybridq.exchange.restate import restated
 from hybridq.exchange.view import TensorView, View
 from hybridq.quant.dtypes import Precision
 
 BECOMES = {Precision.UINT8: Precision.INT8, Precision.FLOAT32: Precision.FLOAT16}
 WORDS = {Precision.INT8: "int8", Precision.INT16: "int16", Precision.FLOAT16: "float16"}
+OPSET, IR_VERSION = 19, 9  # the newest that the toolkit's ONNX reads
 
 
 def write(view: View, options: Options) -> Export:
-    """The plain cfg."""
+    """The script, its plan, model and samples, and a plain cfg."""
     view, problems = in_rknn2(view)
-    return Export({f"{options.name}.quantization.cfg": cfg_text(view).encode()}, problems)
+    if not options.samples:
+        problems.append(lost("there is no sample any more: put some into dataset.txt, one .npy or picture a line"))
+    model = float_file(view, opset=OPSET, ir_version=IR_VERSION)
+    files: dict[str, Content] = {
+        "convert.py": Path(rknn2_convert.__file__).read_bytes(),
+        "plan.json": (json.dumps(_plan(view, options), indent=1, ensure_ascii=False) + "\n").encode(),
+        "model.onnx": model.write,
+        f"{options.name}.quantization.cfg": cfg_text(view).encode(),
+        **_samples(view, options),
+    }
+    return Export(files, problems)
 
 
 def in_rknn2(view: View) -> tuple[View, list[Problem]]:
     """The result as RKNN-Toolkit2 stores it; what differs, line by line."""
-    found, problems = restated(view, targets.load("rknn2"), BECOMES)
-    return found, [*problems, *weights_stay(view)]
+    return restated(view, targets.load("rknn2"), BECOMES)
+
+
+def _plan(view: View, options: Options) -> dict[str, object]:
+    """What convert.py reads."""
+    nodes = {n.name: n.output[0] for n in view.model.proto.graph.node if n.output[0] in view.tensor}
+    nodes |= {x.node: x.name for x in view.layers} | {a: x.name for x in view.layers for a in x.aliases}
+    plan = rknn2_convert.Plan(
+        types=layer_types(view),
+        ranges={n: [t.range.min, t.range.max] for t in view.tensors if t.stored.qparams for n in entry_names(t)},
+        observed={t.name: [t.observed.min, t.observed.max] for t in view.tensors},
+        readers={t.name: read for t in view.tensors if (read := [x.name for x in view.layers if t.name in x.inputs])},
+        nodes=nodes,
+        joins=_joins(view),
+        constants=[i.name for i in view.model.proto.graph.initializer],
+        inputs=list(view.model.inputs),
+        outputs=list(view.model.outputs),
+    )
+    return {"plan": asdict(plan), "feed": {"mean": options.mean, "std": options.std}}
+
+
+def _joins(view: View) -> dict[str, str]:
+    """What a Concat joins, to the Conv that reads the result: the toolkit may make one Conv of each."""
+    found = {}
+    for node in view.model.proto.graph.node:
+        if node.op_type == "Concat":
+            readers = [x for x in view.layers if node.output[0] in x.inputs and x.op == "Conv"]
+            found.update({i: readers[0].name for i in node.input if len(readers) == 1})
+    return found
+
+
+def _samples(view: View, options: Options) -> dict[str, Content]:
+    """Samples as ``.npy`` files in the layout of the model's inputs, before mean and std, and their list."""
+    files: dict[str, Content] = {}
+    lines = []
+    for number, sample in enumerate(options.samples):
+        row = []
+        for index, name in enumerate(view.model.inputs):
+            path = f"samples/{number:03d}_{index}.npy"
+            content = io.BytesIO()
+            np.save(content, np.asarray(sample[name]))
+            files[path] = content.getvalue()
+            row.append(path)
+        lines.append(" ".join(row))
+    return {"dataset.txt": ("\n".join(lines) + "\n").encode(), **files}
 
 
 def cfg_text(view: View) -> str:
@@ -38,14 +103,15 @@ def cfg_text(view: View) -> str:
 
 
 def layer_types(view: View) -> dict[str, str]:
-    """The tensors to be named with their type: the operator's own and that behind its activation, all of a group."""
+    """The tensors to be named with their type: an operator's own, that behind its activation, all that moves them."""
     found: dict[str, str] = {}
     default = targets.load("rknn2").default
-    for layer in view.layers:
-        if layer.precision is not default and layer.precision in WORDS:
-            t = view.tensor.get(layer.name)
-            names = entry_names(t) if t is not None else [layer.name]
-            found.update(dict.fromkeys(names, WORDS[layer.precision]))
+    layers = {x.name: x.precision for x in view.layers}
+    for t in view.tensors:
+        members = [layers[n] for n in view.model.group[t.group].layers]
+        precision = layers.get(t.layer) or (members[0] if members else t.stored.precision)
+        if precision is not default and precision in WORDS:
+            found.update(dict.fromkeys(entry_names(t), WORDS[precision]))
     return found
 
 

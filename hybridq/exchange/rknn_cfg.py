@@ -29,7 +29,7 @@ from hybridq.quant.words import nearest_hint
 def read(text: str, path: str, model: Model, calibrated: Calibrated) -> Wanted:
     """What an RKNN cfg asks for. Raises ConfigError where it is no such file."""
     source = source_of(text, path)
-    top = Mapping([], 1, 1, flow=False) if source.failed else read_yaml(source)
+    top = Mapping([], 1, 1, flow=False) if source.failed else read_yaml(source, anchors=True)
     parts = {p.key.text: p for p in top.pairs}
     layers, entries = parts.get(LAYERS) or parts.get(LAYERS_ALIAS), parts.get(PARAMETERS)
     if not source.failed and layers is None and entries is None:

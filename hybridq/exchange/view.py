@@ -222,8 +222,7 @@ def _bias(layer: Layer, plan: QuantPlan, weights: Weights) -> Iterator[BiasView]
     if found is None:
         yield BiasView(layer.bias, layer.name, given, None, repaired=False)
     else:
-        repaired = not np.array_equal(found.values.reshape(-1), given.reshape(-1))
-        yield BiasView(layer.bias, layer.name, found.values, found.scale, repaired)
+        yield BiasView(layer.bias, layer.name, found.values, found.scale, found.repaired)
 
 
 def _layer(layer: Layer, model: Model, plan: QuantPlan) -> LayerView:

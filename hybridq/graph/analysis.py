@@ -36,6 +36,7 @@ class _View:
     consumers: dict[str, tuple[NodeProto, ...]]
     producers: dict[str, NodeProto]
     outputs: set[str]
+    ties_inputs: bool
     absorbed: dict[str, NodeProto] = field(default_factory=dict)  # compute node's name -> its activation
     absorbed_names: set[str] = field(default_factory=set)
     parent: dict[str, str] = field(default_factory=dict)  # union-find over tensors
@@ -66,13 +67,16 @@ def analyse(
     name: str = "model",
     sha256: str = "",
     ties_outputs: bool = False,
+    ties_inputs: bool = True,
+    fixed_ranges: bool = True,
 ) -> Model:
     """Our view of a canonical model.
 
     ``given`` supplies the names that the model had before. ``ties_outputs``: values concatenated only to leave the
-    graph share parameters too (NPUs do so); otherwise such a Concat runs in float and keeps its inputs apart.
+    graph share parameters too (NPUs do so); otherwise such a Concat runs in float and keeps its inputs apart. Without
+    ``ties_inputs`` every Concat is a layer with parameters of its own; without ``fixed_ranges`` all are measured.
     """
-    view = _view(canonical.graph)
+    view = _view(canonical.graph, ties_inputs)
     view.steering = steering(view.graph, view.is_activation, lambda node: _sums(node, view))
     _absorb(view)
     apart = set() if ties_outputs else _keeps_apart(view)
@@ -87,7 +91,7 @@ def analyse(
         sha256=sha256,
         proto=skeleton(canonical),
         layers=layers,
-        groups=_groups(view, sources),
+        groups=_groups(view, sources, fixed_ranges),
         tensors=view.tensors,
         inputs=tuple(i.name for i in view.graph.input),
         outputs=tuple(o.name for o in view.graph.output),
@@ -95,7 +99,7 @@ def analyse(
     )
 
 
-def _view(graph: onnx.GraphProto) -> _View:
+def _view(graph: onnx.GraphProto, ties_inputs: bool) -> _View:
     tensors = {}
     for value in [*graph.input, *graph.output, *graph.value_info]:
         if value.type.HasField("tensor_type"):
@@ -107,6 +111,7 @@ def _view(graph: onnx.GraphProto) -> _View:
         consumers=edit.consumers(graph.node),
         producers=edit.producers(graph.node),
         outputs={o.name for o in graph.output},
+        ties_inputs=ties_inputs,
     )
 
 
@@ -154,6 +159,8 @@ def moves_data(node: NodeProto, view: _View) -> bool:
     movement = row_of(node).movement
     ends = [*node.output[:1], *moved(node)]
     if movement is Movement.NONE or not all(view.is_activation(e) for e in ends):
+        return False
+    if row_of(node).moves_all and not view.ties_inputs:
         return False
     if movement is Movement.NEAREST:
         return bool(edit.attribute(node, "mode", b"nearest") == b"nearest")
@@ -258,14 +265,15 @@ def _share(view: _View, sources: dict[str, str], movement: list[NodeProto]) -> N
             view.share(inputs[0], other)
 
 
-def _groups(view: _View, sources: dict[str, str]) -> tuple[Group, ...]:
+def _groups(view: _View, sources: dict[str, str], fixed_ranges: bool) -> tuple[Group, ...]:
     found = []
     for root, tensors in view.members.items():
         own = [t for t in tensors if t in sources]
         layers = tuple(dict.fromkeys(sources[t] for t in own if sources[t]))
         makers = [row_of(view.producers[t]) for t in own if t in view.producers]
         fixed = [m.fixed_range for m in makers if m.fixed_range is not None]
-        known = (min(r[0] for r in fixed), max(r[1] for r in fixed)) if len(fixed) == len(own) else None
+        all_known = fixed_ranges and len(fixed) == len(own)
+        known = (min(r[0] for r in fixed), max(r[1] for r in fixed)) if all_known else None
         steers = next((view.steering[t] for t in tensors if t in view.steering), "")
         found.append(Group(root, tuple(tensors), tuple(own), layers, known, steers))
     return tuple(found)

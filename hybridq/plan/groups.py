@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from hybridq.config.precisions import group_precision, readers_precisions
 from hybridq.graph import operators
 from hybridq.graph.model import Group, Model
 from hybridq.plan.context import Context
 from hybridq.plan.quant_plan import FLOAT, GroupPlan, Stored
-from hybridq.quant.dtypes import Precision, widest
+from hybridq.quant.dtypes import Precision, Storage, widest
 from hybridq.quant.params import activation_params
 
 
@@ -25,8 +26,11 @@ def _group_plan(context: Context, group: Group, done: Mapping[str, Precision]) -
         return GroupPlan(group.name, precision, Stored(precision), {})
     kept = _kept(context, group, precision, wanted, done)
     narrower = sorted({p for p in wanted if p.bits < kept.bits})
-    conversions = {p: _stored(context, group, p) for p in narrower}
-    return GroupPlan(group.name, precision, _stored(context, group, kept), conversions)
+    conversions = {p: _stored(context, group, context.target.activation(p)) for p in narrower}
+    storage = context.target.activation(kept)
+    if narrower and storage.headroom_alone:
+        storage = replace(storage, headroom=1.0)
+    return GroupPlan(group.name, precision, _stored(context, group, storage), conversions)
 
 
 def _kept(
@@ -68,9 +72,9 @@ def _gives_float(context: Context, group: Group, done: Mapping[str, Precision]) 
     return context.target.latency_aware and products and in_float
 
 
-def _stored(context: Context, group: Group, precision: Precision) -> Stored:
-    if not precision.is_integer:
-        return Stored(precision)
+def _stored(context: Context, group: Group, storage: Storage) -> Stored:
+    if not storage.dtype.is_integer:
+        return Stored(storage.dtype)
     config, measured = context.config, context.calibrated.measured[group.name]
     entry, edited = config.entries[group.name], config.edited.get(group.name, frozenset())
-    return Stored(precision, activation_params(entry, edited, context.target.activation(precision), measured))
+    return Stored(storage.dtype, activation_params(entry, edited, storage, measured))

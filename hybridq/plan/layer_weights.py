@@ -52,16 +52,17 @@ def remains(plan: WeightPlan, weights: Weights) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BiasPlan:
-    """A bias, repaired or as given, float32 or int32: ``q = rint(bias / scale)``, ``scale = s_x * s_w``, zero point 0.
+    """A bias, ``repaired`` or as given, float32 or int32.
 
-    ``scale`` is None for float32. ``floored`` are the weights with the scales of dead channels raised until the bias
-    fits int32.
+    ``q = rint(bias / scale)``, ``scale = s_x * s_w``, zero point 0; ``scale`` is None for float32. ``floored`` are the
+    weights with the scales of dead channels raised until the bias fits int32.
     """
 
     tensor: str
     values: NDArray[np.float32]
     scale: NDArray[np.float32] | None
     floored: tuple[WeightPlan, ...]
+    repaired: bool
 
 
 def entry_key(layer: Layer) -> str:
@@ -110,15 +111,26 @@ def weight_axis(weight: Weight, entry: Entry, edited: frozenset[str], storage: S
 
 
 def bias_plan(
-    context: Context, layer: Layer, native: bool, read: QParams | None, found: tuple[WeightPlan, ...]
+    context: Context,
+    layer: Layer,
+    native: bool,
+    integer: bool,
+    read: QParams | None,
+    found: tuple[WeightPlan, ...],
 ) -> BiasPlan | None:
-    """An int32 bias where the layer runs in integers, a repaired float32 one where there is one, else None."""
+    """An int32 bias where the layer runs in integers, a repaired float32 one where there is one, else None.
+
+    ``integer``: the target computes the layer in integers, even where it is not ``native`` to ONNX Runtime; its bias is
+    then float32, on the same grid.
+    """
     if not (layer.bias and len(found) == 1 and found[0].qparams is not None):
         return None
     params = found[0].qparams
     values, repaired = _bias_values(context, layer, params)
     if not native or read is None:
-        return BiasPlan(layer.bias, values, None, found) if repaired else None
+        if integer and read is not None:
+            values = _on_grid(values, read.scale * params.scale)
+        return BiasPlan(layer.bias, values, None, found, repaired) if repaired or integer else None
     bias = np.abs(values.astype(np.float64).reshape(-1))
     chosen = _dead_channels(context.weights[found[0].tensor], params, bias, float(read.scale))
     floor = bias / (float(read.scale) * BIAS_LIMIT)
@@ -126,7 +138,13 @@ def bias_plan(
     scale = np.maximum(chosen, needed.astype(np.float32) * np.float32(1.0001))
     if not np.array_equal(scale, params.scale):
         found = (replace(found[0], qparams=replace(params, scale=scale.astype(np.float32)), rounded=""),)
-    return BiasPlan(layer.bias, values, (read.scale * scale).astype(np.float32), found)
+    return BiasPlan(layer.bias, values, (read.scale * scale).astype(np.float32), found, repaired)
+
+
+def _on_grid(values: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each number of a bias, one a channel, as the nearest multiple of its ``scale``."""
+    steps = np.rint(values.reshape(-1).astype(np.float64) / scale)
+    return (steps * scale.astype(np.float64)).astype(np.float32).reshape(values.shape)
 
 
 def _bias_values(context: Context, layer: Layer, params: QParams) -> tuple[NDArray[np.float32], bool]:

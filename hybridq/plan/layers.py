@@ -14,7 +14,7 @@ from hybridq.plan.layer_weights import bias_plan, suits_integers, weight_plans
 from hybridq.plan.padding import padding_of
 from hybridq.plan.pools import pool_of
 from hybridq.plan.quant_plan import FLOAT, GroupPlan, LayerPlan, Stored, read
-from hybridq.quant.dtypes import Precision
+from hybridq.quant.dtypes import Precision, Scheme, Storage
 
 
 def layer_plans(context: Context, chosen: Chosen, groups: Mapping[str, GroupPlan]) -> dict[str, LayerPlan]:
@@ -27,10 +27,11 @@ def _layer_plan(context: Context, layer: Layer, chosen: Chosen, groups: Mapping[
     held = [model.group_of.get(i) for i in layer.inputs]
     forms = [read(groups[g.name], done) if g else Stored(FLOAT) for g in held]
     out = groups[layer.group].stored
-    native = is_native(model, layer, done, forms, out) and suits_integers(layer, context.weights, model)
+    integer = is_native(model, layer, done, forms, out) and suits_integers(layer, context.weights, model)
+    native = integer and has_kernel(context.target.constant(done, channels=True))
     weight_only = choice.weight_only if choice else None
     weights = weight_plans(context, layer, weight_only or done, native)
-    bias = bias_plan(context, layer, native, forms[0].qparams if forms else None, weights)
+    bias = bias_plan(context, layer, native, integer, forms[0].qparams if forms else None, weights)
     return LayerPlan(
         name=layer.name,
         asked=chosen.asked[layer.name],
@@ -52,3 +53,8 @@ def is_native(model: Model, layer: Layer, done: Precision, forms: Sequence[Store
         return False
     results = (done, FLOAT) if operators.lookup(layer.op).float_result else (done,)
     return all(f.precision is done for f in forms) and out.precision in results
+
+
+def has_kernel(storage: Storage) -> bool:
+    """Whether ONNX Runtime has a kernel for weights stored so: their channels must share one zero point."""
+    return not (storage.per_channel and storage.scheme is Scheme.ASYMMETRIC)

@@ -14,6 +14,7 @@ from hybridq.errors import ModelError
 from hybridq.graph.model import Group, Layer, Model, Weight
 from hybridq.plan.defaults import default_precisions
 from hybridq.plan.layer_weights import entry_key, storage_of, weight_axis
+from hybridq.plan.limits import limit, within
 from hybridq.quant import params
 from hybridq.quant.dtypes import Precision, Scheme, widest
 from hybridq.quant.qparams import Range
@@ -49,7 +50,10 @@ def decide(
     """
     readers = _readers(model, weights, stats, algorithms)
     measured = {
-        g.name: measure(g, stats, target, default, algorithms, options, readers.get(g.name)) for g in model.groups
+        g.name: within(
+            measure(g, stats, target, default, algorithms, options, readers.get(g.name)), limit(model, g, target)
+        )
+        for g in model.groups
     }
     return record(model, weights, measured, target, default, algorithm, weights_per, weights_algorithm, literal)
 

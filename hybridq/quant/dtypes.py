@@ -75,13 +75,15 @@ class Scheme(StrEnum):
 class Storage:
     """How one kind of tensor is stored at some precision. ``scheme`` is None for float.
 
-    ``headroom`` is the factor by which a measured range is widened: what calibration did not see is not clipped.
+    ``headroom`` is the factor by which a measured range is widened: what calibration did not see is not clipped. With
+    ``headroom_alone`` a tensor has it only where no layer of fewer bits reads it, which would lose that bit.
     """
 
     dtype: Precision
     scheme: Scheme | None
     per_channel: bool = False
     headroom: float = 1.0
+    headroom_alone: bool = False
 
 
 class Granularity(StrEnum):

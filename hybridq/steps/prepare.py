@@ -153,7 +153,15 @@ def prepare(path: Path, inputs: Sequence[str], outputs: Sequence[str], target: T
         given, changed = cut(given, inputs, outputs, str(path)), True
     proto = canonicalize(given, str(path))
     digest = fingerprint(path, inputs, outputs)
-    model = analyse(proto, given, name=path.stem, sha256=digest, ties_outputs=target.ties_outputs)
+    model = analyse(
+        proto,
+        given,
+        name=path.stem,
+        sha256=digest,
+        ties_outputs=target.ties_outputs,
+        ties_inputs=target.ties_inputs,
+        fixed_ranges=target.fixed_ranges,
+    )
     return Prepared(path, given, changed, proto, model)
 
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from hybridq import config
-from hybridq.errors import ConfigError, Problem, StorageError
-from hybridq.exchange.formats import FORMATS, named, recognised
-from hybridq.exchange.records import Export, Options
+from hybridq.dataset import Preprocessing, input_specs, open_dataset
+from hybridq.dataset.spec import InputSpec
+from hybridq.errors import ConfigError, DatasetError, Problem, StorageError
+from hybridq.exchange.formats import FORMATS, Format, named, recognised
+from hybridq.exchange.records import Content, Export, Options
 from hybridq.exchange.taking import take
 from hybridq.exchange.view import make_view
 from hybridq.files.commit import commit
-from hybridq.files.reading import exists, read_bytes
+from hybridq.files.reading import exists, read_bytes, said
+from hybridq.graph.runtime import Feed
 from hybridq.plan.plan import make_plan
-from hybridq.steps.common import read_config, read_state
+from hybridq.steps.common import read_config, read_sources, read_state
 from hybridq.steps.editing import Edited, edit
 from hybridq.storage.state import State
 
 EXPORT = "export"  # the folder inside DIR where a format goes unless another place is given
+SAMPLES = 20  # that go along, for a toolchain that calibrates anew
 MAX_FOREIGN = 200_000_000  # bytes
 
 
@@ -50,20 +56,44 @@ def step4(
     state = read_state(folder, verify=True)
     found, problems = read_config(folder, state)
     plan = make_plan(state.model, state.calibrated, found, state.weights)
-    export = form.write(make_view(state, plan, found), _options(state, only_io))
-    target = Path(out) if out is not None else _default(folder, to, export)
-    if out is not None and not force:
+    export = form.write(make_view(state, plan, found), _options(folder, state, form, only_io))
+    if out is None:
+        return Step4Result(*_write_inside(folder, to, export), export.losses, problems)
+    target = Path(out)
+    if not force:
         _refuse_existing(target)
-    return Step4Result(target, _write(target, export), export.losses, problems)
+    return Step4Result(target, _write_apart(target, export), export.losses, problems)
 
 
-def _options(state: State, only_io: bool) -> Options:
-    return Options(name=state.model.name, only_io=only_io)
+def _options(folder: Path, state: State, form: Format, only_io: bool) -> Options:
+    plain = Options(name=state.model.name, only_io=only_io)
+    if not form.samples:
+        return plain
+    specs = input_specs(state.model)
+    given = Preprocessing.from_json(state.preprocessing)
+    scaled = any(not given.is_default(s.name) for s in specs)
+    means = tuple(_channels(given.mean_of(s.name), s) for s in specs) if scaled else ()
+    stds = tuple(_channels(given.std_of(s.name), s) for s in specs) if scaled else ()
+    return replace(plain, samples=_samples(folder, state, given), mean=means, std=stds)
 
 
-def _default(folder: Path, to: str, export: Export) -> Path:
-    names = list(export.files)
-    return folder / EXPORT / to if len(names) > 1 else folder / EXPORT / to / names[0]
+def _channels(values: Sequence[float], spec: InputSpec) -> tuple[float, ...]:
+    """One number a channel."""
+    axis = spec.channel_axis
+    count = spec.shape[axis] if axis is not None and spec.shape is not None else 1
+    return tuple(values) if len(values) > 1 else (float(values[0]),) * (count if isinstance(count, int) else 1)
+
+
+def _samples(folder: Path, state: State, given: Preprocessing) -> list[Feed]:
+    """The first calibration samples before mean and std; none where they are gone."""
+    source = read_sources(folder).get("dataset")
+    try:
+        if not isinstance(source, str) or not source:
+            return []
+        data = open_dataset(Path(source), input_specs(state.model), replace(given, mean={}, std={}), SAMPLES)
+        return [sample.feed for sample in data.part(0, SAMPLES)]
+    except DatasetError:
+        return []
 
 
 def _refuse_existing(target: Path) -> None:
@@ -74,22 +104,39 @@ def _refuse_existing(target: Path) -> None:
         raise StorageError("exists already", path=str(target), hint="Give another -o, or --force to replace it.")
 
 
-def _write(target: Path, export: Export) -> tuple[Path, ...]:
-    """All files together; one alone is ``target`` itself unless that is a folder."""
-    alone = len(export.files) == 1 and not target.is_dir()
-    where = target.parent if alone else target
-    paths = []
-    with commit(where) as new:
+def _write_inside(folder: Path, to: str, export: Export) -> tuple[Path, tuple[Path, ...]]:
+    """All files together to ``export/FORMAT`` of a folder; the file, or the folder of several."""
+    place = Path(EXPORT, to)
+    with commit(folder) as new:
         for name, content in export.files.items():
-            path = target if alone else target / name
-            made = new / path.relative_to(where)
-            made.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(content, bytes):
-                made.write_bytes(content)
-            else:
-                content(made)
-            paths.append(path)
-    return tuple(paths)
+            _make(new / place / name, content)
+    paths = tuple(folder / place / name for name in export.files)
+    return (paths[0] if len(paths) == 1 else folder / place), paths
+
+
+def _write_apart(target: Path, export: Export) -> tuple[Path, ...]:
+    """All files where a person wants them, each whole; one alone is ``target`` itself unless that is a folder."""
+    alone = len(export.files) == 1 and not target.is_dir()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=target.parent, prefix=".hybridq-") as held:
+            pairs = {Path(held, name): target if alone else target / name for name in export.files}
+            for made, content in zip(pairs, export.files.values(), strict=True):
+                _make(made, content)
+            for made, path in pairs.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                made.replace(path)
+    except OSError as error:
+        raise StorageError(f"cannot write here: {said(error)}", path=str(error.filename or target)) from error
+    return tuple(pairs.values())
+
+
+def _make(path: Path, content: Content) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        content(path)
 
 
 def import_file(

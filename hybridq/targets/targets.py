@@ -29,6 +29,9 @@ class Target:
 
     ``latency_aware``: the model runs on ONNX Runtime, so layers that 8 bits slow down start in float32.
     ``ties_outputs``: values concatenated for an output share parameters (NPUs do so; a CPU need not).
+    ``ties_inputs``: what a Concat joins shares parameters with its result; otherwise it has its own.
+    ``fixed_ranges``: the range of a Sigmoid and the like is taken as known; otherwise it is measured.
+    ``limits``: ranges within which an operator's input stays, where only such operators read it.
     ``search`` lists the precisions worth searching. ``source`` says where its facts are from, ``verified`` what of them
     was tried.
     """
@@ -40,6 +43,9 @@ class Target:
     precisions: dict[Precision, Support]
     search: tuple[Precision, ...]
     ties_outputs: bool
+    ties_inputs: bool
+    fixed_ranges: bool
+    limits: dict[str, tuple[float, float]]
     latency_aware: bool
     max_kinds: int | None
     slow_8bit: dict[str, str]
@@ -78,7 +84,7 @@ def load(name: str) -> Target:
     path = FOLDER / f"{name}.json"
     if name not in names():
         raise ConfigError(f"'{name}' is not a target", hint=f"Choose {', '.join(names())}.")
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = json.loads(path.read_text())
     return Target(
         name=name,
         title=data["title"],
@@ -87,6 +93,9 @@ def load(name: str) -> Target:
         precisions={Precision(k): _support(v) for k, v in data["precisions"].items()},
         search=tuple(Precision(p) for p in data["search"]),
         ties_outputs=data["ties_outputs"],
+        ties_inputs=data.get("ties_inputs", True),
+        fixed_ranges=data.get("fixed_ranges", True),
+        limits={op: (low, high) for op, (low, high) in data.get("limits", {}).items()},
         latency_aware=data["latency_aware"],
         max_kinds=data.get("max_kinds"),
         slow_8bit=data.get("slow_8bit", {}),
@@ -99,4 +108,10 @@ def _support(data: dict[str, Any]) -> Support:
 
 def _storage(data: dict[str, Any]) -> Storage:
     scheme = Scheme(data["scheme"]) if "scheme" in data else None
-    return Storage(Precision(data["dtype"]), scheme, data.get("per_channel", False), data.get("headroom", 1.0))
+    return Storage(
+        Precision(data["dtype"]),
+        scheme,
+        data.get("per_channel", False),
+        data.get("headroom", 1.0),
+        data.get("headroom_alone", False),
+    )

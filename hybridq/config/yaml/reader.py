@@ -2,9 +2,9 @@
 
 A subset of YAML 1.2: block and flow mappings and lists, plain and quoted scalars on one line, comments, one document.
 Anchors, aliases, tags, text blocks and scalars over several lines are refused in words a person understands, so no
-file expands in memory. What is accepted reads as any YAML 1.2 reader reads it; scalars stay text (``128``, ``1_0`` and
-``1e-05`` are what stands there): the schema knows which are numbers. After an error reading goes on with the next
-line, so that all errors are found at once.
+file expands in memory; files of other tools may have anchors on lists and words (``anchors=True``). What is accepted
+reads as any YAML 1.2 reader reads it; scalars stay text (``128``, ``1_0`` and ``1e-05`` are what stands there): the
+schema knows which are numbers. After an error reading goes on with the next line, so that all errors are found at once.
 """
 
 from __future__ import annotations
@@ -16,17 +16,21 @@ from hybridq.config.yaml.nodes import Mapping, Node, Pair, Scalar, Sequence
 from hybridq.config.yaml.text import Source
 from hybridq.config.yaml.values import ITEM, MARKER, PLAIN_STOP, REST, FlowReader, Stop
 
+ANCHOR = re.compile(r"[ \t]++([&*])([^\s,\[\]{}]++)(?=[ \t]|$)")
 DEEPEST = 96  # columns a block may be indented
 INDENT = 4  # what step1 writes
 HINT = "The lines of one block start in the same column."
 
 
-def read(source: Source, known: dict[str, str] | None = None, below: str = "") -> Mapping:
+def read(source: Source, known: dict[str, str] | None = None, below: str = "", *, anchors: bool = False) -> Mapping:
     """The document's top mapping; problems go to ``source``.
 
     ``known`` (line to key) are lines, up to their first ``}``, that need not be read directly below the key ``below``.
+    ``anchors``: a key's list or word may be named by ``&NAME`` and stand for a later key's value by ``*NAME``.
     """
-    return _Reader(source, known or {}, below).document()
+    reader = _Reader(source, known or {}, below)
+    reader.anchors = {} if anchors else None
+    return reader.document()
 
 
 def reread(mapping: Mapping, source: Source) -> Mapping:
@@ -45,6 +49,7 @@ class _Reader(FlowReader):
         self.known = known
         self.below = below
         self.inline: Scalar | None = None  # the last key whose value stood on its own line
+        self.anchors: dict[str, Node] | None = None  # None: there may be none
 
     def document(self) -> Mapping:
         """Directives, an optional ``---``, one mapping, an optional ``...``."""
@@ -186,6 +191,24 @@ class _Reader(FlowReader):
         return self.fail("colon", "`? name` needs `: value` on the next line", 1, 'Write `"name": value` on one line.')
 
     def _value(self, key: Scalar, indent: int) -> Node:
+        """What follows a key's colon, with an anchor's name before it or an alias in its place."""
+        mark = ANCHOR.match(self.lines[self.row], self.col) if self.anchors is not None else None
+        if mark is None or self.anchors is None:
+            return self._plain_value(key, indent)
+        self.blanks()
+        if mark[1] == "*":
+            if mark[2] not in self.anchors:
+                self.fail("anchor", f"no list or word above is named &{mark[2]}", mark.end() - self.col)
+            self.col = mark.end()
+            self.finish()
+            return self.anchors[mark[2]]
+        self.col = mark.end()
+        found = self._plain_value(key, indent)
+        if not isinstance(found, Mapping):
+            self.anchors[mark[2]] = found
+        return found
+
+    def _plain_value(self, key: Scalar, indent: int) -> Node:
         """What follows a key's colon: on this line, or as the block below."""
         if not REST.match(self.lines[self.row], self.col):
             self.blanks()

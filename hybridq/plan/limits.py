@@ -1,0 +1,30 @@
+"""Ranges as a target's toolchain takes them: some ends it cuts, whatever calibration measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hybridq.graph.model import Group, Model
+from hybridq.quant.qparams import Range
+from hybridq.quant.records import Measured
+from hybridq.targets import Target
+
+
+def limit(model: Model, group: Group, target: Target) -> Range | None:
+    """The range within which a target keeps a group that nothing but certain operators reads, if it does."""
+    readers = model.readers.get(group.name, ())
+    bounds = [target.limits.get(x.op) for x in readers]
+    if not bounds or None in bounds or any(t in model.outputs for t in group.tensors):
+        return None
+    return Range(max(b[0] for b in bounds if b), min(b[1] for b in bounds if b))
+
+
+def within(m: Measured, bounds: Range | None) -> Measured:
+    """What was measured, with every chosen range cut to ``bounds``."""
+    if bounds is None or m.fixed:
+        return m
+
+    def cut(r: Range) -> Range:
+        return Range(max(r.min, bounds.min), min(r.max, bounds.max))
+
+    return replace(m, ranges={a: {bits: cut(r) for bits, r in found.items()} for a, found in m.ranges.items()})
