@@ -20,6 +20,7 @@ from rich.console import Console
 import hybridq
 from hybridq.compare import ComparisonReport, Drift, MetricReport, compare
 from hybridq.report import ParetoPoint, plots, print_report, render, words, write_report
+from hybridq.report.files import _harmless
 
 SCHEMA = json.loads((Path(hybridq.__file__).parent / "schemas" / "report-1.schema.json").read_text())
 RANGE = (-30.0, 30.0)
@@ -169,3 +170,9 @@ def test_bars_of_nothing_and_of_the_lost() -> None:
     assert "lost" in text
     assert "not measured" in text
     assert plots.pareto([ParetoPoint(0.5, math.inf)]) == ""
+
+
+@pytest.mark.parametrize("name", ["=cmd|'/C calc'!A0", "+1+1", "@SUM(1)", "-2+3", "\t=1+1"])
+def test_no_cell_starts_as_a_formula(name: str) -> None:
+    assert not _harmless(name).startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert _harmless("conv_1") == "conv_1"

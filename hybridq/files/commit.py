@@ -185,8 +185,14 @@ def _check_inside(root: Path, name: str, new: Path) -> None:
 
 
 def _discard(new: Path) -> None:
-    """Throw a commit away: its mark first, so that half of it can never count."""
-    (new / MARK).unlink(missing_ok=True)
+    """Throw a commit away: its mark first, so that half of it can never count.
+
+    Where the disk does not even let the mark go, all stays: the next command finishes or discards it.
+    """
+    try:
+        (new / MARK).unlink(missing_ok=True)
+    except OSError:
+        return
     shutil.rmtree(new, ignore_errors=True)
 
 
