@@ -34,9 +34,19 @@ class View:
     proto: onnx.ModelProto
 
     @cached_property
+    def nodes(self) -> list[NodeProto]:
+        """The nodes, in graph order: always the same objects, so that their ids tell them apart."""
+        return list(self.proto.graph.node)
+
+    @cached_property
+    def places(self) -> dict[int, int]:
+        """The place of each node in the graph, by the node's id."""
+        return {id(node): place for place, node in enumerate(self.nodes)}
+
+    @cached_property
     def producers(self) -> dict[str, NodeProto]:
         """The node that writes each tensor."""
-        return edit.producers(self.proto.graph.node)
+        return edit.producers(self.nodes)
 
     @cached_property
     def initializers(self) -> dict[str, TensorProto]:
@@ -127,8 +137,8 @@ def cut_out(view: View, pair: LayerPair) -> Piece:
                 rename[source] = copy.tensor
     if not rename:
         raise Unprobed("reads none of its inputs")
-    order = (*widened.values(), *(n for n in view.proto.graph.node if id(n) in found))
-    return Piece(pair, order, rename, tuple(initializers))
+    inner = sorted(found.values(), key=lambda n: view.places[id(n)])
+    return Piece(pair, (*widened.values(), *inner), rename, tuple(initializers))
 
 
 def assemble(hybrid: View, pieces: Sequence[Piece], typed: Callable[[str], onnx.ValueInfoProto]) -> onnx.ModelProto:
