@@ -7,7 +7,7 @@ producer, an output no reader: these ends count as raised. So gains come in pair
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,7 +96,10 @@ def group_forms(model: Model, plan: QuantPlan, weights: Weights, group: Group) -
 
 
 def sources(model: Model, plan: QuantPlan, weights: Weights, *, edges: bool = True) -> list[Source]:
-    """Every quantizer of a plan once; a tensor that several units read also as each of them reads it."""
+    """Every quantizer of a plan once; a tensor that several units read also as each of them reads it.
+
+    A tensor that stays float has none but those of its conversions, which are measured as the edges they stand on.
+    """
     found = []
     for group in model.groups:
         forms = weight_forms(model, plan, weights, group.layers)
@@ -104,6 +107,7 @@ def sources(model: Model, plan: QuantPlan, weights: Weights, *, edges: bool = Tr
             found.append(Source(forms, unit=group.name))
         stored = plan.groups[group.name].stored
         if stored.qparams is None:
+            found.extend(_conversions(model, plan, group))
             continue
         found.append(Source({("tensor", group.name): stored.qparams}, group=group.name))
         readers = readers_of(model, group)
@@ -113,6 +117,15 @@ def sources(model: Model, plan: QuantPlan, weights: Weights, *, edges: bool = Tr
                     Source({("edge", group.name, n): stored.qparams for n in layers}, group=group.name, reader=reader)
                 )
     return found
+
+
+def _conversions(model: Model, plan: QuantPlan, group: Group) -> Iterator[Source]:
+    """The quantizers of a group that stays float: one a unit that reads it in 8 bits."""
+    for reader, layers in readers_of(model, group).items():
+        forms = {n: plan.read(group.name, n).qparams for n in layers}
+        edges: dict[Key, Form] = {("edge", group.name, n): p for n, p in forms.items() if p is not None}
+        if edges:
+            yield Source(edges, group=group.name, reader=reader)
 
 
 def leaves(model: Model, group: Group) -> bool:
@@ -131,9 +144,12 @@ def pairs(
     by_reader: dict[tuple[str, str], float] = {
         (s.group, s.reader): d for s, d in zip(found, damage.tolist(), strict=True)
     }
+    whole = {s.group for s in found if s.group and not s.reader}
     for source, value in zip(found, damage.tolist(), strict=True):
         if source.unit in place:
             own[place[source.unit]] += value
+        if source.reader and source.group not in whole:  # a conversion: its tensor is float already
+            terms.append((ALWAYS, place.get(source.reader, ALWAYS), value))
         if not source.group or source.reader:
             continue
         group = model.group[source.group]
