@@ -278,7 +278,7 @@ def test_convergence_tells_a_settled_range_from_a_moving_one() -> None:
     moving = TensorStatistics.of_samples([np.float32([0, i]) for i in range(1, 21)])
     found = convergence(CalibrationStats(20, {"settled": settled, "moving": moving}))
     assert found.moved["settled"] == 0.0
-    assert found.moved["moving"] == pytest.approx(0.1)
+    assert found.moved["moving"] == pytest.approx(0.25)
     assert "1 of 2" in found.summary
     assert "moving" in found.summary
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from random_graphs import make_case, random_case, random_choices
 
 from hybridq.compare import DriftWatch, compare, layer_pairs, load_metric
-from hybridq.compare.drift import drift_warning
+from hybridq.compare.drift import drift_warning, scale_warnings
 from hybridq.compare.layers import load_pieces, probe_layers
 from hybridq.compare.outputs import concatenated
 from hybridq.compare.probes import View, cut_out, expose
@@ -261,6 +261,15 @@ def test_drift_is_silent_on_the_calibration_set_and_speaks_on_another_domain() -
     assert found["x"].share > 0.1
     assert found["x"].excess == pytest.approx(1.0, abs=0.1)
     assert "left the range that calibration saw" in loud.warnings[0]
+
+
+@pytest.mark.parametrize(("top", "warned"), [(255.0, False), (60.0, False), (1.0, True)])
+def test_samples_that_fill_nothing_of_the_range_are_of_another_scale(top: float, warned: bool) -> None:
+    watch = DriftWatch({"x": (0.0, 255.0), "inside": (0.0, 255.0)})
+    for name in ("x", "inside"):
+        watch.add(name, np.linspace(0, top, 20, dtype=np.float32))
+    found = scale_warnings(watch, ["x", "another"])
+    assert ["'x'" in text and "[0, 255]" in text for text in found] == [True] * warned
 
 
 def test_drift_counts_elements() -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hybridq.dataset import Dataset, InputSpec, Preprocessing, open_dataset
-from hybridq.dataset.sources import split_columns
+from hybridq.dataset.sources import split_columns, spread
 from hybridq.errors import DatasetError
 
 ONE = (InputSpec("x", (1, 3), "float32"),)
@@ -78,7 +78,18 @@ def test_list_archive_and_iterable_give_the_same_feeds(tmp_path: Path, rows: Val
         assert same(feeds_of(dataset), rows), "a second walk gives the same"
         assert dataset.count in (5, None)
         assert [s.line for s in dataset] == ([1, 2, 3, 4, 5] if source == sources[0] else [0] * 5)
-        assert same(feeds_of(open_dataset(source, TWO, samples=2)), rows[:2])
+        taken = [rows[i] for i in spread(5, 2)] if dataset.count else rows[:2]
+        assert same(feeds_of(open_dataset(source, TWO, samples=2)), taken)
+
+
+@given(count=st.integers(1, 300), samples=st.integers(1, 320))
+def test_samples_are_spread_over_the_list(count: int, samples: int) -> None:
+    found = spread(count, samples)
+    assert found == spread(count, samples)
+    assert len(found) == min(count, samples)
+    assert found == sorted(set(found))
+    for part, i in enumerate(found):  # one of each of equal stretches
+        assert part * count // len(found) <= i < (part + 1) * count // len(found)
 
 
 @given(cuts=st.tuples(st.integers(0, 5), st.integers(0, 5)), samples=st.integers(1, 9))

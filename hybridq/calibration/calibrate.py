@@ -339,13 +339,13 @@ class NotANumberError(ModelError):
         return NotANumberError, (self.said, self.sample, self.hint)
 
 
-LAST = 0.1  # the share of samples, at the end, whose influence is asked for
+LAST = 0.25  # the share of samples, at the end, whose influence is asked for
 SETTLED = 0.01  # a range that moved by less of its width no longer needs samples
 
 
 @dataclass(frozen=True)
 class Convergence:
-    """How much each tensor's range still grew in the last tenth of the samples, as a share of its width."""
+    """How much each tensor's range still grew in the last quarter of the samples, as a share of its width."""
 
     moved: Mapping[str, float]
 
@@ -354,16 +354,16 @@ class Convergence:
         """One line for people."""
         growing = sorted((t for t, m in self.moved.items() if m > SETTLED), key=lambda t: -self.moved[t])
         if not growing:
-            return f"All {len(self.moved)} ranges had settled before the last tenth of the samples."
+            return f"All {len(self.moved)} ranges had settled before the last quarter of the samples."
         worst = growing[0]
         return (
-            f"{len(growing)} of {len(self.moved)} ranges still grew by more than {SETTLED:.0%} in the last tenth of "
+            f"{len(growing)} of {len(self.moved)} ranges still grew by more than {SETTLED:.0%} in the last quarter of "
             f"the samples, most of all '{worst}' ({self.moved[worst]:.0%}): more samples may help."
         )
 
 
 def convergence(stats: CalibrationStats) -> Convergence:
-    """What the last tenth of the samples (one at least) added to each range; 0 where there is but one sample."""
+    """What the last quarter of the samples (one at least) added to each range; 0 where there is but one sample."""
     return Convergence({name: _moved(s.pairs.astype(np.float64)) for name, s in stats.tensors.items()})
 
 

@@ -1,8 +1,8 @@
-"""Values outside the calibrated ranges: the sign that the model now sees data its calibration set did not cover."""
+"""Values outside the calibrated ranges, or lost within them: the model sees data its calibration set did not cover."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from hybridq.compare.results import Drift
 SHARE = 1e-3  # of a tensor's elements outside its range: more is significant if some lie farther out than NEAR
 NEAR = 0.05  # widths of the range
 FAR = 1.0  # widths of the range that any single element lies outside: more is significant
+FILLS = 0.1  # of an input's range: samples that fill less are of another scale
 
 
 @dataclass(slots=True)
@@ -65,3 +66,18 @@ def drift_warning(drifts: tuple[Drift, ...], watched: int) -> str:
         f"{worst.share:.2%} outside [{worst.min:.4g}, {worst.max:.4g}], seen [{worst.seen_min:.4g}, "
         f"{worst.seen_max:.4g}]. Add samples like these to step1's dataset."
     )
+
+
+def scale_warnings(watch: DriftWatch, inputs: Iterable[str]) -> list[str]:
+    """Inputs of which the samples fill next to nothing of the calibrated range, one line each."""
+    found = []
+    for name in inputs:
+        low, high = watch.ranges.get(name, (0.0, 0.0))
+        least, most, *_ = watch.seen.get(name, (0.0, 0.0))
+        if high > low and most - least < FILLS * (high - low):
+            share = (most - least) / (high - low)
+            found.append(
+                f"samples of input '{name}' lie in [{least:.4g}, {most:.4g}] and fill {share:.1%} of the range that "
+                f"calibration saw, [{low:.4g}, {high:.4g}]: another scale or domain. Give them the same mean and std."
+            )
+    return found

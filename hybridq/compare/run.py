@@ -12,7 +12,7 @@ import onnxruntime
 import hybridq
 from hybridq.build.metadata import read_metadata
 from hybridq.compare import probes
-from hybridq.compare.drift import DriftWatch, drift_warning
+from hybridq.compare.drift import DriftWatch, drift_warning, scale_warnings
 from hybridq.compare.layers import LayerProbe, probe_layers
 from hybridq.compare.metric import Metric
 from hybridq.compare.outputs import OutputProbe, concatenated
@@ -104,10 +104,12 @@ def compare(
     if not outputs.samples:
         raise DatasetError("there is no sample to compare on")
     report = _report(name or protos[0].graph.name, outputs, inside, watch, metric, sizes)
+    scales = scale_warnings(watch, (i.name for i in protos[0].graph.input))
     chance = f"random numbers are drawn inside, by '{drawing[0]}': both models drew the same ones" if drawing else ""
     warnings = [
         *filter(None, [chance]),
         *report.warnings,
+        *scales,
         *([unsteady(timing)] if timing is not None and unsteady(timing) else []),
     ]
     return replace(report, timing=timing, calibration_data=calibration_data, warnings=tuple(warnings))

@@ -15,7 +15,17 @@ from hybridq.dataset.archives import read_archive, read_array
 from hybridq.dataset.arrays import Reader
 from hybridq.dataset.images import SUFFIXES, decode, is_image
 from hybridq.dataset.preprocessing import Preprocessing, Resize
-from hybridq.dataset.sources import FileSource, IterableSource, Row, Source, read_folder, read_list, single_file
+from hybridq.dataset.sources import (
+    FileSource,
+    IterableSource,
+    Picked,
+    Row,
+    Source,
+    read_folder,
+    read_list,
+    single_file,
+    spread,
+)
 from hybridq.dataset.spec import Array, InputSpec, Sample, is_dynamic
 from hybridq.errors import DatasetError, Problem
 
@@ -138,7 +148,7 @@ def open_dataset(
     preprocessing
         How values enter; by default they are left as they are.
     samples
-        Take only the first so many.
+        Take only so many, spread over the list, the folder or the arrays; of an iterator the first.
 
     Raises
     ------
@@ -155,6 +165,8 @@ def open_dataset(
     if made is None and not (isinstance(source, Iterable) or callable(source)):
         raise DatasetError(f"{type(source).__name__} is no dataset", hint="Give a path or an iterable of feeds.")
     opened = made or _iterable(source, inputs)
+    if samples is not None and opened.count is not None and samples < opened.count:
+        opened = Picked(opened, tuple(spread(opened.count, samples)))
     preprocessing, notes = _sized(opened, inputs, preprocessing)
     found = Dataset(opened, inputs, preprocessing, 0, samples, notes)
     if found.count == 0:

@@ -11,7 +11,9 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import Any, Protocol
 
 from hybridq.dataset.images import SUFFIXES, is_image
@@ -20,6 +22,7 @@ from hybridq.errors import DatasetError, Problem
 
 KINDS = ".jpg, .png, .bmp or .npy"
 MOST_PROBLEMS = 50
+SEED = 0  # of the choice among the samples of a long list
 TOKEN = re.compile(r"""\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^\s"'#]\S*))(?=\s|$)""")
 
 
@@ -70,24 +73,64 @@ class FileSource:
         return iter(self.known)
 
 
+def spread(count: int, samples: int | None) -> list[int]:
+    """Which ``samples`` of ``count`` rows to take, in order: one of each of so many equal stretches, by a fixed seed.
+
+    Lists are sorted by name, class or scene more often than not: their head is no sample of them.
+    """
+    if samples is None or samples >= count:
+        return list(range(count))
+    random = Random(SEED)
+    ends = [i * count // samples for i in range(samples + 1)]
+    return [random.randrange(a, b) for a, b in pairwise(ends)]
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Some rows of a source that knows how many it has."""
+
+    source: Source
+    picks: tuple[int, ...]
+
+    @property
+    def path(self) -> str:
+        """Of the source."""
+        return self.source.path
+
+    @property
+    def notes(self) -> tuple[Problem, ...]:
+        """Of the source."""
+        return self.source.notes
+
+    @property
+    def count(self) -> int | None:
+        """The number of picks."""
+        return len(self.picks)
+
+    def rows(self) -> Iterator[Row]:
+        """The picked rows in order."""
+        picks = set(self.picks)
+        return (row for i, row in enumerate(self.source.rows()) if i in picks)
+
+
 def read_list(path: Path, inputs: Sequence[InputSpec], samples: int | None) -> FileSource:
     """A ``dataset.txt``: one sample a line, columns in the order of ``inputs``, paths relative to the file.
 
-    ``#`` starts a comment, quotes hold spaces. The first ``samples`` lines are checked at once: raises DatasetError
-    with every wrong line and every missing file.
+    ``#`` starts a comment, quotes hold spaces. Of a longer list ``samples`` lines are taken, spread over it; what is
+    taken is checked at once: raises DatasetError with every wrong line and every missing file.
     """
+    lines = [(n, *split_columns(text)) for n, text in enumerate(_text(path).split("\n"), 1)]
+    lines = [line for line in lines if line[1] or line[2]]
     rows: list[Row] = []
     problems: list[Problem] = []
-    for number, text in enumerate(_text(path).split("\n"), 1):
-        if len(rows) == samples:
-            break
-        columns, said = split_columns(text)
+    for i in spread(len(lines), samples):
+        number, columns, said = lines[i]
         if said:
             problems.append(Problem(said, str(path), number))
-        elif columns:
-            row = Row(" ".join(columns), number, *_values(path.parent, columns, inputs))
-            problems += _column_problem(path, row, columns, inputs) or _file_problems(path, row)
-            rows.append(row)
+            continue
+        row = Row(" ".join(columns), number, *_values(path.parent, columns, inputs))
+        problems += _column_problem(path, row, columns, inputs) or _file_problems(path, row)
+        rows.append(row)
     _raise_all(problems, str(path))
     if not rows:
         hint = f"Write one sample a line: the path of a {KINDS}."
@@ -200,7 +243,8 @@ def read_folder(folder: Path, inputs: Sequence[InputSpec], samples: int | None) 
     if not usable:
         inner = " Folders inside it are not searched." if any(p.is_dir() for p in entries) else ""
         raise DatasetError(f"the folder holds no {KINDS}", path=str(folder), hint=f"Name the files in a list.{inner}")
-    rows = (Row(p.name, 0, {spec.name: p}, {spec.name: p.name}) for p in usable[:samples])
+    taken = (usable[i] for i in spread(len(usable), samples))
+    rows = (Row(p.name, 0, {spec.name: p}, {spec.name: p.name}) for p in taken)
     return FileSource(str(folder), tuple(rows), _left_out(others, str(folder)))
 
 

@@ -19,7 +19,7 @@ from hybridq.quant.qparams import Range
 SCORE_STEP = 0.05  # a result that moves so much by one step of its input
 OUTLIER = 100.0  # the largest magnitude over the one that OUTLIER_SHARE of the values keep within
 OUTLIER_SHARE = 0.999
-MOVED = 0.10  # of a range, in the last tenth of the samples
+MOVED = 0.10  # of a range, in the last quarter of the samples
 
 
 def squashed(facts: Facts) -> Iterator[Finding]:
@@ -106,13 +106,13 @@ def magnitude_of(histogram: Histogram, share: float) -> float:
 
 
 def unsettled(facts: Facts) -> Iterator[Finding]:
-    """Ranges that still grew in the last tenth of the samples."""
+    """Ranges that still grew in the last quarter of the samples."""
     samples = max((s.samples for s in facts.stats.values()), default=0)
     moved = convergence(CalibrationStats(samples, facts.stats)).moved
     late = sorted((t for t, m in moved.items() if m > MOVED and facts.qparams(t)), key=lambda t: -moved[t])
     if late:
         message = (
-            f"the last tenth of the samples widened {names(late)} by up to {moved[late[0]]:.0%}: "
+            f"the last quarter of the samples widened {names(late)} by up to {moved[late[0]]:.0%}: "
             "new data will leave these ranges and be cut off"
         )
         remedy = "more samples, or min and max by hand"

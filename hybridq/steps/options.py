@@ -46,7 +46,7 @@ class Step1Options(Checked):
         tuple[int, int] | None, Extent("Height and width of pictures where the model leaves them open (480x640).")
     ] = None
     batch: Annotated[int, Number("Samples a run, for a dynamic batch.", 1, whole=True)] = 1
-    samples: Annotated[int | None, Number("Take only the first so many.", 1, whole=True)] = None
+    samples: Annotated[int | None, Number("Take only so many, spread over the list.", 1, whole=True)] = None
     inputs: Annotated[tuple[str, ...], Names("Cut the model: these tensors become its inputs (A,B).")] = ()
     outputs: Annotated[tuple[str, ...], Names("Cut the model: these become its outputs, e.g. a detector's heads.")] = ()
     algorithm: Annotated[RangeAlgorithm | None, Choice(RANGES, RangeAlgorithm)] = None
