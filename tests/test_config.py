@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,24 @@ def test_another_algorithm_brings_its_range() -> None:
     assert found.entries["128"].algorithm == "mmse"
     both = config(field("128", "algorithm", "mmse", field("128", "min", "-1"))).entries["128"]
     assert (both.min, both.max) == (-1.0, pytest.approx(2.54 * 0.9))
+
+
+def test_gptq_may_be_asked_for_where_step1_rounded_weights_together() -> None:
+    model, calibrated = small()
+    text = field("conv1:weight", "algorithm", "gptq")
+    found, said = check(text, PATH, model, replace(calibrated, rounded=("conv1",)))
+    assert (found is not None, said) == (True, [])
+    assert found.entries["conv1:weight"].algorithm == "gptq"  # type: ignore[union-attr]
+    _, said = check(text, PATH, model, replace(calibrated, rounded=("/head/conv2",)))
+    assert "step1 recorded no 'gptq' for it" in said[0].message
+    assert "run step1 again with --weights-repair gptq" in said[0].hint
+
+
+def test_a_word_for_another_type_is_refused_as_a_number_is() -> None:
+    text = field("128", "qtype", "symmetric_affine", layers('"128": int8'))
+    assert [p.code for p in problems(text)] == ["retyped"]
+    agreeing = field("128", "qtype", "dynamic_fixed_point", layers('"128": int16', target="rknn1"))
+    assert config(agreeing, "rknn1").entries["128"].qtype is Scheme.DYNAMIC_FIXED_POINT
 
 
 def test_per_channel_numbers_of_a_weight() -> None:

@@ -105,6 +105,12 @@ class TestWeights:
         high = np.maximum(self.VALUES.max(axis=None if axis is None else (1, 2, 3)), 0)
         np.testing.assert_allclose(p.scale, (high - np.asarray(low)) / 255, rtol=1e-6)
 
+    def test_a_list_of_one_number_is_that_number(self) -> None:
+        storage = Storage(Precision.INT8, Scheme.SYMMETRIC, per_channel=True)
+        entry = Entry(Precision.INT8, Scheme.SYMMETRIC, "layer", "normal", scale=(0.25,))
+        p = weight_params(entry, frozenset({"scale", "qmethod"}), storage, None, self.VALUES)
+        assert (p.axis, p.scale.shape, float(p.scale)) == (None, (), 0.25)
+
     @given(st.sets(st.sampled_from(["min", "max", "scale", "zero_point"])), st.sampled_from(list(Scheme)))
     def test_edits_that_say_everything_need_no_values(self, fields: set[str], scheme: Scheme) -> None:
         if scheme is not Scheme.ASYMMETRIC:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from random_graphs import Case, make_case, random_case, run
 from test_build import given as graph
 
+from hybridq.config import read_cfg, write_cfg
 from hybridq.plan.layer_weights import integers
+from hybridq.plan.plan import make_plan
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.metrics import sqnr_db
 from hybridq.quant.numerics import dequantize, quantize
@@ -23,6 +26,7 @@ from hybridq.repair.channels import tied_channels
 from hybridq.repair.equalization import equalized
 from hybridq.repair.gptq import compensate, compensated_weights
 from hybridq.repair.observe import observer
+from hybridq.report.effects import Effects
 from hybridq.steps import step1, step2
 from hybridq.steps.common import read_state
 from hybridq.storage.state import assemble
@@ -221,6 +225,24 @@ class TestStep1:
         nearest = self.stored(out)
         assert nearest != ready.tobytes()
         assert len(nearest) == len(ready.tobytes())
+
+    def test_rounding_together_can_be_asked_for_again(self, path: Path, tmp_path: Path) -> None:
+        """The integers lie ready beside an entry that says ``normal``: the word is what decides."""
+        out = tmp_path / "out"
+        step1(path, feeds(), out, weights_repair="gptq", threads=1, dtype="uint8")
+        state = read_state(out)
+        assert state.calibrated.rounded == tuple(state.weights.rounded)
+        model, entries = state.model, dict(state.calibrated.entries)
+        entries["b:weight"] = replace(entries["b:weight"], algorithm="normal")
+        calibrated = replace(state.calibrated, entries=entries)
+        text = write_cfg(model, calibrated)
+        line = next(x for x in text.splitlines() if '"b:weight"' in x)
+        config = read_cfg(text.replace(line, line.replace("normal", "gptq")), "cfg", model, calibrated)
+        plain = make_plan(model, calibrated, read_cfg(text, "cfg", model, calibrated), state.weights)
+        plan = make_plan(model, calibrated, config, state.weights)
+        assert [p.layers["b"].weights[0].rounded for p in (plain, plan)] == ["", "b"]
+        effects = Effects(model, calibrated, config, state.weights, plan, plain)
+        assert [effects.of(e) for e in config.edits] == ["its weights are int8, rounded together"]
 
     def test_an_edited_scale_rounds_to_the_nearest(self, path: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"

@@ -132,6 +132,8 @@ class Meaning:
         elif wanted not in known:
             hint = self.source.nearest(str(wanted), known, f"Recorded: {', '.join(known)}.")
             again = "" if weight else f" To have another, run step1 again with --algorithm {wanted}."
+            if weight and wanted == TOGETHER:
+                again = f" To have its weights rounded together, run step1 again with --weights-repair {TOGETHER}."
             self.source.error("algorithm", f"step1 recorded no '{wanted}' for it", place, hint + again)
         elif {"min", "max"} <= changed.edited or "scale" in changed.edited or "fl" in changed.edited:
             message = "algorithm chooses the range, which is edited too"

@@ -148,8 +148,9 @@ class Effects:
 
         if same(*self._around(key, name, params)):
             return NONE
-        unrounded = any(w.rounded for w in before.weights) and not held.rounded
-        return f"its weights are {held.precision}{', each rounded to the nearest' if unrounded else ''}"
+        together = [any(w.rounded for w in p.weights) for p in (before, planned)]
+        how = {(True, False): ", each rounded to the nearest", (False, True): ", rounded together"}
+        return f"its weights are {held.precision}{how.get((together[0], together[1]), '')}"
 
     def _around(self, key: str, name: str, params: Callable[[Entry, frozenset[str]], Params]) -> tuple[Params, Params]:
         """The parameters of an entry before and after a field, where the fields that win over it are edited already."""
