@@ -20,36 +20,45 @@ def cut(given: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str], p
     initializers = {i.name for i in graph.initializer}
     own_inputs = [i.name for i in graph.input if i.name not in initializers]
     produced = producers(graph.node)
-    known = [*own_inputs, *produced]
-    problems = [_unknown(n, known, path) for n in [*inputs, *outputs] if n not in known]
-    if problems:
-        raise ModelError(problems)
+    _check_names(inputs, outputs, [*own_inputs, *produced], path)
     starts, ends = list(inputs) or own_inputs, list(outputs) or [o.name for o in graph.output]
-    empty = [Problem(f"'{n}' is an input: nothing lies before it", path=path) for n in outputs if n in starts]
-    if empty:
-        raise ModelError(empty)
+    _raise([Problem(f"'{n}' is an input: nothing lies before it", path=path) for n in outputs if n in starts])
     nodes = _between(produced, starts, ends)
     read = {i for n in nodes for i in reads(n) if i} | set(ends)
     open_ends = read & set(own_inputs) - set(starts)
     if inputs and open_ends:
         missing = ", ".join(sorted(open_ends))
         raise ModelError(f"the outputs also depend on the input(s) {missing}", path=path, hint="Name these inputs too.")
-    typed = onnx.shape_inference.infer_shapes(given)
-    values = {v.name: v for v in [*typed.graph.input, *typed.graph.output, *typed.graph.value_info]}
-    untyped = [
-        Problem(f"the type of '{n}' is unknown, so it cannot be cut here", path=path) for n in ends if n not in values
-    ]
-    if untyped:
-        raise ModelError(untyped)
+    values = _typed(given, ends, path)
     part = onnx.ModelProto()
     part.CopyFrom(given)
     for name in ("node", "input", "output", "initializer"):
         part.graph.ClearField(name)
-    part.graph.node.extend(n for n in graph.node if any(n is kept for kept in nodes))
+    kept = {id(n) for n in nodes}
+    part.graph.node.extend(n for n in graph.node if id(n) in kept)
     part.graph.input.extend(values[n] for n in starts if n in read)
     part.graph.output.extend(values[n] for n in ends)
     part.graph.initializer.extend(t for t in graph.initializer if t.name in read)
     return part
+
+
+def _raise(problems: list[Problem]) -> None:
+    if problems:
+        raise ModelError(problems)
+
+
+def _check_names(inputs: Sequence[str], outputs: Sequence[str], known: list[str], path: str) -> None:
+    there = set(known)
+    _raise([_unknown(n, known, path) for n in [*inputs, *outputs] if n not in there])
+
+
+def _typed(given: onnx.ModelProto, ends: list[str], path: str) -> dict[str, onnx.ValueInfoProto]:
+    """Type and shape of every tensor that has them. Raises ModelError where one of ``ends`` has none."""
+    typed = onnx.shape_inference.infer_shapes(given).graph
+    values = {v.name: v for v in [*typed.input, *typed.output, *typed.value_info]}
+    said = "the type of '{}' is unknown, so it cannot be cut here"
+    _raise([Problem(said.format(n), path=path) for n in ends if n not in values])
+    return values
 
 
 def _between(produced: dict[str, onnx.NodeProto], starts: list[str], ends: list[str]) -> list[onnx.NodeProto]:
