@@ -374,9 +374,7 @@ def expose(proto: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
     """A copy that gives the tensors ``names`` as outputs, too."""
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    have = {o.name for o in copy.graph.output}
-    extra = [n for n in names if n not in have]
-    copy.graph.output.extend(helper.make_tensor_value_info(n, FLOAT, None) for n in dict.fromkeys(extra))
+    runtime.expose(copy, names)  # of whatever type they are
     return copy
 
 
