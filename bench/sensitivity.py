@@ -61,7 +61,7 @@ def measure(path: Path, samples: int) -> dict[str, Any]:
     variants = [f for f in (group_forms(model, plan, weights, g) for g in model.groups) if f]
     inference = min(seconds(lambda: [run(one, f) for f in feeds]) for _ in range(5)) / samples
     making = seconds(lambda: session(grow(model, weights, {}, variants).proto, threads=1))
-    together = seconds(lambda: alone.noise_of(model, weights, {}, variants, reference, range(samples))) - making
+    together = seconds(lambda: list(alone.noise_of(model, weights, {}, variants, reference, range(samples)))) - making
     first = variants[:: max(1, len(variants) // 8)]
     apart = seconds(lambda: alone._one_by_one(model, weights, {}, first, reference, range(samples), 1))
     apart *= len(variants) / (len(first) + 1)

@@ -192,4 +192,4 @@ def test_an_axis_of_changing_size_is_left_uncut() -> None:
     damage.add(np.ones((1, 3, 4)), np.zeros((1, 3, 4)))
     damage.add(np.ones((1, 5, 4)), np.zeros((1, 5, 4)))
     assert damage.slices() == []
-    assert damage.worst() == (-1, 0, 1, 0.0, True)
+    assert damage.worst() == (-1, 0, 1, 0.0, True, 32.0)

@@ -22,7 +22,7 @@ from hybridq.steps.options import Step1Options
 NAMES = {"import": "import_cfg", "demo": "run_demo"}  # a keyword of Python, and the folder of the demo's files
 PRINTING = {"quiet", "verbose", "as_json", "github", "help"}
 PARTS = {"step1": ("step1", "propose")}  # --proposal is a call of its own
-SEARCH = {"max_high", "min_sqnr", "max_drop", "min_speedup"}  # the fields of a Budget
+SEARCH = {"max_high", "min_sqnr", "max_drop", "min_speedup", "time"}  # the fields of a Budget
 RENAMED = {"set": {"param": "params"}}
 
 

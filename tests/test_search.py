@@ -13,17 +13,21 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_graphs import Case, make_case
+from random_graphs import Case, make_case, random_case
 from test_build import given as graph
 
 from hybridq.compare import compare
 from hybridq.errors import ConfigError, DatasetError
+from hybridq.graph import mincut
 from hybridq.graph.mincut import source_side
 from hybridq.quant.dtypes import Precision
-from hybridq.search.joint import Bench, Choice, Figures
-from hybridq.search.knapsack import hull, solve
-from hybridq.search.noise import Pairs
-from hybridq.search.search import Budget, SearchResult, lost_slices, search
+from hybridq.search.answers import changed
+from hybridq.search.choice import Choice, Figures, Tuning
+from hybridq.search.joint import Bench
+from hybridq.search.judge import Judge
+from hybridq.search.knapsack import Pairs, hull, solve
+from hybridq.search.search import Budget, SearchOptions, SearchResult, search
+from hybridq.search.work import Deadline, planned
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "schemas" / "search-1.schema.json").read_text(encoding="utf-8"))
 F32 = Precision.FLOAT32
@@ -84,6 +88,81 @@ class TestKnapsack:
         assert worth(found) == pytest.approx(max(map(worth, every_set(count))))
 
 
+class TestCut:
+    @settings(max_examples=60, deadline=None)
+    @given(data=st.data(), count=st.integers(1, 14))
+    def test_the_library_finds_the_same_sets(self, data: st.DataObject, count: int) -> None:
+        pytest.importorskip("maxflow")
+        numbers = st.integers(-20, 20)
+        value = np.array(data.draw(st.lists(numbers, min_size=count, max_size=count)), float)
+        ends = data.draw(st.lists(st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)), max_size=24))
+        keys = np.array([e for e in ends if e[0] != e[1]], np.int64).reshape(-1, 2)
+        costs = st.lists(st.integers(0, 9), min_size=len(keys), max_size=len(keys))
+        ties = mincut._Ties(keys[:, 0], keys[:, 1], *(np.array(data.draw(costs), float) for _ in range(2)))
+        assert np.array_equal(mincut._by_library(value, ties), mincut._by_dinic(value, ties))
+
+    @settings(max_examples=100, deadline=None)
+    @given(data=st.data(), count=st.integers(1, 8))
+    def test_what_is_settled_first_changes_no_cut(self, data: st.DataObject, count: int) -> None:
+        value = np.array(data.draw(st.lists(st.integers(-20, 20), min_size=count, max_size=count)), float)
+        ends = data.draw(st.lists(st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)), max_size=12))
+        keys = np.array([e for e in ends if e[0] != e[1]], np.int64).reshape(-1, 2)
+        costs = st.lists(st.integers(0, 9), min_size=len(keys), max_size=len(keys))
+        weight, back = (np.array(data.draw(costs), float) for _ in range(2))
+        found = source_side(count, value, keys[:, 0], keys[:, 1], weight, back)
+        whole = mincut._by_dinic(value, mincut._Ties(keys[:, 0], keys[:, 1], weight, back))
+        assert np.array_equal(found, whole)
+
+
+class TestWork:
+    def test_more_work_a_sample_leaves_fewer_measurements(self) -> None:
+        small, large = (planned(random_case(0).model, 20, s) for s in (60.0, 1.0))
+        assert (small.samples, small.alone >= large.alone, small.trials >= large.trials) == (large.samples, True, True)
+
+    def test_a_deadline_allows_a_thousand_runs_where_that_is_more(self) -> None:
+        clock = Deadline.starting()
+        clock.allow(0.001)
+        assert 50 < clock.left <= 51
+        clock.allow(0.5)
+        assert 420 < clock.left <= 425
+        assert Deadline.starting(1e-9).over
+
+    def test_a_search_whose_time_is_over_gives_the_best_found(self) -> None:
+        case, feeds = small_case(3)
+        calls = itertools.count()
+
+        class Stop(Deadline):
+            @property
+            def over(self) -> bool:
+                return next(calls) > 40
+
+        result = find(case, feeds, deadline=Stop())
+        jsonschema.validate(result.content, SCHEMA)
+        assert result.figures.damage <= result.content["all_8bit"]["damage"]
+        measured = [f["damage"] for f in result.content["measured"].values() if f["high"] <= 0.15]
+        assert result.figures.damage == min(measured)
+
+
+class TestAnswers:
+    @given(st.integers(0, 100), st.floats(0, 1))
+    def test_between_none_and_all_and_none_without_noise(self, seed: int, noise: float) -> None:
+        random = np.random.default_rng(seed)
+        logits = [random.normal(size=(1, 10)) for _ in range(8)]
+        other = [x + noise * random.normal(size=x.shape) for x in logits]
+        assert changed(logits, logits, logarithms=False) == 0.0
+        assert 0.0 <= changed(logits, other, logarithms=False) <= 1.0
+
+    def test_is_about_the_share_that_many_samples_show(self) -> None:
+        random = np.random.default_rng(0)
+        logits = random.normal(size=(20000, 1, 10))
+        other = logits + 0.1 * random.normal(size=logits.shape)
+        seen = float(np.mean(logits.argmax(-1) != other.argmax(-1)))
+        few = np.mean(
+            [changed(list(logits[i : i + 32]), list(other[i : i + 32]), logarithms=False) for i in range(0, 640, 32)]
+        )
+        assert few == pytest.approx(seen, rel=0.5)
+
+
 def small_model(seed: int, layers: int = 5) -> onnx.ModelProto:
     """A chain of convolutions, some with a wild channel that 8 bits serve badly."""
     random = np.random.default_rng(seed)
@@ -119,7 +198,7 @@ def small_case(seed: int, layers: int = 5) -> tuple[Case, list[dict[str, np.ndar
 
 
 def find(case: Case, feeds: Any, budget: Budget | None = None, **more: Any) -> SearchResult:
-    return search(case.model, case.weights, case.calibrated, feeds, budget, **more)
+    return search(case.model, case.weights, case.calibrated, feeds, budget, SearchOptions(**more))
 
 
 class TestSearch:
@@ -129,7 +208,7 @@ class TestSearch:
         result = find(case, feeds, Budget(max_high=0.4))
         question = result.content
         bench = Bench(case.model, case.weights, case.calibrated, _reference(case, feeds))
-        bench.corrections = dict(result.biases)
+
         groups = [g for g in case.model.groups if any(not case.model.layer[n].float_only for n in g.layers)]
         assert len(groups) <= 8
         best = min(
@@ -193,7 +272,7 @@ class TestSearch:
         plain = Bench(case.model, case.weights, case.calibrated, _reference(case, feeds)).measure(Choice())
         for budget in (Budget(min_sqnr=plain.least - 0.1), Budget(min_worst_sqnr=plain.least_worst - 0.1)):
             result = find(case, feeds, budget)
-            assert (result.feasible, result.layers, result.algorithms, result.figures) == (True, {}, {}, plain)
+            assert (result.feasible, result.layers, result.tuning, result.figures) == (True, {}, Tuning(), plain)
             jsonschema.validate(result.content, SCHEMA)
 
     def test_figures_are_those_of_the_comparison(self) -> None:
@@ -206,10 +285,11 @@ class TestSearch:
 
     def test_a_slice_lost_within_a_budget_that_holds_is_warned_of(self) -> None:
         figures = Figures(1.0, 0.0, {"y": 45.0, "z": 45.0, "w": 9.0}, {"y": 9.9, "z": 10.1, "w": 5.0})
-        (said,) = lost_slices(figures, Budget(min_sqnr=9), True)
+        said, other = Judge(Budget(min_sqnr=9)).lost_slices(figures, True)
         assert said.startswith("y has 45.0 dB as a whole, but its worst slice has 9.9 dB")
-        assert lost_slices(figures, Budget(min_sqnr=60), False) == []
-        assert lost_slices(figures, Budget(), True) == []
+        assert other.startswith("w has 9.0 dB as a whole")
+        assert Judge(Budget(min_sqnr=60)).lost_slices(figures, False) == []
+        assert Judge(Budget()).lost_slices(figures, True) == []
 
     def test_infeasible_says_the_best_that_can_be_reached(self) -> None:
         case, feeds = small_case(5)

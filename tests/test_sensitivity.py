@@ -10,15 +10,16 @@ from test_build import normal
 from test_search import feeds_of, small_case
 
 from hybridq.graph import runtime
-from hybridq.graph.model import Model
+from hybridq.graph.model import Group, Model
+from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.metrics import Parts, sqnr_db
 from hybridq.search import alone
 from hybridq.search.damage import Cut, cuts_of, measure_reference, objective
-from hybridq.search.growing import STREAM, grow
-from hybridq.search.noise import readers_of, sources
+from hybridq.search.growing import STREAM, Form, Key, grow
+from hybridq.search.noise import readers_of, sources, weight_forms
 from hybridq.search.outputs import attention, classifications, layouts
 from hybridq.search.rows import Ungrowable
-from hybridq.search.sensitivity import quantized, raise_forms, sensitivity
+from hybridq.storage.weights import Weights
 
 
 class TestGrowing:
@@ -30,17 +31,17 @@ class TestGrowing:
         plan = case.plan(case.all(case.calibrated.default))
         for base in ({}, quantized(case.model, plan, case.weights)):
             variants = [s.forms for s in sources(case.model, plan, case.weights)]
-            variants += [raise_forms(case.model, plan, g) for g in case.model.groups] if base else []
+            variants += [exact_forms(g) for g in case.model.groups] if base else []
             variants = variants[:: max(1, -(-len(variants) // 12))]
             more = {"base": base, "variants": variants, "reference": reference, "samples": [0], "from_base": False}
             try:
                 grow(case.model, case.weights, base, variants)
             except Ungrowable:
                 continue
-            together = alone.noise_of(case.model, case.weights, **more)
+            together = np.stack(list(alone.noise_of(case.model, case.weights, **more)))
             with monkeypatch.context() as patch:
                 patch.setattr(alone, "grow", _only_alone)
-                apart = alone.noise_of(case.model, case.weights, **more)
+                apart = np.stack(list(alone.noise_of(case.model, case.weights, **more)))
             assert together.shape == apart.shape
             scale = np.maximum(apart.max(), 1e-9)
             live = reference.signal > 1e-6  # a constant may lie on a tie of rounding for good
@@ -67,6 +68,37 @@ class TestGrowing:
         rows = grow(case.model, case.weights, {}, variants).rows[case.model.outputs[0]]
         assert rows[0] == 0
         assert sorted(rows) == list(range(len(variants) + 1))
+
+    @pytest.mark.parametrize("workers", [1, 3])
+    def test_samples_come_in_order_for_any_number_of_workers(self, workers: int) -> None:
+        case, feeds = small_case(2, 3)
+        reference = measure_reference(runtime.session(case.proto, threads=1), feeds, case.model)
+        variants = [s.forms for s in sources(case.model, case.plan({}), case.weights)]
+        words = (case.model, case.weights, {}, variants, reference)
+        found = list(alone.noise_of(*words, range(len(feeds)), workers=workers))
+        one_by_one = [next(iter(alone.noise_of(*words, [i]))) for i in range(len(feeds))]
+        assert all(np.array_equal(a, b) for a, b in zip(found, one_by_one, strict=True))
+
+
+def quantized(model: Model, plan: QuantPlan, weights: Weights) -> dict[Key, Form]:
+    """The forms of every quantizer of a plan: the whole model as it will be."""
+    forms = weight_forms(model, plan, weights, [x.name for x in model.layers])
+    forms.update({("tensor", g): p.stored.qparams for g, p in plan.groups.items() if p.stored.qparams is not None})
+    return forms
+
+
+def exact_forms(group: Group) -> dict[Key, Form]:
+    """What makes one group's weights and tensor exact."""
+    return {**{("weight", n): None for n in group.layers}, ("tensor", group.name): None}
+
+
+class TestFingerprint:
+    def test_is_that_of_the_content(self) -> None:
+        case, _ = small_case(1, 3)
+        plan = case.plan({})
+        one, other = ([alone.fingerprint(s.forms) for s in sources(case.model, plan, case.weights)] for _ in range(2))
+        assert one == other
+        assert len(set(one)) == len(one)
 
 
 def _only_alone(model: object, weights: object, base: object, variants: list[object], watch: object = ()) -> object:
@@ -137,31 +169,7 @@ class TestDamage:
         assert classifications(case.model) == {"y"}
 
 
-class TestSensitivity:
-    def test_ranks_the_group_that_hurts(self) -> None:
-        model, feeds, case = two_headed()
-        found = sensitivity(model, case.weights, case.calibrated, feeds)  # type: ignore[attr-defined]
-        names = [g.name for g in found.groups]
-        assert set(names) <= {g.name for g in model.groups}
-        assert [g.damage for g in found.groups] == sorted((g.damage for g in found.groups), reverse=True)
-        assert all(g.gain is not None for g in found.groups)
-        assert found.whole > 0
-
-    def test_alone_never_hurts_what_it_does_not_touch(self) -> None:
-        case, feeds = small_case(1, 3)
-        found = sensitivity(case.model, case.weights, case.calibrated, feeds, gains=False)
-        assert all(g.damage >= 0 and g.gain is None for g in found.groups)
-        assert sum(g.damage for g in found.groups) == pytest.approx(found.whole, rel=1.5)
-
-    def test_metric_ranks_by_its_own_loss(self) -> None:
-        case, feeds = small_case(2, 3)
-        output = case.model.outputs[0]
-        found = sensitivity(
-            case.model, case.weights, case.calibrated, feeds, metric=lambda o: -float(np.std([x[output] for x in o]))
-        )
-        drops = [g.drop for g in found.groups]
-        assert drops == sorted(drops, key=lambda d: -(d or 0.0))
-
+class TestReaders:
     def test_readers(self) -> None:
         model, _, _ = two_headed()
         group = model.group_of["r"]

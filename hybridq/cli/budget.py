@@ -15,7 +15,7 @@ from hybridq.search.search import Budget, SearchResult
 
 SHOWN = 20
 WORST = "worst:"
-FLAGS = ("--max-high", "--min-sqnr", "--max-drop", "--min-speedup")
+FLAGS = ("--max-high", "--min-sqnr", "--max-drop", "--min-speedup", "--time")
 
 OPTIONS = (
     click.option("--max-high", type=click.FloatRange(0, 1), help="Share of the MACs above 8 bits.  [default: 0.15]"),
@@ -28,6 +28,12 @@ OPTIONS = (
     click.option("--max-drop", type=click.FloatRange(0), help="Most that --metric may drop against float32."),
     click.option(
         "--min-speedup", type=click.FloatRange(0, min_open=True), metavar="RATIO", help="Speed against float32."
+    ),
+    click.option(
+        "--time",
+        type=click.FloatRange(0, min_open=True),
+        metavar="SECONDS",
+        help="Take the best found after so long.  [default: a minute of CPU time, or 1,000 float inferences]",
     ),
     metric_option,
     click.option("--precisions", help="Precisions to choose from (uint8,int16,float32).  [default: the target's]"),
@@ -47,7 +53,7 @@ def asked(given: dict[str, Any]) -> dict[str, Any]:
     wrong = [w for w in words if w not in list(Precision)]
     if wrong:
         raise click.UsageError(f"--precisions {wrong[0]}: choose from {', '.join(Precision)}.")
-    limits = {k: given[k] for k in ("max_high", "max_drop", "min_speedup")} | _decibels(given["min_sqnr"])
+    limits = {k: given[k] for k in ("max_high", "max_drop", "min_speedup", "time")} | _decibels(given["min_sqnr"])
     if limits["max_drop"] is not None and not given["metric"]:
         raise click.UsageError("--max-drop needs --metric.")
     return {"budget": Budget(**limits), "metric": given["metric"], "precisions": words}
@@ -98,7 +104,7 @@ def missed(found: SearchResult, budget: Budget) -> list[Problem]:
         said.append((f"--max-high {budget.high:g}", f"best {figures.high:.1%} of the MACs"))
     if budget.max_drop is not None and figures.metric is not None and not said:
         said.append((f"--max-drop {budget.max_drop:g}", f"best metric {figures.metric:.6g}{within}"))
-    limits = [(f"{f} ", getattr(budget, f[2:].replace("-", "_"))) for f in FLAGS]
+    limits = [(f"{f} ", getattr(budget, f[2:].replace("-", "_"))) for f in FLAGS if f != "--time"]
     limits.insert(2, (f"--min-sqnr {WORST}", budget.min_worst_sqnr))
     asked = " ".join(f"{flag}{limit:g}" for flag, limit in limits if limit is not None)
     said = said or [(asked, "each by itself holds, all together do not")]

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ from hybridq.quant.words import no_such_word
 from hybridq.steps.kinds import Asked, Choice, Extent, Flag, Kind, Named, Names, Number, Values
 
 F = TypeVar("F", bound=Callable[..., Any])
+LOG_SECONDS = 10.0  # between lines of progress where stderr is no terminal
 AS_JSON = "hybridq.json"  # key in click's context
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(path_type=Path)
@@ -54,6 +56,8 @@ class Talk:
     _bar: Progress | None = None
     _task: TaskID | None = None
     _what: str = ""
+    _began: float = field(default_factory=time.monotonic)
+    _said: float = field(default_factory=time.monotonic)
 
     def say(self, text: Any = "") -> None:
         """Print for people; silent with --quiet and --json."""
@@ -73,7 +77,10 @@ class Talk:
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """Show how far a step is, where stderr is a terminal."""
-        if self.quiet or self.json or not sys.stderr.isatty():
+        if self.quiet or self.json:
+            return
+        if not sys.stderr.isatty():
+            self._log(what, done, total)
             return
         if self._bar is None:
             columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -88,6 +95,15 @@ class Talk:
             self._what, self._task = what, self._bar.add_task(what, total=total, rate="")
         speed = self._bar.tasks[0].speed
         self._bar.update(self._task, completed=done, total=total, rate=f"{speed:.1f}/s" if speed else "")
+
+    def _log(self, what: str, done: int, total: int | None) -> None:
+        """A line every so many seconds, for who reads a file while it grows."""
+        now = time.monotonic()
+        if now - self._said >= LOG_SECONDS:
+            self._said = now
+            share = f", {done} of {total}" if total else ""
+            click.echo(f"{now - self._began:.0f} s: {what}{share}", err=True)
+            sys.stderr.flush()
 
     def done(self) -> None:
         """Take the progress bar away."""

@@ -46,8 +46,8 @@ class Parts(NamedTuple):
 class Slice(NamedTuple):
     """One cut of an output, ``[start, stop)`` along ``axis``; axis -1 is the whole output, uncut.
 
-    ``sqnr_db`` is the slice's variance over its noise. ``varies``: it had signal; a constant slice has nothing to lose
-    that could be told in dB.
+    ``sqnr_db`` is the slice's variance over its noise, ``signal`` that variance summed over its numbers. ``varies``: it
+    had signal; a constant slice has nothing to lose that could be told in dB.
     """
 
     axis: int
@@ -55,6 +55,7 @@ class Slice(NamedTuple):
     stop: int
     sqnr_db: float
     varies: bool = True
+    signal: float = 0.0
 
 
 def decibel(signal: float, noise: float) -> float:
@@ -312,7 +313,7 @@ class SliceDamage:
 
         So it does where nothing is cut, and where the noise lies in constant slices.
         """
-        whole = Slice(-1, 0, 1, self.sqnr_db)
+        whole = Slice(-1, 0, 1, self.sqnr_db, signal=float(self.whole[0]))
         return min([*(one for one in self.slices() if one.varies), whole], key=lambda one: one.sqnr_db)
 
     def _has_parts(self, shape: tuple[int, ...]) -> bool:
@@ -337,7 +338,7 @@ def _slices(axis: int, bounds: NDArray[np.int64], sums: Doubles, parts: Sequence
     for start, stop in pairwise(np.cumsum([0, *parts])):
         signal[start:stop] = np.maximum(signal[start:stop], PART_FLOOR * signal[start:stop].max(initial=0.0))
     rows = zip(pairwise(bounds.tolist()), signal.tolist(), noise.tolist(), varies.tolist(), strict=True)
-    return [Slice(axis, start, stop, decibel(s, n), v) for (start, stop), s, n, v in rows]
+    return [Slice(axis, start, stop, decibel(s, n), v, s) for (start, stop), s, n, v in rows]
 
 
 def _doubles(x: Array) -> Doubles:

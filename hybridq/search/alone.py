@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed, Session, run, session
+from hybridq.quant.qparams import QParams
 from hybridq.search.damage import Array, Doubles, Reference, batched, one_row
 from hybridq.search.growing import Forms, grow
 from hybridq.search.rows import Ungrowable
 from hybridq.storage.weights import Weights
 
+T = TypeVar("T")
 MEMORY = 1 << 28  # numbers that the largest tensors of a growing graph may hold together, about
 DISABLED = [
     "WeightBiasQuantization",  # it would make float layers integer
@@ -29,27 +34,62 @@ def noise_of(
     samples: Sequence[int],
     *,
     threads: int = 1,
+    workers: int = 1,
     from_base: bool = True,
-) -> Doubles:
-    """Noise of the base and of every variant, shape (samples, 1 + variants, slices).
+) -> Iterator[Doubles]:
+    """Sample by sample the noise of the base and of every variant, shape (1 + variants, slices).
 
     ``from_base``: against the base, which is then the float model as this very graph computes it, so that nothing but
-    the quantizers makes a difference; else against the reference.
+    the quantizers makes a difference; else against the reference. ``workers`` samples are run at a time.
     """
+    measure = _together(model, weights, base, variants, reference, threads, from_base)
+    if measure is None:
+        measure = _one_by_one(model, weights, base, variants, reference, samples, threads)
+    if workers < 2:
+        yield from map(measure, samples)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(measure, samples)
+
+
+def _together(
+    model: Model,
+    weights: Weights,
+    base: Forms,
+    variants: Sequence[Forms],
+    reference: Reference,
+    threads: int,
+    from_base: bool,
+) -> Callable[[int], Doubles] | None:
+    """All variants in one growing graph; None where the rows of a batch cannot be told apart."""
     if not all(_leads_with_batch(model, n) for n in reference.names) or not _single(model, reference.feeds[0]):
-        return _one_by_one(model, weights, base, variants, reference, samples, threads)
+        return None
     try:
         grown = grow(model, weights, base, variants)
     except Ungrowable:
-        return _one_by_one(model, weights, base, variants, reference, samples, threads)
+        return None
     names = [f"{n}/all" for n in reference.names]
     one = session(grown.proto, threads=threads, disabled_optimizers=DISABLED)
     takes = [_places(grown.rows[n], len(variants)) for n in reference.names]
-    found = []
-    for i in samples:
-        outputs = [batched(x) for x in run(one, reference.feeds[i], names)]
-        found.append(reference.noise_of_rows(i, outputs, takes, from_base=from_base))
-    return np.stack(found)
+
+    def measure(sample: int) -> Doubles:
+        outputs = [batched(x) for x in run(one, reference.feeds[sample], names)]
+        return reference.noise_of_rows(sample, outputs, takes, from_base=from_base)
+
+    return measure
+
+
+def fingerprint(forms: Forms) -> str:
+    """A text that is the same for the same quantizers with the same parameters."""
+    digest = hashlib.sha256()
+    for key, form in sorted(forms.items(), key=lambda x: x[0]):
+        digest.update("\0".join(key).encode() + b"\1")
+        if isinstance(form, QParams):
+            digest.update(f"{form.precision} {form.axis}".encode() + form.scale.tobytes() + form.zero_point.tobytes())
+        else:
+            for name, values in sorted((form or {}).items()):
+                digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()[:32]
 
 
 def _leads_with_batch(model: Model, output: str) -> bool:
@@ -64,7 +104,7 @@ def _single(model: Model, feed: Feed) -> bool:
     return all(len(feed[n]) == 1 for n, s in shapes.items() if s and not isinstance(s[0], int) and n in feed)
 
 
-def chunks(model: Model, variants: Sequence[Forms]) -> Iterator[tuple[int, Sequence[Forms]]]:
+def chunks(model: Model, variants: Sequence[T]) -> Iterator[tuple[int, Sequence[T]]]:
     """Variants that fit into memory together, with the number of the first."""
     sizes = [int(np.prod([d if isinstance(d, int) else 1 for d in t.shape or ()])) for t in model.tensors.values()]
     largest = max(1, sum(sorted(sizes)[-4:]))
@@ -87,11 +127,14 @@ def _one_by_one(
     reference: Reference,
     samples: Sequence[int],
     threads: int,
-) -> Doubles:
+) -> Callable[[int], Doubles]:
+    """A session for each variant, one after the other: only their noise is kept."""
     names = [f"{n}/all" for n in reference.names]
-    found = []
+    found: dict[int, list[Doubles]] = {i: [] for i in samples}
     for forms in (base, *({**base, **v} for v in variants)):
-        one: Session = session(grow(model, weights, forms, []).proto, threads=threads, disabled_optimizers=DISABLED)
-        rows = ([one_row(x) for x in run(one, reference.feeds[i], names)] for i in samples)
-        found.append(np.stack([reference.noise(i, row)[0] for i, row in zip(samples, rows, strict=True)]))
-    return np.stack(found, axis=1)
+        proto = grow(model, weights, forms, []).proto
+        one: Session = session(proto, threads=threads, disabled_optimizers=DISABLED)
+        for i, rows in found.items():
+            outputs = [one_row(x) for x in run(one, reference.feeds[i], names)]
+            rows.append(reference.noise(i, outputs)[0])
+    return lambda sample: np.stack(found[sample])

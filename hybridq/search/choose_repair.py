@@ -20,8 +20,9 @@ from hybridq.quant.params import TOGETHER
 from hybridq.quant.records import Calibrated, QuantConfig
 from hybridq.repair.bias_correction import corrected_biases
 from hybridq.repair.gptq import compensated_weights
+from hybridq.search.choice import Choice
 from hybridq.search.damage import measure_reference
-from hybridq.search.joint import Bench, Choice
+from hybridq.search.joint import Bench
 from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights
 

@@ -19,12 +19,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hybridq.compare.timing import time_pairs
-from hybridq.graph.model import Group, Model
+from hybridq.graph.model import Model
 from hybridq.graph.opset import IR_VERSION, OPSET
 from hybridq.graph.runtime import Feed, options, session
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.dtypes import Precision
-from hybridq.search.joint import Bench, Choice
+from hybridq.search.choice import Choice
+from hybridq.search.joint import Bench
 from hybridq.search.noise import leaves, readers_of, units_of
 from hybridq.storage.state import assemble
 
@@ -34,7 +35,7 @@ ELEMENTS = 1 << 18  # of the tensor on which a boundary is timed
 
 @dataclass(frozen=True)
 class Times:
-    """Microseconds by unit in 8 bits and raised, of the 8-bit model and of the given one; see ``boundary_time``."""
+    """Microseconds by layer in 8 bits and raised, of the 8-bit model and of the given one; see ``boundary_time``."""
 
     low: Mapping[str, float]
     high: Mapping[str, float]
@@ -43,26 +44,27 @@ class Times:
     given: float
     speedups: dict[str, float] = field(default_factory=dict)  # measured, by choice
 
-    def extra(self, unit: str) -> float:
-        """What raising one unit adds, as a share of the whole model's time; boundaries apart."""
-        return (self.high.get(unit, 0.0) - self.low.get(unit, 0.0)) / max(self.total, 1e-9)
+    def extra(self, layer: str) -> float:
+        """What raising one layer adds, as a share of the whole model's time; boundaries apart."""
+        return self.added([layer]) / max(self.total, 1e-9)
+
+    def added(self, layers: Iterable[str]) -> float:
+        """Microseconds that raising layers adds; boundaries apart."""
+        return sum(self.high.get(n, 0.0) - self.low.get(n, 0.0) for n in layers)
 
 
-def measure_times(bench: Bench, start: Choice, precision: Precision) -> Times:
+def measure_times(bench: Bench, start: Choice, precision: Precision, threads: int) -> Times:
     """Profile the model in 8 bits and with everything raised."""
     plan, _ = bench.plan(start)
     units = units_of(bench.model, plan)
     layers = {n: precision for g in units for n in g.layers}
     feed = bench.reference.feeds[0]
-    low = profile(bench.build(start), bench.model, feed, bench.threads)
-    high = profile(bench.build(Choice(layers, start.algorithms)), bench.model, feed, bench.threads)
-    given = profile(assemble(bench.model.proto, bench.weights), bench.model, feed, bench.threads)
+    low = profile(bench.build(start), bench.model, feed, threads)
+    high = profile(bench.build(start.with_layers(layers)), bench.model, feed, threads)
+    given = profile(assemble(bench.model.proto, bench.weights), bench.model, feed, threads)
     whole = [round(sum(x.values()), 3) for x in (low, given)]
-    return Times(_by_unit(low, units), _by_unit(high, units), boundary_time(bench.threads), whole[0], whole[1])
-
-
-def _by_unit(by_layer: Mapping[str, float], units: Iterable[Group]) -> dict[str, float]:
-    return {g.name: round(sum(by_layer.get(n, 0.0) for n in g.layers), 3) for g in units}
+    by_layer = [{n: round(x.get(n, 0.0), 3) for n in layers} for x in (low, high)]
+    return Times(by_layer[0], by_layer[1], boundary_time(threads), whole[0], whole[1])
 
 
 def profile(proto: onnx.ModelProto, model: Model, feed: Feed, threads: int) -> dict[str, float]:
@@ -130,15 +132,14 @@ def boundary_elements(model: Model, plan: QuantPlan) -> dict[tuple[str, str], in
     return found
 
 
-def speedup(bench: Bench, choice: Choice, times: Times | None = None, *, seconds: float = 1.5) -> float:
+def speedup(bench: Bench, choice: Choice, times: Times, threads: int, *, seconds: float = 1.5) -> float:
     """Float time over the choice's time on this machine, the median of alternating runs; measured once."""
-    if times is not None and choice.key in times.speedups:
+    if choice.key in times.speedups:
         return times.speedups[choice.key]
-    given = session(assemble(bench.model.proto, bench.weights), threads=bench.threads)
-    made = session(bench.build(choice), threads=bench.threads)
-    found = time_pairs(given, made, bench.reference.feeds[0], seconds=seconds, threads=bench.threads).speedup
-    if times is not None:
-        times.speedups[choice.key] = round(found, 4)
-        if bench.save is not None:
-            bench.save()
-    return round(found, 4)
+    given = session(assemble(bench.model.proto, bench.weights), threads=threads)
+    made = session(bench.build(choice), threads=threads)
+    found = time_pairs(given, made, bench.reference.feeds[0], seconds=seconds, threads=threads).speedup
+    times.speedups[choice.key] = round(found, 4)
+    if bench.save is not None:
+        bench.save()
+    return times.speedups[choice.key]

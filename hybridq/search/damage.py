@@ -14,17 +14,19 @@ tolerated ratio counts little. All in 8 bits has a damage of about 1 or less, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed, Session, run
-from hybridq.quant.metrics import PART_FLOOR, SIGNAL_FLOOR, Parts, SliceDamage, cut_axes
+from hybridq.quant.metrics import PART_FLOOR, SIGNAL_FLOOR, Parts, cut_axes
+from hybridq.search.answers import is_classification
+from hybridq.search.figures import Sums, Told, told_of
 from hybridq.search.outputs import LEAST_PROBABILITY, attention, classifications, layouts
 
 Array = NDArray[Any]
@@ -65,18 +67,6 @@ def cuts_of(shape: Sequence[int], parts: Parts | None) -> tuple[Cut, ...]:
     return tuple(found) or (Cut(-1),)
 
 
-class Sqnr(NamedTuple):
-    """dB by output: of the whole (signal power over noise power), and of its worst slice against its own variance."""
-
-    whole: dict[str, float]
-    worst: dict[str, float]
-
-
-def bounded(db: float) -> float:
-    """Decibels within +-200, which JSON can say: nothing differs, nothing is left."""
-    return min(200.0, max(-200.0, db))
-
-
 @dataclass(frozen=True)
 class Reference:
     """The float model's outputs on some samples and what follows from them.
@@ -97,24 +87,26 @@ class Reference:
     attention: tuple[Mapping[str, Array], ...] = ()  # a sample: weights of an output's elements
     logs: frozenset[str] = frozenset()  # outputs compared by their logarithm; ``outputs`` holds these already
     given: tuple[tuple[Array, ...], ...] = ()  # a sample, an output: as the model gave it
-    parts: Mapping[str, Parts] = field(default_factory=dict)
+    told: Mapping[str, Told] = field(repr=False, default_factory=dict)
+    classes: frozenset[str] = frozenset()  # outputs that are a classification of the sample
 
-    def compared(self, found: Iterable[Sequence[Array]]) -> Sqnr:
-        """SQNR of the whole and of the worst slice, by output, of outputs sample by sample: what step3 reports."""
-        sums = {n: SliceDamage(self.parts.get(n)) for n in self.names}
-        for mine, theirs in zip(self.given, found, strict=True):
-            for name, a, b in zip(self.names, mine, theirs, strict=True):
-                sums[name].add(a, b)
-        worst = {n: s.worst() for n, s in sums.items()}
-        whole = {n: bounded(s.sqnr_db) for n, s in sums.items()}
-        return Sqnr(whole, {n: bounded(w.sqnr_db) for n, w in worst.items()})
+    def noise(self, sample: int, outputs: Sequence[Array], told: Sums | None = None) -> Doubles:
+        """Mean squared error of every slice: outputs ``(rows, ...)`` against one sample, gives (rows, slices).
 
-    def noise(self, sample: int, outputs: Sequence[Array]) -> Doubles:
-        """Mean squared error of every slice: outputs ``(rows, ...)`` against one sample, gives (rows, slices)."""
+        ``told`` takes in the first row's squared errors as they are, neither weighed nor of logarithms.
+        """
         found = []
-        for name, mine, theirs in zip(self.names, self.outputs[sample], outputs, strict=True):
-            square = self._weighed(sample, name, _square(mine, self._logarithm(name, theirs)))
-            found += [cut.sums(square) for cut in self.cuts[name]]
+        for i, (name, theirs) in enumerate(zip(self.names, outputs, strict=True)):
+            mine = self.outputs[sample][i]
+            square = _square(mine, self._logarithm(name, theirs))
+            weighed = self._weighed(sample, name, square)
+            sums = [cut.sums(weighed) for cut in self.cuts[name]]
+            found += sums
+            if told is not None:
+                given = self.given[sample][i]
+                if name in self.logs or weighed is not square:
+                    sums = [cut.sums(_square(one_row(given), theirs)) for cut in self.cuts[name]]
+                told.add(name, np.concatenate(sums, axis=1)[0], given, _as_given(theirs, given))
         return np.concatenate(found, axis=1) / self.counts
 
     def _logarithm(self, name: str, values: Array) -> Array:
@@ -168,12 +160,17 @@ def one_row(values: Array) -> Array:
     return made if len(made) == 1 else made[None]
 
 
+def _as_given(values: Array, given: Array) -> Array:
+    """A row in the shape that the model gave it, as far as it has as many numbers."""
+    return values.reshape(given.shape) if values.size == given.size else values
+
+
 def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> Reference:
     """Run the float model; everything later is compared with what it says."""
     found, logs = layouts(model), classifications(model)
     names = tuple(o.name for o in session.get_outputs() if o.type.startswith("tensor(") and "string" not in o.type)
     given = tuple(tuple(run(session, feed, list(names))) for feed in feeds)
-    rows = (tuple(one_row(x) for x in sample) for sample in given)
+    rows = tuple(tuple(one_row(x) for x in sample) for sample in given)
     outputs = tuple(tuple(logarithm(x) if n in logs else x for n, x in zip(names, o, strict=True)) for o in rows)
     parts = {n: x.parts for n, x in found.items() if x.parts}
     weights = tuple(attention(found, names, outputs))
@@ -189,7 +186,12 @@ def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> 
             share.append(np.full(len(variance), 1.0 / len(names) / len(cuts[name]) / len(variance)))
             labels += [(name, cut.axis, int(start)) for start in cut.starts(length)]
     one, two, three = (np.concatenate(x) for x in (signal, share, counts))
-    return Reference(names, tuple(feeds), outputs, cuts, one, two, three, tuple(labels), weights, logs, given, parts)
+    told = {n: told_of([x[i] for x in given], [x[i] for x in rows], parts.get(n)) for i, n in enumerate(names)}
+    known = {n: t for n, t in told.items() if t is not None}
+    classes = frozenset(n for i, n in enumerate(names) if is_classification([x[i] for x in given]))
+    return Reference(
+        names, tuple(feeds), outputs, cuts, one, two, three, tuple(labels), weights, logs, given, known, classes
+    )
 
 
 def _floors(variance: Doubles, cut: Cut, parts: Parts | None) -> Doubles:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybridq.quant.dtypes import Precision
-from hybridq.search.joint import Bench, Choice
-from hybridq.search.knapsack import Raised, Solution, hull, solution, solve
-from hybridq.search.noise import Pairs
+from hybridq.search.choice import Choice
+from hybridq.search.joint import Bench
+from hybridq.search.knapsack import Pairs, Raised, Solution, solution, solve
 
 GRID = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0)
 PREDICTED = 0.2  # share of the prediction in the rank of a set
@@ -40,7 +40,7 @@ class Frontier:
         """The choice that raises these units."""
         groups = self.bench.model.group
         layers = {n: self.precision for u in units for n in groups[u].layers}
-        return Choice(layers, self.start.algorithms)
+        return self.start.with_layers(layers)
 
     def raised(self, units: Iterable[str]) -> Raised:
         """The set as a mask."""
@@ -70,11 +70,12 @@ class Frontier:
         """The best set within a share of the MACs."""
         return self.candidate(solve(self.pairs, high - self.base_high))
 
-    def within(self, high: float) -> list[Candidate]:
-        """Candidates up to a share of the MACs, cheapest first: corners of the hull, and a grid of budgets."""
-        corners = [c for c in map(self.candidate, hull(self.pairs)) if c.high <= high + 1e-12]
-        step = max(1, -(-len(corners) // HULL_POINTS))
-        budgets = [g for g in GRID if self.base_high < g < high] + [high]
+    def within(self, high: float, most: int = HULL_POINTS + len(GRID)) -> list[Candidate]:
+        """About ``most`` candidates up to a share of the MACs, cheapest first: corners of the hull, a grid."""
+        corners = [c for c in map(self.candidate, self.pairs.hull) if c.high <= high + 1e-12]
+        step = max(1, -(-len(corners) // max(2, min(HULL_POINTS, most // 2))))
+        grid = [g for g in GRID if self.base_high < g < high]
+        budgets = [*grid[:: -(-len(grid) // max(1, most // 2)) or 1], high]
         found = {c.raised: c for c in [*corners[::step], *corners[-1:], *map(self.at, budgets)]}
         found.setdefault((), Candidate((), self.pairs.total, self.base_high))
         return sorted(found.values(), key=lambda c: (c.high, c.damage))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,64 +18,30 @@ from hybridq.graph.runtime import run, session
 from hybridq.plan.plan import make_plan
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.plan.shares import high_fraction
-from hybridq.quant.dtypes import Precision
-from hybridq.quant.params import TOGETHER
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, LayerChoice, QuantConfig
-from hybridq.search.alone import chunks, noise_of
-from hybridq.search.damage import Doubles, Objective, Reference, Sqnr, objective, one_row
+from hybridq.search.alone import chunks, fingerprint, noise_of
+from hybridq.search.answers import changed
+from hybridq.search.choice import Choice, Figures
+from hybridq.search.damage import Doubles, Objective, Reference, objective, one_row
+from hybridq.search.figures import Sqnr, Sums
 from hybridq.search.growing import Forms
 from hybridq.storage.weights import Weights
 
-Progress = Callable[[int], object]
+Progress = Callable[[int, int], object]
 
 
-BIAS, CORRECTED = ":bias", "corrected"  # how a choice names a layer's bias, and what becomes of it
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a search decides: precisions of layers, and an algorithm by entry.
-
-    An entry is a group, ``LAYER:weight``, or ``LAYER:bias`` for a corrected bias. What is done to weights and biases
-    counts while the layer has 8 bits.
-    """
-
-    layers: Mapping[str, Precision] = field(default_factory=dict)
-    algorithms: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        """A text that is the same for the same choice."""
-        return "|".join(",".join(f"{k}={v}" for k, v in sorted(x.items())) for x in (self.layers, self.algorithms))
-
-
-class Figures(NamedTuple):
-    """What a choice measures: damage, share of MACs above 8 bits, two SQNRs in dB by output, the user's metric.
-
-    ``sqnr_db`` is of the whole output, signal power over noise power; ``worst_sqnr_db`` of its worst slice, that
-    slice's variance over its noise.
-    """
-
-    damage: float
-    high: float
-    sqnr_db: dict[str, float]
-    worst_sqnr_db: dict[str, float]
-    metric: float | None = None
-
-    @property
-    def least(self) -> float:
-        """``sqnr_db`` of the worst output."""
-        return min(self.sqnr_db.values(), default=200.0)
-
-    @property
-    def least_worst(self) -> float:
-        """``worst_sqnr_db`` of the worst output."""
-        return min(self.worst_sqnr_db.values(), default=200.0)
+class TimeUp(Exception):  # noqa: N818 - no error: the search ends with the best found
+    """The time that a search may take is over."""
 
 
 @dataclass
 class Bench:
-    """Everything needed to measure a choice, and what was measured already."""
+    """Everything needed to measure a choice, and what was measured already.
+
+    ``weights`` are the given ones and ``calibrated`` has them rounded one by one; ``corrections`` and ``rounded`` hold
+    the repairs that a choice may use, by layer. ``known`` and ``tried`` go by the key of a choice, ``alone`` by the
+    fingerprint of a quantizer: its damage on each of the samples that quantizers are measured on, in their order.
+    """
 
     model: Model
     weights: Weights
@@ -88,14 +54,19 @@ class Bench:
     rounded: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     aim: Objective | None = None
     known: dict[str, Figures] = field(default_factory=dict)
+    tried: dict[str, Choice] = field(default_factory=dict)
     alone: dict[str, list[float]] = field(default_factory=dict)
     save: Callable[[], None] | None = None
+    late: Callable[[], bool] = lambda: False
 
     def plan(self, choice: Choice) -> tuple[QuantPlan, Weights]:
         """The plan of a choice and the weights that go with it."""
+        tuning = choice.tuning
         entries = dict(self.calibrated.entries)
-        named = {k: a for k, a in choice.algorithms.items() if k in entries}
-        entries.update({k: replace(entries[k], algorithm=a, scale=None, zero_point=None) for k, a in named.items()})
+        named = {**tuning.ranges, **{n + WEIGHT_SUFFIX: how for n, how in tuning.weights.items()}}
+        for key, algorithm in named.items():
+            if key in entries:
+                entries[key] = replace(entries[key], algorithm=algorithm, scale=None, zero_point=None)
         layers = {k: LayerChoice(v) for k, v in choice.layers.items()}
         config = QuantConfig(self.calibrated.target, layers, entries, {})
         weights = self.weights.repaired(rounded={n: self.rounded[n] for n in self.together(choice)})
@@ -108,12 +79,11 @@ class Bench:
 
     def together(self, choice: Choice) -> list[str]:
         """Layers whose weights a choice rounds together."""
-        wanted = (k.removesuffix(WEIGHT_SUFFIX) for k, a in choice.algorithms.items() if a == TOGETHER)
-        return [n for n in wanted if n in self.rounded]
+        return [n for n in choice.tuning.together if n in self.rounded]
 
     def biases(self, choice: Choice, plan: QuantPlan) -> dict[str, NDArray[Any]]:
         """The corrected biases that a choice uses, by layer."""
-        wanted = [k.removesuffix(BIAS) for k in choice.algorithms if k.endswith(BIAS)]
+        wanted = sorted(choice.tuning.biases)
         return {n: self.corrections[n] for n in wanted if n in self.corrections and plan.layers[n].done.bits == 8}
 
     def aim_of(self) -> Objective:
@@ -128,61 +98,90 @@ class Bench:
         return build(self.model, plan, weights).assemble()
 
     def measure(self, choice: Choice) -> Figures:
-        """Build and run a choice on every sample, or recall what was measured."""
+        """Build and run a choice on every sample, or recall what was measured. Raises TimeUp."""
+        self.tried.setdefault(choice.key, choice)
         if choice.key not in self.known:
+            if self.late():
+                raise TimeUp
             aim = self.aim_of()
             noise, kept, high, sqnr = self._noise(choice)
             damage = float(sum(aim.of(i, row[None])[0] for i, row in enumerate(noise)))
-            figures = Figures(damage, high, sqnr.whole, sqnr.worst, self._metric(kept))
+            figures = Figures(damage, high, sqnr.whole, sqnr.worst, self._metric(kept), self._changed(kept))
             self.known[choice.key] = figures
             if self.save is not None:
                 self.save()
         return self.known[choice.key]
 
-    def measure_all(self, choices: Sequence[Choice]) -> list[Figures]:
+    def figures(self, choice: Choice) -> Figures:
+        """``measure``, whether there is time or not."""
+        late, self.late = self.late, lambda: False
+        try:
+            return self.measure(choice)
+        finally:
+            self.late = late
+
+    def measure_all(self, choices: Sequence[Choice], progress: Progress | None = None) -> list[Figures]:
         """Several choices, ``workers`` at a time; the result is the same as one by one."""
         self.aim_of()
-        if self.workers < 2:
-            return [self.measure(c) for c in choices]
-        with ThreadPoolExecutor(self.workers) as pool:
-            return list(pool.map(self.measure, choices))
+        found: list[Figures] = []
+        with ThreadPoolExecutor(max(1, self.workers)) as pool:
+            results = pool.map(self.measure, choices) if self.workers > 1 else map(self.measure, choices)
+            for figures in results:
+                found.append(figures)
+                if progress is not None:
+                    progress(len(found), len(choices))
+        return found
 
-    def damages(
-        self, stage: str, variants: Sequence[Forms], samples: Sequence[int], progress: Progress | None = None
-    ) -> Doubles:
-        """Damage of variants of the float model, kept under the name of a stage and resumed there."""
-        kept = self.alone.setdefault(stage, [])
-        for start, chunk in chunks(self.model, variants):
-            if start >= len(kept):
-                noise = noise_of(self.model, self.weights, {}, chunk, self.reference, samples, threads=self.threads)
-                kept.extend(self._damage(noise[:, 1:], samples).tolist())
+    def damages(self, variants: Sequence[Forms], samples: Sequence[int], progress: Progress | None = None) -> Doubles:
+        """Damage of variants of the float model, each as if ``samples`` were all there are; kept and resumed.
+
+        ``samples`` are always the first of one and the same row of samples. Raises TimeUp.
+        """
+        keys = [fingerprint(v) for v in variants]
+        missing = {k: v for k, v in zip(keys, variants, strict=True) if len(self.alone.get(k, ())) < len(samples)}
+        for start, chunk in chunks(self.model, list(missing)):
+            for done, row in enumerate(self._rows([missing[k] for k in chunk], samples), start=1):
+                for key, damage in zip(chunk, row, strict=True):
+                    held = self.alone.setdefault(key, [])
+                    if len(held) < done:
+                        held.append(damage)
                 if self.save is not None:
                     self.save()
-            if progress is not None:
-                progress(start + len(chunk))
-        return np.array(kept[: len(variants)])
+                if progress is not None:
+                    progress(start * len(samples) + done * len(chunk), len(missing) * len(samples))
+        scale = len(self.reference.feeds) / len(samples)
+        return np.array([scale * sum(self.alone[k][: len(samples)]) for k in keys])
 
-    def _damage(self, noise: Doubles, samples: Sequence[int]) -> Doubles:
-        """Damage of noise (samples, rows, slices), as if these samples were all there are."""
-        total = np.sum([self.aim_of().of(i, rows) for i, rows in zip(samples, noise, strict=True)], axis=0)
-        found: Doubles = total * (len(self.reference.feeds) / len(samples))
-        return found
+    def _rows(self, variants: Sequence[Forms], samples: Sequence[int]) -> Iterator[list[float]]:
+        """Sample by sample what each variant adds to the damage."""
+        aim = self.aim_of()
+        noise = noise_of(
+            self.model, self.weights, {}, variants, self.reference, samples, threads=self.threads, workers=self.workers
+        )
+        for i, rows in zip(samples, noise, strict=True):
+            if self.late():
+                raise TimeUp
+            yield aim.of(i, rows[1:]).tolist()
 
     def _noise(self, choice: Choice) -> tuple[Doubles, list[Outputs], float, Sqnr]:
         plan, weights = self.plan(choice)
         one = session(build(self.model, plan, weights).assemble(), threads=self.threads)
-        names, kept, noise = list(self.reference.names), [], []
+        names, kept, noise, told = list(self.reference.names), [], [], Sums(self.reference.told)
+        wanted = set(names) if self.metric is not None else self.reference.classes
+        for i, feed in enumerate(self.reference.feeds):
+            outputs = run(one, feed, names)
+            noise.append(self.reference.noise(i, [one_row(x) for x in outputs], told)[0])
+            kept.append({n: x for n, x in zip(names, outputs, strict=True) if n in wanted})
+        return np.stack(noise), kept, high_fraction(self.model, plan), told.sqnr()
 
-        def outputs() -> Iterator[list[NDArray[Any]]]:
-            for i, feed in enumerate(self.reference.feeds):
-                found = run(one, feed, names)
-                noise.append(self.reference.noise(i, [one_row(x) for x in found])[0])
-                if self.metric is not None:
-                    kept.append(dict(zip(names, found, strict=True)))
-                yield found
-
-        sqnr = self.reference.compared(outputs())
-        return np.stack(noise), kept, high_fraction(self.model, plan), sqnr
+    def _changed(self, kept: list[Outputs]) -> dict[str, float]:
+        """Of every classification the expected share of answers that differ from float's."""
+        reference = self.reference
+        place = {n: i for i, n in enumerate(reference.names)}
+        return {
+            n: changed([s[place[n]] for s in reference.given], [k[n] for k in kept], logarithms=n in reference.logs)
+            for n in sorted(reference.classes)
+        }
 
     def _metric(self, outputs: list[Outputs]) -> float | None:
         return None if self.metric is None else evaluate(self.metric, outputs, metric_name(self.metric))

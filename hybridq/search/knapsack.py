@@ -9,15 +9,54 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.graph.mincut import source_side
-from hybridq.search.noise import Pairs
 
 Raised = NDArray[np.bool_]
 TINY = 1e-12
+NODES = 40  # of branch and bound: what it still finds after these is far below what measuring resolves
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Damage by unit and by pair of units, and costs.
+
+    ``damage(x) = sum own[u] * (1 - x[u]) + sum noise[i] * (1 - x[first[i]] * x[second[i]])`` for x in {0, 1}.
+    """
+
+    units: tuple[str, ...]
+    own: NDArray[np.float64]
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    noise: NDArray[np.float64]
+    cost: NDArray[np.float64]
+
+    @property
+    def total(self) -> float:
+        """Damage when nothing is raised."""
+        return float(self.own.sum() + self.noise.sum())
+
+    def damage(self, raised: NDArray[np.bool_]) -> float:
+        """Damage when ``raised`` units have more bits."""
+        both = raised[self.first] & raised[self.second]
+        return float(self.own[~raised].sum() + self.noise[~both].sum())
+
+    def gains(self, raised: Raised) -> NDArray[np.float64]:
+        """What raising each unit alone takes off the damage of a set, 0 for those that are in it."""
+        count = len(self.units)
+        found = self.own.copy()
+        for one, other in ((self.first, self.second), (self.second, self.first)):
+            found += np.bincount(one, self.noise * raised[other], count)
+        return np.where(raised, 0.0, found)
+
+    @cached_property
+    def hull(self) -> list[Solution]:
+        """The Pareto front's convex hull, cheapest first; worked out once."""
+        return hull(self)
 
 
 @dataclass(frozen=True)
@@ -71,9 +110,9 @@ def hull(pairs: Pairs, limit: int = 200) -> list[Solution]:
     return sorted(found, key=lambda s: (s.cost, s.damage))
 
 
-def solve(pairs: Pairs, budget: float, nodes: int = 400) -> Solution:
+def solve(pairs: Pairs, budget: float, nodes: int = NODES) -> Solution:
     """The set with the least damage whose cost is within ``budget``."""
-    front = hull(pairs)
+    front = pairs.hull
     fits = [s for s in front if s.cost <= budget + TINY]
     if not fits:
         return solution(pairs, np.zeros(len(pairs.units), bool))
@@ -90,19 +129,25 @@ def solve(pairs: Pairs, budget: float, nodes: int = 400) -> Solution:
 def filled(pairs: Pairs, raised: Raised, budget: float, without: int = -1) -> Raised:
     """Add units, alone or in tied pairs, by gain a cost while they fit; never the unit ``without``."""
     raised = raised.copy()
+    barred = np.zeros(len(raised), bool)
+    if without >= 0:
+        barred[without] = True
     while True:
-        now, room = pairs.damage(raised), budget - float(pairs.cost[raised].sum()) + TINY
-        moves = [m for m in _moves(pairs, raised) if without not in m and pairs.cost[m].sum() <= room]
-        best, rate = None, 0.0
-        for move in moves:
-            trial = raised.copy()
-            trial[move] = True
-            gain = (now - pairs.damage(trial)) / max(float(pairs.cost[move].sum()), 1e-9)
-            if gain > rate:
-                best, rate = move, gain
-        if best is None:
+        room = budget - float(pairs.cost[raised].sum()) + TINY
+        gains = pairs.gains(raised)
+        shut = raised | barred
+        single = np.where(shut | (pairs.cost > room), 0.0, gains / np.maximum(pairs.cost, 1e-9))
+        a, b = pairs.first, pairs.second
+        cost = pairs.cost[a] + pairs.cost[b]
+        both = (gains[a] + gains[b] + pairs.noise) / np.maximum(cost, 1e-9)
+        tied = np.where(shut[a] | shut[b] | (cost > room), 0.0, both)
+        best, pair = single.max(initial=0.0), tied.max(initial=0.0)
+        if max(best, pair) <= 0.0:
             return raised
-        raised[best] = True
+        if best >= pair:
+            raised[int(single.argmax())] = True
+        else:
+            raised[[a[int(tied.argmax())], b[int(tied.argmax())]]] = True
 
 
 def improved(pairs: Pairs, raised: Raised, budget: float) -> Raised:
@@ -120,12 +165,6 @@ def improved(pairs: Pairs, raised: Raised, budget: float) -> Raised:
         if damage >= before:
             break
     return best
-
-
-def _moves(pairs: Pairs, raised: Raised) -> list[list[int]]:
-    single = [[int(u)] for u in np.flatnonzero(~raised)]
-    tied = [[int(a), int(b)] for a, b in zip(pairs.first, pairs.second, strict=True) if not (raised[a] or raised[b])]
-    return single + tied
 
 
 def _branch(pairs: Pairs, budget: float, price: float, best: Solution, nodes: int) -> Solution:
@@ -172,3 +211,7 @@ def _pick(pairs: Pairs, free: NDArray[np.int64], raised: Raised) -> int:
     wanted = free[raised[free]]
     pool = wanted if len(wanted) else free
     return int(pool[np.argmax(pairs.cost[pool])])
+
+
+_NOTHING = np.zeros(0)
+NO_PAIRS = Pairs((), _NOTHING, _NOTHING.astype(np.int64), _NOTHING.astype(np.int64), _NOTHING, _NOTHING)

@@ -17,38 +17,10 @@ from hybridq.graph.model import Group, Model
 from hybridq.plan.layer_weights import remains
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.search.growing import Form, Forms, Key
+from hybridq.search.knapsack import Pairs
 from hybridq.storage.weights import Weights
 
 ALWAYS = -1  # the end of a tensor that counts as raised
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Damage by unit and by pair of units, and costs.
-
-    ``damage(x) = sum own[u] * (1 - x[u]) + sum noise[i] * (1 - x[first[i]] * x[second[i]])`` for x in {0, 1}.
-    """
-
-    units: tuple[str, ...]
-    own: NDArray[np.float64]
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
-    noise: NDArray[np.float64]
-    cost: NDArray[np.float64]
-
-    @property
-    def total(self) -> float:
-        """Damage when nothing is raised."""
-        return float(self.own.sum() + self.noise.sum())
-
-    def damage(self, raised: NDArray[np.bool_]) -> float:
-        """Damage when ``raised`` units have more bits."""
-        both = raised[self.first] & raised[self.second]
-        return float(self.own[~raised].sum() + self.noise[~both].sum())
-
-
-_NOTHING = np.zeros(0)
-NO_PAIRS = Pairs((), _NOTHING, _NOTHING.astype(np.int64), _NOTHING.astype(np.int64), _NOTHING, _NOTHING)
 
 
 def units_of(model: Model, plan: QuantPlan) -> tuple[Group, ...]:
@@ -79,7 +51,7 @@ def weight_forms(model: Model, plan: QuantPlan, weights: Weights, layers: Iterab
 
 
 def readers_of(model: Model, group: Group) -> dict[str, list[str]]:
-    """Layers that read a group, by the group they write."""
+    """Layers that read a group, by the group they write, in the order of the model."""
     found: dict[str, list[str]] = {}
     for layer in model.readers.get(group.name, ()):
         found.setdefault(layer.group, []).append(layer.name)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hybridq.quant.dtypes import Precision
 from hybridq.search.budget import Budget
+from hybridq.search.choice import Choice, Figures
 from hybridq.search.costs import Times
 from hybridq.search.frontier import Candidate, Frontier
-from hybridq.search.joint import BIAS, Bench, Choice, Figures
+from hybridq.search.joint import Bench
 
 FORMAT = "hybridq.search/1"
 Json = dict[str, Any]
@@ -33,19 +35,20 @@ def content(bench: Bench, question: Mapping[str, Any], times: Times | None) -> J
 def finished(
     found: Json,
     front: Frontier,
-    points: Sequence[Candidate],
-    choice: tuple[Sequence[str], Choice, Mapping[str, str]],
+    chosen: Choice,
+    layers: Mapping[str, Precision],
     budget: Budget,
     feasible: bool,
     reasons: Mapping[str, str],
-    warnings: Sequence[str] = (),
+    warnings: Sequence[str],
 ) -> Json:
-    """The content with its result in front; ``choice`` is its units, what is built, and each layer's precision."""
-    bench, (units, built, layers) = front.bench, choice
-    chosen = bench.measure(built)
-    start = bench.measure(front.choice(()))
-    as_is = front.candidate_of(units)
-    asked = {k: getattr(budget, k) for k in ("min_sqnr", "min_worst_sqnr", "max_drop", "max_high", "min_speedup")}
+    """The content with its result in front; ``layers`` are the precisions that are written into the cfg."""
+    bench, tuning = front.bench, chosen.tuning
+    raised = [u for u in front.pairs.units if set(bench.model.group[u].layers) & set(chosen.layers)]
+    asked = {
+        k: getattr(budget, k) for k in ("min_sqnr", "min_worst_sqnr", "max_drop", "max_high", "min_speedup", "time")
+    }
+    figures = bench.figures(chosen)
     head: Json = {
         "format": found["format"],
         "question": found["question"],
@@ -53,18 +56,25 @@ def finished(
         "feasible": feasible,
         "warnings": list(warnings),
         "chosen": {
-            "high_fraction": chosen.high,
+            "high_fraction": figures.high,
             "layers": {n: str(p) for n, p in layers.items()},
-            "algorithms": {k: a for k, a in front.start.algorithms.items() if not k.endswith(BIAS)},
-            "corrected_biases": sorted(bench.biases(built, bench.plan(built)[0])),
+            "ranges": dict(tuning.ranges),
+            "weights": dict(tuning.weights),
+            "corrected_biases": sorted(bench.biases(chosen, bench.plan(chosen)[0])),
             "reasons": dict(reasons),
-            "predicted_damage": as_is.damage,
-            **_figures(chosen),
+            "predicted_damage": front.candidate_of(raised).damage,
+            **_figures(figures),
         },
-        "all_8bit": _figures(start),
-        "front": [_point(bench.measure(front.choice(p.raised)), p) for p in points],
+        "all_8bit": _figures(bench.figures(front.choice(()))),
+        "front": [_point(bench.known[c.key], p) for c, p in _measured(front, budget.high)],
     }
     return head | {k: v for k, v in found.items() if k not in head}
+
+
+def _measured(front: Frontier, high: float) -> list[tuple[Choice, Candidate]]:
+    """Points of the Pareto front that were measured."""
+    points = [(front.choice(p.raised), p) for p in front.within(high)]
+    return [(c, p) for c, p in points if c.key in front.bench.known]
 
 
 def _point(figures: Figures, point: Candidate) -> Json:
@@ -85,12 +95,15 @@ def _figures(figures: Figures) -> Json:
         "sqnr_db": figures.sqnr_db,
         "worst_sqnr_db": figures.worst_sqnr_db,
     }
+    if figures.changed:
+        found["changed"] = dict(figures.changed)
     return found if figures.metric is None else found | {"metric": figures.metric}
 
 
 def _recalled(held: Mapping[str, Any]) -> Figures:
     whole, worst = (dict(held[k]) for k in ("sqnr_db", "worst_sqnr_db"))
-    return Figures(float(held["damage"]), float(held["high"]), whole, worst, held.get("metric"))
+    changed = dict(held.get("changed", {}))
+    return Figures(float(held["damage"]), float(held["high"]), whole, worst, held.get("metric"), changed)
 
 
 def recall(bench: Bench, question: Mapping[str, Any], previous: Mapping[str, Any] | None) -> Times | None:

@@ -43,7 +43,8 @@ def clock(front: Frontier, times: Times) -> Clock:
     """The time model of a frontier's units."""
     plan, _ = front.bench.plan(front.start)
     place = {u: i for i, u in enumerate(front.pairs.units)}
-    added = np.array([times.high.get(u, 0.0) - times.low.get(u, 0.0) for u in front.pairs.units])
+    groups = front.bench.model.group
+    added = np.array([times.added(groups[u].layers) for u in front.pairs.units])
     ends: list[tuple[int, int, float]] = []
     for (unit, reader), elements in boundary_elements(front.bench.model, plan).items():
         cost = times.boundary * elements / 1e3
@@ -75,7 +76,9 @@ def fast_sets(front: Frontier, ticks: Clock, high: float) -> list[tuple[Candidat
     return sorted(found.values(), key=lambda c: (c[0].damage, c[1]))
 
 
-def fast_enough(front: Frontier, times: Times, wanted: float, shares: Sequence[float]) -> tuple[tuple[str, ...], bool]:
+def fast_enough(
+    front: Frontier, times: Times, wanted: float, shares: Sequence[float], threads: int
+) -> tuple[tuple[str, ...], bool]:
     """The set with the least damage that is measured to be ``wanted`` times as fast as float32, and whether one is.
 
     The least share of the MACs that has one wins. When none has, the fastest measured set.
@@ -89,7 +92,7 @@ def fast_enough(front: Frontier, times: Times, wanted: float, shares: Sequence[f
         tried = [c for c, _ in likely[:TIMED]] + ([fastest[0]] if fastest else [])
         for candidate in tried:
             if candidate.raised not in units:
-                units[candidate.raised] = speedup(front.bench, front.choice(candidate.raised), times)
+                units[candidate.raised] = speedup(front.bench, front.choice(candidate.raised), times, threads)
         good = [u for u, ratio in units.items() if ratio >= SURE * wanted and _high(front, u) <= share + 1e-12]
         if good:
             front.bench.measure_all([front.choice(u) for u in good])

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hybridq.search.choice import Figures
 from hybridq.search.frontier import Candidate, Frontier
-from hybridq.search.joint import Figures
+from hybridq.search.joint import Progress
 from hybridq.search.knapsack import Raised, filled, solution
 
 BETTER = 0.99  # a step must bring the damage below this share of what it was
@@ -18,13 +19,15 @@ STEPS = 6
 Enough = Callable[[Figures], bool]
 
 
-def improve(front: Frontier, units: tuple[str, ...], high: float) -> tuple[str, ...]:
+def improve(
+    front: Frontier, units: tuple[str, ...], high: float, steps: int = STEPS, progress: Progress | None = None
+) -> tuple[str, ...]:
     """Better sets within a share of the MACs: one unit or tied pair added, or one exchanged for what then fits."""
-    for _ in range(STEPS):
+    for _ in range(min(steps, STEPS)):
         now = front.judged(units)
         trials = _neighbours(front, front.raised(units), high - front.base_high)
         choices = [front.choice(t) for t in trials]
-        measured = front.bench.measure_all(choices)
+        measured = front.bench.measure_all(choices, progress)
         fits = [(front.judged(t), t) for f, t in zip(measured, trials, strict=True) if f.high <= high + 1e-12]
         if not fits or min(fits)[0] > BETTER * now:
             break
@@ -54,10 +57,15 @@ def _neighbours(front: Frontier, raised: Raised, room: float) -> list[tuple[str,
     return [t for t, _ in sorted(found.items(), key=lambda x: (x[1], x[0]))][:TRIES]
 
 
-def trim(front: Frontier, units: tuple[str, ...], enough: Enough | None = None) -> tuple[str, ...]:
-    """Take bits away where they bring nothing, or, with ``enough``, as long as a choice is still good enough."""
+def trim(
+    front: Frontier, units: tuple[str, ...], enough: Enough | None = None, most: int | None = None
+) -> tuple[str, ...]:
+    """Take bits away where they bring nothing, or, with ``enough``, as long as a choice is still good enough.
+
+    ``most`` units are tried, those of least worth for their cost first.
+    """
     limit = (1 + 2 * NOTHING) * front.judged(units)
-    for unit in _least_worth_first(front, units):
+    for unit in _least_worth_first(front, units)[:most]:
         trial = tuple(u for u in units if u != unit)
         figures = front.bench.measure(front.choice(trial))
         idle = front.judged(trial) <= min(limit, (1 + NOTHING) * front.judged(units))

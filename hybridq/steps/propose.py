@@ -21,13 +21,15 @@ from hybridq.files.commit import commit
 from hybridq.files.reading import write_text
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed
+from hybridq.linting.run import lint
 from hybridq.plan.layer_weights import entry_key
 from hybridq.plan.record import activation_entry, weight_entry
 from hybridq.quant.dtypes import Precision
-from hybridq.quant.params import TOGETHER
 from hybridq.quant.records import Calibrated, Entry, LayerChoice
 from hybridq.quant.weight_ranges import WeightAlgorithm
-from hybridq.search.search import Budget, SearchResult, search
+from hybridq.search.choice import unrepaired
+from hybridq.search.search import Budget, SearchOptions, SearchResult, search
+from hybridq.search.work import Deadline
 from hybridq.steps.common import SEARCH, Progress, no_progress, read_object, read_sources, read_state
 from hybridq.steps.kinds import read, takes
 from hybridq.steps.options import Step1Options
@@ -78,6 +80,7 @@ def auto(
         load_metric(metric)  # what is wrong with it shows before the work, not after
     if isinstance(evaluation, (str, Path)) and not Path(evaluation).exists():
         raise DatasetError("no such file", path=str(evaluation))
+    deadline = Deadline.starting(budget.time if budget else None)
     calibrated = step1(model, dataset, folder, progress=progress, every_algorithm=True, **options)
     found = propose(
         folder,
@@ -88,6 +91,7 @@ def auto(
         threads=threads,
         workers=chosen.workers,
         progress=progress,
+        deadline=deadline,
     )
     built = step2(folder, threads=threads, progress=progress)
     compared = step3(folder, evaluation, metric=metric, threads=threads, seconds=seconds, progress=progress)
@@ -104,42 +108,39 @@ def propose(
     threads: int = 0,
     workers: int = 1,
     progress: Progress = no_progress,
+    deadline: Deadline | None = None,
 ) -> SearchResult:
     """Search for the layers that need more bits and write them into the cfg of a folder that step1 left.
 
     ``dataset`` is by default the one of step1. Ranges and biases that the search found better are recorded as step1's
-    own. Raises ConfigError for an impossible budget, DatasetError without samples.
+    own. ``deadline`` is by default that of ``budget.time`` from now. Raises ConfigError for an impossible budget,
+    DatasetError without samples.
     """
     folder = Path(directory)
     state = read_state(folder)
-    state = unrepaired(state)
-    weights = state.weights
+    target = targets.load(state.calibrated.target)
+    remedies = lint(state.model, state.weights, state.calibrated, target)
     found = search(
         state.model,
-        weights,
+        state.weights,
         state.calibrated,
         list(_feeds(folder, state, dataset)),
         budget,
-        metric=load_metric(metric) if metric else None,
-        precisions=tuple(Precision(p) for p in precisions),
-        threads=threads,
-        workers=workers,
-        previous=_previous(folder),
-        save=_saver(folder),
-        progress=progress,
+        SearchOptions(
+            metric=load_metric(metric) if metric else None,
+            precisions=tuple(Precision(p) for p in precisions),
+            remedies=[dict.fromkeys(f.layers, f.precision) for f in remedies if f.precision is not None],
+            threads=threads,
+            workers=workers,
+            deadline=deadline,
+            previous=_previous(folder),
+            save=_saver(folder),
+            progress=progress,
+        ),
     )
-    _write(folder, _tuned(state, found), found)
+    plain = replace(state, calibrated=unrepaired(state.calibrated), weights=state.weights.plain())
+    _write(folder, _tuned(plain, found), found)
     return found
-
-
-def unrepaired(state: State) -> State:
-    """The state without repaired biases and weights: the search repairs anew."""
-    entries = {
-        k: replace(e, algorithm="normal") if e.algorithm == TOGETHER else e for k, e in state.calibrated.entries.items()
-    }
-    return replace(
-        state, calibrated=replace(state.calibrated, entries=entries, rounded=()), weights=state.weights.plain()
-    )
 
 
 def _feeds(folder: Path, state: State, dataset: Any) -> Iterator[Feed]:
@@ -176,13 +177,12 @@ def _tuned(state: State, found: SearchResult) -> State:
     """The state with the ranges, weights and biases that the search found better as its own."""
     entries = dict(state.calibrated.entries)
     target = targets.load(state.calibrated.target)
-    by_key = {entry_key(x): x for x in state.model.layers}
-    for key, algorithm in found.algorithms.items():
-        if key in state.model.group:
-            measured = state.calibrated.measured[key]
-            entries[key] = activation_entry(measured, entries[key].dtype, algorithm, target)
-        elif key in by_key:
-            entries[key] = _weight(by_key[key].name, state.model, state.calibrated, state.weights, algorithm)
+    for group, algorithm in found.tuning.ranges.items():
+        measured = state.calibrated.measured[group]
+        entries[group] = activation_entry(measured, entries[group].dtype, algorithm, target)
+    for name, how in found.tuning.weights.items():
+        key = entry_key(state.model.layer[name])
+        entries[key] = _weight(name, state.model, state.calibrated, state.weights, how)
     weights = state.weights.repaired(biases=found.biases, rounded=found.rounded)
     calibrated = replace(state.calibrated, entries=entries, rounded=tuple(weights.rounded))
     return replace(state, calibrated=calibrated, weights=weights)

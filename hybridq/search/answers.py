@@ -1,0 +1,40 @@
+"""How often a classification would give another answer than float's.
+
+A few dozen samples hardly ever show one changed answer in two hundred. So what is counted is what to expect: the margin
+between the two likeliest classes of every sample, against how far quantization moves such margins, as a normal deviate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LIKELIEST = 5  # classes whose errors say how far margins move
+FLOOR = 1e-12
+
+
+def is_classification(outputs: Sequence[NDArray[Any]]) -> bool:
+    """Whether every sample's output is one row of float scores, one a class, three classes or more."""
+    return all(x.dtype.kind == "f" and x.size > 2 and x.size == max(x.shape, default=0) for x in outputs)
+
+
+def changed(reference: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]], *, logarithms: bool) -> float:
+    """The expected share of changed answers, 0 to 1; ``logarithms``: the outputs are probabilities."""
+    one, other = (np.stack([np.ravel(x).astype(np.float64) for x in values]) for values in (reference, found))
+    if logarithms:
+        one, other = (np.log(np.maximum(x, 0.0) + FLOOR) for x in (one, other))
+    order = np.argsort(-one, axis=1, kind="stable")[:, :LIKELIEST]
+    likely = np.take_along_axis(one, order, 1)
+    errors = np.take_along_axis(other - one, order, 1)
+    moved = errors[:, :1] - errors[:, 1:]
+    spread = math.sqrt(float(np.mean(np.square(moved))))
+    margins = likely[:, 0] - likely[:, 1]
+    if not math.isfinite(spread):
+        return 1.0
+    seen = (np.argmax(one, axis=1) != np.argmax(other, axis=1)).astype(np.float64)
+    expected = np.array([0.5 * math.erfc(m / (math.sqrt(2.0) * max(spread, FLOOR))) for m in margins.tolist()])
+    return float(max(seen.mean(), expected.mean()))
