@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from hybridq.cli.options import F, Talk, counted, metric_option, names
+from hybridq.cli.terminal import echo
 from hybridq.errors import Problem
 from hybridq.quant.dtypes import Precision
 from hybridq.search.search import Budget, SearchResult
@@ -115,9 +116,9 @@ def judge(found: SearchResult, budget: Budget) -> None:
     """End with exit code 1, and say what is missed, where the budget cannot be held; all is written by then."""
     problems = missed(found, budget)
     for problem in problems:
-        click.echo(str(problem), err=True)
+        echo(str(problem), err=True)
     if problems:
-        click.echo("the budget is not held; the best choice that was found is written all the same", err=True)
+        echo("the budget is not held; the best choice that was found is written all the same", err=True)
         click.get_current_context().exit(1)
 
 

@@ -22,7 +22,8 @@ PACKAGE = Path(__file__).parent.parent
 def unforeseen(error: Exception) -> HybridqError:
     """An exception that is none of ours: the machine's limits, else a fault of hybridq."""
     if isinstance(error, OSError) and error.strerror:
-        return HybridqError(error.strerror.lower(), path=str(error.filename or ""), hint="Look at the disk and rights.")
+        where = str(error.filename2 or error.filename or "standard output")
+        return HybridqError(error.strerror.lower(), path=where, hint="Look at the disk and rights.")
     if isinstance(error, MemoryError):
         return HybridqError(
             "the memory is too small", hint="Take a machine with more, or fewer --samples and --workers."

@@ -11,8 +11,10 @@ import click
 from hybridq import __version__
 from hybridq.cli import cfg_commands, exchange_commands, faults, search_commands, step_commands
 from hybridq.cli.options import AS_JSON
+from hybridq.cli.terminal import Terminated, echo, ended_by_signals, finish_output, prepare_streams, shown_json
 from hybridq.config import to_json
 from hybridq.errors import HybridqError, OptionError
+from hybridq.files.reading import said
 from hybridq.graph import runtime
 from hybridq.graph.runtime import RuntimeModelError
 
@@ -40,15 +42,21 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; wrong input ends with exit code 1 and problems, a fault of ours with what to send."""
+        prepare_streams()
         try:
-            return super().invoke(ctx)
+            with ended_by_signals():
+                found = super().invoke(ctx)
+                full = finish_output()
+                if full is None:
+                    return found
+            foreseen: HybridqError = HybridqError(f"cannot be written: {said(full)}", path="standard output")
         except OptionError as error:
             raise click.UsageError(str(error)) from error
         except HybridqError as error:
-            foreseen: HybridqError = faults.of_runtime(error) if isinstance(error, RuntimeModelError) else error
-        except KeyboardInterrupt:
-            click.echo("interrupted; every file is whole, as before or as finished", err=True)
-            ctx.exit(130)
+            foreseen = faults.of_runtime(error) if isinstance(error, RuntimeModelError) else error
+        except KeyboardInterrupt as error:
+            echo("interrupted; every file is whole, as before or as finished", err=True)
+            ctx.exit(error.code if isinstance(error, Terminated) else 130)
         except NOT_OURS:
             raise
         except Exception as error:
@@ -74,13 +82,13 @@ def main() -> None:
 def _report(error: HybridqError, command: str, as_json: bool) -> None:
     """Print every problem; as JSON where the command was asked for it."""
     if as_json:
-        click.echo(json.dumps(to_json(error.problems), indent=2, ensure_ascii=False))
+        click.echo(shown_json(json.dumps(to_json(error.problems), indent=2, ensure_ascii=False)))
         return
     for problem in error.problems:
         prefix = "" if problem.severity == "error" else f"{problem.severity}: "
-        click.echo(f"{prefix}{problem}", err=True)
+        echo(f"{prefix}{problem}", err=True)
         if problem.detail and runtime.is_verbose():
-            click.echo(textwrap.indent(problem.detail, "    "), err=True)
+            echo(textwrap.indent(problem.detail, "    "), err=True)
     wrong = sum(p.severity == "error" for p in error.problems)
     kept = "." if command in WRITES_IN_PARTS else "; nothing was written."
     click.echo(f"{wrong} problem{'s' if wrong != 1 else ''} found{kept}", err=True)

@@ -27,16 +27,30 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from hybridq.cli.terminal import SafeConsole, shown_json
 from hybridq.errors import OptionError, Problem
 from hybridq.graph import runtime
+from hybridq.graph.watch import WATCH
 from hybridq.quant.words import no_such_word
 from hybridq.steps.kinds import Asked, Choice, Extent, Flag, Kind, Named, Names, Number, Values
 
 F = TypeVar("F", bound=Callable[..., Any])
 LOG_SECONDS = 10.0  # between lines of progress where stderr is no terminal
 AS_JSON = "hybridq.json"  # key in click's context
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(path_type=Path)
+
+
+class NamedPath(click.Path):
+    """A path that has a name: an empty one is an unset variable of a script, not the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse ``''``."""
+        if value == "":
+            self.fail("an empty name; is a variable of your script unset?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FOLDER = NamedPath(file_okay=False, path_type=Path)
+FILE = NamedPath(path_type=Path)
 
 
 def _width() -> int | None:
@@ -51,8 +65,8 @@ class Talk:
     quiet: bool = False
     verbose: bool = False
     json: bool = False
-    out: Console = field(default_factory=lambda: Console(highlight=False, width=_width()))
-    err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    out: Console = field(default_factory=lambda: SafeConsole(highlight=False, width=_width()))
+    err: Console = field(default_factory=lambda: SafeConsole(stderr=True, highlight=False))
     _bar: Progress | None = None
     _task: TaskID | None = None
     _what: str = ""
@@ -73,7 +87,7 @@ class Talk:
     def data(self, value: Any) -> None:
         """Print JSON for programs (--json)."""
         if self.json:
-            click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+            click.echo(shown_json(json.dumps(value, indent=2, ensure_ascii=False)))
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """Show how far a step is, where stderr is a terminal."""
@@ -194,7 +208,9 @@ def threads(command: F) -> F:
 def talk(quiet: bool, verbose: bool, as_json: bool) -> Talk:
     """How this command speaks."""
     runtime.set_verbose(verbose)
-    return Talk(quiet, verbose, as_json)
+    found = Talk(quiet, verbose, as_json)
+    WATCH.tell = None if quiet else lambda text: found.err.print(f"note: {text}", markup=False, soft_wrap=True)
+    return found
 
 
 def row(table: Table, *cells: str) -> None:

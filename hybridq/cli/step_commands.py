@@ -14,6 +14,7 @@ from hybridq import steps
 from hybridq.cli.budget import asked, budget_flags, judge, need_proposal, tell_search
 from hybridq.cli.calibration import arguments, calibration
 from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, metric_option, row, talk, threads
+from hybridq.cli.terminal import echo
 from hybridq.config import to_github, to_json
 from hybridq.errors import ConfigError
 from hybridq.linting import Finding
@@ -120,11 +121,11 @@ def check(directory: Path, github: bool, quiet: bool, verbose: bool, as_json: bo
         problems = steps.check(directory)
     except ConfigError as error:
         if github:
-            click.echo(to_github(error.problems))
+            echo(to_github(error.problems))
             raise SystemExit(1) from None
         raise
     if github:
-        click.echo(to_github(problems), nl=bool(problems))
+        echo(to_github(problems), nl=bool(problems))
         return
     voice.problems(problems if not as_json else [])
     voice.data(to_json(problems))

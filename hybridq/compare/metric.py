@@ -7,6 +7,7 @@ import math
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hybridq.errors import HybridqError
+from hybridq.files.reading import look_at
 
 Outputs = dict[str, NDArray[Any]]
 Metric = Callable[[list[Outputs]], float]
@@ -30,8 +32,7 @@ def load_metric(spec: str, folder: Path | None = None) -> Metric:
     if not colon or not file or not name.isidentifier():
         raise HybridqError(f"'{spec}' does not name a metric", hint=HINT)
     path = (folder or Path()) / file
-    if not path.is_file():
-        raise HybridqError("no such file", path=str(path), hint=HINT)
+    look_at(path, HybridqError, hint=HINT)
     module = _load(path)
     found = getattr(module, name, None)
     if not callable(found):
@@ -45,8 +46,11 @@ def load_metric(spec: str, folder: Path | None = None) -> Metric:
 def evaluate(metric: Metric, outputs: Sequence[Outputs], name: str) -> float:
     """The metric's value. Raises HybridqError with the user's own file and line when it fails or gives no number."""
     try:
-        value = float(metric(list(outputs)))
-    except Exception as error:
+        with redirect_stdout(sys.stderr):  # what it prints is for people; standard output may be JSON
+            value = float(metric(list(outputs)))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit too: it would end the search without a word
         path, line = _place(error)
         raise HybridqError(f"the metric {name} failed: {_say(error)}", path=path, line=line) from error
     if not math.isfinite(value):
@@ -67,10 +71,13 @@ def _load(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.parent.resolve()))
     sys.modules[spec.name] = module  # dataclasses and pickle look a class's module up by name
     try:
-        spec.loader.exec_module(module)
+        with redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
     except SyntaxError as error:
         raise HybridqError(_say(error), path=error.filename or str(path), line=error.lineno or 0) from error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         place, line = _place(error)
         raise HybridqError(f"cannot be imported: {_say(error)}", path=place or str(path), line=line) from error
     finally:
@@ -78,13 +85,16 @@ def _load(path: Path) -> ModuleType:
     return module
 
 
-def _place(error: Exception) -> tuple[str, int]:
+def _place(error: BaseException) -> tuple[str, int]:
     """Where the error was raised, the user's file and line."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
     own = [f for f in frames if Path(f.filename) != Path(__file__)]
     return (own[-1].filename, own[-1].lineno or 0) if own else ("", 0)
 
 
-def _say(error: Exception) -> str:
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
+def _say(error: BaseException) -> str:
+    try:
+        text = error.msg if isinstance(error, SyntaxError) else str(error)
+    except Exception:  # its own __str__ fails
+        text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

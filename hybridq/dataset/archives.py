@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
 
-from hybridq.dataset.arrays import NPY_ERRORS, NUMERIC, fit_shape, load_npy
+from hybridq.dataset.arrays import NPY_ERRORS, NUMERIC, fit_shape, load_npy, npy_header
 from hybridq.dataset.sources import FileSource, Row, single_file, single_input
 from hybridq.dataset.spec import Array, InputSpec, shape_fits, show_shape
 from hybridq.errors import DatasetError, Problem
@@ -132,15 +132,8 @@ def _match(
 
 def _head(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     with archive.open(member) as file:
-        shape, fortran, dtype = _header(file)
+        shape, fortran, dtype = npy_header(file)
         return shape, dtype, fortran
-
-
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = npy.read_magic(file)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(file)
-    return shape, fortran, dtype
 
 
 def _stack(
@@ -174,7 +167,7 @@ def _values(opened: ExitStack, archive: zipfile.ZipFile, stack: Stack) -> Iterat
             yield whole if stack.count is None else _one(whole, number, stack)
             number += 1
         return
-    _header(file)
+    npy_header(file)
     size = int(np.prod(stack.shape[1:], dtype=np.int64)) * stack.dtype.itemsize
     lead = (1,) if stack.batched else ()
     for _ in range(stack.count):

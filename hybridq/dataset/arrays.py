@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from hybridq.dataset.images import is_image, read_image
 from hybridq.dataset.preprocessing import Numbers, Preprocessing, values_axis
 from hybridq.dataset.spec import Array, InputSpec, shape_fits, show_shape
 from hybridq.errors import DatasetError
+from hybridq.files.reading import look_at
 
 NPY_ERRORS = (
     OSError,
@@ -42,7 +44,7 @@ class Reader:
             return self.take(_as_array(value))
         if is_image(value):
             return self.take(read_image(value, self.spec, self.preprocessing))
-        return self.take(load_npy(value))
+        return self.take(load_npy(value, self.spec))
 
     def take(self, values: Array) -> Array:
         """Check type and shape, add a missing batch axis, normalize. Values that fit are not copied."""
@@ -84,9 +86,15 @@ def _as_array(value: Any) -> Array:
         raise DatasetError(f"is no array: {error}") from error
 
 
-def load_npy(path: Path) -> Array:
-    """A ``.npy`` file, without pickle. Raises DatasetError for anything else."""
+def load_npy(path: Path, spec: InputSpec | None = None) -> Array:
+    """A ``.npy`` file, without pickle. Raises DatasetError for anything else.
+
+    With ``spec`` a wrong shape is told from the header, before any value is read.
+    """
     try:
+        look_at(path, DatasetError)
+        if spec is not None:
+            _check_header(path, spec)
         values = np.load(path, allow_pickle=False)
     except NPY_ERRORS as error:
         raise DatasetError(f"is no readable .npy: {_reason(error)}", hint=_npy_hint(error)) from error
@@ -94,6 +102,24 @@ def load_npy(path: Path) -> Array:
         values.close()
         raise DatasetError("is an .npz archive", hint="Give the .npz itself as the dataset, or one .npy a sample.")
     return values
+
+
+def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran order, and type, from the first bytes of a ``.npy``."""
+    read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    return shape, fortran, dtype
+
+
+def _check_header(path: Path, spec: InputSpec) -> None:
+    """Raise DatasetError for a wrong shape without reading a value; what else is wrong, reading will tell."""
+    try:
+        with path.open("rb") as file:
+            shape, _, dtype = npy_header(file)
+    except NPY_ERRORS:
+        return
+    if dtype.kind in NUMERIC:
+        fit_shape(np.broadcast_to(np.zeros((), dtype), shape), spec)  # takes no memory
 
 
 def _reason(error: Exception) -> str:

@@ -28,6 +28,7 @@ from hybridq.dataset.sources import (
 )
 from hybridq.dataset.spec import Array, InputSpec, Sample, is_dynamic
 from hybridq.errors import DatasetError, Problem
+from hybridq.files.reading import look_at
 
 DatasetSource: TypeAlias = str | os.PathLike[str] | Iterable[Any] | Callable[[], Iterable[Any]]
 
@@ -213,6 +214,7 @@ def _open_path(path: Path, inputs: tuple[InputSpec, ...], samples: int | None) -
     suffix = path.suffix.lower()
     if path.is_dir():
         return read_folder(path, inputs, samples)
+    look_at(path, DatasetError)
     if suffix == ".npz":
         return read_archive(path, inputs)
     if suffix == ".npy":

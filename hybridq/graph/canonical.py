@@ -9,14 +9,13 @@ computes in float32 here; its inputs and outputs keep their type.
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import onnx
 from onnx import TensorProto, helper
 
 from hybridq.errors import ModelError, Problem
+from hybridq.files.temporary import temporary_folder
 from hybridq.graph import runtime
 from hybridq.graph.edit import subgraphs
 from hybridq.graph.halves import drop_empty_casts, widen_halves
@@ -163,8 +162,8 @@ def _fold(proto: onnx.ModelProto, path: str) -> onnx.ModelProto:
 
 
 def _optimized(proto: onnx.ModelProto, path: str, without: list[str]) -> onnx.ModelProto:
-    with tempfile.TemporaryDirectory() as folder:
-        source, result = Path(folder) / "given.onnx", Path(folder) / "folded.onnx"
+    with temporary_folder(proto.ByteSize()) as folder:
+        source, result = folder / "given.onnx", folder / "folded.onnx"
         options = runtime.options(threads=1, level="basic")
         options.optimized_model_filepath = str(result)
         big = proto.ByteSize() > BIG

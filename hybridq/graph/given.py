@@ -8,6 +8,7 @@ import onnx
 from onnx import GraphProto, ModelProto, TensorProto
 
 from hybridq.errors import ModelError
+from hybridq.files.reading import look_at
 from hybridq.graph.words import first_line
 
 QUANTIZED = ("QuantizeLinear", "DequantizeLinear")
@@ -38,11 +39,9 @@ OTHER_FORMATS = {  # suffix: (whose it is, how an ONNX model is made of it)
 
 def read_model(path: Path) -> ModelProto:
     """Read and check a float ONNX model. Raises ModelError with what is wrong and what to do."""
-    if not path.exists():
-        raise ModelError("no such file", path=str(path))
     if path.is_dir():
         raise ModelError("this is a folder; give an .onnx file", path=str(path))
-    if path.stat().st_size == 0:
+    if look_at(path, ModelError) == 0:
         raise ModelError("not an ONNX model: the file is empty", path=str(path), hint="Copy or export it again.")
     _refuse_other_formats(path)
     try:

@@ -11,6 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from hybridq.errors import ModelError
+from hybridq.graph.watch import LIMIT, WATCH
 from hybridq.graph.words import explained
 
 Feed = Mapping[str, NDArray[Any]]
@@ -94,8 +95,12 @@ def expose(proto: onnx.ModelProto, tensors: Iterable[str]) -> None:
 
 def run(one: Session, feed: Feed, names: list[str] | None = None) -> list[NDArray[Any]]:
     """Outputs for one feed. Raises ModelError with ONNX Runtime's reason."""
-    try:
-        outputs: list[NDArray[Any]] = one.run(names, dict(feed))
-    except Exception as error:
-        raise RuntimeModelError(explained(error, "the model")) from error
+    with WATCH.over() as watched:
+        try:
+            outputs: list[NDArray[Any]] = one.run(names, dict(feed), watched.options)
+        except Exception as error:
+            if watched.ended:
+                hint = "Look for a Loop whose condition never becomes false."
+                raise ModelError(f"a run of the model did not end within {LIMIT:.0f} s", hint=hint) from error
+            raise RuntimeModelError(explained(error, "the model")) from error
     return outputs

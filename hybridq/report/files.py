@@ -45,7 +45,7 @@ def layers_csv(report: ComparisonReport) -> str:
     table.writerow(["layer", "op", "precision", *heads, "note"])
     for layer in report.layers:
         cells = [*_cells(layer.entire), *_cells(layer.individual)]
-        table.writerow([layer.name, layer.op, layer.precision, *cells, layer.note])
+        table.writerow([*map(_harmless, (layer.name, layer.op, layer.precision)), *cells, _harmless(layer.note)])
     return text.getvalue()
 
 
@@ -64,6 +64,11 @@ def error_analysis(report: ComparisonReport, figures: Callable[[LayerReport], Fi
                 f"cosine_norm={found.cosine:.6f}\teculidean={found.euclidean:.6f}\tcosine={found.cosine:.6f}\n"
             )
     return "".join(lines)
+
+
+def _harmless(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _cells(figures: Figures | None) -> list[str]:

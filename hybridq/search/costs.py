@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hybridq.compare.timing import time_pairs
+from hybridq.files.temporary import temporary_folder
 from hybridq.graph.model import Model
 from hybridq.graph.opset import IR_VERSION, OPSET
 from hybridq.graph.runtime import Feed, options, session
@@ -69,14 +69,14 @@ def measure_times(bench: Bench, start: Choice, precision: Precision, threads: in
 
 def profile(proto: onnx.ModelProto, model: Model, feed: Feed, threads: int) -> dict[str, float]:
     """Microseconds of every layer ("" for nodes that belong to none), medians over ``RUNS``."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         chosen = options(threads=threads)
         chosen.enable_profiling = True
-        chosen.profile_file_prefix = str(Path(folder) / "profile")
+        chosen.profile_file_prefix = str(folder / "profile")
         one = session(proto, session_options=chosen)
         for _ in range(RUNS):
             one.run(None, dict(feed))
-        events = json.loads(Path(one.end_profiling()).read_text())
+        events = json.loads(Path(one.end_profiling()).read_text(encoding="utf-8"))
     times: dict[str, list[float]] = defaultdict(list)
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from hybridq.calibration.datafree import data_free
 from hybridq.calibration.ranges import ALGORITHMS, RangeAlgorithm
 from hybridq.dataset import Audit, AuditRow, Dataset, Sample, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, HybridqError, OptionError, Problem, StorageError
+from hybridq.execution.workers import Workers
 from hybridq.files.commit import commit, recover
 from hybridq.files.reading import exists, read_bytes, write_text
 from hybridq.files.seal import text_digest
@@ -325,7 +326,7 @@ def _batches(data: Dataset, size: int, audit: Audit, seen: Seen) -> Iterator[Bat
 def _pool(workers: int, executor: Executor | None) -> AbstractContextManager[Executor | None]:
     if executor is not None or workers <= 1:
         return nullcontext(executor)
-    return ProcessPoolExecutor(workers)
+    return Workers(workers)
 
 
 def _cfg_text(fresh: str, state: State, before: tuple[str, State] | None, directory: Path) -> tuple[str, list[Problem]]:

@@ -84,7 +84,7 @@ def load(name: str) -> Target:
     path = FOLDER / f"{name}.json"
     if name not in names():
         raise ConfigError(f"'{name}' is not a target", hint=f"Choose {', '.join(names())}.")
-    data = json.loads(path.read_text())
+    data = json.loads(path.read_text(encoding="utf-8"))
     return Target(
         name=name,
         title=data["title"],

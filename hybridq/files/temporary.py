@@ -1,0 +1,52 @@
+"""Temporary folders: where there is none, or no room in it, the message says so and blames nothing else."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hybridq.errors import HybridqError, StorageError
+from hybridq.files.reading import said
+
+HINT = "Set TMPDIR to a folder that can be written and has room."
+PROBE = 1 << 16  # bytes that a folder with room takes
+
+
+@contextmanager
+def temporary_folder(needed: int = PROBE) -> Iterator[Path]:
+    """A folder that disappears afterwards, for some ``needed`` bytes.
+
+    Raises StorageError that names the temporary folder where it cannot be made, or where what goes wrong inside goes
+    wrong for want of room.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix="hybridq-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StorageError(f"there is no temporary folder: {said(error)}", hint=HINT) from error
+    with made as name:
+        try:
+            yield Path(name)
+        except (HybridqError, OSError) as error:
+            full = _full(Path(name), needed)
+            if full:
+                raise StorageError(f"no room in the temporary folder: {full}", path=name, hint=HINT) from error
+            raise
+
+
+def _full(folder: Path, needed: int) -> str:
+    """Why ``needed`` more bytes do not go into a folder; empty when they do."""
+    probe = folder / "probe"
+    try:
+        with probe.open("wb") as file:
+            file.truncate(0)
+            for start in range(0, needed, PROBE):
+                file.write(b"\0" * min(PROBE, needed - start))
+            file.flush()
+            os.fsync(file.fileno())
+        probe.unlink()
+    except OSError as error:
+        return said(error)
+    return ""
