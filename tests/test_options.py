@@ -40,7 +40,15 @@ def parameters(command: str) -> dict[str, inspect.Parameter]:
 def unsaid(command: str) -> dict[str, Any]:
     """What a command is given where a person says only what must be said."""
     found = main.commands[command]
-    words = [w for p in found.params if p.required for w in ("x", *(p.opts[-1:] * isinstance(p, click.Option)))[::-1]]
+    words = [
+        w
+        for p in found.params
+        if p.required
+        for w in (
+            p.type.choices[0] if isinstance(p.type, click.Choice) else "x",
+            *(p.opts[-1:] * isinstance(p, click.Option)),
+        )[::-1]
+    ]
     parent = click.Context(main, info_name="hybridq", **main.context_settings)
     return found.make_context(command, words, parent=parent).params
 
@@ -109,7 +117,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"channel_order": "rbg"}, "Choose rgb or bgr"),
     ({"std": 0}, "std is 0"),
     ({"mean": "a"}, "no list of numbers"),
-    ({"percentile": 99.9}, "percentile goes with algorithm percentile, not normal"),
+    ({"percentile": 99.9}, "percentile goes with algorithm percentile, not trimmed"),
     ({"percentile": 100.5, "algorithm": "percentile"}, "above 50 up to 100"),
     ({"momentum": 0.5}, "momentum goes with algorithm moving_average"),
     ({"minimum_range": float("nan")}, "minimum_range is a number"),

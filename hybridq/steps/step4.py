@@ -45,18 +45,22 @@ def step4(
     *,
     only_io: bool = False,
     force: bool = False,
+    strict: bool = False,
 ) -> Step4Result:
     """Export parameters and choices of ``directory`` in the format ``to`` (``hybridq.exchange.FORMATS``).
 
     ``out`` is a file, or a folder for formats of several files; without it they go to ``directory/export``. ``force``
-    replaces what stands at ``out``. Raises ConfigError with every problem of the cfg, StorageError where ``out``
-    exists; nothing is written then.
+    replaces what stands at ``out``. Raises ConfigError with every problem of the cfg or, with ``strict``, with all that
+    the format cannot say, StorageError where ``out`` exists; nothing is written then.
     """
     folder, form = Path(directory), named(to)
     state = read_state(folder, verify=True)
     found, problems = read_config(folder, state)
     plan = make_plan(state.model, state.calibrated, found, state.weights)
     export = form.write(make_view(state, plan, found), _options(folder, state, form, only_io))
+    if strict and any(p.severity != "note" for p in export.losses):
+        said_so = Problem(f"not all of it can be expressed in {to}, and that was to be an error", path=str(folder))
+        raise ConfigError([*export.losses, said_so])
     if out is None:
         return Step4Result(*_write_inside(folder, to, export), export.losses, problems)
     target = Path(out)
@@ -140,28 +144,28 @@ def _make(path: Path, content: Content) -> None:
 
 
 def import_file(
-    directory: Path | str, file: Path | str, source_format: str | None = None, *, strict: bool = False
+    directory: Path | str, file: Path | str, source: str | None = None, *, strict: bool = False
 ) -> tuple[Edited, list[Problem]]:
     """Take layer choices, ranges and parameters from another toolchain's file for the same model.
 
-    ``source_format`` names the file's format; without it the text tells. Returns the edits and what could not be taken
+    ``source`` names the file's format; without it the text tells. Returns the edits and what could not be taken
     over, each with its line. Raises ConfigError, also where nothing can be mapped or, with ``strict``, anything was
     left; nothing is changed then.
     """
-    source, left = Path(file), list[Problem]()
-    theirs = _read(source)
-    name = source_format or recognised(theirs, str(source))
+    path_of, left = Path(file), list[Problem]()
+    theirs = _read(path_of)
+    name = source or recognised(theirs, str(path_of))
     reader = named(name).read
     if reader is None:
         readable = ", ".join(n for n, f in FORMATS.items() if f.read is not None)
         raise ConfigError(f"'{name}' is written only", hint=f"What can be imported: {readable}.")
 
     def change(state: State, text: str, path: str) -> config.Change:
-        wanted = reader(theirs, str(source), state.model, state.calibrated)
-        found = take(wanted, state, text, path, str(source))
+        wanted = reader(theirs, str(path_of), state.model, state.calibrated)
+        found = take(wanted, state, text, path, str(path_of))
         left[:] = wanted.problems
         if strict and any(p.severity != "note" for p in left):
-            raise ConfigError([*left, Problem("not all of it can be taken over, and --strict was given", str(source))])
+            raise ConfigError([*left, Problem("not all of it can be taken over, and --strict was given", str(path_of))])
         return found
 
     return edit(Path(directory), change), left
