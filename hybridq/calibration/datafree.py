@@ -161,7 +161,7 @@ class _Graph:
         row = row_of(node)
         hands_on = row.kind in (Kind.ELEMENTWISE, Kind.MOVEMENT) and row.range is None
         read = [n for i, n in enumerate(node.input) if row.kind is Kind.MOVEMENT or row.inputs[i] is not Role.PARAMETER]
-        if hands_on and row.movement is not Movement.ALONE and not all(map(self.is_bounded, read)):
+        if hands_on and row.movement is not Movement.LARGEST and not all(map(self.is_bounded, read)):
             self.unbounded.update(node.output)
 
 

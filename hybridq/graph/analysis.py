@@ -167,7 +167,7 @@ def moves_data(node: NodeProto, view: _View) -> bool:
     if movement is Movement.PADDED:
         constant = edit.attribute(node, "mode", b"constant") == b"constant"
         return not constant or _pads_zero(node, view) or _pads_unseen(node, view)
-    return movement is not Movement.ALONE or not any(node.output[1:])
+    return True
 
 
 def _pads_zero(node: NodeProto, view: _View) -> bool:
@@ -194,7 +194,7 @@ def _pads_unseen(node: NodeProto, view: _View) -> bool:
 def _overlaps(node: NodeProto, amounts: NDArray[Any]) -> bool:
     """Whether a node is a MaxPool whose every window reaches beyond a padding of ``amounts``, (2, rank)."""
     row, given = row_of(node), edit.attributes(node)
-    if row.movement is not Movement.ALONE or "kernel_shape" not in given or any(node.output[1:]):
+    if row.movement is not Movement.LARGEST or "kernel_shape" not in given or any(node.output[1:]):
         return False
     dilations = given.get("dilations", [1] * len(given["kernel_shape"]))
     reach = [d * (k - 1) + 1 for d, k in zip(dilations, given["kernel_shape"], strict=True)]
@@ -259,7 +259,7 @@ def _share(view: _View, sources: dict[str, str], movement: list[NodeProto]) -> N
         if not inputs:
             continue
         for out in node.output:
-            if out:
+            if view.is_activation(out):
                 view.parent[out] = view.find(inputs[0])
         for other in inputs[1:]:
             view.share(inputs[0], other)

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from hybridq.errors import ModelError, Problem
 from hybridq.files.temporary import temporary_folder
 from hybridq.graph import runtime
-from hybridq.graph.edit import subgraphs
+from hybridq.graph.edit import attribute, subgraphs
 from hybridq.graph.halves import drop_empty_casts, widen_halves
 from hybridq.graph.inlined import drop_identities, restore_functions
 from hybridq.graph.linear import join_linear
@@ -64,6 +64,7 @@ def canonicalize(given: onnx.ModelProto, path: str = "") -> onnx.ModelProto:
         drop_empty_casts(proto.graph)
         helper.set_model_props(proto, {HALVES: "float32"})
     drop_identities(proto.graph)
+    _spell_out(proto.graph)
     _drop_unused_opsets(proto)
     name_everything(proto.graph)
     _complete_types(proto)
@@ -130,6 +131,13 @@ def _types_of(proto: onnx.ModelProto, names: list[str]) -> list[onnx.ValueInfoPr
         return []
     found = [o for o in outputs if o.name in set(names) and o.type in kinds]
     return [onnx.helper.make_tensor_value_info(o.name, kinds[o.type], o.shape or None) for o in found]
+
+
+def _spell_out(graph: onnx.GraphProto) -> None:
+    """Give MeanVarianceNormalization its axes: without them onnx's own checker fails on the operator's definition."""
+    for node in graph.node:
+        if node.op_type == "MeanVarianceNormalization" and attribute(node, "axes") is None:
+            node.attribute.append(helper.make_attribute("axes", [0, 2, 3]))
 
 
 def _strip_initializer_inputs(proto: onnx.ModelProto) -> None:

@@ -14,6 +14,7 @@ from functools import cached_property
 import onnx
 
 from hybridq.graph import edit
+from hybridq.graph.operators import row_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,15 @@ class Model:
     def consumers(self) -> dict[str, tuple[onnx.NodeProto, ...]]:
         """The nodes that read each tensor, themselves or in a subgraph, in graph order."""
         return edit.consumers(self.proto.graph.node)
+
+    @cached_property
+    def may_be_empty(self) -> frozenset[str]:
+        """Tensors whose size hangs on values: what NonZero or NonMaxSuppression find, and all that follows from it."""
+        found: set[str] = set()
+        for node in self.proto.graph.node:
+            if row_of(node).counts or any(name in found for name in edit.reads(node)):
+                found.update(o for o in node.output if o)
+        return frozenset(found)
 
     @cached_property
     def names(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from hybridq.graph import operators
 from hybridq.graph.model import Layer, Model
+from hybridq.graph.operators import BatchRows
 from hybridq.plan.barriers import is_rewritable
 from hybridq.plan.chosen import Chosen
 from hybridq.plan.context import Context
@@ -49,7 +50,7 @@ def _layer_plan(context: Context, layer: Layer, chosen: Chosen, groups: Mapping[
 
 def is_native(model: Model, layer: Layer, done: Precision, forms: Sequence[Stored], out: Stored) -> bool:
     """Whether ONNX Runtime computes the layer with integers: 8 bits of one kind on every edge, a fast kernel."""
-    if done.bits != 8 or not fast_kernel(model, layer) or not forms:
+    if done.bits != 8 or not fast_kernel(model, layer) or not forms or _dies_of_nothing(model, layer):
         return False
     results = (done, FLOAT) if operators.lookup(layer.op).float_result else (done,)
     return all(f.precision is done for f in forms) and out.precision in results
@@ -58,3 +59,14 @@ def is_native(model: Model, layer: Layer, done: Precision, forms: Sequence[Store
 def has_kernel(storage: Storage) -> bool:
     """Whether ONNX Runtime has a kernel for weights stored so: their channels must share one zero point."""
     return not (storage.per_channel and storage.scheme is Scheme.ASYMMETRIC)
+
+
+def _dies_of_nothing(model: Model, layer: Layer) -> bool:
+    """Whether ONNX Runtime's integer kernel ends the process where the result has no element.
+
+    Those of Add and Mul do (1.32, several threads) unless the last axis has a fixed length above 1.
+    """
+    if layer.name not in model.may_be_empty or operators.lookup(layer.op).rows is not BatchRows.BROADCAST:
+        return False
+    shape = model.tensors[layer.name].shape
+    return not shape or not isinstance(shape[-1], int) or shape[-1] <= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hybridq.graph import edit
 from hybridq.graph.model import Layer
 from hybridq.plan.barriers import BEHIND_POOL, BETWEEN_INTEGERS, before_rounding
 from hybridq.plan.context import Context
@@ -12,6 +13,7 @@ from hybridq.plan.quant_plan import GroupPlan, LayerPlan, Rounding, Stored
 INPUT = "an input of the model"
 COMPUTED = "computed here"
 MOVED = "8-bit values that are only moved: said again, ONNX Runtime moves integers"
+INSIDE = "a subgraph reads what was moved: ONNX Runtime ends the process unless the values are rounded once more"
 BEFORE_RELU = "ONNX Runtime takes a Relu into an integer layer only where the integers begin at zero"
 POOLED = "behind the MaxPool, which ONNX Runtime would run on integers, and slowly"
 
@@ -42,6 +44,8 @@ def _rounding(context: Context, tensor: str, stored: Stored, layers: Mapping[str
     layer = context.model.owner_of.get(node.name)
     if layer is not None:
         return Rounding(stored, COMPUTED, before_rounding(context, layer, layers[layer.name], stored))
+    if any(tensor in edit.outer_reads(reader) for reader in context.model.consumers.get(tensor, ())):
+        return Rounding(stored, INSIDE)
     return Rounding(stored, MOVED) if stored.precision.bits == 8 else None
 
 

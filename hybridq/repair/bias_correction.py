@@ -37,8 +37,7 @@ def corrected_biases(
     if not layers:
         return {}
     proto = assemble(model.proto, weights)
-    errors = {x.name: _error(x, plan, weights) for x in layers}
-    names = [_measure(proto, model.nodes[x.node], x, errors[x.name]) for x in layers]
+    names = [_measure(proto, model.nodes[x.node], x, *_error(x, plan, weights)) for x in layers]
     one = session(proto, threads=threads)
     total = [np.zeros(np.shape(weights[x.bias])) for x in layers]
     count = 0
@@ -77,13 +76,14 @@ def _axis(layer: Layer, rank: int) -> int:
     return (lookup(layer.op).channel_axis or 0) % rank
 
 
-def _error(layer: Layer, plan: QuantPlan, weights: Weights) -> Array:
+def _error(layer: Layer, plan: QuantPlan, weights: Weights) -> tuple[int, Array]:
+    """The input that holds a layer's weights, and what rounding changed of them."""
     held = next(w for w in plan.layers[layer.name].weights if w.qparams is not None)
     values = np.asarray(weights[held.tensor])
-    return np.asarray(remains(held, weights) - values, np.float32)
+    return held.index, np.asarray(remains(held, weights) - values, np.float32)
 
 
-def _measure(proto: onnx.ModelProto, node: NodeProto, layer: Layer, error: Array) -> str:
+def _measure(proto: onnx.ModelProto, node: NodeProto, layer: Layer, place: int, error: Array) -> str:
     """Let the model compute, beside a layer, the channel means of what its weights' errors do."""
     graph = proto.graph
     graph.initializer.append(numpy_helper.from_array(error, f"{layer.name}/error"))
@@ -91,7 +91,7 @@ def _measure(proto: onnx.ModelProto, node: NodeProto, layer: Layer, error: Array
     copy.CopyFrom(node)
     copy.name = f"{layer.name}/shift"
     del copy.input[2:]
-    copy.input[1], copy.output[0] = f"{layer.name}/error", f"{layer.name}/shift"
+    copy.input[place], copy.output[0] = f"{layer.name}/error", f"{layer.name}/shift"
     tensor = next(v for v in _values(graph) if v.name == node.output[0])
     rank = len(tensor.type.tensor_type.shape.dim)
     axes = [i for i in range(rank) if i != _axis(layer, rank)]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import helper
+from onnxruntime import __version__ as ort_version
 
 from hybridq.build.builder import build
 from hybridq.compare.fidelity import Fidelity, check_fidelity
@@ -19,6 +20,7 @@ from hybridq.files.commit import commit, reading
 from hybridq.files.reading import exists
 from hybridq.files.seal import file_digest, read_sealed, text_digest
 from hybridq.graph.onnx_file import OnnxFile
+from hybridq.graph.trial import death
 from hybridq.plan.plan import make_plan
 from hybridq.quant.records import QuantConfig
 from hybridq.report.build_json import FORMAT as BUILD_FORMAT
@@ -120,6 +122,12 @@ def _fidelity(path: Path, state: State, report: BuildReport, threads: int) -> Fi
     if not state.sample or set(report.counts) == {"float32"}:
         return None
     feed = {name: np.array(values) for name, values in state.sample.items()}
+    ended = death(path, feed, threads=threads)
+    if ended:
+        hint = "Give the layers beside its If, Loop or NonZero float32, or try another version of ONNX Runtime."
+        raise ModelError(
+            f"ONNX Runtime {ort_version} ends the process ({ended}) when it runs the built model", hint=hint
+        )
     if report.float_weight_bytes < LARGE:
         return check_fidelity(path, feed, threads=threads)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:

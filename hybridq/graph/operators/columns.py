@@ -77,7 +77,7 @@ class Movement(StrEnum):
     ALL = "those of every input"
     NEAREST = "those of the first input, in the mode nearest"
     PADDED = "those of the first input, where it pads with what changes no range"
-    ALONE = "those of the first input, while its other outputs are not used"
+    LARGEST = "the largest of the first input"
 
 
 class Layout(StrEnum):
@@ -203,6 +203,8 @@ class Operator:
         The axis of the result that output channels run along; None without weights.
     rows, axis
         How it treats rows; the axis it works along where no attribute says so.
+    counts
+        How many elements it gives depends on the values that it reads: perhaps none.
     interval, data_free, ties
         What follows for ranges of elements, for ranges without samples, for scales of channels.
     """
@@ -222,6 +224,7 @@ class Operator:
     channel_axis: int | None
     rows: BatchRows
     axis: int | None
+    counts: bool
     interval: Interval
     data_free: DataFree
     ties: Ties
