@@ -7,6 +7,7 @@ results for the same number), written out or not; what then leaves them is a fun
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,9 +43,8 @@ def response(model: Model, weights: Tensors, group: Group, r: Range) -> Response
     if r.max <= r.min or any(t in model.outputs for t in group.tensors):
         return None
     walk = _Walk(model, weights, group)
-    for node in model.proto.graph.node:
-        if walk.reads(node) and not walk.take(node):
-            return None
+    if not walk.follow():
+        return None
     leaving = [t for t in walk.inside if t in model.outputs or t in walk.left]
     if not leaving or len(walk.nodes) > MOST_NODES:
         return None
@@ -66,6 +66,28 @@ class _Walk:
 
     def __post_init__(self) -> None:
         self.tensors = set(self.group.tensors)
+
+    def follow(self) -> bool:
+        """Let all join that read the group or what was made of it, in graph order; False where one cannot."""
+        waiting: list[tuple[int, str]] = []  # by place in the graph: what joins is read by later nodes only
+        reached: set[str] = set()
+
+        def readers_of(tensor: str) -> None:
+            for node in self.model.consumers.get(tensor, ()):
+                if node.name not in reached:
+                    reached.add(node.name)
+                    heapq.heappush(waiting, (self.model.places[node.name], node.name))
+
+        for tensor in self.group.tensors:
+            readers_of(tensor)
+        while waiting:
+            node = self.model.nodes[heapq.heappop(waiting)[1]]
+            if self.reads(node):
+                if not self.take(node):
+                    return False
+                for output in (o for o in node.output if o in self.inside):
+                    readers_of(output)
+        return True
 
     def reads(self, node: NodeProto) -> bool:
         """Whether a node reads a value of the group or what was made of it; the group's own movers do not count."""

@@ -116,6 +116,11 @@ class Model:
         return {n.name: n for n in self.proto.graph.node}
 
     @cached_property
+    def places(self) -> dict[str, int]:
+        """The place of every node in the graph, by the node's name."""
+        return {n.name: place for place, n in enumerate(self.proto.graph.node)}
+
+    @cached_property
     def layer_of(self) -> dict[str, Layer]:
         """The layer of every compute node, by the node's name."""
         return {x.node: x for x in self.layers}
