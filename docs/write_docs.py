@@ -29,11 +29,13 @@ CLI_HEAD = """# Command line
 
 Written by `docs/write_docs.py` from `--help`; do not edit.
 
-Exit code 0: done. 1: the input is wrong; every problem is listed with its place, and nothing was written. 2: the
-command is wrong. Tables go to stdout, messages and progress to stderr; with `--json` stdout holds JSON alone.
+Exit code 0: done. 1: the input is wrong (every problem is listed with its place, and nothing was written), or a
+budget that was given cannot be held. 2: the command is wrong. Tables go to stdout, messages and progress to stderr;
+with `--json` stdout holds JSON alone.
 
-A budget that cannot be held is wrong input too, but one that only the search finds out. `auto` and `step1 --proposal`
-write the best choice that was found, say which flag it misses and by how much, and end with 1:
+Only the search finds out that a budget cannot be held. `auto` and `step1 --proposal` then write the best choice that
+was found, say which flag it misses and by how much, and end with 1. Without a flag there is no budget to miss: a
+search that gains nothing ends with 0 and says so in its first line.
 
 ```text
 --min-sqnr 60: not reachable, best 41.2 dB within --max-high 0.1

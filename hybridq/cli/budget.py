@@ -2,83 +2,42 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from hybridq.cli.options import F, Talk, counted, metric_option, names
+from hybridq.cli.options import F, Talk, counted, declared
 from hybridq.cli.terminal import echo
 from hybridq.errors import Problem
-from hybridq.quant.dtypes import Precision
 from hybridq.search.search import Budget, SearchResult
+from hybridq.steps.kinds import asked
+from hybridq.steps.proposal_options import WORST, ProposalOptions
 
 SHOWN = 20
-WORST = "worst:"
-FLAGS = ("--max-high", "--min-sqnr", "--max-drop", "--min-speedup", "--time")
-
-OPTIONS = (
-    click.option("--max-high", type=click.FloatRange(0, 1), help="Share of the MACs above 8 bits.  [default: 0.15]"),
-    click.option(
-        "--min-sqnr",
-        multiple=True,
-        metavar="[worst:]DB",
-        help="SQNR of the worst output, whole; worst:DB of its worst slice against that slice's own variance.",
-    ),
-    click.option("--max-drop", type=click.FloatRange(0), help="Most that --metric may drop against float32."),
-    click.option(
-        "--min-speedup", type=click.FloatRange(0, min_open=True), metavar="RATIO", help="Speed against float32."
-    ),
-    click.option(
-        "--time",
-        type=click.FloatRange(0, min_open=True),
-        metavar="SECONDS",
-        help="Take the best found after so long.  [default: a minute of CPU time, or 1,000 float inferences]",
-    ),
-    metric_option,
-    click.option("--precisions", help="Precisions to choose from (uint8,int16,float32).  [default: the target's]"),
-)
 
 
 def budget_flags(command: F) -> F:
     """Give a command the flags that say what may be spent."""
-    for option in reversed(OPTIONS):
-        command = option(command)
+    for one in reversed(asked(ProposalOptions)):
+        command = declared(one)(command)
     return command
 
 
-def asked(given: dict[str, Any]) -> dict[str, Any]:
-    """Budget, metric and precisions as ``steps.propose`` takes them."""
-    words = names(given["precisions"])
-    wrong = [w for w in words if w not in list(Precision)]
-    if wrong:
-        raise click.UsageError(f"--precisions {wrong[0]}: choose from {', '.join(Precision)}.")
-    limits = {k: given[k] for k in ("max_high", "max_drop", "min_speedup", "time")} | _decibels(given["min_sqnr"])
-    if limits["max_drop"] is not None and not given["metric"]:
-        raise click.UsageError("--max-drop needs --metric.")
-    return {"budget": Budget(**limits), "metric": given["metric"], "precisions": words}
+def search_arguments(given: dict[str, Any]) -> dict[str, Any]:
+    """The options as ``steps.propose`` takes them."""
+    return {one.name: given[one.name] for one in asked(ProposalOptions)}
 
 
-def _decibels(words: Iterable[str]) -> dict[str, float]:
-    """``DB`` and ``worst:DB`` as the limits of a budget."""
-    found: dict[str, float] = {}
-    for word in words:
-        kind, text = ("min_worst_sqnr", word[len(WORST) :]) if word.startswith(WORST) else ("min_sqnr", word)
-        try:
-            found[kind] = float(text)
-        except ValueError:
-            hint = "a number of dB, or worst:DB for the worst slice"
-            raise click.UsageError(f"--min-sqnr {word}: give {hint}.") from None
-        if not math.isfinite(found[kind]):
-            raise click.UsageError(f"--min-sqnr {word}: dB must be finite.")
-    return found
+def headline(found: SearchResult) -> str:
+    """What a search came to, in one line."""
+    if not found.layers:
+        return "no layer gets more bits: none helps within the budget"
+    verb = "gets" if len(found.layers) == 1 else "get"
+    return f"{counted(len(found.layers), 'layer')} {verb} more bits, {found.figures.high:.1%} of the MACs"
 
 
 def tell_search(voice: Talk, found: SearchResult) -> None:
-    """What was chosen, and why."""
-    verb, end = "gets" if len(found.layers) == 1 else "get", ":" if found.reasons else ""
-    voice.say(f"{counted(len(found.layers), 'layer')} {verb} more bits, {found.figures.high:.1%} of the MACs{end}")
+    """Which layers were chosen, and why."""
     for name, why in list(found.reasons.items())[:SHOWN]:
         voice.say(f"  {name}: {found.layers.get(name, '')}  {why}")
     voice.problems([Problem(text, severity="warning", code="slice") for text in found.warnings])
@@ -88,7 +47,7 @@ def tell_search(voice: Talk, found: SearchResult) -> None:
 
 def missed(found: SearchResult, budget: Budget) -> list[Problem]:
     """Which flags of the budget the best choice does not hold, each with what was reached."""
-    if found.feasible:
+    if found.feasible or budget.asks_nothing:
         return []
     figures, speeds = found.figures, found.content.get("times", {}).get("speedups", {}).values()
     within = f" within --max-high {budget.max_high:g}" if budget.max_high is not None else ""
@@ -101,15 +60,22 @@ def missed(found: SearchResult, budget: Budget) -> list[Problem]:
             said.append((f"--min-sqnr {word}{limit:g}", f"best {reached:.1f} dB{within}"))
     if budget.min_speedup is not None and fastest < budget.min_speedup:
         said.append((f"--min-speedup {budget.min_speedup:g}", f"best {fastest:.2f} times float32{within}"))
-    if figures.high > budget.high + 1e-12:
-        said.append((f"--max-high {budget.high:g}", f"best {figures.high:.1%} of the MACs"))
+    if budget.max_high is not None and figures.high > budget.max_high + 1e-12:
+        said.append((f"--max-high {budget.max_high:g}", f"best {figures.high:.1%} of the MACs"))
     if budget.max_drop is not None and figures.metric is not None and not said:
         said.append((f"--max-drop {budget.max_drop:g}", f"best metric {figures.metric:.6g}{within}"))
-    limits = [(f"{f} ", getattr(budget, f[2:].replace("-", "_"))) for f in FLAGS if f != "--time"]
-    limits.insert(2, (f"--min-sqnr {WORST}", budget.min_worst_sqnr))
-    asked = " ".join(f"{flag}{limit:g}" for flag, limit in limits if limit is not None)
-    said = said or [(asked, "each by itself holds, all together do not")]
+    said = said or [(_given(budget), "each by itself holds, all together do not")]
     return [Problem(f"not reachable, {best}", path=flag, code="budget") for flag, best in said]
+
+
+def _given(budget: Budget) -> str:
+    """The flags of a budget as a person gave them."""
+    said = [
+        (flag + WORST * (name == "min_worst_sqnr"), getattr(budget, name))
+        for name in ("max_high", "min_sqnr", "min_worst_sqnr", "max_drop", "min_speedup")
+        for flag in [f"--{name.replace('worst_', '').replace('_', '-')} "]
+    ]
+    return " ".join(f"{flag}{limit:g}" for flag, limit in said if limit is not None)
 
 
 def judge(found: SearchResult, budget: Budget) -> None:
@@ -124,6 +90,6 @@ def judge(found: SearchResult, budget: Budget) -> None:
 
 def need_proposal(given: dict[str, Any]) -> None:
     """Refuse flags of a search that nobody asked for."""
-    for flag in (*FLAGS, "--metric", "--precisions"):
-        if given[flag[2:].replace("-", "_")] not in (None, ()):
-            raise click.UsageError(f"{flag} is for a search: add --proposal.")
+    for one in asked(ProposalOptions):
+        if given[one.name] not in (None, ()):
+            raise click.UsageError(f"--{one.name.replace('_', '-')} is for a search: add --proposal.")

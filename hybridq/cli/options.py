@@ -32,7 +32,7 @@ from hybridq.errors import OptionError, Problem
 from hybridq.graph import runtime
 from hybridq.graph.watch import WATCH
 from hybridq.quant.words import no_such_word
-from hybridq.steps.kinds import Asked, Choice, Extent, Flag, Kind, Named, Names, Number, Values
+from hybridq.steps.kinds import AnyText, Asked, Choice, Extent, Flag, Kind, Named, Number, Values
 
 F = TypeVar("F", bound=Callable[..., Any])
 LOG_SECONDS = 10.0  # between lines of progress where stderr is no terminal
@@ -141,14 +141,6 @@ def _remember(context: click.Context, _parameter: click.Parameter, value: bool) 
     return value
 
 
-metric_option = click.option(
-    "--metric",
-    metavar="FILE.py:FUNCTION",
-    help="Your own figure: FUNCTION(outputs) -> float, higher is better; outputs is a list of one dict "
-    "{output name: array} per sample, in the order of the dataset.",
-)
-
-
 class Words(click.Choice[str]):
     """One of several words; a wrong one is answered with the nearest."""
 
@@ -179,7 +171,9 @@ def declared(one: Asked) -> Callable[[F], F]:
     if isinstance(kind, Flag):
         return click.option(flag, is_flag=True, help=kind.help)
     if isinstance(kind, Values):
-        return click.option(flag, multiple=True, help=kind.help, metavar="NUMBERS")
+        return click.option(flag, multiple=True, help=kind.help, metavar=kind.form)
+    if isinstance(kind, AnyText):
+        return click.option(flag, help=kind.help, metavar=kind.form)
     if isinstance(kind, Extent):
         return click.option(flag, metavar="HxW", help=kind.help)
     shown, default = one.default not in (None, ()), one.default
@@ -195,7 +189,7 @@ def _type(kind: Kind) -> Any:
         return click.FloatRange(low, high, min_open=kind.above)
     if isinstance(kind, (Choice, Named)):
         return Words(kind.words)
-    return CommaNames() if isinstance(kind, Names) else click.STRING
+    return CommaNames()
 
 
 def threads(command: F) -> F:

@@ -8,12 +8,14 @@ from typing import Any
 
 import click
 
-from hybridq.cli.budget import asked, budget_flags, judge, tell_search
+from hybridq.cli.budget import budget_flags, headline, judge, search_arguments, tell_search
 from hybridq.cli.calibration import arguments, calibration
 from hybridq.cli.options import FILE, FOLDER, common, talk
 from hybridq.cli.step_commands import tell_build, tell_step1
 from hybridq.report import print_report
 from hybridq.steps import propose
+from hybridq.steps.kinds import read
+from hybridq.steps.proposal_options import ProposalOptions
 
 
 @click.command()
@@ -32,10 +34,11 @@ def auto(model: Path, dataset: Path | None, out: Path, evaluation: Path | None, 
     hybridq auto yolo.onnx --dataset dataset.txt -o build --min-speedup 1.5   the best that is 1.5 times as fast
     hybridq auto yolo.onnx --dataset d.txt -o build --metric score.py:ap50 --max-drop 0.01
 
-    A budget that cannot be held ends with exit code 1 and says what was reached; the best choice is written all the
-    same. Search, build and report are then those of the best choice.
+    A budget that was given and cannot be held ends with exit code 1 and says what was reached; the best choice is
+    written all the same. Search, build and report are then those of the best choice. A search that gains nothing ends
+    with 0 and says so in its first line.
     """
-    wanted = asked(given)
+    wanted = search_arguments(given)
     voice = talk(given["quiet"], given["verbose"], given["as_json"])
     try:
         result = propose.auto(
@@ -43,6 +46,7 @@ def auto(model: Path, dataset: Path | None, out: Path, evaluation: Path | None, 
         )
     finally:
         voice.done()
+    voice.say(headline(result.found))
     tell_step1(replace(voice, json=False, quiet=voice.quiet or voice.json), result.calibrated)
     tell_search(voice, result.found)
     tell_build(voice, result.built.report)
@@ -50,7 +54,7 @@ def auto(model: Path, dataset: Path | None, out: Path, evaluation: Path | None, 
         print_report(result.compared.report, voice.out)
     voice.say(f"the choice is in {out / 'model.quantization.cfg'}, each layer with its reason: prune it, then step2")
     voice.data(result.found.content)
-    judge(result.found, wanted["budget"])
+    judge(result.found, read(ProposalOptions, wanted).budget)
 
 
 COMMANDS = (auto,)

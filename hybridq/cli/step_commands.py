@@ -11,9 +11,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from hybridq import steps
-from hybridq.cli.budget import asked, budget_flags, judge, need_proposal, tell_search
+from hybridq.cli.budget import budget_flags, headline, judge, need_proposal, search_arguments, tell_search
 from hybridq.cli.calibration import arguments, calibration
-from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, metric_option, row, talk, threads
+from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, declared, row, talk, threads
 from hybridq.cli.terminal import echo
 from hybridq.config import to_github, to_json
 from hybridq.errors import ConfigError
@@ -21,9 +21,12 @@ from hybridq.linting import Finding
 from hybridq.report import print_report
 from hybridq.report.build_json import BuildReport
 from hybridq.steps.demo import run_demo
+from hybridq.steps.kinds import asked, read
+from hybridq.steps.proposal_options import ProposalOptions
 from hybridq.steps.propose import propose
 from hybridq.steps.step1 import Step1Result
 
+METRIC = declared(next(one for one in asked(ProposalOptions) if one.name == "metric"))
 SHOWN = 12  # rows of a table before the rest is counted
 
 
@@ -42,11 +45,11 @@ def step1(model: Path, dataset: Path | None, out: Path, proposal: bool, **given:
     hybridq step1 yolo.onnx --dataset dataset.txt -o build --proposal --max-high 0.1
     hybridq step1 yolo.onnx --dataset images/ -o build --outputs /22/cv2,/22/cv3     without its post-processing
 
-    With --proposal, a budget that cannot be held ends with exit code 1 and says what was reached; the best choice is
-    written all the same.
+    With --proposal, a budget that was given and cannot be held ends with exit code 1 and says what was reached; the
+    best choice is written all the same.
     """
     voice = talk(given["quiet"], given["verbose"], given["as_json"])
-    wanted = asked(given)
+    wanted = search_arguments(given)
     if not proposal:
         need_proposal(given)
     try:
@@ -55,10 +58,12 @@ def step1(model: Path, dataset: Path | None, out: Path, proposal: bool, **given:
         found = propose(out, dataset, **shared, **wanted) if proposal else None
     finally:
         voice.done()
+    if found is not None:
+        voice.say(headline(found))
     tell_step1(voice, result)
     if found is not None:
         tell_search(voice, found)
-        judge(found, wanted["budget"])
+        judge(found, read(ProposalOptions, wanted).budget)
 
 
 def tell_step1(voice: Talk, result: Step1Result) -> None:
@@ -190,7 +195,7 @@ def tell_build(voice: Talk, report: BuildReport) -> None:
 @click.command()
 @click.argument("directory", type=FOLDER, metavar="DIR")
 @click.option("--dataset", type=FILE, help="Samples to compare on.  [default: the calibration set]")
-@metric_option
+@METRIC
 @click.option("--samples", type=click.IntRange(1), help="Take only the first so many.")
 @click.option(
     "--layer-samples",

@@ -122,10 +122,37 @@ class Extent:
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
-    """Numbers by input and channel in any form that ``Preprocessing.of`` reads; it checks them."""
+class Choices:
+    """Several words of an enum; ``A,B`` on the command line."""
 
     help: str
+    enum: type[StrEnum]
+
+    def checked(self, given: Any, name: str) -> tuple[StrEnum, ...]:
+        """The enum's members."""
+        return tuple(word_of(self.enum, one, name) for one in Names(self.help).checked(given, name))
+
+
+@dataclass(frozen=True, slots=True)
+class AnyText:
+    """Any text. ``form`` shows people what it looks like."""
+
+    help: str
+    form: str
+
+    def checked(self, given: Any, name: str) -> str:
+        """The text."""
+        if not isinstance(given, str) or not given:
+            raise OptionError(f"{name} is {self.form}, not {given!r}")
+        return given
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """One value or several, in any form that their reader knows and checks."""
+
+    help: str
+    form: str
 
     def checked(self, given: Any, name: str) -> Any:
         """As given."""
@@ -166,7 +193,7 @@ def takes(*options: type[Checked]) -> Callable[[F], F]:
     def told(function: F) -> F:
         known = signature(function)
         own = [p for p in known.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
-        new = [f for each in options for f in fields(each) if f.name not in known.parameters]
+        new = {f.name: f for each in options for f in fields(each) if f.name not in known.parameters}.values()
         more = [Parameter(f.name, Parameter.KEYWORD_ONLY, default=_default(f), annotation=f.type) for f in new]
         function.__signature__ = known.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
         return function
@@ -178,10 +205,18 @@ def _default(of: Field[Any]) -> Any:
     return of.default if of.default is not MISSING else of.default_factory() if callable(of.default_factory) else None
 
 
-def read(options: type[Any], given: dict[str, Any]) -> Any:
+Options = TypeVar("Options", bound=Checked)
+
+
+def read(options: type[Options], given: dict[str, Any]) -> Options:
     """``options`` made of what a person gave. Raises OptionError for a name that is no option of theirs."""
-    known = [f.name for f in fields(options)]
+    return options(**share(given, options)[0])
+
+
+def share(given: dict[str, Any], *options: type[Checked]) -> list[dict[str, Any]]:
+    """Of what a person gave, what is each one's: what several know goes to all. Raises OptionError for the rest."""
+    known = [{f.name for f in fields(each)} for each in options]
     for name in given:
-        if name not in known:
-            raise OptionError(f"there is no option {name!r}", hint=nearest_hint(name, known))
-    return options(**given)
+        if not any(name in names for names in known):
+            raise OptionError(f"there is no option {name!r}", hint=nearest_hint(name, sorted(set().union(*known))))
+    return [{k: v for k, v in given.items() if k in names} for names in known]

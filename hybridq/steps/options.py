@@ -13,7 +13,7 @@ from hybridq.quant.dtypes import Granularity, Precision
 from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.quant.words import no_such_word
 from hybridq.search.choose_repair import Repair
-from hybridq.steps.kinds import Checked, Choice, Extent, Flag, Named, Names, Number, Values
+from hybridq.steps.kinds import Checked, Choice, Extent, Flag, Named, Names, Number, Values, asked
 from hybridq.targets import Target
 
 WEIGHT_ONLY = (Precision.INT8, Precision.INT16)
@@ -36,8 +36,10 @@ class Step1Options(Checked):
     """
 
     data_free: Annotated[bool, Flag("No samples: ranges from BatchNorm parameters, --mean and --std.")] = False
-    mean: Annotated[Any, Values("Subtracted from each channel: `0,0,0`, or `image=0,0,0` for one input.")] = None
-    std: Annotated[Any, Values("Divides each channel: `255,255,255`.")] = None
+    mean: Annotated[
+        Any, Values("Subtracted from each channel: `0,0,0`, or `image=0,0,0` for one input.", "NUMBERS")
+    ] = None
+    std: Annotated[Any, Values("Divides each channel: `255,255,255`.", "NUMBERS")] = None
     channel_order: Annotated[ChannelOrder, Choice("Order of a picture's channels.", ChannelOrder)] = ChannelOrder.RGB
     resize: Annotated[Resize, Choice("How a picture gets the input's size.", Resize)] = Resize.STRETCH
     anchor: Annotated[Anchor, Choice("Where a letterboxed picture lies.", Anchor)] = Anchor.CENTER
@@ -150,3 +152,9 @@ class Step1Options(Checked):
         """The options of the range algorithms."""
         given = {k: v for k in ("percentile", "momentum") if (v := getattr(self, k)) is not None}
         return Options(minimum_range=self.minimum_range, **given)
+
+
+def need_threads(threads: object, workers: object = 1) -> None:
+    """Refuse numbers of threads and processes that are none. Raises OptionError."""
+    for name, given in (("threads", threads), ("workers", workers)):
+        next(one.kind for one in asked(Step1Options) if one.name == name).checked(given, name)

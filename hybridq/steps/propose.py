@@ -24,15 +24,15 @@ from hybridq.graph.runtime import Feed
 from hybridq.linting.run import lint
 from hybridq.plan.layer_weights import entry_key
 from hybridq.plan.record import activation_entry, weight_entry
-from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated, Entry, LayerChoice
 from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.search.choice import unrepaired
-from hybridq.search.search import Budget, SearchOptions, SearchResult, search
+from hybridq.search.search import SearchOptions, SearchResult, search
 from hybridq.search.work import Deadline
 from hybridq.steps.common import SEARCH, Progress, no_progress, read_object, read_sources, read_state
-from hybridq.steps.kinds import read, takes
-from hybridq.steps.options import Step1Options
+from hybridq.steps.kinds import read, share, takes
+from hybridq.steps.options import Step1Options, need_threads
+from hybridq.steps.proposal_options import ProposalOptions
 from hybridq.steps.step1 import Step1Result, need_dataset, step1
 from hybridq.steps.step2 import Step2Result, step2
 from hybridq.steps.step3 import Step3Result, step3
@@ -54,68 +54,58 @@ class AutoResult:
     compared: Step3Result
 
 
-@takes(Step1Options)
+@takes(Step1Options, ProposalOptions)
 def auto(
     model: Path | str,
     dataset: Any,
     out: Path | str,
     *,
-    budget: Budget | None = None,
-    metric: str | None = None,
-    precisions: tuple[str, ...] = (),
     evaluation: Any = None,
     progress: Progress = no_progress,
     seconds: float = 2.0,
     **options: Any,
 ) -> AutoResult:
-    """Calibrate, search, build and compare; ``options`` are those of ``step1``.
+    """Calibrate, search, build and compare; ``options`` are those of ``step1`` and of ``propose``.
 
-    ``metric`` is ``module.py:function``. ``evaluation`` is what step3 compares on, by default the calibration set.
-    A search that was interrupted goes on where it was.
+    ``evaluation`` is what step3 compares on, by default the calibration set. A search that was interrupted goes on
+    where it was. Raises as the steps do.
     """
-    folder, chosen = Path(out), read(Step1Options, options | {"every_algorithm": True})
-    threads = chosen.threads
-    need_dataset(dataset, chosen)
-    if metric:
-        load_metric(metric)  # what is wrong with it shows before the work, not after
+    words, asked = share(options | {"every_algorithm": True}, Step1Options, ProposalOptions)
+    first, wanted = Step1Options(**words), ProposalOptions(**asked)
+    need_dataset(dataset, first)
+    if wanted.metric:
+        load_metric(wanted.metric)  # what is wrong with it shows before the work, not after
     if isinstance(evaluation, (str, Path)) and not Path(evaluation).exists():
         raise DatasetError("no such file", path=str(evaluation))
-    deadline = Deadline.starting(budget.time if budget else None)
-    calibrated = step1(model, dataset, folder, progress=progress, every_algorithm=True, **options)
-    found = propose(
-        folder,
-        dataset,
-        budget=budget,
-        metric=metric,
-        precisions=precisions,
-        threads=threads,
-        workers=chosen.workers,
-        progress=progress,
-        deadline=deadline,
-    )
-    built = step2(folder, threads=threads, progress=progress)
-    compared = step3(folder, evaluation, metric=metric, threads=threads, seconds=seconds, progress=progress)
+    folder, shared = Path(out), dict[str, Any](threads=first.threads, progress=progress)
+    deadline = Deadline.starting(wanted.time)
+    calibrated = step1(model, dataset, folder, progress=progress, **words)
+    found = propose(folder, dataset, workers=first.workers, deadline=deadline, **shared, **asked)
+    built = step2(folder, **shared)
+    compared = step3(folder, evaluation, metric=wanted.metric, seconds=seconds, **shared)
     return AutoResult(calibrated, found, built, compared)
 
 
+@takes(ProposalOptions)
 def propose(
     directory: Path | str,
     dataset: Any = None,
     *,
-    budget: Budget | None = None,
-    metric: str | None = None,
-    precisions: tuple[str, ...] = (),
     threads: int = 0,
     workers: int = 1,
     progress: Progress = no_progress,
     deadline: Deadline | None = None,
+    **options: Any,
 ) -> SearchResult:
     """Search for the layers that need more bits and write them into the cfg of a folder that step1 left.
 
-    ``dataset`` is by default the one of step1. Ranges and biases that the search found better are recorded as step1's
-    own. ``deadline`` is by default that of ``budget.time`` from now. Raises ConfigError for an impossible budget,
-    DatasetError without samples.
+    ``dataset`` is by default the one of step1; ``options`` are the fields of ``ProposalOptions``. Ranges and biases
+    that the search found better are recorded as step1's own. ``deadline`` is by default that of ``time`` from now.
+    Raises OptionError for options that do not exist or fit, ConfigError for an impossible budget, DatasetError without
+    samples.
     """
+    wanted = read(ProposalOptions, options)
+    need_threads(threads, workers)
     folder = Path(directory)
     state = read_state(folder)
     target = targets.load(state.calibrated.target)
@@ -125,10 +115,10 @@ def propose(
         state.weights,
         state.calibrated,
         list(_feeds(folder, state, dataset)),
-        budget,
+        wanted.budget,
         SearchOptions(
-            metric=load_metric(metric) if metric else None,
-            precisions=tuple(Precision(p) for p in precisions),
+            metric=load_metric(wanted.metric) if wanted.metric else None,
+            precisions=wanted.precisions,
             remedies=[dict.fromkeys(f.layers, f.precision) for f in remedies if f.precision is not None],
             threads=threads,
             workers=workers,

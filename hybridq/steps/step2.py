@@ -27,6 +27,7 @@ from hybridq.report.build_json import FORMAT as BUILD_FORMAT
 from hybridq.report.build_json import BuildReport, report_build, write_build
 from hybridq.report.effects import Effects
 from hybridq.steps.common import BUILD, HYBRID, REPORT, Progress, no_progress, read_config, read_state
+from hybridq.steps.options import need_threads
 from hybridq.storage.state import State
 
 MARK = "hybridq.cfg"  # the metadata property that says from which edits a model was built
@@ -80,6 +81,7 @@ def step2(
     ``out`` writes the model elsewhere. ``portable`` leaves out what only ONNX Runtime needs. Raises ConfigError with
     every problem of the cfg, StorageError when step1's files are missing or damaged; nothing is written then.
     """
+    need_threads(threads)
     folder = Path(directory)
     state = read_state(folder, verify=True)
     config, problems = read_config(folder, state)

@@ -13,6 +13,7 @@ from hybridq.dataset import Preprocessing, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, StorageError
 from hybridq.files.commit import commit
 from hybridq.files.reading import exists
+from hybridq.quant.words import number_of
 from hybridq.report import ParetoPoint, write_report
 from hybridq.steps.common import (
     HYBRID,
@@ -25,6 +26,7 @@ from hybridq.steps.common import (
     read_sources,
     read_state,
 )
+from hybridq.steps.options import need_threads
 from hybridq.steps.step2 import built_from, edits_digest, verify_built
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG
@@ -66,6 +68,8 @@ def step3(
 
     ``metric`` is ``module.py:function``. Raises StorageError when step2 has not run, DatasetError, ConfigError.
     """
+    need_threads(threads)
+    _need_counts(samples, layer_samples, seconds)
     folder = Path(directory)
     state = read_state(folder, verify=True)
     if not exists(folder / HYBRID):
@@ -107,6 +111,13 @@ def step3(
     with commit(folder) as new:
         write_report(found, new / REPORT, _trials(folder))
     return Step3Result(found, folder / REPORT, str(data.path), dataset is None)
+
+
+def _need_counts(samples: int | None, layer_samples: int | None, seconds: float) -> None:
+    for name, given, least in (("samples", samples, 1), ("layer_samples", layer_samples, 0)):
+        if given is not None:
+            number_of(given, name, least, whole=True)
+    number_of(seconds, "seconds", 0)
 
 
 def _load(path: Path) -> onnx.ModelProto:
