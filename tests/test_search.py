@@ -229,7 +229,8 @@ class TestSearch:
         chosen = result.content["chosen"]
         assert chosen["high_fraction"] <= 0.5
         assert set(chosen["layers"]) == set(result.layers)
-        assert all(" dB -> " in reason and reason.endswith("% time") for reason in result.reasons.values())
+        assert all(" dB -> " in reason and reason.endswith(" dB") for reason in result.reasons.values())
+        assert result.content["chosen"]["time_percent"].keys() == result.reasons.keys()
 
     def test_what_was_measured_is_not_measured_again(self) -> None:
         case, feeds = small_case(2)

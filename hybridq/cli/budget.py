@@ -38,8 +38,10 @@ def headline(found: SearchResult) -> str:
 
 def tell_search(voice: Talk, found: SearchResult) -> None:
     """Which layers were chosen, and why."""
+    shares = found.content["chosen"]["time_percent"]
     for name, why in list(found.reasons.items())[:SHOWN]:
-        voice.say(f"  {name}: {found.layers.get(name, '')}  {why}")
+        cost = f", {shares[name]:+.1f} % time" if name in shares else ""
+        voice.say(f"  {name}: {found.layers.get(name, '')}  {why}{cost}")
     voice.problems([Problem(text, severity="warning", code="slice") for text in found.warnings])
     if len(found.reasons) > SHOWN:
         voice.say(f"  and {len(found.reasons) - SHOWN} more, see the cfg")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import math
 import sys
@@ -19,6 +20,8 @@ from hybridq.files.reading import look_at
 
 Outputs = dict[str, NDArray[Any]]
 Metric = Callable[[list[Outputs]], float]
+LABELS = (".txt", ".csv", ".tsv", ".json", ".npy", ".npz", ".names", ".labels", ".py")
+LABEL_BYTES, MOST_BESIDE = 10_000_000, 1000
 HINT = "Give a Python file and a function in it, as in --metric score.py:accuracy."
 
 
@@ -61,6 +64,23 @@ def evaluate(metric: Metric, outputs: Sequence[Outputs], name: str) -> float:
 def metric_name(metric: Metric) -> str:
     """What to call a metric in the report."""
     return str(getattr(metric, "__name__", type(metric).__name__))
+
+
+def metric_digest(metric: Metric) -> str:
+    """What a metric's figures depend on besides the outputs: its file, and the small data files that lie beside it.
+
+    Empty where the function comes from no file. Labels are mostly read from a file next to the code; one that changed
+    makes what was measured before void.
+    """
+    home = getattr(getattr(metric, "__code__", None), "co_filename", "")
+    path = Path(home)
+    if not home or not path.is_file():
+        return ""
+    digest = hashlib.sha256(path.read_bytes())
+    for beside in sorted(path.parent.iterdir())[:MOST_BESIDE]:
+        if beside.suffix.lower() in LABELS and beside.is_file() and beside.stat().st_size <= LABEL_BYTES:
+            digest.update(beside.name.encode() + beside.read_bytes())
+    return digest.hexdigest()
 
 
 def _load(path: Path) -> ModuleType:

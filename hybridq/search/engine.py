@@ -30,7 +30,7 @@ from hybridq.search.knapsack import NO_PAIRS
 from hybridq.search.narrow import narrowed
 from hybridq.search.noise import pairs, sources
 from hybridq.search.polish import polished
-from hybridq.search.reasons import kept_for_a_reason, reasons
+from hybridq.search.reasons import kept_for_a_reason, reasons, shares_of_time
 from hybridq.search.result import content, finished
 from hybridq.search.speed import SHARES, fast_enough
 from hybridq.search.trim import cheapest_enough, improve, trim
@@ -251,13 +251,13 @@ class Engine:
 
     def _result(self, question: dict[str, Any], front: Frontier, chosen: Choice, feasible: bool) -> SearchResult:
         bench = self.bench
-        why = reasons(bench, chosen, self._timed(front.start) if chosen.layers else self.times)
+        why = reasons(bench, chosen)
+        shares = shares_of_time(why, self._timed(front.start) if chosen.layers else self.times)
         figures = bench.figures(chosen)
         plan, _ = bench.plan(chosen)
         biases, rounded = bench.biases(chosen, plan), {n: bench.rounded[n] for n in bench.together(chosen)}
         layers = {n: chosen.layers[n] for n in why}
         warnings = self.judge.lost_slices(figures, feasible)
-        made = finished(
-            content(bench, question, self.times), front, chosen, layers, self.judge.budget, feasible, why, warnings
-        )
+        found, budget = content(bench, question, self.times), self.judge.budget
+        made = finished(found, front, chosen, layers, budget, feasible, why, shares, warnings)
         return SearchResult(feasible, layers, chosen.tuning, biases, rounded, why, figures, made, tuple(warnings))

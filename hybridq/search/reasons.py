@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from hybridq.search.choice import Choice, Figures
@@ -14,8 +14,8 @@ TOLD = 0.05  # dB that a reason can show
 IDLE = 1.01  # of the damage: what may come back when bits are taken that no figure shows
 
 
-def reasons(bench: Bench, chosen: Choice, times: Times | None) -> dict[str, str]:
-    """By raised layer, the most useful first."""
+def reasons(bench: Bench, chosen: Choice) -> dict[str, str]:
+    """By raised layer, the most useful first. They stand in the cfg, so no time of a clock is among them."""
     whole = bench.figures(chosen)
     ranked = sorted(_without(bench, chosen), key=lambda x: (-x[1].damage if x[1] else 0.0, x[0]))
     found = {}
@@ -23,8 +23,13 @@ def reasons(bench: Bench, chosen: Choice, times: Times | None) -> dict[str, str]
         text = _told(figures, whole) if figures is not None else "measured with the others, time was over"
         for name in bench.model.group[unit].layers:
             if name in chosen.layers and not bench.model.layer[name].float_only:
-                found[name] = text + (f", {100 * times.extra(name):+.1f} % time" if times is not None else "")
+                found[name] = text
     return found
+
+
+def shares_of_time(layers: Iterable[str], times: Times | None) -> dict[str, float]:
+    """By raised layer, what its bits cost of the whole model's time, in percent; empty where nothing was timed."""
+    return {} if times is None else {name: round(100 * times.extra(name), 2) for name in layers}
 
 
 def kept_for_a_reason(bench: Bench, chosen: Choice, judge: Judge) -> Choice:

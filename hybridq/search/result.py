@@ -40,6 +40,7 @@ def finished(
     budget: Budget,
     feasible: bool,
     reasons: Mapping[str, str],
+    shares: Mapping[str, float],
     warnings: Sequence[str],
 ) -> Json:
     """The content with its result in front; ``layers`` are the precisions that are written into the cfg."""
@@ -62,6 +63,7 @@ def finished(
             "weights": dict(tuning.weights),
             "corrected_biases": sorted(bench.biases(chosen, bench.plan(chosen)[0])),
             "reasons": dict(reasons),
+            "time_percent": dict(shares),
             "predicted_damage": front.candidate_of(raised).damage,
             **_figures(figures),
         },

@@ -6,6 +6,7 @@ Everything measured is kept in ``search.json``; given that file the result is th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,9 +16,10 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import onnxruntime
 
 from hybridq import __version__, targets
-from hybridq.compare.metric import Metric, metric_name
+from hybridq.compare.metric import Metric, metric_digest, metric_name
 from hybridq.errors import ConfigError, DatasetError
 from hybridq.files.seal import text_digest
 from hybridq.graph.model import Model
@@ -156,7 +158,19 @@ def _question(bench: Bench, high: Sequence[Precision], seed: int, alone: int) ->
         "algorithm": calibrated.algorithm,
         "calibration": text_digest(json.dumps(recorded)),
         "metric": metric_name(bench.metric) if bench.metric else "",
+        "metric_digest": metric_digest(bench.metric) if bench.metric else "",
+        "samples_digest": _samples_digest(bench.reference.feeds),
+        "onnxruntime": onnxruntime.__version__,
     }
+
+
+def _samples_digest(feeds: Sequence[Feed]) -> str:
+    """The samples themselves: other values of the same number and shape are another question."""
+    digest = hashlib.sha256()
+    for feed in feeds:
+        for name, values in sorted(feed.items()):
+            digest.update(f"{name} {values.dtype} {values.shape}".encode() + np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def _high_precisions(calibrated: Calibrated, precisions: Sequence[Precision]) -> tuple[Precision, ...]:
