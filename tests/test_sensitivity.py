@@ -127,9 +127,9 @@ def two_headed() -> tuple[Model, list[dict[str, np.ndarray]], object]:
 
 class TestDamage:
     def test_cuts(self) -> None:
-        assert cuts_of((1, 10), None) == (Cut(1),)
-        assert cuts_of((1, 1000), None) == (Cut(-1),)
-        assert cuts_of((1, 6, 8400), Parts(1, (4, 2))) == (Cut(1, (4, 2)), Cut(1))
+        assert cuts_of([(1, 10)], None) == (Cut(1),)
+        assert cuts_of([(1, 1000)], None) == (Cut(-1),)
+        assert cuts_of([(1, 6, 8400)], Parts(1, (4, 2))) == (Cut(1, (4, 2)), Cut(1))
         values = np.arange(24.0).reshape(1, 6, 4)
         assert Cut(1, (4, 2)).sums(values).tolist() == [[values[0, :4].sum(), values[0, 4:].sum()]]
         assert Cut(-1).sums(values).tolist() == [[values.sum()]]

@@ -202,7 +202,13 @@ class _Writer:
             self._put("sample", name, self._every_nth(name), 0, rows, name)
             return
         elements = math.prod(sizes)
-        if len(sizes) == 3 and sizes[1] * sizes[2] > 1 and elements > SUBSAMPLE:
+        if (
+            shape is not None
+            and len(shape) == 4
+            and len(sizes) == 3
+            and sizes[1] * sizes[2] > 1
+            and elements > SUBSAMPLE
+        ):
             strides = _strides(*sizes)
             small = self._node("MaxPool", [name], kernel_shape=[1, 1], strides=strides)
             grid = [-(-d // s) for d, s in zip(sizes[1:], strides, strict=True)]

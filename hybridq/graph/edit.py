@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from onnx import GraphProto, NodeProto, helper
@@ -51,6 +51,23 @@ def outer_reads(node: NodeProto) -> Iterator[str]:
         for child in graph.node:
             yield from (name for name in reads(child) if name and name not in inner)
         yield from (o.name for o in graph.output if o.name not in inner)
+
+
+def with_outer_reads(node: NodeProto, names: Mapping[str, str]) -> NodeProto:
+    """The node with its subgraphs reading other tensors of the graph around them; names of their own stay."""
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    for held in copy.attribute:
+        for graph in [held.g, *held.graphs]:
+            own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+            own |= {o for n in graph.node for o in n.output}
+            outer = {old: new for old, new in names.items() if old not in own}
+            for child in graph.node:
+                child.CopyFrom(with_outer_reads(child, outer))
+                child.input[:] = [outer.get(i, i) for i in child.input]
+            for output in graph.output:
+                output.name = outer.get(output.name, output.name)
+    return copy
 
 
 def drop_unread_constants(graph: GraphProto) -> None:

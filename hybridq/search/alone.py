@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from hybridq.graph.chance import random_nodes, seeded
 from hybridq.graph.model import Model
-from hybridq.graph.runtime import Feed, Session, run, session
+from hybridq.graph.runtime import Feed, RuntimeModelError, Session, run, session
 from hybridq.quant.qparams import QParams
 from hybridq.search.damage import Array, Doubles, Reference, batched, one_row
 from hybridq.search.growing import Forms, grow
@@ -61,15 +62,20 @@ def _together(
     threads: int,
     from_base: bool,
 ) -> Callable[[int], Doubles] | None:
-    """All variants in one growing graph; None where the rows of a batch cannot be told apart."""
-    if not all(_leads_with_batch(model, n) for n in reference.names) or not _single(model, reference.feeds[0]):
+    """All variants in one growing graph; None where rows cannot be told apart, by us or by ONNX Runtime."""
+    feed, given = reference.feeds[0], reference.given[0]
+    if not all(_is_row(x) for x in given) or not _single(model, feed):
         return None
     try:
         grown = grow(model, weights, base, variants)
-    except Ungrowable:
+        names = [grown.names[n] for n in reference.names]
+        one = session(seeded(grown.proto), threads=threads, disabled_optimizers=DISABLED)
+        outputs = run(one, feed, names)
+    except (Ungrowable, RuntimeModelError):
         return None
-    names = [f"{n}/all" for n in reference.names]
-    one = session(grown.proto, threads=threads, disabled_optimizers=DISABLED)
+    rows = [len(grown.rows[n]) for n in reference.names]
+    if [x.shape for x in outputs] != [(count, *x.shape[1:]) for count, x in zip(rows, given, strict=True)]:
+        return None
     takes = [_places(grown.rows[n], len(variants)) for n in reference.names]
 
     def measure(sample: int) -> Doubles:
@@ -92,10 +98,9 @@ def fingerprint(forms: Forms) -> str:
     return digest.hexdigest()[:32]
 
 
-def _leads_with_batch(model: Model, output: str) -> bool:
-    """Whether the rows of an output are samples, as far as its shape says."""
-    shape = model.tensors[output].shape if output in model.tensors else None
-    return not shape or not isinstance(shape[0], int) or shape[0] == 1
+def _is_row(output: Array) -> bool:
+    """Whether an output of one sample is one row of a batch."""
+    return output.ndim > 1 and len(output) == 1
 
 
 def _single(model: Model, feed: Feed) -> bool:
@@ -129,12 +134,15 @@ def _one_by_one(
     threads: int,
 ) -> Callable[[int], Doubles]:
     """A session for each variant, one after the other: only their noise is kept."""
-    names = [f"{n}/all" for n in reference.names]
     found: dict[int, list[Doubles]] = {i: [] for i in samples}
+    drawing = bool(random_nodes(model.proto.graph))
+    order = range(max(samples) + 1) if drawing else samples  # the numbers drawn hang on the runs before
     for forms in (base, *({**base, **v} for v in variants)):
-        proto = grow(model, weights, forms, []).proto
-        one: Session = session(proto, threads=threads, disabled_optimizers=DISABLED)
-        for i, rows in found.items():
+        grown = grow(model, weights, forms, [])
+        one: Session = session(seeded(grown.proto), threads=threads, disabled_optimizers=DISABLED)
+        names = [grown.names[n] for n in reference.names]
+        for i in order:
             outputs = [one_row(x) for x in run(one, reference.feeds[i], names)]
-            rows.append(reference.noise(i, outputs)[0])
+            if i in found:
+                found[i].append(reference.noise(i, outputs)[0])
     return lambda sample: np.stack(found[sample])

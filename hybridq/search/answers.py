@@ -19,7 +19,8 @@ FLOOR = 1e-12
 
 def is_classification(outputs: Sequence[NDArray[Any]]) -> bool:
     """Whether every sample's output is one row of float scores, one a class, three classes or more."""
-    return all(x.dtype.kind == "f" and x.size > 2 and x.size == max(x.shape, default=0) for x in outputs)
+    alike = len({x.shape for x in outputs}) == 1
+    return alike and all(x.dtype.kind == "f" and x.size > 2 and x.size == max(x.shape, default=0) for x in outputs)
 
 
 def changed(reference: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]], *, logarithms: bool) -> float:

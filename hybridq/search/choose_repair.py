@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from hybridq.calibration.calibrate import CalibrationStats
+from hybridq.graph.chance import seeded
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed, session
 from hybridq.plan.layer_weights import entry_key
@@ -116,7 +117,7 @@ def _plan(model: Model, found: Candidate) -> QuantPlan:
 def _best(model: Model, candidates: Sequence[Candidate], feeds: Sequence[Feed], threads: int) -> Candidate:
     """The candidate with the least damage at the outputs; the first unless another is clearly better."""
     first = candidates[0]
-    reference = measure_reference(session(assemble(model.proto, first.weights), threads=threads), feeds, model)
+    reference = measure_reference(session(seeded(assemble(model.proto, first.weights)), threads=threads), feeds, model)
     aim = Bench(model, first.weights, first.calibrated, reference, threads).aim_of()
     benches = [Bench(model, c.weights, c.calibrated, reference, threads, aim=aim) for c in candidates]
     damages = [b.measure(Choice()).damage for b in benches]

@@ -59,9 +59,16 @@ class Cut:
         return np.cumsum([0, *self.sizes[:-1]]) if self.sizes else np.arange(length)
 
 
-def cuts_of(shape: Sequence[int], parts: Parts | None) -> tuple[Cut, ...]:
-    """How an output of ``shape`` (batch first) is cut; parts come first."""
-    found = [Cut(axis) for axis in cut_axes(shape)]
+def cuts_of(shapes: Sequence[Sequence[int]], parts: Parts | None) -> tuple[Cut, ...]:
+    """How an output is cut whose samples have these shapes (batch first); parts come first.
+
+    An axis is cut where it is the same length in every sample.
+    """
+    shape = shapes[0]
+    alike = [a for a in cut_axes(shape) if all(len(s) == len(shape) and s[a] == shape[a] for s in shapes)]
+    found = [Cut(axis) for axis in alike]
+    if len(alike) < len(cut_axes(shape)):
+        parts = None
     if parts is not None and 0 < parts.axis < len(shape) and sum(parts.sizes) == shape[parts.axis]:
         found.insert(0, Cut(parts.axis, tuple(parts.sizes)))
     return tuple(found) or (Cut(-1),)
@@ -73,7 +80,7 @@ class Reference:
 
     ``signal`` holds the variance of every slice, all outputs and cuts laid end to end; ``share`` how much each counts:
     outputs alike, then the cuts of an output alike, then the slices of a cut alike. Shares sum to 1. ``counts`` are
-    numbers a slice and sample. ``labels`` say output, axis and first index of every slice.
+    numbers by sample and slice. ``labels`` say output, axis and first index of every slice.
     """
 
     names: tuple[str, ...]
@@ -107,7 +114,7 @@ class Reference:
                 if name in self.logs or weighed is not square:
                     sums = [cut.sums(_square(one_row(given), theirs)) for cut in self.cuts[name]]
                 told.add(name, np.concatenate(sums, axis=1)[0], given, _as_given(theirs, given))
-        return np.concatenate(found, axis=1) / self.counts
+        return np.asarray(np.concatenate(found, axis=1) / self.counts[sample])
 
     def _logarithm(self, name: str, values: Array) -> Array:
         return logarithm(values) if name in self.logs else values
@@ -129,7 +136,7 @@ class Reference:
             seen = self._logarithm(name, rows)
             square = self._weighed(sample, name, _square(seen[:1] if from_base else mine, seen))
             found += [cut.sums(square)[take] for cut in self.cuts[name]]
-        return np.concatenate(found, axis=1) / self.counts
+        return np.asarray(np.concatenate(found, axis=1) / self.counts[sample])
 
 
 def logarithm(probabilities: Array) -> Array:
@@ -138,14 +145,15 @@ def logarithm(probabilities: Array) -> Array:
 
 
 def _square(mine: Array, theirs: Array) -> Array:
-    if mine.dtype.kind not in "fiu":
-        return np.asarray(mine != theirs, np.float32)
     if theirs.shape[1:] != mine.shape[1:]:
         return np.full((len(theirs), *mine.shape[1:]), LOST, np.float32)
+    if mine.dtype.kind != "f":  # class numbers have no distance
+        return np.asarray(mine != theirs, np.float32)
     kind = np.float32 if mine.dtype.itemsize <= 4 else np.float64
     square: Array = np.square(np.subtract(theirs, mine, dtype=kind))
     if not np.isfinite(square).all():
-        square = np.where(np.isfinite(square), square, kind(LOST))
+        alike = (theirs == mine) | (np.isnan(theirs) & np.isnan(mine))  # infinities that are meant
+        square = np.where(alike, kind(0), np.where(np.isfinite(square), square, kind(LOST)))
     return square
 
 
@@ -167,31 +175,41 @@ def _as_given(values: Array, given: Array) -> Array:
 
 def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> Reference:
     """Run the float model; everything later is compared with what it says."""
-    found, logs = layouts(model), classifications(model)
-    names = tuple(o.name for o in session.get_outputs() if o.type.startswith("tensor(") and "string" not in o.type)
+    logs, names = classifications(model), measured_outputs(session, model)
     given = tuple(tuple(run(session, feed, list(names))) for feed in feeds)
     rows = tuple(tuple(one_row(x) for x in sample) for sample in given)
+    rowless = {
+        n for a, b in zip(given, rows, strict=True) for n, x, y in zip(names, a, b, strict=True) if x.ndim != y.ndim
+    }
+    found = {n: layout for n, layout in layouts(model).items() if n not in rowless}
     outputs = tuple(tuple(logarithm(x) if n in logs else x for n, x in zip(names, o, strict=True)) for o in rows)
     parts = {n: x.parts for n, x in found.items() if x.parts}
     weights = tuple(attention(found, names, outputs))
-    cuts = {n: cuts_of(x.shape, parts.get(n)) for n, x in zip(names, outputs[0], strict=True)}
+    cuts = {n: cuts_of([sample[i].shape for sample in outputs], parts.get(n)) for i, n in enumerate(names)}
     signal, share, counts, labels = [], [], [], []
     for i, name in enumerate(names):
         values = [sample[i] for sample in outputs]
         for cut in cuts[name]:
             variance, count = _moments(cut, values, [w.get(name) for w in weights])
             length = values[0].shape[cut.axis] if cut.axis >= 0 else 1
-            signal.append(np.maximum(variance, _floors(variance, cut, parts.get(name))))
+            floors = _floors(variance, cut, parts.get(name))
+            signal.append(np.maximum(variance, floors) if values[0].dtype.kind == "f" else np.ones(len(variance)))
             counts.append(count)
             share.append(np.full(len(variance), 1.0 / len(names) / len(cuts[name]) / len(variance)))
             labels += [(name, cut.axis, int(start)) for start in cut.starts(length)]
-    one, two, three = (np.concatenate(x) for x in (signal, share, counts))
+    one, two, three = np.concatenate(signal), np.concatenate(share), np.concatenate(counts, axis=1)
     told = {n: told_of([x[i] for x in given], [x[i] for x in rows], parts.get(n)) for i, n in enumerate(names)}
     known = {n: t for n, t in told.items() if t is not None}
     classes = frozenset(n for i, n in enumerate(names) if is_classification([x[i] for x in given]))
     return Reference(
         names, tuple(feeds), outputs, cuts, one, two, three, tuple(labels), weights, logs, given, known, classes
     )
+
+
+def measured_outputs(session: Session, model: Model) -> tuple[str, ...]:
+    """The outputs that hold numbers and that a precision could change: no constants; all, where there is none."""
+    numeric = [o.name for o in session.get_outputs() if o.type.startswith("tensor(") and "string" not in o.type]
+    return tuple(n for n in numeric if n in model.producers) or tuple(numeric)
 
 
 def _floors(variance: Doubles, cut: Cut, parts: Parts | None) -> Doubles:
@@ -205,14 +223,14 @@ def _floors(variance: Doubles, cut: Cut, parts: Parts | None) -> Doubles:
 
 
 def _moments(cut: Cut, values: Sequence[Array], weights: Sequence[Array | None]) -> tuple[Doubles, Doubles]:
-    """Variance of every slice over all samples (two passes, no cancellation) and its numbers a sample."""
-    alike = [(v.astype(np.float64), w) for v, w in zip(values, weights, strict=True) if v.shape == values[0].shape]
-    ones = [np.ones_like(v) if w is None else np.broadcast_to(w, v.shape) for v, w in alike]
-    count = cut.sums(np.ones_like(alike[0][0])).sum(0)
+    """Variance of every slice over all samples (two passes, no cancellation) and its numbers, sample by sample."""
+    finite = [np.nan_to_num(v.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0) for v in values]
+    ones = [np.ones_like(v) if w is None else np.broadcast_to(w, v.shape) for v, w in zip(finite, weights, strict=True)]
+    count = np.stack([np.maximum(cut.sums(np.ones_like(v)).sum(0), 1.0) for v in finite])
     total = np.maximum(np.sum([cut.sums(w).sum(0) for w in ones], axis=0), 1e-30)
-    mean = np.sum([cut.sums(v * w).sum(0) for (v, _), w in zip(alike, ones, strict=True)], axis=0) / total
-    centre = _spread(cut, mean, alike[0][0].ndim)
-    squares = (cut.sums((v - centre) ** 2 * w).sum(0) for (v, _), w in zip(alike, ones, strict=True))
+    mean = np.sum([cut.sums(v * w).sum(0) for v, w in zip(finite, ones, strict=True)], axis=0) / total
+    centres = (_spread(cut, mean, v.ndim) for v in finite)
+    squares = (cut.sums((v - c) ** 2 * w).sum(0) for v, c, w in zip(finite, centres, ones, strict=True))
     variance = np.sum(list(squares), axis=0) / total
     return np.nan_to_num(variance, nan=0.0, posinf=LOST), count
 

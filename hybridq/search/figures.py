@@ -54,18 +54,23 @@ class Sums:
     told: Mapping[str, Told]
     errors: dict[str, Doubles] = field(default_factory=dict)
     odd: dict[str, SliceDamage] = field(default_factory=dict)
+    classes: dict[str, SliceDamage] = field(default_factory=dict)  # integers and booleans
 
     def add(self, name: str, errors: Doubles, reference: Array, x: Array) -> None:
         """One output of one sample: squared errors by slice, and the pair."""
-        if name in self.told:
+        if reference.dtype.kind != "f":  # equal ones are the signal, others noise
+            x = np.asarray(reference == x, np.float64) if np.shape(reference) == np.shape(x) else x
+            self.classes.setdefault(name, SliceDamage()).add(np.ones(reference.shape), x)
+        elif name in self.told:
             self.errors[name] = self.errors.get(name, 0.0) + errors
         else:
             self.odd.setdefault(name, SliceDamage()).add(reference, x)
 
     def sqnr(self) -> Sqnr:
-        """What step3 would report."""
+        """What step3 would report; integers and booleans have no SQNR and count only where there is nothing else."""
         found = {n: self.told[n].sqnr(e) for n, e in self.errors.items()}
-        found |= {n: (bounded(d.sqnr_db), bounded(d.worst().sqnr_db)) for n, d in self.odd.items()}
+        rest = self.odd or (self.classes if not found else {})
+        found |= {n: (bounded(d.sqnr_db), bounded(d.worst().sqnr_db)) for n, d in rest.items()}
         return Sqnr({n: whole for n, (whole, _) in found.items()}, {n: worst for n, (_, worst) in found.items()})
 
 

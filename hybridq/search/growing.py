@@ -21,7 +21,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from hybridq.graph.edit import outer_reads, reads
+from hybridq.graph.edit import outer_reads, reads, with_outer_reads
 from hybridq.graph.model import Layer, Model
 from hybridq.graph.operators import BatchRows, row_of
 from hybridq.quant.qparams import QParams
@@ -41,10 +41,14 @@ STREAM = 4  # variants that travel together
 
 @dataclass(frozen=True)
 class Grown:
-    """A model whose outputs hold one row a variant; ``rows[output]`` names them, variants count from 1."""
+    """A model whose outputs hold one row a variant; ``rows[output]`` names them, variants count from 1.
+
+    ``names[output]`` is what holds them; an output that no variant can reach keeps its own name and one row.
+    """
 
     proto: onnx.ModelProto
     rows: Mapping[str, Rows]
+    names: Mapping[str, str]
 
 
 def stream_of(row: int) -> int:
@@ -76,7 +80,6 @@ class _Writer:
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     pieces: dict[str, Streams] = field(default_factory=dict)  # by tensor, by stream; 0 is the base's
     joined: dict[tuple[str, Rows], str] = field(default_factory=dict)
-    restored: set[str] = field(default_factory=set)
     count: int = 0
 
     def __post_init__(self) -> None:
@@ -86,6 +89,7 @@ class _Writer:
         for i, variant in enumerate(self.variants, start=1):
             for key in variant:
                 self.touched.setdefault(key, []).append(i)
+        self.formed = {key[1] for key in [*self.touched, *self.base] if key[0] != "weight"}
 
     def form(self, key: Key, row: int) -> Form:
         """What stands at a quantizer in one row."""
@@ -97,16 +101,18 @@ class _Writer:
         """A model input: one row, quantized as the forms say."""
         tensor = self.model.tensors.get(name)
         if tensor is None or not tensor.shape:
-            return  # scalars and sequences have no batch; they stay as they are
+            self._stands("input", name)  # scalars and sequences have no batch
+            return
         self.pieces[name] = {BASE: [((BASE,), name)]}
         self.quantize(name)
 
     def emit(self, node: NodeProto) -> None:
         """Write one node for every row that differs in its inputs or weights."""
         mine = [n for n in node.input if n in self.pieces]
-        self._outer(node)
+        node = self._outer(node)
         if not mine:
             self.nodes.append(node)
+            self._begin(node)
             return
         layer = self.model.layer_of.get(node.name)
         first = list(dict.fromkeys(mine))
@@ -121,15 +127,27 @@ class _Writer:
                 self.nodes.append(helper.make_node("Identity", [self.join(name, (BASE,))], [f"{name}/seen"]))
             self.quantize(name)
 
-    def _outer(self, node: NodeProto) -> None:
-        """What a node's subgraphs read keeps its name, which only one row can have."""
-        for name in dict.fromkeys(n for n in outer_reads(node) if n in self.pieces):
+    def _begin(self, node: NodeProto) -> None:
+        """What a node makes of no row: the same for all, unless a quantizer stands there."""
+        for name in node.output:
+            if name in self.watch:
+                self.nodes.append(helper.make_node("Identity", [name], [f"{name}/seen"]))
+            self._stands(node.op_type, name)
+
+    def _stands(self, what: str, name: str) -> None:
+        """Let a tensor that belongs to no row be quantized, if forms stand there and there is but the base."""
+        if self.sources.get(name, "") in self.formed:
             if self.variants:
-                raise Ungrowable(f"'{node.name}' ({node.op_type}) runs a subgraph")
-            held = self.join(name, (BASE,))
-            if held != name and name not in self.restored:
-                self.restored.add(name)
-                self.nodes.append(helper.make_node("Identity", [held], [name]))
+                raise Ungrowable(f"'{name}' ({what}) belongs to no row")
+            self.pieces[name] = {BASE: [((BASE,), name)]}
+            self.quantize(name)
+
+    def _outer(self, node: NodeProto) -> NodeProto:
+        """The node whose subgraphs read what the base's row is called; more rows than one they cannot read."""
+        read = [n for n in dict.fromkeys(outer_reads(node)) if n in self.pieces]
+        if read and self.variants:
+            raise Ungrowable(f"'{node.name}' ({node.op_type}) runs a subgraph")
+        return with_outer_reads(node, {n: self.join(n, (BASE,)) for n in read}) if read else node
 
     def _streams(
         self, node: NodeProto, layer: Layer | None, inputs: list[str]
@@ -286,7 +304,7 @@ class _Writer:
 
     def finish(self) -> Grown:
         """The model: its outputs hold every row that reached them."""
-        rows = {}
+        rows, held_as = {}, {o: o for o in self.model.outputs}
         graph = self.model.proto.graph
         outputs = []
         for output in graph.output:
@@ -297,12 +315,13 @@ class _Writer:
                 names = [n for _, n in pieces]
                 whole = self._node("Concat", names, f"{output.name}/rows", axis=0) if len(names) > 1 else names[0]
                 self.nodes.append(helper.make_node("Identity", [whole], [made]))
+                held_as[output.name] = made
                 outputs.append(helper.make_tensor_value_info(made, output.type.tensor_type.elem_type, None))
             else:
                 rows[output.name] = (BASE,)
                 outputs.append(output)
         outputs += [helper.make_tensor_value_info(f"{n}/seen", TensorProto.FLOAT, None) for n in sorted(self.watch)]
-        read = {n for node in self.nodes for n in reads(node)}
+        read = {n for node in self.nodes for n in reads(node)} | {o.name for o in outputs}
         held = [numpy_helper.from_array(np.asarray(self.weights[n]), n) for n in self.kept if n in read]
         held += [numpy_helper.from_array(v, n) for n, v in self.constants.items()]
         proto = helper.make_model(
@@ -310,4 +329,4 @@ class _Writer:
             ir_version=self.model.proto.ir_version,
             opset_imports=self.model.proto.opset_import,
         )
-        return Grown(proto, rows)
+        return Grown(proto, rows, held_as)

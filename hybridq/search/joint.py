@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hybridq.build.builder import build
 from hybridq.compare.metric import Metric, Outputs, evaluate, metric_name
+from hybridq.graph.chance import seeded
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import run, session
 from hybridq.plan.plan import make_plan
@@ -165,7 +166,7 @@ class Bench:
 
     def _noise(self, choice: Choice) -> tuple[Doubles, list[Outputs], float, Sqnr]:
         plan, weights = self.plan(choice)
-        one = session(build(self.model, plan, weights).assemble(), threads=self.threads)
+        one = session(seeded(build(self.model, plan, weights).assemble()), threads=self.threads)
         names, kept, noise, told = list(self.reference.names), [], [], Sums(self.reference.told)
         wanted = set(names) if self.metric is not None else self.reference.classes
         for i, feed in enumerate(self.reference.feeds):

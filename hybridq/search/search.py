@@ -22,6 +22,7 @@ from hybridq import __version__, targets
 from hybridq.compare.metric import Metric, metric_digest, metric_name
 from hybridq.errors import ConfigError, DatasetError
 from hybridq.files.seal import text_digest
+from hybridq.graph.chance import seeded
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed, session
 from hybridq.quant.dtypes import Precision, widest
@@ -124,7 +125,7 @@ def _bench(
     deadline: Deadline,
 ) -> Bench:
     """Where choices are measured; how long the float model takes says how long the search may take."""
-    one = session(assemble(model.proto, weights.plain()), threads=1)
+    one = session(seeded(assemble(model.proto, weights.plain())), threads=1)
     began = time.process_time()
     reference = measure_reference(one, feeds, model)
     deadline.allow((time.process_time() - began) / len(feeds))

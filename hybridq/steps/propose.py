@@ -82,7 +82,9 @@ def auto(
     calibrated = step1(model, dataset, folder, progress=progress, **words)
     found = propose(folder, dataset, workers=first.workers, deadline=deadline, **shared, **asked)
     built = step2(folder, **shared)
-    compared = step3(folder, evaluation, metric=wanted.metric, seconds=seconds, **shared)
+    known = isinstance(dataset, (str, Path))  # else nobody but the caller knows the samples
+    seen = dataset if evaluation is None and not known else evaluation
+    compared = step3(folder, seen, metric=wanted.metric, seconds=seconds, **shared)
     return AutoResult(calibrated, found, built, compared)
 
 
