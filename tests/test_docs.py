@@ -86,6 +86,17 @@ def test_commands_in_the_documents_exist() -> None:
                 assert options <= known | {"--help"}, f"{page.name}: hybridq {name} {options - known}"
 
 
+def test_contributing_names_at_most_three_files_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^## (An? .*)\n((?:.*\n)*?)(?=^## )", text, re.M)
+    assert len(sections) == 6
+    for title, body in sections:
+        rows = re.findall(r"^\| (?!file|---)(.*?) \|", body, re.M)
+        assert 1 <= len(rows) <= 3, title
+    for path in re.findall(r"`((?:hybridq|schemas|tests|docs)/[^` ]*)`", text):
+        assert "NAME" in path or (ROOT / path).exists(), path
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):

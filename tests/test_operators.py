@@ -101,6 +101,10 @@ class TestWhole:
         sequences = any("seq(tensor(float))" in i.types for i in [*SCHEMAS[name].inputs, *SCHEMAS[name].outputs])
         assert (lookup(name).kind is not Kind.OTHER) == gives or quantizes_or_makes or sequences
 
+    @pytest.mark.parametrize("name", SCHEMAS)
+    def test_what_draws_can_be_seeded(self, name: str) -> None:
+        assert lookup(name).draws == ("seed" in SCHEMAS[name].attributes and name != "Dropout")
+
     def test_operators_of_other_domains_stay_float(self) -> None:
         assert lookup("Conv", "ai.onnx") is TABLE["Conv"]
         assert lookup("Conv", "com.example").kind is Kind.FLOAT

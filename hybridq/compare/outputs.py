@@ -16,6 +16,7 @@ from hybridq.compare.results import Figures, MetricReport, OutputReport, SliceRe
 from hybridq.graph import runtime
 from hybridq.graph.edit import producers
 from hybridq.graph.joined import joined
+from hybridq.graph.operators import row_of
 from hybridq.graph.runtime import Feed, Session
 from hybridq.quant.metrics import Damage, Parts, SliceDamage
 
@@ -92,7 +93,7 @@ class OutputProbe:
 def concatenated(proto: onnx.ModelProto) -> dict[str, Parts]:
     """The outputs that a Concat joins, and the sizes of what it joins, as far as shapes can be inferred."""
     graph = proto.graph
-    if not any(node.op_type == "Concat" for node in graph.node):
+    if not any(row_of(node).moves_all for node in graph.node):
         return {}
     known = shape_inference.infer_shapes(proto).graph
     values = (*known.value_info, *known.input, *known.output)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from hybridq.graph import edit
+from hybridq.graph.operators import row_of
 
-DRAWS = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 SEED = "seed"
 
 
@@ -19,7 +19,7 @@ def random_nodes(graph: GraphProto) -> list[str]:
 
 def _drawing(graph: GraphProto) -> Iterator[NodeProto]:
     for node in graph.node:
-        if node.op_type in DRAWS and node.domain in ("", "ai.onnx"):
+        if row_of(node).draws:
             yield node
         for inner in edit.subgraphs(node):
             yield from _drawing(inner)

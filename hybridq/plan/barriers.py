@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from hybridq.graph import operators
 from hybridq.graph.analysis import clip_bounds
 from hybridq.graph.model import Layer
-from hybridq.graph.operators import Kernel, Kind
+from hybridq.graph.operators import Kernel, Kind, Layout
 from hybridq.plan.context import Context
 from hybridq.plan.quant_plan import Barrier, BarrierKind, GroupPlan, LayerPlan, Stored
 
@@ -27,7 +27,7 @@ def is_rewritable(layer: Layer, native: bool, forms: Sequence[Stored]) -> bool:
     ``forms`` are those in which the layer reads its inputs.
     """
     row = operators.lookup(layer.op)
-    product = layer.op == "MatMul" and not layer.weights  # two activations: nothing to rewrite
+    product = row.layout is Layout.MATMUL and not layer.weights  # two activations: nothing to rewrite
     could = (row.kernel is not Kernel.NONE or row.kind is Kind.COMPUTE) and not product
     return could and not native and any(f.qparams is not None for f in forms)
 

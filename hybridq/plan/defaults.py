@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from hybridq.graph import edit, operators
 from hybridq.graph.model import Layer, Model
-from hybridq.graph.operators import Kernel, Kind
+from hybridq.graph.operators import Kernel, Kind, Layout
 from hybridq.plan.islands import float_side
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import LayerDefault
@@ -54,7 +54,7 @@ def _float_reasons(model: Model) -> dict[str, str]:
 def _float_reason(model: Model, layer: Layer, useful: set[str]) -> str:
     if layer.float_only:
         return layer.float_only
-    if layer.op == "MatMul" and not layer.weights:
+    if operators.lookup(layer.op).layout is Layout.MATMUL and not layer.weights:
         return PRODUCT
     row = operators.lookup(layer.op)
     if row.kind is Kind.ELEMENTWISE:

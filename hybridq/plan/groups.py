@@ -8,6 +8,7 @@ from dataclasses import replace
 from hybridq.config.precisions import group_precision, readers_precisions
 from hybridq.graph import operators
 from hybridq.graph.model import Group, Model
+from hybridq.graph.operators import Role, row_of
 from hybridq.plan.context import Context
 from hybridq.plan.quant_plan import FLOAT, GroupPlan, Stored
 from hybridq.quant.dtypes import Precision, Storage, widest
@@ -59,7 +60,9 @@ def _has_outside_readers(model: Model, group: Group) -> bool:
         for node in model.consumers.get(tensor, ()):
             layer = model.layer_of.get(node.name)
             moves = any(model.group_of.get(o) is group for o in node.output)
-            if not (layer and tensor in layer.inputs) and not moves and node.op_type not in ("Shape", "Size"):
+            roles = row_of(node).inputs
+            measures = {roles[i] for i, name in enumerate(node.input) if name == tensor} == {Role.SHAPE}
+            if not (layer and tensor in layer.inputs) and not moves and not measures:
                 return True
     return False
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hybridq.graph import edit, operators
 from hybridq.graph.model import Layer, Model, Weight
-from hybridq.graph.operators import Kind
+from hybridq.graph.operators import Kind, Layout
 from hybridq.plan.context import Context
 from hybridq.quant.dtypes import Precision, Storage
 from hybridq.quant.numerics import dequantize, quantize
@@ -172,9 +172,10 @@ def suits_integers(layer: Layer, weights: Weights, model: Model) -> bool:
     Products need constant weights on the right and a constant bias, one number a channel, with no factor of its own;
     products of more than two axes would need weights per tensor.
     """
-    if operators.lookup(layer.op).kind is not Kind.COMPUTE:
+    row = operators.lookup(layer.op)
+    if row.kind is not Kind.COMPUTE:
         return True
-    if layer.op == "MatMul":
+    if row.layout is Layout.MATMUL:
         return all(w.index == 1 and len(w.shape) <= 2 for w in layer.weights)
     node = model.nodes[layer.node]
     if [w.index for w in layer.weights] != [1]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hybridq.graph import edit
+from hybridq.graph import edit, operators
 from hybridq.graph.model import Layer
+from hybridq.graph.operators import Layout
 from hybridq.plan.context import Context
 from hybridq.plan.quant_plan import Padding
 
@@ -14,7 +15,7 @@ WHY = "ONNX Runtime's fast 8-bit convolution reads channels in fours"
 
 def padding_of(context: Context, layer: Layer, native: bool) -> Padding | None:
     """The channels to append to the input of an integer convolution, None where it gains nothing."""
-    if context.portable or layer.op != "Conv" or not native:
+    if context.portable or operators.lookup(layer.op).layout is not Layout.CONV or not native:
         return None
     shape = layer.weights[0].shape
     plain = edit.attribute(context.model.nodes[layer.node], "group", 1) == 1

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from hybridq.graph import edit
 from hybridq.graph.model import Layer
+from hybridq.graph.operators import Kernel, Movement, row_of
 from hybridq.plan.barriers import BEHIND_POOL, BETWEEN_INTEGERS, before_rounding
 from hybridq.plan.context import Context
 from hybridq.plan.quant_plan import GroupPlan, LayerPlan, Rounding, Stored
@@ -83,7 +84,9 @@ def _lone_pool(context: Context, layer: Layer) -> str:
     """The result of the MaxPool that alone reads a layer, empty where something else does."""
     model = context.model
     readers = model.consumers.get(layer.name, ())
-    if [r.op_type for r in readers] != ["MaxPool"] or layer.name in model.outputs:
+    rows = [row_of(r) for r in readers]
+    pools = [r.movement is Movement.LARGEST and r.kernel is Kernel.SLOW for r in rows]
+    if pools != [True] or layer.name in model.outputs:
         return ""
     pool = str(readers[0].output[0])
     return pool if model.group_of.get(pool) is model.group[layer.group] else ""

@@ -205,6 +205,8 @@ class Operator:
         How it treats rows; the axis it works along where no attribute says so.
     counts
         How many elements it gives depends on the values that it reads: perhaps none.
+    draws
+        It draws random numbers.
     interval, data_free, ties
         What follows for ranges of elements, for ranges without samples, for scales of channels.
     """
@@ -225,6 +227,7 @@ class Operator:
     rows: BatchRows
     axis: int | None
     counts: bool
+    draws: bool
     interval: Interval
     data_free: DataFree
     ties: Ties
