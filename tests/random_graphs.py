@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from hybridq.build.builder import build
+from hybridq.calibration.unbounded import counting, softmax_readers
 from hybridq.graph import canonical, runtime
 from hybridq.graph.analysis import analyse
 from hybridq.graph.model import Model
@@ -43,6 +44,7 @@ class Grower:
     tensors: list[onnx.TensorProto] = field(default_factory=list)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
+    masks: set[str] = field(default_factory=set)  # constants that are no weights
 
     def node(self, op: str, inputs: list[str], *shapes: tuple[int, ...], **attributes: Any) -> str:
         outputs = [f"t{len(self.nodes)}_{i}" if i else f"t{len(self.nodes)}" for i in range(len(shapes))]
@@ -60,6 +62,7 @@ class Grower:
     def weight(self, shape: tuple[int, ...], fan_in: int) -> str:
         """Random weights; now and then those that another node has, or with a dead channel."""
         same = [t.name for t in self.tensors if tuple(t.dims) == shape and t.data_type == FLOAT]
+        same = [name for name in same if name not in self.masks]
         if same and self.chance(0.4):
             return str(self.random.choice(same))
         values = self.random.normal(0, 1 / math.sqrt(fan_in), shape).astype(np.float32)
@@ -254,8 +257,8 @@ def rearranged(g: Grower, x: str) -> str:
 
 def rare(g: Grower, x: str) -> str:
     """Operators without an integer kernel, and some with more inputs than two."""
-    if g.chance(0.2):
-        return steered(g, x)
+    if g.chance(0.3):
+        return g.pick([steered, masked])(g, x)
     shape = g.shapes[x]
     op = g.pick(["PRelu", "ReduceMean", "Max", "Sum", "Where", "Div", "Pow", "InstanceNormalization", "Einsum", "Gelu"])
     if op == "PRelu":
@@ -282,6 +285,22 @@ def odd_product(g: Grower, x: str) -> str:
         return g.node("MatMul", [x, g.weight((1, k, 4), k)], (*rest, 4))
     bias = g.like(x, (8,)) if g.chance(0.5) and g.like(x, (8,)) != x else g.weight(g.pick([(1,), (1, 8)]), 1)
     return g.node("Gemm", [x, g.weight((k, 8), k), bias], (8,))
+
+
+def masked(g: Grower, x: str) -> str:
+    """A Softmax of which a mask takes some places, by -inf or a number that stands for it."""
+    shape = g.shapes[x]
+    low = np.float32(g.pick([-np.inf, -1e4, -1e9, np.finfo(np.float32).min]))
+    hidden = g.random.random(shape[-1]) < 0.3
+    hidden[int(g.random.integers(shape[-1]))] = False  # no row without any place
+    if g.chance(0.5):
+        g.masks.add(mask := g.const(np.where(hidden, low, np.float32(0))))
+        m = g.node("Add", [x, mask], shape)
+    else:
+        m = g.node("Where", [g.const(~hidden), x, g.const(low)], shape)
+    made = g.node("Softmax", [m], shape, axis=-1)
+    del g.shapes[m]  # infinities end in the Softmax
+    return made
 
 
 def steered(g: Grower, x: str) -> str:
@@ -357,16 +376,19 @@ class Case:
 
 def calibrate(proto: onnx.ModelProto, model: Model, feed: Feed) -> dict[str, Measured]:
     """Minimum and maximum of every group."""
-    names = [s for g in model.groups for s in g.sources]
-    exposed = expose(proto, [n for n in names if n not in feed])
+    readers = softmax_readers(model)
+    look = {s: readers[s].tensor if s in readers else s for g in model.groups for s in g.sources}
+    exposed = expose(proto, [n for n in dict.fromkeys(look.values()) if n not in feed])
     inner = [o.name for o in exposed.graph.output]
     values = dict(zip(inner, run(exposed, feed), strict=True)) | feed
     found = {}
     for group in model.groups:
-        parts = [values[s] for s in group.sources]
-        measured = Range(min(float(p.min()) for p in parts), max(float(p.max()) for p in parts)).with_zero()
+        parts = [values[look[s]] for s in group.sources]
+        kept = [counting(p, readers.get(s)) for s, p in zip(group.sources, parts, strict=True)]
+        unbounded = any(k.size < p.size for k, p in zip(kept, parts, strict=True))
+        measured = Range(min(float(k.min()) for k in kept), max(float(k.max()) for k in kept)).with_zero()
         known = known_range(Range(*group.fixed), [measured]) if group.fixed else measured
-        found[group.name] = Measured(known, {"normal": {8: known, 16: known}}, fixed=group.fixed is not None)
+        found[group.name] = Measured(known, {"normal": {8: known, 16: known}}, group.fixed is not None, unbounded)
     return found
 
 
