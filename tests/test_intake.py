@@ -144,3 +144,33 @@ class TestWords:
         for word in ("This is a fault of hybridq", "the command: ", f"hybridq {hybridq.__version__}", "onnxruntime"):
             assert word in done.err
         assert "Traceback" in run("step2", ".", "--verbose").err
+
+
+class TestRemedies:
+    """A remedy names what a person can type next."""
+
+    def linear(self, folder: Path) -> Path:
+        nodes = [
+            helper.make_node("MatMul", ["x", "Wq"], ["m"], name="in"),
+            helper.make_node("LayerNormalization", ["m", "gamma"], ["n"], name="norm"),
+            helper.make_node("MatMul", ["n", "Wk"], ["y"], name="out"),
+        ]
+        given = model(nodes, {**WEIGHTS, "gamma": np.ones(8, np.float32)}, 17)
+        onnx.save(given, folder / "model.onnx")
+        hybridq.step1(folder / "model.onnx", FEEDS, folder / "b", threads=1)
+        return folder / "b"
+
+    def test_of_a_weights_name_is_its_layer(self, tmp_path: Path, run: Run) -> None:
+        folder = self.linear(tmp_path)
+        done = run("set", folder, "Wq", "float32")
+        assert done.code == 1
+        assert "Name the layer: 'm'." in done.err
+        assert run("set", folder, "m", "float32").code == 0
+
+    def test_of_a_layer_raised_alone_is_its_reader(self, tmp_path: Path, run: Run) -> None:
+        folder = self.linear(tmp_path)
+        hybridq.set(folder, "norm", "float16")
+        (note,) = [p for p in hybridq.step2(folder, threads=1).problems if p.code == "narrowed"]
+        assert "'n' is float16, but its result is still rounded to uint8 for 'y'" in note.message
+        hybridq.set(folder, "out", "float16")
+        assert not [p for p in hybridq.step2(folder, threads=1).problems if p.code == "narrowed"]

@@ -144,7 +144,7 @@ class Work:
         if key and not self.names.layers(selector):
             if needs_layers:
                 hint = (
-                    f"Name the layer: '{selector.removesuffix(WEIGHT_SUFFIX)}'."
+                    f"Name the layer: '{key.removesuffix(WEIGHT_SUFFIX)}'."
                     if self.names.is_weight(key)
                     else ("It takes the widest precision among the layers that read it; name those.")
                 )

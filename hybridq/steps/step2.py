@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +21,16 @@ from hybridq.files.reading import exists
 from hybridq.files.seal import file_digest, read_sealed, text_digest
 from hybridq.graph.onnx_file import OnnxFile
 from hybridq.graph.trial import death
+from hybridq.plan.narrowed import narrowed
 from hybridq.plan.plan import make_plan
+from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.records import QuantConfig
 from hybridq.report.build_json import FORMAT as BUILD_FORMAT
 from hybridq.report.build_json import BuildReport, report_build, write_build
 from hybridq.report.effects import Effects
 from hybridq.steps.common import BUILD, HYBRID, REPORT, Progress, no_progress, read_config, read_state
 from hybridq.steps.options import need_threads
-from hybridq.storage.state import State
+from hybridq.storage.state import CFG, State
 
 MARK = "hybridq.cfg"  # the metadata property that says from which edits a model was built
 BUILD_AGAIN = "Run `hybridq step2` again."
@@ -86,7 +88,9 @@ def step2(
     state = read_state(folder, verify=True)
     config, problems = read_config(folder, state)
     progress("building", 0, None)
-    file, report = make(state, config, portable=portable)
+    plan = make_plan(state.model, state.calibrated, config, state.weights, portable=portable)
+    file, report = make(state, config, plan)
+    problems = [*problems, *(replace(p, path=str(folder / CFG)) for p in narrowed(state.model, plan, config))]
     target = Path(out) if out else folder / HYBRID
     if out is not None:
         _refuse_foreign(target)
@@ -106,15 +110,14 @@ def step2(
     return Step2Result(target, report, problems, fidelity)
 
 
-def make(state: State, config: QuantConfig, *, portable: bool = False) -> tuple[OnnxFile, BuildReport]:
-    """The model and its report, in memory."""
-    plan = make_plan(state.model, state.calibrated, config, state.weights, portable=portable)
+def make(state: State, config: QuantConfig, plan: QuantPlan) -> tuple[OnnxFile, BuildReport]:
+    """The model of a plan and its report, in memory."""
     file = build(state.model, plan, state.weights)
     floats = sum(int(w.nbytes) for w in state.weights.values())
     unedited = QuantConfig(config.target, {}, state.calibrated.entries, {})
     plain = plan
     if config.edits:
-        plain = make_plan(state.model, state.calibrated, unedited, state.weights, portable=portable)
+        plain = make_plan(state.model, state.calibrated, unedited, state.weights, portable=plan.portable)
     effects = Effects(state.model, state.calibrated, config, state.weights, plan, plain)
     return file, report_build(effects, (file.weight_bytes, floats))
 
