@@ -59,9 +59,9 @@ def canonicalize(given: onnx.ModelProto, path: str = "") -> onnx.ModelProto:
         hint = "It is in float16, which hybridq computes in float32: give the float32 model it was made from."
         raise ModelError([replace(p, hint=f"{p.hint}\n{hint}".strip()) for p in error.problems]) from error
     restore_functions(before.graph, proto.graph, opset_of(before))
+    _complete_types(proto)
+    drop_empty_casts(proto.graph)
     if halves:
-        _complete_types(proto)
-        drop_empty_casts(proto.graph)
         helper.set_model_props(proto, {HALVES: "float32"})
     drop_identities(proto.graph)
     _spell_out(proto.graph)

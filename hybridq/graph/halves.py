@@ -75,7 +75,7 @@ def _widen(found: Message) -> None:
 
 
 def drop_empty_casts(graph: GraphProto) -> None:
-    """Make an Identity of each Cast from float32 to float32 that ONNX Runtime left before a graph output."""
+    """Make an Identity of each Cast from float32 to float32 that ONNX Runtime left."""
     floats = {v.name for v in [*graph.input, *graph.value_info] if v.type.tensor_type.elem_type == FLOAT}
     for node in graph.node:
         widens = node.op_type == "Cast" and any(a.name == "to" and a.i == FLOAT for a in node.attribute)
