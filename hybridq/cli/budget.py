@@ -38,9 +38,10 @@ def headline(found: SearchResult) -> str:
 
 def tell_search(voice: Talk, found: SearchResult) -> None:
     """Which layers were chosen, and why."""
-    shares = found.content["chosen"]["time_percent"]
+    shares, board = (found.content["chosen"][k] for k in ("time_percent", "board_ms"))
     for name, why in list(found.reasons.items())[:SHOWN]:
         cost = f", {shares[name]:+.1f} % time" if name in shares else ""
+        cost += f" ({board[name]:+.3f} ms)" if name in board else ""
         voice.say(f"  {name}: {found.layers.get(name, '')}  {why}{cost}")
     voice.problems([Problem(text, severity="warning", code="slice") for text in found.warnings])
     if len(found.reasons) > SHOWN:

@@ -43,6 +43,7 @@ class Times:
     total: float
     given: float
     speedups: dict[str, float] = field(default_factory=dict)  # measured, by choice
+    on_board: bool = False  # microseconds of a device, as its profile has them
 
     def extra(self, layer: str) -> float:
         """What raising one layer adds, as a share of the whole model's time; boundaries apart."""
@@ -51,6 +52,14 @@ class Times:
     def added(self, layers: Iterable[str]) -> float:
         """Microseconds that raising layers adds; boundaries apart."""
         return sum(self.high.get(n, 0.0) - self.low.get(n, 0.0) for n in layers)
+
+    def percent(self, layers: Iterable[str]) -> dict[str, float]:
+        """By layer, what its bits cost of the whole model's time, in percent."""
+        return {n: round(100 * self.extra(n), 2) for n in layers if n in self.low}
+
+    def milliseconds(self, layers: Iterable[str]) -> dict[str, float]:
+        """By layer, what its bits cost on the device, where its profile is known."""
+        return {n: round(self.added([n]) / 1e3, 4) for n in layers if n in self.low} if self.on_board else {}
 
 
 def measure_times(bench: Bench, start: Choice, precision: Precision, threads: int) -> Times:

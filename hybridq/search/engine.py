@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from hybridq.plan.shares import high_fraction, share_of_macs
 from hybridq.quant.dtypes import Precision
+from hybridq.search.board import board_times
 from hybridq.search.budget import USUAL_HIGH
 from hybridq.search.choice import Choice, Figures, Tuning
 from hybridq.search.costs import Times, measure_times
@@ -30,7 +31,7 @@ from hybridq.search.knapsack import NO_PAIRS
 from hybridq.search.narrow import narrowed
 from hybridq.search.noise import pairs, sources
 from hybridq.search.polish import polished
-from hybridq.search.reasons import kept_for_a_reason, reasons, shares_of_time
+from hybridq.search.reasons import kept_for_a_reason, reasons
 from hybridq.search.result import content, finished
 from hybridq.search.speed import SHARES, fast_enough
 from hybridq.search.trim import cheapest_enough, improve, trim
@@ -80,6 +81,7 @@ class Engine:
     target: Target
     report: Say
     times: Times | None
+    board: Mapping[str, float] = field(default_factory=dict)
     alone: dict[str, float] = field(default_factory=dict)
     found: Alternatives = field(default_factory=Alternatives)
 
@@ -205,6 +207,12 @@ class Engine:
         units, fast = fast_enough(front, self._timed(front.start), wanted, shares, self.threads)
         return units, fast and self.judge.enough(self.bench.measure(front.choice(units)))
 
+    def _costs(self, start: Choice) -> Times | None:
+        """What bits cost: on this machine where the model is to run here, else by the target's data and the profile."""
+        if self.target.latency_aware:
+            return self._timed(start)
+        return board_times(self.bench.model, self.target, self.precisions[0], self.board)
+
     def _timed(self, start: Choice) -> Times:
         if self.times is None:
             self.say("measuring times", 0, None)
@@ -252,12 +260,12 @@ class Engine:
     def _result(self, question: dict[str, Any], front: Frontier, chosen: Choice, feasible: bool) -> SearchResult:
         bench = self.bench
         why = reasons(bench, chosen)
-        shares = shares_of_time(why, self._timed(front.start) if chosen.layers else self.times)
+        costs = self._costs(front.start) if chosen.layers else self.times
         figures = bench.figures(chosen)
         plan, _ = bench.plan(chosen)
         biases, rounded = bench.biases(chosen, plan), {n: bench.rounded[n] for n in bench.together(chosen)}
         layers = {n: chosen.layers[n] for n in why}
         warnings = self.judge.lost_slices(figures, feasible)
         found, budget = content(bench, question, self.times), self.judge.budget
-        made = finished(found, front, chosen, layers, budget, feasible, why, shares, warnings)
+        made = finished(found, front, chosen, layers, budget, feasible, why, costs, warnings)
         return SearchResult(feasible, layers, chosen.tuning, biases, rounded, why, figures, made, tuple(warnings))

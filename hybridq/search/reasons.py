@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 from hybridq.search.choice import Choice, Figures
-from hybridq.search.costs import Times
 from hybridq.search.joint import Bench, TimeUp
 from hybridq.search.judge import Judge
 
@@ -25,11 +24,6 @@ def reasons(bench: Bench, chosen: Choice) -> dict[str, str]:
             if name in chosen.layers and not bench.model.layer[name].float_only:
                 found[name] = text
     return found
-
-
-def shares_of_time(layers: Iterable[str], times: Times | None) -> dict[str, float]:
-    """By raised layer, what its bits cost of the whole model's time, in percent; empty where nothing was timed."""
-    return {} if times is None else {name: round(100 * times.extra(name), 2) for name in layers}
 
 
 def kept_for_a_reason(bench: Bench, chosen: Choice, judge: Judge) -> Choice:

@@ -40,7 +40,7 @@ def finished(
     budget: Budget,
     feasible: bool,
     reasons: Mapping[str, str],
-    shares: Mapping[str, float],
+    costs: Times | None,
     warnings: Sequence[str],
 ) -> Json:
     """The content with its result in front; ``layers`` are the precisions that are written into the cfg."""
@@ -63,7 +63,8 @@ def finished(
             "weights": dict(tuning.weights),
             "corrected_biases": sorted(bench.biases(chosen, bench.plan(chosen)[0])),
             "reasons": dict(reasons),
-            "time_percent": dict(shares),
+            "time_percent": costs.percent(reasons) if costs else {},
+            "board_ms": costs.milliseconds(reasons) if costs else {},
             "predicted_damage": front.candidate_of(raised).damage,
             **_figures(figures),
         },

@@ -51,9 +51,10 @@ class SearchOptions:
     ``precisions``: 8 bits and what layers may rise to; by default those that make sense on the target. ``remedies`` are
     choices that somebody believes in (the lint's): they are measured with the others. ``samples`` of the feeds (0: as
     many as are quick) are used. ``threads`` are those of timed models; what is only measured runs on one thread,
-    ``workers`` models or samples at a time, with the same result for any number. ``previous`` is the content of an
-    earlier ``search.json`` of the same question: what it measured is not measured again. ``save`` is called with the
-    content so far after each measurement, ``progress`` with what is done, how much of it, and of how much.
+    ``workers`` models or samples at a time, with the same result for any number. ``board``: microseconds by layer on
+    the device. ``previous`` is the content of an earlier ``search.json`` of the same question: what it measured is not
+    measured again. ``save`` is called with the content so far after each measurement, ``progress`` with what is done,
+    how much of it, and of how much.
     """
 
     metric: Metric | None = None
@@ -64,6 +65,7 @@ class SearchOptions:
     threads: int = 1
     workers: int = 1
     deadline: Deadline | None = None
+    board: Mapping[str, float] = field(default_factory=dict)
     previous: Mapping[str, Any] | None = None
     save: Save | None = None
     progress: Say | None = field(default=None, repr=False)
@@ -106,6 +108,7 @@ def search(
         targets.load(calibrated.target),
         say,
         times,
+        options.board,
     )
     if options.save is not None:
         bench.save = partial(_save, options.save, engine, question)

@@ -15,6 +15,7 @@ from hybridq.steps.kinds import AnyText, Checked, Choices, Number, Values
 WORST = "worst:"
 SQNR = "SQNR of the worst output, whole; worst:DB of its worst slice against that slice's own variance."
 TIME = "Seconds after which the best found is taken.  [default: a minute of CPU time, or 1,000 float inferences]"
+PROFILE = "Time of each layer on the board: what RKNN's eval_perf prints, or the JSON that trtexec exports."
 METRIC = (
     "Your own figure: FUNCTION(outputs) -> float, higher is better; outputs is a list of one dict {output name: array} "
     "per sample, in the order of the dataset."
@@ -34,6 +35,7 @@ class ProposalOptions(Checked):
     min_speedup: Annotated[float | None, Number("Speed against float32.", 0, above=True)] = None
     time: Annotated[float | None, Number(TIME, 0, above=True)] = None
     metric: Annotated[str | None, AnyText(METRIC, "FILE.py:FUNCTION")] = None
+    profile: Annotated[str | None, AnyText(PROFILE, "FILE")] = None
     precisions: Annotated[
         tuple[Precision, ...],
         Choices("Precisions to choose from (uint8,int16,float32).  [default: the target's]", Precision),

@@ -26,6 +26,7 @@ from hybridq.plan.layer_weights import entry_key
 from hybridq.plan.record import activation_entry, weight_entry
 from hybridq.quant.records import Calibrated, Entry, LayerChoice
 from hybridq.quant.weight_ranges import WeightAlgorithm
+from hybridq.search.board import read_profile
 from hybridq.search.choice import unrepaired
 from hybridq.search.search import SearchOptions, SearchResult, search
 from hybridq.search.work import Deadline
@@ -125,6 +126,7 @@ def propose(
             threads=threads,
             workers=workers,
             deadline=deadline,
+            board=read_profile(Path(wanted.profile), state.model) if wanted.profile else {},
             previous=_previous(folder),
             save=_saver(folder),
             progress=progress,

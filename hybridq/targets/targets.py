@@ -32,6 +32,7 @@ class Target:
     ``ties_inputs``: what a Concat joins shares parameters with its result; otherwise it has its own.
     ``fixed_ranges``: the range of a Sigmoid and the like is taken as known; otherwise it is measured.
     ``limits``: ranges within which an operator's input stays, where only such operators read it.
+    ``costs``: by precision, times the time of 8 bits, for ``products`` (what has multiply-accumulates) and ``others``.
     ``search`` lists the precisions worth searching. ``source`` says where its facts are from, ``verified`` what of them
     was tried.
     """
@@ -49,6 +50,7 @@ class Target:
     latency_aware: bool
     max_kinds: int | None
     slow_8bit: dict[str, str]
+    costs: dict[Precision, dict[str, float]]
 
     @property
     def default(self) -> Precision:
@@ -99,6 +101,7 @@ def load(name: str) -> Target:
         latency_aware=data["latency_aware"],
         max_kinds=data.get("max_kinds"),
         slow_8bit=data.get("slow_8bit", {}),
+        costs={Precision(p): factors for p, factors in data.get("costs", {}).get("factors", {}).items()},
     )
 
 
