@@ -517,13 +517,6 @@ class TestRefusals:
         with contextlib.suppress(ModelError):
             canonicalize(read_model(path), str(path))
 
-    def test_quantized_already(self, tmp_path: Path) -> None:
-        nodes = [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], name="Q1")]
-        tensors = {"s": np.float32(1), "z": np.uint8(0)}
-        path = tmp_path / "model.onnx"
-        onnx.save(model(nodes, {"x": [2]}, ["q"], tensors, out_dtype=TensorProto.UINT8), path)
-        self.refuse(path, "quantized already: QuantizeLinear 'Q1'")
-
     def test_external_weights(self, tmp_path: Path) -> None:
         path = tmp_path / "model.onnx"
         onnx.save(conv_bn(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 from ruamel.yaml import YAML
 
 from hybridq import targets
-from hybridq.exchange.rknn2_convert import LAYERS, PARAMETERS, Plan, edit_cfg, load_plan, read_log
+from hybridq.exchange.rknn2_convert import LAYERS, PARAMETERS, Plan, edited, edits_of, load_plan, read_log
 from hybridq.graph.analysis import analyse
 from hybridq.plan.limits import limit, within
 from hybridq.quant.dtypes import Precision, Scheme
@@ -38,13 +39,19 @@ ENTRY = """    {name}:
 """
 
 
-def theirs(*rows: tuple[str, str, float, float]) -> object:
+def edit_cfg(text: str, dropped: set[str]) -> tuple[Any, list[str]]:
+    """A cfg of the toolkit's edited by the plan, read again; and what was told."""
+    found = edits_of(YAML(typ="safe").load(text)[PARAMETERS], PLAN, dropped)
+    return YAML(typ="safe").load(edited(text, found)), found.lines
+
+
+def theirs(*rows: tuple[str, str, float, float]) -> str:
     """A cfg as the toolkit writes it: name, dtype, range."""
     text = "custom_quantize_layers: {}\nquantize_parameters:\n"
     for name, dtype, low, high in rows:
         scale = "[]" if "float" in dtype else "[0.1]"
         text += ENTRY.format(name=f"'{name}'", dtype=dtype, low=low, high=high, scale=scale, anchor="")
-    return YAML().load(text)
+    return text
 
 
 PLAN = Plan(
@@ -70,7 +77,7 @@ PLAN = Plan(
 
 
 def test_every_name_of_a_raised_layer_is_given_its_type_and_no_other() -> None:
-    cfg = theirs(
+    text = theirs(
         ("x", "float32", 0, 1),
         ("x_int8", "int8", 0, 1),
         ("c", "int8", 0, 4),
@@ -89,7 +96,7 @@ def test_every_name_of_a_raised_layer_is_given_its_type_and_no_other() -> None:
         ("y_int8", "int8", -3, 3),
         ("r__float16", "float16", 0, 4),
     )
-    lines = edit_cfg(cfg, PLAN, set())
+    cfg, lines = edit_cfg(text, set())
     assert dict(cfg[LAYERS]) == {
         "c": "int16",
         "r": "int16",
@@ -116,30 +123,33 @@ def test_every_name_of_a_raised_layer_is_given_its_type_and_no_other() -> None:
 
 
 def test_a_name_that_the_toolkit_refused_is_left_out() -> None:
-    cfg = theirs(("c", "int8", 0, 4), ("r", "int8", 0, 4))
-    edit_cfg(cfg, PLAN, {"c"})
+    cfg, _ = edit_cfg(theirs(("c", "int8", 0, 4), ("r", "int8", 0, 4)), {"c"})
     assert dict(cfg[LAYERS]) == {"r": "int16"}
 
 
 def test_movement_swapped_with_a_sigmoid_is_known_by_its_reach() -> None:
     """The toolkit may transpose behind a Sigmoid: `X_sw` then has the Sigmoid's values, not X's."""
-    cfg = theirs(("logit", "int8", -7, 5), ("logit_sw", "int8", 0, 1))
-    edit_cfg(cfg, PLAN, set())
+    cfg, _ = edit_cfg(theirs(("logit", "int8", -7, 5), ("logit_sw", "int8", 0, 1)), set())
     assert dict(cfg[LAYERS]) == {"logit_sw": "int16"}
     assert (cfg[PARAMETERS]["logit_sw"]["min"][0], cfg[PARAMETERS]["logit_sw"]["max"][0]) == (0, 2)
     assert cfg[PARAMETERS]["logit"]["min"][0] == -7
 
 
-def test_a_list_shared_by_an_anchor_is_not_edited_through_another_name() -> None:
-    text = "custom_quantize_layers: {}\nquantize_parameters:\n"
-    text += ENTRY.format(name="c", dtype="int8", low=0, high=4, scale="[0.1]", anchor="&id001")
-    text += "    other:\n        scale: [1.0]\n        min: *id001\n        max: [4.0]\n"
-    cfg = YAML().load(text)
-    edit_cfg(cfg, PLAN, set())
-    out = io.StringIO()
-    YAML().dump(cfg, out)
-    again = YAML(typ="safe").load(out.getvalue())[PARAMETERS]
-    assert (again["c"]["max"], again["other"]["min"]) == ([8], [0])
+def test_a_list_shared_by_an_anchor_stays_for_whoever_else_has_it() -> None:
+    text = theirs(("c", "int8", 0, 4), ("d", "int8", 0, 4)).replace("        min:\n", "        min: &id001\n", 1)
+    last = text.rindex("        min:\n        -   0\n")
+    text = text[:last] + text[last:].replace("        min:\n        -   0\n", "        min: *id001\n", 1)
+    text = text.replace("ori_min: \n        -   0", "ori_min: *id001", 1)
+    plan = replace(PLAN, ranges={"c": [-2, 8]})
+    found = edits_of(YAML(typ="safe").load(text)[PARAMETERS], plan, set())
+    entries = YAML(typ="safe").load(edited(text, found))[PARAMETERS]
+    assert (entries["c"]["min"], entries["c"]["ori_min"], entries["d"]["min"]) == ([-2], [0], [0])
+
+
+def test_all_but_the_edits_stays_to_the_character() -> None:
+    """The toolkit refuses a cfg in which anything else was changed, were it the last digit of a number."""
+    text = theirs(("470", "int8", 0, 4.7223493016468584e-18), ("a", "int8", -1, 1), ("it''s", "int8", 0, 1))
+    assert edited(text, edits_of(YAML(typ="safe").load(text)[PARAMETERS], PLAN, set())) == text
 
 
 def test_the_log_tells_what_was_taken_refused_and_merged() -> None:

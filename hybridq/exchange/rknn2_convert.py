@@ -33,6 +33,8 @@ SAID = {  # what the toolkit says below a changed range, and of the model's ends
     "merged": re.compile(r"But final to (\(.*\))"),
     "ends": re.compile(r"The default (input|output) dtype of '(.+?)' is changed .*? to '(.+?)'"),
 }
+ENTRY, FIELD, ITEM = re.compile(r"    (\S.*):\s*$"), re.compile(r"        (\w+):"), re.compile(r"        -   ")
+ANCHOR = re.compile(r": ([&*])(\S+)\s*$")
 UNKNOWN = re.compile(r"Invalid operands name '(.+?)' in custom_quantize_layers")
 
 
@@ -89,25 +91,66 @@ class Plan:
         return min(candidates, key=lambda t: _distance(self.observed[t], reach), default=base)
 
 
-def edit_cfg(cfg: Any, plan: Plan, dropped: set[str]) -> list[str]:
-    """Write the plan's types and ranges into the toolkit's cfg, but for the names in ``dropped``; lines that tell."""
-    entries = {str(key): value for key, value in cfg[PARAMETERS].items()}
+@dataclass
+class Edits:
+    """What is written into the toolkit's cfg: types by name, ranges by name, and lines that tell of it."""
+
+    types: dict[str, str] = field(default_factory=dict)
+    ranges: dict[str, list[float]] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+
+
+def edits_of(entries: dict[str, Any], plan: Plan, dropped: set[str]) -> Edits:
+    """The plan's types and ranges by the toolkit's names, but for the names in ``dropped``."""
     owners = {name: plan.owner(name, _reach(entry)) for name, entry in entries.items()}
     chosen: dict[str, str] = {}
     for name, (tensor, _) in owners.items():
         kind = plan.types.get(tensor, "")
         if kind and name not in plan.constants and not _is_constant(entries[name]):
             chosen |= _named(name, kind, entries, plan)
-    cfg[LAYERS] = {n: kind for n, kind in chosen.items() if n not in dropped}
-    lines = [f"{n}: {kind}" for n, kind in cfg[LAYERS].items()]
+    found = Edits({n: kind for n, kind in chosen.items() if n not in dropped})
+    found.lines = [f"{n}: {kind}" for n, kind in found.types.items()]
     for name, (tensor, same) in owners.items():
         ours, entry = plan.ranges.get(tensor) if same else None, entries[name]
         if ours is not None and entry["scale"] and _distance(ours, _numbers(entry, "min", "max")) > NOISE:
-            lines.append(f"{name}: {entry['min'][0]:g}..{entry['max'][0]:g} becomes {ours[0]:g}..{ours[1]:g}")
-            entry["min"], entry["max"] = [ours[0]], [ours[1]]  # new lists: the old ones may be shared by an anchor
+            found.lines.append(f"{name}: {entry['min'][0]:g}..{entry['max'][0]:g} becomes {ours[0]:g}..{ours[1]:g}")
+            found.ranges[name] = ours
     raised = {owners[n][0] for n in owners if n in chosen or n + END in chosen}
     missing = [t for t in plan.types if t not in raised and t not in entries]
-    return lines + [f"{t}: the toolkit has no such tensor; it was folded away" for t in missing]
+    found.lines += [f"{t}: the toolkit has no such tensor; it was folded away" for t in missing]
+    return found
+
+
+def edited(text: str, edits: Edits) -> str:
+    """The toolkit's cfg with the edits; every other character stays, since the toolkit refuses any other change."""
+    types = "".join(f"    {quoted(name)}: {kind}\n" for name, kind in edits.types.items())
+    block = f"{LAYERS}:\n{types}" if types else f"{LAYERS}: {{}}\n"
+    lines = re.sub(rf"(?m)^{LAYERS}:.*\n(?:    .*\n)*", lambda _: block, text, count=1).splitlines()
+    name, below, out, held = "", False, list[str](), dict[str, list[str]]()
+    while lines:
+        line = lines.pop(0)
+        entry, part = ENTRY.match(line), FIELD.match(line)
+        below = below or line.startswith(f"{PARAMETERS}:")
+        if below and entry:
+            name = entry[1][1:-1].replace("''", "'") if entry[1].startswith("'") else entry[1].strip('"')
+        items = []
+        while part and lines and ITEM.match(lines[0]):
+            items.append(lines.pop(0))
+        mark = ANCHOR.search(line) if part else None
+        if part and name in edits.ranges and part[1] in ("min", "max"):
+            if mark and mark[1] == "&":
+                held[mark[2]] = items
+            number = edits.ranges[name][part[1] == "max"]
+            line, items = f"        {part[1]}:", [f"        -   {number!r}"]
+        elif part and mark and mark[1] == "*" and mark[2] in held:  # its list stood where the range was changed
+            line, items = f"        {part[1]}: &{mark[2]}", held.pop(mark[2])
+        out += [line, *items]
+    return "\n".join(out) + "\n"
+
+
+def quoted(name: str) -> str:
+    """A name in quotes, whatever it looks like."""
+    return "'" + name.replace("'", "''") + "'"
 
 
 def _named(name: str, kind: str, entries: dict[str, Any], plan: Plan) -> dict[str, str]:
@@ -208,29 +251,18 @@ def converted(work: Path, platform: str) -> tuple[Toolkit, list[str]]:
     from ruamel.yaml import YAML
 
     plan, feed = load_plan(HERE / "plan.json")
-    theirs, yaml, dropped = step1(work, platform, feed), YAML(), set[str]()
-    yaml.width = 4096
+    text, dropped = step1(work, platform, feed).read_text(encoding="utf-8"), set[str]()
+    entries = {str(k): v for k, v in YAML(typ="safe").load(text)[PARAMETERS].items()}
     while True:
-        cfg = yaml.load(theirs.read_text(encoding="utf-8"))
-        lines = edit_cfg(cfg, plan, dropped)
-        cfg[LAYERS] = {_quoted(n): kind for n, kind in cfg[LAYERS].items()}
-        edited = work / "hybridq.quantization.cfg"
-        with edited.open("w", encoding="utf-8") as file:
-            yaml.dump(cfg, file)
+        edits, cfg = edits_of(entries, plan, dropped), work / "hybridq.quantization.cfg"
+        cfg.write_text(edited(text, edits), encoding="utf-8")
         try:
-            return step2(work, platform, feed, edited), lines + [f"{n}: refused by the toolkit" for n in dropped]
+            return step2(work, platform, feed, cfg), edits.lines + [f"{n}: refused by the toolkit" for n in dropped]
         except ValueError as error:
             unknown = UNKNOWN.search(str(error))
             if unknown is None or unknown[1] in dropped:
                 raise
             dropped.add(unknown[1])
-
-
-def _quoted(name: str) -> Any:
-    """A name in quotes, whatever it looks like."""
-    from ruamel.yaml.scalarstring import SingleQuotedScalarString
-
-    return SingleQuotedScalarString(name)
 
 
 def simulate(toolkit: Toolkit, listed: Path, folder: Path) -> None:

@@ -37,6 +37,7 @@ class _View:
     producers: dict[str, NodeProto]
     outputs: set[str]
     ties_inputs: bool
+    apart: frozenset[str]
     absorbed: dict[str, NodeProto] = field(default_factory=dict)  # compute node's name -> its activation
     absorbed_names: set[str] = field(default_factory=set)
     parent: dict[str, str] = field(default_factory=dict)  # union-find over tensors
@@ -69,19 +70,21 @@ def analyse(
     ties_outputs: bool = False,
     ties_inputs: bool = True,
     fixed_ranges: bool = True,
+    apart: frozenset[str] = frozenset(),
 ) -> Model:
     """Our view of a canonical model.
 
     ``given`` supplies the names that the model had before. ``ties_outputs``: values concatenated only to leave the
     graph share parameters too (NPUs do so); otherwise such a Concat runs in float and keeps its inputs apart. Without
     ``ties_inputs`` every Concat is a layer with parameters of its own; without ``fixed_ranges`` all are measured.
+    ``apart`` names nodes that neither share parameters nor are absorbed.
     """
-    view = _view(canonical.graph, ties_inputs)
+    view = _view(canonical.graph, ties_inputs, apart)
     view.steering = steering(view.graph, view.is_activation, lambda node: _sums(node, view))
     _absorb(view)
-    apart = set() if ties_outputs else _keeps_apart(view)
+    loose = set() if ties_outputs else _keeps_apart(view)
     sources = _sources(view)
-    _share(view, sources, [n for n in view.graph.node if n.name not in apart and moves_data(n, view)])
+    _share(view, sources, [n for n in view.graph.node if n.name not in loose and moves_data(n, view)])
     for tensor in view.parent:
         view.members.setdefault(view.find(tensor), []).append(tensor)
     known = aliases(given.graph, _homes(view), view.tensors) if given else {}
@@ -99,7 +102,7 @@ def analyse(
     )
 
 
-def _view(graph: onnx.GraphProto, ties_inputs: bool) -> _View:
+def _view(graph: onnx.GraphProto, ties_inputs: bool, apart: frozenset[str]) -> _View:
     tensors = {}
     for value in [*graph.input, *graph.output, *graph.value_info]:
         if value.type.HasField("tensor_type"):
@@ -112,6 +115,7 @@ def _view(graph: onnx.GraphProto, ties_inputs: bool) -> _View:
         producers=edit.producers(graph.node),
         outputs={o.name for o in graph.output},
         ties_inputs=ties_inputs,
+        apart=apart,
     )
 
 
@@ -137,6 +141,8 @@ def _absorb(view: _View) -> None:
         if row.absorbed or node.output[0] in view.outputs or len(readers) != 1:
             continue
         reader = readers[0]
+        if reader.name in view.apart:
+            continue
         bounded = len(row_of(reader).inputs.roles) == 1 or clip_bounds(reader, view.initializers)
         if row_of(reader).absorbed and bounded and view.is_activation(reader.output[0]):
             view.absorbed[node.name] = reader
@@ -160,7 +166,7 @@ def moves_data(node: NodeProto, view: _View) -> bool:
     ends = [*node.output[:1], *moved(node)]
     if movement is Movement.NONE or not all(view.is_activation(e) for e in ends):
         return False
-    if row_of(node).moves_all and not view.ties_inputs:
+    if node.name in view.apart or (row_of(node).moves_all and not view.ties_inputs):
         return False
     if movement is Movement.NEAREST:
         return bool(edit.attribute(node, "mode", b"nearest") == b"nearest")

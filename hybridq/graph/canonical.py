@@ -36,12 +36,14 @@ RUNTIME_TYPES = {  # ONNX Runtime's words
 }
 HALVES = "hybridq.float16"  # metadata of a canonical model: what float16 became
 RENAMING = ["MatMulAddFusion", "GemmTransposeFusion", "TransposeOptimizer"]  # they name what no file named
+LAYER_FUSIONS = ["ConvBNFusion", "ConvMulFusion", "ConvAddFusion", "Pad_Fusion"]
 PRIVATE_FUSIONS = ["GeluFusionL1", "LayerNormFusionL1", "BiasGeluFusion", "FastGeluFusion", "SkipLayerNormFusion"]
 
 
-def canonicalize(given: onnx.ModelProto, path: str = "") -> onnx.ModelProto:
+def canonicalize(given: onnx.ModelProto, path: str = "", *, folds_layers: bool = True) -> onnx.ModelProto:
     """The canonical graph of a float model, weights included; ``given`` is left as it is.
 
+    Without ``folds_layers`` a BatchNorm and the like stay beside their Conv, as a quantizer between them demands.
     Raises ModelError when the opset cannot be converted or ONNX Runtime refuses the model.
     """
     proto = onnx.ModelProto()
@@ -52,7 +54,7 @@ def canonicalize(given: onnx.ModelProto, path: str = "") -> onnx.ModelProto:
     halves = widen_halves(proto)
     try:
         before = brought_up(proto, path)
-        proto = _fold(before, path)
+        proto = _fold(before, path, [] if folds_layers else LAYER_FUSIONS)
     except ModelError as error:
         if not halves:
             raise
@@ -161,11 +163,11 @@ def name_everything(graph: onnx.GraphProto) -> None:
         taken.add(name)
 
 
-def _fold(proto: onnx.ModelProto, path: str) -> onnx.ModelProto:
-    folded = _optimized(proto, path, RENAMING)
+def _fold(proto: onnx.ModelProto, path: str, without: list[str]) -> onnx.ModelProto:
+    folded = _optimized(proto, path, [*RENAMING, *without])
     known = {n.domain for n in proto.graph.node}
     if any(n.domain not in known and n.domain not in STANDARD for n in folded.graph.node):
-        folded = _optimized(proto, path, [*RENAMING, *PRIVATE_FUSIONS])
+        folded = _optimized(proto, path, [*RENAMING, *without, *PRIVATE_FUSIONS])
     return folded
 
 

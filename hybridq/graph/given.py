@@ -11,7 +11,6 @@ from hybridq.errors import ModelError
 from hybridq.files.reading import look_at
 from hybridq.graph.words import first_line
 
-QUANTIZED = ("QuantizeLinear", "DequantizeLinear")
 DYNAMIC = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulIntegerToFloat")
 INTEGER = ("MatMulInteger", "ConvInteger")  # what quantize_dynamic makes of a MatMul and a Conv
 TORCH = "torch.onnx.export(model, example_input, 'model.onnx', opset_version=17)"
@@ -99,6 +98,3 @@ def _refuse_quantized(proto: ModelProto, path: Path) -> None:
         if node.op_type in DYNAMIC or node.op_type in INTEGER:
             hint = "Give the float32 model that the dynamic quantizer was given; hybridq measures fixed ranges instead."
             raise ModelError(f"the model is quantized already, dynamically: {named}", path=str(path), hint=hint)
-        if node.op_type in QUANTIZED or node.op_type.startswith("QLinear"):
-            hint = "Give the float32 model it was made from."
-            raise ModelError(f"the model is quantized already: {named}", path=str(path), hint=hint)

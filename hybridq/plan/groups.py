@@ -27,11 +27,18 @@ def _group_plan(context: Context, group: Group, done: Mapping[str, Precision]) -
         return GroupPlan(group.name, precision, Stored(precision), {})
     kept = _kept(context, group, precision, wanted, done)
     narrower = sorted({p for p in wanted if p.bits < kept.bits})
+    if precision is FLOAT and _floats_as_given(context, group):
+        kept, narrower = FLOAT, []
     conversions = {p: _stored(context, group, context.target.activation(p)) for p in narrower}
     storage = context.target.activation(kept)
     if narrower and storage.headroom_alone:
         storage = replace(storage, headroom=1.0)
     return GroupPlan(group.name, precision, _stored(context, group, storage), conversions)
+
+
+def _floats_as_given(context: Context, group: Group) -> bool:
+    """Whether a model that arrived quantized has no quantizer here, for whoever reads it."""
+    return context.calibrated.as_given and context.calibrated.entries[group.name].dtype is FLOAT
 
 
 def _kept(
@@ -46,7 +53,8 @@ def _kept(
     kept = precision
     if wanted and not leaves and not _has_outside_readers(model, group):
         kept = min(precision, widest(wanted), key=lambda p: p.bits)
-    if group.layers and kept.bits == 8 and _gives_float(context, group, done):
+    may = group.layers and kept.bits == 8 and not context.calibrated.as_given
+    if may and _gives_float(context, group, done):
         return FLOAT
     return kept
 

@@ -123,7 +123,9 @@ def bias_plan(
     ``integer``: the target computes the layer in integers, even where it is not ``native`` to ONNX Runtime; its bias is
     then float32, on the same grid.
     """
-    if not (layer.bias and len(found) == 1 and found[0].qparams is not None):
+    default = context.calibrated.layers.get(layer.name)
+    stays = default is not None and default.bias == "float32"
+    if not (layer.bias and len(found) == 1 and found[0].qparams is not None) or stays:
         return None
     params = found[0].qparams
     values, repaired = _bias_values(context, layer, params)
@@ -132,7 +134,9 @@ def bias_plan(
             values = _on_grid(values, read.scale * params.scale)
         return BiasPlan(layer.bias, values, None, found, repaired) if repaired or integer else None
     bias = np.abs(values.astype(np.float64).reshape(-1))
-    chosen = _dead_channels(context.weights[found[0].tensor], params, bias, float(read.scale))
+    chosen = params.scale
+    if not context.calibrated.as_given:
+        chosen = _dead_channels(context.weights[found[0].tensor], params, bias, float(read.scale))
     floor = bias / (float(read.scale) * BIAS_LIMIT)
     needed = floor if params.axis is not None else floor.max(initial=0.0)
     scale = np.maximum(chosen, needed.astype(np.float32) * np.float32(1.0001))

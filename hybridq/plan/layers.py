@@ -30,7 +30,8 @@ def _layer_plan(context: Context, layer: Layer, chosen: Chosen, groups: Mapping[
     out = groups[layer.group].stored
     integer = is_native(model, layer, done, forms, out) and suits_integers(layer, context.weights, model)
     native = integer and has_kernel(context.target.constant(done, channels=True))
-    weight_only = choice.weight_only if choice else None
+    default = context.calibrated.layers.get(layer.name)
+    weight_only = choice.weight_only if choice else default.weight_only if default else None
     weights = weight_plans(context, layer, weight_only or done, native)
     bias = bias_plan(context, layer, native, integer, forms[0].qparams if forms else None, weights)
     return LayerPlan(

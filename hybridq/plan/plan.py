@@ -28,6 +28,7 @@ def make_plan(
     ``portable`` leaves out what only ONNX Runtime needs: barriers, padded channels, other operators in place of pools,
     roundings in other places than where a tensor is computed.
     """
+    portable = portable or calibrated.as_given  # a model that arrived quantized is computed as it was
     context = Context(model, calibrated, config, weights, targets.load(config.target), portable)
     chosen = chosen_precisions(context)
     groups = group_plans(context, chosen.done)

@@ -65,10 +65,15 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class LayerDefault:
-    """The precision a layer has unless the cfg says otherwise; ``why`` is empty for the ordinary one."""
+    """The precision a layer has unless the cfg says otherwise; ``why`` is empty for the ordinary one.
+
+    ``weight_only``: float activations, weights in this precision. ``bias`` is ``"float32"`` where it stays so.
+    """
 
     precision: Precision
     why: str = ""
+    weight_only: Precision | None = None
+    bias: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class Calibrated:
     ``rounded`` are the layers whose weights step1 rounded together, for which a person may ask for ``gptq``.
     ``layers`` has each layer's own default precision, which is ``default`` but for layers that cannot have it or, where
     step1 was left free to choose, would be slower and less exact with it. ``equalized`` are the layers whose float
-    weights or bias step1 changed, for a model that computes the same.
+    weights or bias step1 changed, for a model that computes the same. ``as_given``: the model arrived quantized.
     """
 
     target: str
@@ -90,6 +95,7 @@ class Calibrated:
     layers: Mapping[str, LayerDefault] = field(default_factory=dict)
     rounded: tuple[str, ...] = ()
     equalized: tuple[str, ...] = ()
+    as_given: bool = False
 
     def default_of(self, layer: str) -> Precision:
         """The precision of a layer that the cfg does not mention."""

@@ -24,8 +24,10 @@ from hybridq.graph.chance import random_nodes, seeded
 from hybridq.graph.cut import cut
 from hybridq.graph.given import read_model
 from hybridq.graph.model import Model
+from hybridq.graph.recovered import Recovered, is_quantized, recover
 from hybridq.graph.runtime import Feed, RuntimeModelError
 from hybridq.graph.shapes import measure_shapes, open_tensors, with_shapes
+from hybridq.plan.as_given import apart
 from hybridq.targets import Target
 
 SHAPES = 16  # different shapes of samples that multiply-accumulates are counted for
@@ -62,6 +64,7 @@ class Prepared:
     """The model as given (or the part that was cut out of it), canonical, and our view of it.
 
     ``changed``: ONNX Runtime runs ``given`` and not the file, of which a part was cut or two nodes shared a name.
+    ``recovered`` holds the quantizers of a model that arrived quantized; ``given`` is its float graph then.
     """
 
     path: Path
@@ -69,6 +72,7 @@ class Prepared:
     changed: bool
     proto: onnx.ModelProto
     model: Model
+    recovered: Recovered | None = None
 
     def session(self, threads: int) -> runtime.Session:
         """The given model. Raises ModelError where ONNX Runtime does not load it."""
@@ -149,9 +153,12 @@ def prepare(path: Path, inputs: Sequence[str], outputs: Sequence[str], target: T
     changed = len(set(named)) < len(named)
     if changed:
         name_everything(given.graph)
+    recovered = recover(given, str(path)) if is_quantized(given) else None
+    if recovered is not None:
+        given, changed = recovered.proto, True
     if inputs or outputs:
         given, changed = cut(given, inputs, outputs, str(path)), True
-    proto = canonicalize(given, str(path))
+    proto = canonicalize(given, str(path), folds_layers=recovered is None)
     digest = fingerprint(path, inputs, outputs)
     model = analyse(
         proto,
@@ -160,9 +167,10 @@ def prepare(path: Path, inputs: Sequence[str], outputs: Sequence[str], target: T
         sha256=digest,
         ties_outputs=target.ties_outputs,
         ties_inputs=target.ties_inputs,
-        fixed_ranges=target.fixed_ranges,
+        fixed_ranges=target.fixed_ranges and recovered is None,
+        apart=apart(proto, recovered.tensors) if recovered else frozenset(),
     )
-    return Prepared(path, given, changed, proto, model)
+    return Prepared(path, given, changed, proto, model, recovered)
 
 
 def _refuse_sequences(given: onnx.ModelProto, path: str) -> None:

@@ -31,6 +31,7 @@ from hybridq.files.seal import text_digest
 from hybridq.graph.canonical import BIG
 from hybridq.graph.runtime import Feed
 from hybridq.linting import Finding, lint
+from hybridq.plan.as_given import as_given
 from hybridq.plan.record import decide, record
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated, LayerChoice
@@ -117,7 +118,12 @@ class _Work:
         audit.check()
         work = replace(self, prepared=self.prepared.of_shapes(seen, options.threads))
         result = work._chosen(stats, data, seen, executor)
-        problems = [*data.notes, *audit.problems, *self.prepared.problems(result.canonical_difference)]
+        problems = [
+            *data.notes,
+            *audit.problems,
+            *self.prepared.problems(result.canonical_difference),
+            *result.problems,
+        ]
         return replace(result, directory=directory, rows=audit.rows, problems=problems)
 
     def _chosen(self, stats: CalibrationStats, data: Dataset, seen: Seen, executor: Executor | None) -> Step1Result:
@@ -126,19 +132,23 @@ class _Work:
         model, options, first = self.prepared.model, self.options, seen.first or {}
         difference = self.prepared.difference(first, options.threads)
         found, feeds = self._repaired(self._candidate(stats), data, self._feeds(data, [first]), executor)
-        weights, calibrated = found.weights, found.calibrated
+        weights, calibrated, left = found.weights, found.calibrated, list[Problem]()
         if options.by is RangeAlgorithm.AUTO and not _is_big(weights):
             self.progress("comparing algorithms", 0, None)
             names = self._algorithms()
             calibrated = choose_algorithm(
                 model, weights, calibrated, self.target, names, feeds, threads=options.threads
             )
+        if self.prepared.recovered is not None:
+            calibrated, left = as_given(
+                calibrated, model, self.prepared.recovered, self.target, str(self.prepared.path)
+            )
         state = State(model, weights, calibrated, data.preprocessing.to_json(), stats.samples, dict(first))
         remarks = [convergence(stats).summary]
         if options.repair not in (Repair.NONE, Repair.BIAS):
             remarks.append(f"Weights repaired: {', '.join(found.repairs) or 'nothing helped'}.")
         findings = lint(model, weights, calibrated, self.target, found.stats.tensors)
-        return Step1Result(Path(), state, [], [], remarks, difference, found.stats, findings)
+        return Step1Result(Path(), state, [], left, remarks, difference, found.stats, findings)
 
     def without_data(self, directory: Path) -> Step1Result:
         """Take ranges from the BatchNorm parameters."""
@@ -225,7 +235,7 @@ class _Work:
     ) -> tuple[Candidate, list[Feed]]:
         """The weights as ``weights_repair`` says, and the samples on which they were measured."""
         options = self.options
-        if options.repair is Repair.NONE or _is_big(plain.weights):
+        if options.repair is Repair.NONE or _is_big(plain.weights) or self.prepared.recovered is not None:
             return plain, feeds
         self.progress("repairing weights", 0, None)
 

@@ -251,10 +251,16 @@ def _calibrated_from_json(data: Json) -> Calibrated:
         weights_per=data["weights_per"],
         entries={k: _entry_from_json(v) for k, v in data["entries"].items()},
         measured={k: _measured_from_json(v) for k, v in data["measured"].items()},
-        layers={k: LayerDefault(Precision(v["precision"]), v.get("why", "")) for k, v in data["layers"].items()},
+        layers={k: _default_from_json(v) for k, v in data["layers"].items()},
         rounded=tuple(data.get("rounded", ())),
         equalized=tuple(data.get("equalized", ())),
+        as_given=data.get("as_given", False),
     )
+
+
+def _default_from_json(data: Json) -> LayerDefault:
+    only = Precision(data["weight_only"]) if "weight_only" in data else None
+    return LayerDefault(Precision(data["precision"]), data.get("why", ""), only, data.get("bias", ""))
 
 
 def _entry_from_json(data: Json) -> Entry:

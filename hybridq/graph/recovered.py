@@ -1,0 +1,220 @@
+"""A model that arrives quantized: its float graph, and what its quantizers said of every tensor and weight.
+
+QDQ: a QuantizeLinear and its DequantizeLinears vanish, their scale and zero point are kept under the tensor's name; a
+DequantizeLinear of a constant becomes that constant in float. What moves integers between the two moves floats then.
+A Relu that the quantizer dropped, since integers that end at zero do its work, is put back.
+QOperator models (QLinearConv and the like) are written as QDQ first, which says the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from hybridq.errors import ModelError
+from hybridq.graph import edit
+from hybridq.graph.qoperators import as_qdq
+
+QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+SIGNED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "BatchNormalization")
+ENDINGS = ("_quantized", "_QuantizeLinear_Output", "_DequantizeLinear_Output")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantizer:
+    """``real = scale * (q - zero_point)`` of integers of a NumPy type; ``axis`` is None for one scale a tensor."""
+
+    dtype: np.dtype[Any]
+    scale: NDArray[np.float32]
+    zero_point: NDArray[np.int64]
+    axis: int | None = None
+
+    def same_as(self, other: Quantizer) -> bool:
+        """Whether both map every real value to the same one."""
+        return (
+            self.dtype == other.dtype
+            and np.array_equal(self.scale, other.scale)
+            and np.array_equal(self.zero_point, other.zero_point)
+        )
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """The float model, and its quantizers: ``tensors`` of activations, ``weights`` and ``biases`` of constants.
+
+    ``others`` are tensors with a second, other quantizer, which some readers see; it is left out.
+    """
+
+    proto: onnx.ModelProto
+    tensors: Mapping[str, Quantizer]
+    weights: Mapping[str, Quantizer]
+    biases: Mapping[str, Quantizer]
+    others: tuple[str, ...] = ()
+
+
+def is_quantized(proto: onnx.ModelProto) -> bool:
+    """Whether a model holds quantizers with fixed parameters."""
+    return any(n.op_type in (QUANTIZE, DEQUANTIZE) or n.op_type.startswith("QLinear") for n in proto.graph.node)
+
+
+def recover(given: onnx.ModelProto, path: str = "") -> Recovered:
+    """The float graph of a quantized model. Raises ModelError for parameters that are computed, and integer ends."""
+    work = _Work(as_qdq(given, path), path)
+    work.run()
+    return Recovered(work.result(), work.tensors, work.weights, work.biases, tuple(work.others))
+
+
+@dataclass
+class _Work:
+    """One recovery: ``floats`` maps an integer tensor to the float one that it stands for."""
+
+    proto: onnx.ModelProto
+    path: str
+    tensors: dict[str, Quantizer] = field(default_factory=dict)
+    weights: dict[str, Quantizer] = field(default_factory=dict)
+    biases: dict[str, Quantizer] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+    floats: dict[str, str] = field(default_factory=dict)
+    made: dict[str, TensorProto] = field(default_factory=dict)
+    nodes: list[NodeProto] = field(default_factory=list)
+    integers: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        graph = self.proto.graph
+        self.constants = {t.name: t for t in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant" and (value := edit.attribute(node, "value")) is not None:
+                self.constants[node.output[0]] = value
+        self.outputs = {o.name for o in graph.output}
+
+    def run(self) -> None:
+        """Every node in order: quantizers go, the others read floats."""
+        for node in self.proto.graph.node:
+            if node.op_type == QUANTIZE:
+                self._quantize(node)
+            elif node.op_type == DEQUANTIZE:
+                self._dequantize(node)
+            else:
+                self._other(node)
+
+    def _quantize(self, node: NodeProto) -> None:
+        source = self.floats.get(node.input[0], node.input[0])
+        if node.output[0] in self.outputs:
+            self._refuse(f"its output '{node.output[0]}' is of integers", "Let its DequantizeLinear be the output.")
+        found, before = self._quantizer(node), self.tensors.get(source)
+        if source in self.constants:
+            self._rounded(source, node.output[0], found)
+            return
+        if before is None:
+            self.tensors[source] = found
+            self._saturated(source, found)
+        elif not before.same_as(found):
+            self.others.append(source)
+        self.floats[node.output[0]] = source
+        self.integers.add(node.output[0])
+
+    def _saturated(self, source: str, found: Quantizer) -> None:
+        """Put a Relu back where integers end at zero: quantizers drop it there, since saturation does its work."""
+        if found.scale.ndim or int(found.zero_point) != np.iinfo(found.dtype).min:
+            return
+        place = next((i for i, n in enumerate(self.nodes) if source in n.output), None)
+        if place is None or self.nodes[place].op_type not in SIGNED or len(self.nodes[place].output) > 1:
+            return
+        before = f"{source}/before_relu"
+        self.nodes[place].output[0] = before
+        self.nodes.insert(place + 1, helper.make_node("Relu", [before], [source], name=f"{source}/relu"))
+
+    def _rounded(self, source: str, result: str, found: Quantizer) -> None:
+        """A constant that is quantized where it is used: its integers are constants."""
+        values = numpy_helper.to_array(self.constants[source]).astype(np.float32)
+        steps = np.rint(values / _along(found.scale, found.axis, values.ndim)) + _along(
+            found.zero_point, found.axis, values.ndim
+        )
+        ends = np.iinfo(found.dtype)
+        self.constants[result] = numpy_helper.from_array(np.clip(steps, ends.min, ends.max).astype(found.dtype), result)
+
+    def _dequantize(self, node: NodeProto) -> None:
+        source, result = node.input[0], node.output[0]
+        if source in self.constants:
+            self._constant(node)
+        elif source not in self.floats:
+            self._refuse(f"'{source}' holds integers that no quantizer made", "Let the model take floats.")
+        elif result in self.outputs:  # its name stays: it is the model's
+            self.nodes.append(helper.make_node("Identity", [self.floats[source]], [result], name=node.name))
+            self.tensors[result] = self.tensors[self.floats[source]]
+        else:
+            self.floats[result] = self.floats[source]
+
+    def _constant(self, node: NodeProto) -> None:
+        """A dequantized constant, under the name it had before it was quantized."""
+        held, found = numpy_helper.to_array(self.constants[node.input[0]]), self._quantizer(node)
+        name = node.input[0]
+        for ending in ENDINGS:
+            name = name.removesuffix(ending)
+        taken = {*self.constants, *self.outputs} - {node.input[0]}
+        if name in taken or name in self.made:
+            name = node.output[0]
+        steps = held.astype(np.int64) - _along(found.zero_point, found.axis, held.ndim)
+        values = steps.astype(np.float32) * _along(found.scale, found.axis, held.ndim)
+        self.made[name] = numpy_helper.from_array(values.astype(np.float32), name)
+        self.floats[node.output[0]] = name
+        (self.biases if held.dtype == np.int32 else self.weights)[name] = found
+
+    def _other(self, node: NodeProto) -> None:
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        copy.input[:] = [self.floats.get(i, i) for i in node.input]
+        self.nodes.append(copy)
+        if node.input and node.input[0] in self.integers:  # what moves integers gives integers of the same quantizer
+            for output in filter(None, node.output):
+                self.integers.add(output)
+                self.floats[output] = output
+                self.tensors[output] = self.tensors[copy.input[0]]
+
+    def _quantizer(self, node: NodeProto) -> Quantizer:
+        names = [n for n in node.input[1:] if n]
+        for name in names:
+            if name not in self.constants:
+                hint = "hybridq takes fixed scales and zero points alone."
+                self._refuse(f"the parameters of '{node.name or node.output[0]}' are computed at run time", hint)
+        scale = numpy_helper.to_array(self.constants[names[0]]).astype(np.float32)
+        if len(names) > 1:
+            zero = numpy_helper.to_array(self.constants[names[1]])
+        elif node.op_type == DEQUANTIZE and node.input[0] in self.constants:
+            held = numpy_helper.to_array(self.constants[node.input[0]])
+            zero = np.zeros(scale.shape, held.dtype)
+        else:
+            zero = np.zeros(scale.shape, np.uint8)
+        if scale.size == 1:
+            scale, zero = scale.reshape(()), zero.reshape(())
+        elif scale.ndim != 1:
+            self._refuse(
+                f"'{node.name or node.output[0]}' has a scale a block", "hybridq takes one a tensor or channel."
+            )
+        axis = int(edit.attribute(node, "axis", 1)) if scale.ndim else None
+        return Quantizer(zero.dtype, scale, zero.astype(np.int64), axis)
+
+    def _refuse(self, message: str, hint: str) -> None:
+        raise ModelError(f"the model is quantized, and {message}", path=self.path, hint=hint)
+
+    def result(self) -> onnx.ModelProto:
+        """The float model."""
+        graph, proto = self.proto.graph, onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        del proto.graph.node[:], proto.graph.value_info[:], proto.graph.initializer[:]
+        proto.graph.node.extend(self.nodes)
+        read = {i for n in self.nodes for i in edit.reads(n)} | self.outputs
+        proto.graph.initializer.extend(t for t in graph.initializer if t.name in read and t.name not in self.made)
+        proto.graph.initializer.extend(t for n, t in self.made.items() if n in read)
+        return proto
+
+
+def _along(values: NDArray[Any], axis: int | None, ndim: int) -> NDArray[Any]:
+    """One number a channel, shaped to broadcast against ``ndim`` axes; one alone passes through."""
+    return values if axis is None else values.reshape([-1 if i == axis % ndim else 1 for i in range(ndim)])

@@ -1,0 +1,178 @@
+"""Models that arrive quantized: their numbers become the cfg's, and without an edit they leave as they came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from hybridq import steps
+from hybridq.errors import ModelError
+from hybridq.graph.recovered import is_quantized, recover
+from hybridq.steps.editing import diff, set_precision
+from hybridq.steps.step1 import step1
+from hybridq.steps.step2 import step2
+
+RANDOM = np.random.default_rng(3)
+FEEDS = [{"x": RANDOM.normal(size=(1, 3, 8, 8)).astype(np.float32)} for _ in range(4)]
+
+
+class _Reader(CalibrationDataReader):
+    """The feeds, one by one."""
+
+    def __init__(self) -> None:
+        self.left = iter(FEEDS)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.left, None)
+
+
+def float_model() -> onnx.ModelProto:
+    """Convs with Relu, a MaxPool, a Concat of ranges far apart, an Add of a constant, a Gemm, a Softmax."""
+    n = helper.make_node
+    nodes = [
+        n("Conv", ["x", "w1", "b1"], ["c1"], "conv1", pads=[1, 1, 1, 1]),
+        n("Relu", ["c1"], ["r1"], "relu1"),
+        n("MaxPool", ["r1"], ["p"], "pool", kernel_shape=[2, 2], strides=[2, 2]),
+        n("Conv", ["p", "w2", "b2"], ["c2"], "conv2"),
+        n("Sigmoid", ["c2"], ["s"], "sig"),
+        n("Concat", ["p", "s"], ["cat"], "cat", axis=1),
+        n("Add", ["cat", "k"], ["a"], "add"),
+        n("GlobalAveragePool", ["a"], ["g"], "gap"),
+        n("Flatten", ["g"], ["f"], "flat"),
+        n("Gemm", ["f", "w3", "b3"], ["y"], "gemm", transB=1),
+    ]
+    shapes = {
+        "w1": (6, 3, 3, 3),
+        "b1": (6,),
+        "w2": (4, 6, 1, 1),
+        "b2": (4,),
+        "k": (1, 10, 1, 1),
+        "w3": (5, 10),
+        "b3": (5,),
+    }
+    weights = [numpy_helper.from_array(RANDOM.normal(size=s).astype(np.float32), k) for k, s in shapes.items()]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5])],
+        weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The float model, and its quantized forms by ONNX Runtime's quantizer."""
+    path = tmp_path_factory.mktemp("quantized")
+    onnx.save(float_model(), path / "float.onnx")
+    kinds = {"QUInt8": QuantType.QUInt8, "QInt8": QuantType.QInt8}
+    for form in QuantFormat:
+        for name, kind in kinds.items():
+            out = path / f"{form.name}-{name}.onnx"
+            words = {"per_channel": form is QuantFormat.QDQ, "activation_type": kind, "weight_type": QuantType.QInt8}
+            quantize_static(path / "float.onnx", out, _Reader(), quant_format=form, **words)
+    return path
+
+
+def outputs(path: Path) -> list[np.ndarray]:
+    """What ONNX Runtime computes of every feed without optimizing."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return [session.run(None, feed)[0] for feed in FEEDS]
+
+
+def came_in(model: Path, out: Path) -> Path:
+    step1(model, FEEDS, out, threads=1)
+    return out
+
+
+@pytest.mark.parametrize("kind", ["QUInt8", "QInt8"])
+def test_a_qdq_model_leaves_as_it_came_bit_for_bit(folder: Path, tmp_path: Path, kind: str) -> None:
+    given = folder / f"QDQ-{kind}.onnx"
+    built = step2(came_in(given, tmp_path / "b"), threads=1)
+    assert not diff(tmp_path / "b")
+    for a, b in zip(outputs(given), outputs(built.path), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_its_scales_are_the_cfgs(folder: Path, tmp_path: Path) -> None:
+    given = folder / "QDQ-QUInt8.onnx"
+    recovered = recover(onnx.load(given))
+    state = steps.common.read_state(came_in(given, tmp_path / "b"))
+    for tensor in ("x", "c2", "y"):
+        entry, q = state.calibrated.entries[state.model.group_of[tensor].name], recovered.tensors[tensor]
+        assert (entry.scale, entry.zero_point) == (float(q.scale), int(q.zero_point))
+    weight = state.calibrated.entries["r1:weight"]
+    assert weight.scale == tuple(float(s) for s in recovered.weights["w1"].scale)
+
+
+def test_a_raised_layer_is_computed_anew(folder: Path, tmp_path: Path) -> None:
+    given = folder / "QDQ-QUInt8.onnx"
+    out = came_in(given, tmp_path / "b")
+    for name in ("c2", "s", "cat", "a", "r1", "g", "y"):
+        set_precision(out, name, "float32")
+    built = step2(out, threads=1)
+    exact = outputs(folder / "float.onnx")
+    before, after = (
+        sum(float(np.square(a - b).sum()) for a, b in zip(exact, outputs(p), strict=True)) for p in (given, built.path)
+    )
+    assert after < 0.8 * before
+
+
+@pytest.mark.parametrize("kind", ["QUInt8", "QInt8"])
+def test_quantized_operators_come_in_too(folder: Path, tmp_path: Path, kind: str) -> None:
+    """Integer kernels round a product otherwise than floats do: a step of the output at most."""
+    given = folder / f"QOperator-{kind}.onnx"
+    assert is_quantized(onnx.load(given))
+    built = step2(came_in(given, tmp_path / "b"), threads=1)
+    step = float(recover(onnx.load(given)).tensors["y"].scale)
+    for a, b in zip(outputs(given), outputs(built.path), strict=True):
+        assert np.abs(a - b).max() <= 1.01 * step
+
+
+def test_our_own_model_comes_in(folder: Path, tmp_path: Path) -> None:
+    step1(folder / "float.onnx", FEEDS, tmp_path / "a", dtype="uint8", threads=1)
+    ours = step2(tmp_path / "a", tmp_path / "ours.onnx", portable=True, threads=1).path
+    built = step2(came_in(ours, tmp_path / "b"), threads=1)
+    for a, b in zip(outputs(ours), outputs(built.path), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_the_float_graph_has_no_quantizer_left(folder: Path) -> None:
+    for name in ("QDQ-QUInt8", "QOperator-QInt8"):
+        found = recover(onnx.load(folder / f"{name}.onnx"))
+        assert not is_quantized(found.proto)
+        onnx.checker.check_model(found.proto)
+
+
+def test_computed_parameters_are_refused() -> None:
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
+        helper.make_node("QuantizeLinear", ["x", "m"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "m"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(t, TensorProto.FLOAT, [4]) for t in ("x", "y")]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    with pytest.raises(ModelError, match="computed at run time"):
+        recover(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+
+
+def test_integer_outputs_are_refused() -> None:
+    node = helper.make_node("QuantizeLinear", ["x", "s"], ["q"], "Q1")
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
+        [helper.make_tensor_value_info("q", TensorProto.UINT8, [4])],
+        [numpy_helper.from_array(np.float32(1), "s")],
+    )
+    with pytest.raises(ModelError, match="its output 'q' is of integers"):
+        recover(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
