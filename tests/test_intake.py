@@ -15,6 +15,7 @@ from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, helper, nump
 import hybridq
 from hybridq import steps
 from hybridq.errors import ModelError
+from hybridq.graph import opset as opset_module
 from hybridq.graph import runtime
 from hybridq.graph.given import OTHER_FORMATS, read_model
 from hybridq.graph.opset import newest_opset, opset_of
@@ -83,6 +84,16 @@ class TestOpsets:
         for dtype in ("uint8", "int16"):
             assert decibel(outputs(given, FEEDS), outputs(built(given, tmp_path / dtype, dtype=dtype), FEEDS)) > 25
 
+    @pytest.mark.parametrize("dtype", ["float32", "uint8", "int16"])
+    def test_quantizers_of_onnx_runtimes_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+        """A model of an opset in which ONNX Runtime has no quantizers, that cannot be converted to one that has."""
+        monkeypatch.setattr(opset_module, "newest_opset", lambda: 22)
+        given = attention(23)
+        found = built(given, tmp_path, dtype=dtype)
+        assert decibel(outputs(given, FEEDS), outputs(found, FEEDS)) > (100 if dtype == "float32" else 25)
+        domains = {n.domain for n in onnx.load(found).graph.node if n.op_type == "QuantizeLinear"}
+        assert domains == ({"com.microsoft"} if dtype != "float32" else set())
+
     def test_functions_are_written_out(self, tmp_path: Path) -> None:
         given = swish()
         assert decibel(outputs(given, FEEDS), outputs(built(given, tmp_path / "a", dtype="float32"), FEEDS)) > 100
@@ -100,19 +111,30 @@ class TestOtherFiles:
         assert "FILE" not in done.err
 
     @pytest.mark.parametrize(
-        ("op", "ins", "outs"),
-        [
-            ("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
-            ("MatMulInteger", ["q", "w"], ["i"]),
-            ("ConvInteger", ["q", "w"], ["i"]),
-        ],
+        "op",
+        ["MatMulInteger", "ConvInteger"],
     )
-    def test_a_dynamically_quantized_model(self, tmp_path: Path, op: str, ins: list[str], outs: list[str]) -> None:
+    def test_a_dynamically_quantized_model(self, tmp_path: Path, op: str) -> None:
         path = tmp_path / "model.onnx"
-        onnx.save(model([helper.make_node(op, ins, outs)], {}, 13), path)
+        nodes = [
+            helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+            helper.make_node(op, ["q", "w"], ["i"]),
+        ]
+        onnx.save(model(nodes, {"w": np.ones((8, 4), np.int8)}, 13), path)
         with pytest.raises(ModelError, match="quantized already, dynamically") as caught:
             read_model(path)
         assert "float32 model" in caught.value.problems[0].hint
+
+    def test_an_integer_product_that_is_fed_its_operands_is_an_operator(self, tmp_path: Path) -> None:
+        ends = [helper.make_tensor_value_info(n, TensorProto.INT8, [4, 4]) for n in ("a", "b")]
+        out = helper.make_tensor_value_info("y", TensorProto.INT32, [4, 4])
+        graph = helper.make_graph([helper.make_node("MatMulInteger", ["a", "b"], ["y"])], "g", ends, [out])
+        path = tmp_path / "model.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+        feed = {n: np.ones((4, 4), np.int8) for n in "ab"}
+        hybridq.step1(path, [feed], tmp_path / "b", threads=1)
+        hybridq.step2(tmp_path / "b", threads=1)
+        np.testing.assert_array_equal(outputs(tmp_path / "b/hybrid.onnx", [feed])[0], np.full((4, 4), 4))
 
 
 class TestWords:

@@ -16,14 +16,14 @@ from hybridq.build.writer import Writer
 from hybridq.graph import edit
 from hybridq.graph.model import Layer, Model
 from hybridq.graph.onnx_file import LazyTensor, OnnxFile
-from hybridq.graph.opset import ir_version_of, opset_of
+from hybridq.graph.opset import ir_version_of, opset_imports, opset_of, quantizer_domain
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.storage.weights import Weights
 
 
 def build(model: Model, plan: QuantPlan, weights: Weights) -> OnnxFile:
     """The ONNX model that the plan describes."""
-    writer = Writer(model.proto.graph)
+    writer = Writer(model.proto.graph, quantizer_domain(opset_of(model.proto)))
     for name in model.inputs:
         if name in plan.roundings:
             boundaries.store_input(writer, name, plan.roundings[name].stored)
@@ -78,7 +78,7 @@ def _finish(writer: Writer, model: Model, plan: QuantPlan, weights: Weights) -> 
         producer_name="hybridq",
         producer_version=__version__,
         ir_version=ir_version_of(opset_of(given)),
-        opset_imports=[o for o in given.opset_import if o.domain] + [helper.make_opsetid("", opset_of(given))],
+        opset_imports=opset_imports(given),
     )
     produced = edit.producers(writer.nodes)
     proto.graph.value_info.extend(v for v in given.graph.value_info if v.name in produced)

@@ -18,15 +18,19 @@ from hybridq.quant.qparams import QParams
 Array = NDArray[Any]
 
 
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+
+
 @dataclass
 class Writer:
     """Nodes and initializers, in the order in which they are written.
 
     ``values`` has the float tensor that carries a canonical tensor's value where that has another name; ``integers``
-    the integers behind a restored float tensor.
+    the integers behind a restored float tensor. ``quantizers`` is the domain of QuantizeLinear and DequantizeLinear.
     """
 
     given: GraphProto
+    quantizers: str = ""
     nodes: list[NodeProto] = field(default_factory=list)
     tensors: dict[str, LazyTensor] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
@@ -45,7 +49,8 @@ class Writer:
 
     def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """Append a node named after its output."""
-        self.nodes.append(helper.make_node(op, inputs, [output], name=f"{output}/{op}", **attributes))
+        domain = self.quantizers if op in QUANTIZERS else ""
+        self.nodes.append(helper.make_node(op, inputs, [output], f"{output}/{op}", domain=domain, **attributes))
         return output
 
     def constant(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], make: Callable[[], Array]) -> str:

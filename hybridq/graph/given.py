@@ -93,8 +93,12 @@ def _is_text(graph: GraphProto) -> bool:
 
 
 def _refuse_quantized(proto: ModelProto, path: Path) -> None:
+    """Refuse what the dynamic quantizer made; an integer product that is fed both operands is one more operator."""
+    constants = {t.name for t in proto.graph.initializer}
     for node in proto.graph.node:
-        named = f"{node.op_type} '{node.name or next(iter(node.output), '')}'"
-        if node.op_type in DYNAMIC or node.op_type in INTEGER:
+        if node.input and all(name in constants for name in node.input):
+            constants.update(node.output)
+        elif node.op_type in (*DYNAMIC, *INTEGER) and not constants.isdisjoint(node.input[1:]):
+            named = f"{node.op_type} '{node.name or next(iter(node.output), '')}'"
             hint = "Give the float32 model that the dynamic quantizer was given; hybridq measures fixed ranges instead."
             raise ModelError(f"the model is quantized already, dynamically: {named}", path=str(path), hint=hint)

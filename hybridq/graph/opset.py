@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import onnx
-from onnx import ModelProto, TensorProto, defs, helper, inliner, numpy_helper, version_converter
+from onnx import ModelProto, OperatorSetIdProto, TensorProto, defs, helper, inliner, numpy_helper, version_converter
 
 from hybridq.errors import ModelError, Problem
 from hybridq.graph import runtime
@@ -15,6 +15,7 @@ from hybridq.graph.words import first_line
 OPSET, IR_VERSION = 21, 10  # what models below are brought to: int16 needs this much
 NEWER_IR_VERSION = 11  # of opset 22 and above
 STANDARD = ("", "ai.onnx")
+OLDEST = 13  # what need not be converted where it cannot: quantizers a channel came with it
 FIXED = 7  # models below are of a time when operators meant something else
 PRIVATE = "com.microsoft"
 
@@ -33,6 +34,22 @@ def ir_version_of(opset: int) -> int:
 def newest_opset() -> int:
     """The newest opset that the installed ONNX Runtime loads and quantizes in."""
     return next((v for v in range(defs.onnx_opset_version(), OPSET, -1) if runtime.loads(_probe(v))), OPSET)
+
+
+def quantizer_domain(opset: int) -> str:
+    """Whose QuantizeLinear and DequantizeLinear a model can have: ONNX Runtime's own where it lacks the standard ones.
+
+    Those of opsets below 21 know no int16; an opset newer than ONNX Runtime's kernels has none.
+    """
+    return "" if OPSET <= opset <= newest_opset() else PRIVATE
+
+
+def opset_imports(proto: ModelProto, *, quantizes: bool = True) -> list[OperatorSetIdProto]:
+    """The imports of a model that is made of ``proto``, with those of its quantizers."""
+    own = {"" if o.domain in STANDARD else o.domain: o.version for o in proto.opset_import}
+    if quantizes and quantizer_domain(opset_of(proto)):
+        own[PRIVATE] = own.get(PRIVATE, 1)
+    return [helper.make_opsetid(domain, version) for domain, version in own.items()]
 
 
 def _probe(opset: int) -> ModelProto:
@@ -59,7 +76,13 @@ def brought_up(proto: ModelProto, path: str) -> ModelProto:
         raise ModelError("the model imports no standard operators", path=path)
     wanted = min(max(version, OPSET), newest_opset())
     if version != wanted:
-        proto = _converted(proto, version, wanted, path)
+        try:
+            proto = _converted(proto, version, wanted, path)
+        except ModelError:
+            wanted = version
+            proto.ir_version = ir_version_of(wanted)
+            if wanted < OLDEST or not runtime.loads(proto):
+                raise
     proto.ir_version = ir_version_of(wanted)
     return proto
 

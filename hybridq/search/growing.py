@@ -24,6 +24,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from hybridq.graph.edit import outer_reads, reads, with_outer_reads
 from hybridq.graph.model import Layer, Model
 from hybridq.graph.operators import BatchRows, row_of
+from hybridq.graph.opset import opset_imports, opset_of, quantizer_domain
 from hybridq.quant.qparams import QParams
 from hybridq.search.rows import Ungrowable, grown
 from hybridq.storage.weights import Weights
@@ -251,8 +252,9 @@ class _Writer:
     def rounded(self, name: str, p: QParams) -> str:
         """Quantize and dequantize."""
         numbers = [self.constant(p.scale, "scale"), self.constant(p.zero_point.astype(p.precision.numpy), "zero_point")]
-        q = self._node("QuantizeLinear", [name, *numbers], f"{name}/q")
-        return self._node("DequantizeLinear", [q, *numbers], f"{name}/dq")
+        domain = quantizer_domain(opset_of(self.model.proto))
+        q = self._node("QuantizeLinear", [name, *numbers], f"{name}/q", domain=domain)
+        return self._node("DequantizeLinear", [q, *numbers], f"{name}/dq", domain=domain)
 
     def join(self, name: str, rows: Rows) -> str:
         """A tensor with exactly these rows of one stream, in this order; rows it does not have yet are the base's."""
@@ -327,6 +329,6 @@ class _Writer:
         proto = helper.make_model(
             helper.make_graph(self.nodes, "growing", graph.input, outputs, held),
             ir_version=self.model.proto.ir_version,
-            opset_imports=self.model.proto.opset_import,
+            opset_imports=opset_imports(self.model.proto),
         )
         return Grown(proto, rows, held_as)
