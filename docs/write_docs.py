@@ -1,6 +1,6 @@
 """Write what documents repeat from the program, so that it is true.
 
-    python docs/write_docs.py              # docs/cli.md from --help, README.md's map from the docstrings
+    python docs/write_docs.py              # docs/cli.md from --help, docs/architecture.md from the docstrings
     python docs/write_docs.py --outputs    # README.md's outputs too, from a real run of the demo
 
 ``tests/test_docs.py`` fails when a document has fallen behind.
@@ -22,8 +22,7 @@ import click
 from hybridq.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-CLI, README = ROOT / "docs" / "cli.md", ROOT / "README.md"
-MAP = re.compile(r"(<!-- map: written by docs/write_docs.py -->\n).*?(<!-- end of map -->)", re.S)
+CLI, ARCHITECTURE, README = ROOT / "docs" / "cli.md", ROOT / "docs" / "architecture.md", ROOT / "README.md"
 WIDTH = 110
 CLI_HEAD = """# Command line
 
@@ -66,6 +65,24 @@ its label: give the search 16 samples (`--samples 16`) or `--min-sqnr`, and keep
 """
 
 
+ARCHITECTURE_HEAD = """# Architecture
+
+Written by `docs/write_docs.py` from the docstrings; do not edit.
+
+![The data flow: step1 calibrates, you edit the cfg, step2 builds, step3 compares](dataflow.svg)
+
+Data flows one way, and the layout shows it:
+
+    Model + samples -> CalibrationStats -> QuantConfig (people edit) -> QuantPlan -> onnx.ModelProto -> ComparisonReport
+
+Calibration only measures. The plan decides, once, and gives a reason for each decision. Building only obeys; comparing
+only reads. What a person may edit is checked against what the plan would make of it by the same functions. The rooms
+below stand in order, from what a person calls down to plain numbers; a module imports only from those below it, and
+import-linter (`pyproject.toml`) keeps it so. Hard decisions are in [adr/](adr/README.md), the search is told in
+[search.md](search.md), what ONNX Runtime does in [onnxruntime.md](onnxruntime.md).
+"""
+
+
 def cli_page() -> str:
     """``docs/cli.md``: the help of every command."""
     pages = [CLI_HEAD, _page("hybridq", main)]
@@ -73,18 +90,34 @@ def cli_page() -> str:
     return "\n".join(pages)
 
 
-def readme_map() -> str:
-    """The map's table: one row a module, from what a person calls down to plain numbers."""
-    rows = [f"| [`{path.removeprefix('hybridq/')}`]({path}) | {_first_line(ROOT / path)} |" for path in modules()]
-    return "\n".join(["| file | says |", "|---|---|", *rows]) + "\n"
+def architecture_page() -> str:
+    """``docs/architecture.md``: a section a folder, from what a person calls down to plain numbers."""
+    pages = [ARCHITECTURE_HEAD]
+    for folder in folders():
+        names = [
+            path for path in modules() if path.startswith(f"hybridq/{folder}") and not path.endswith("__init__.py")
+        ]
+        rows = [
+            f"| [`{path.removeprefix(f'hybridq/{folder}/')}`](../{path}) | {_first_line(ROOT / path)} |"
+            for path in names
+        ]
+        if (ROOT / "hybridq" / folder).is_dir():
+            table = ["", "| file | says |", "|---|---|", *rows] if rows else []
+            pages.append("\n".join([f"## {folder}", "", _markdown(_docstring(ROOT / "hybridq" / folder)), *table, ""]))
+    return "\n".join(pages)
+
+
+def folders() -> list[str]:
+    """The rooms of the package in the order of pyproject.toml's layers."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers: list[str] = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    return layers
 
 
 def modules() -> list[str]:
     """Every module's path, in the order of pyproject.toml's layers; a package's parts stand behind it."""
     found = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "hybridq").rglob("*.py"))
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
-    rank = {name: i for i, name in enumerate(["__init__", *layers])}
+    rank = {name: i for i, name in enumerate(["__init__", *folders()])}
 
     def place(path: str) -> tuple[int, str]:
         part = Path(path).relative_to("hybridq").parts[0]
@@ -93,11 +126,18 @@ def modules() -> list[str]:
     return sorted(found, key=place)
 
 
+def _docstring(path: Path) -> str:
+    return ast.get_docstring(ast.parse((path / "__init__.py").read_text(encoding="utf-8"))) or ""
+
+
 def _first_line(path: Path) -> str:
     """The first paragraph of a module's docstring as Markdown."""
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    paragraph = " ".join(text.split("\n\n")[0].split())
-    return paragraph.replace("``", "`").replace("|", r"\|")
+    return _markdown(" ".join(text.split("\n\n")[0].split())).replace("|", r"\|")
+
+
+def _markdown(text: str) -> str:
+    return text.replace("``", "`")
 
 
 def _page(name: str, command: click.Command) -> str:
@@ -123,13 +163,14 @@ def _run(folder: str, *words: str, code: int = 0) -> str:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", check=False)
     if done.returncode != code:
         raise SystemExit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return re.sub(r"[ \t]+$", "", done.stdout + done.stderr, flags=re.M).strip("\n") + "\n"
+    said = done.stderr if code else done.stdout  # on stderr a command that works tells how far it is
+    return re.sub(r"[ \t]+$", "", said, flags=re.M).strip("\n") + "\n"
 
 
 def _write(with_outputs: bool) -> None:
     CLI.write_text(cli_page(), encoding="utf-8")
+    ARCHITECTURE.write_text(architecture_page(), encoding="utf-8")
     text = README.read_text(encoding="utf-8")
-    text = MAP.sub(lambda m: m[1] + readme_map() + m[2], text)
     for name, found in (outputs() if with_outputs else {}).items():
         block = re.compile(rf"(<!-- output: {name} -->\n```text\n).*?(```\n)", re.S)
         text = block.sub(lambda m, found=found: m[1] + found + m[2], text)  # type: ignore[misc]

@@ -8,8 +8,8 @@ from typing import Any
 import click
 from rich.table import Column, Table
 
-from hybridq.calibration.ranges import ALGORITHMS
-from hybridq.cli.options import FOLDER, Talk, common, row, talk
+from hybridq.calibration.ranges import RangeAlgorithm
+from hybridq.cli.options import FOLDER, Talk, Words, common, row, talk
 from hybridq.steps import editing
 
 
@@ -20,7 +20,7 @@ from hybridq.steps import editing
 @click.option(
     "--param", multiple=True, metavar="NAME=VALUE", help="A field of the tensors: min=0, max=6, scale=0.05, ..."
 )
-@click.option("--algorithm", type=click.Choice(sorted(ALGORITHMS)), help="How the tensors' ranges are chosen.")
+@click.option("--algorithm", type=Words([str(a) for a in RangeAlgorithm]), help="How the tensors' ranges are chosen.")
 @common
 def set_(
     directory: Path,
@@ -36,7 +36,7 @@ def set_(
 
     \b
     hybridq set build op:Sigmoid float32
-    hybridq set build "head/* and not op:Concat" int16
+    hybridq set build "head/* and not op:Sigmoid" int16
     hybridq set build conv1 --param min=0 --param max=6
     hybridq set build "from:/22/cv2..to:output0" float32
 

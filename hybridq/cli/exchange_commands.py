@@ -8,7 +8,7 @@ import click
 
 from hybridq import steps
 from hybridq.cli.cfg_commands import tell
-from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, talk
+from hybridq.cli.options import FILE, FOLDER, Talk, Words, common, counted, talk
 from hybridq.config import to_json
 from hybridq.errors import Problem
 from hybridq.exchange.formats import FORMATS, READABLE
@@ -19,7 +19,7 @@ strict_flag = click.option("--strict", is_flag=True, help="Exit with 1 where any
 
 @click.command()
 @click.argument("directory", type=FOLDER, metavar="DIR")
-@click.option("--to", required=True, type=click.Choice(list(FORMATS)), metavar="FORMAT", help="One of the list below.")
+@click.option("--to", required=True, type=Words(list(FORMATS)), metavar="FORMAT", help="One of the list below.")
 @click.option("-o", "--out", type=FILE, help="A file, or a folder for several files.  [default: DIR/export/FORMAT]")
 @click.option("--only-io", is_flag=True, help="rknn1-params: model inputs and outputs alone.")
 @click.option("--force", is_flag=True, help="Replace what stands at -o.")
@@ -63,7 +63,7 @@ def step4(
 @click.argument("directory", type=FOLDER, metavar="DIR")
 @click.argument("file", type=FILE)
 @click.option(
-    "--from", "source", type=click.Choice(READABLE), metavar="FORMAT", help="The file's format.  [default: as it looks]"
+    "--from", "source", type=Words(READABLE), metavar="FORMAT", help="The file's format.  [default: as it looks]"
 )
 @strict_flag
 @common

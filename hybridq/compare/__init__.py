@@ -1,4 +1,8 @@
-"""Run the float and the hybrid model on the same data and measure what differs: a ``ComparisonReport``."""
+"""Run the float and the hybrid model on the same data and measure what differs: a ``ComparisonReport``.
+
+Outputs as a whole and slice by slice, every layer within the model and alone, size, time, a metric of the user's; and
+ONNX Runtime against itself, whether it computes what the file says. Decides nothing.
+"""
 
 from hybridq.compare.drift import DriftWatch
 from hybridq.compare.metric import Metric, load_metric

@@ -1,4 +1,7 @@
-"""Samples to feeds: ``dataset.txt``, folders, archives and Python iterables; preprocessing; the audit of both."""
+"""Samples to feeds: ``dataset.txt``, folders, archives and Python iterables; preprocessing; the audit of both.
+
+Nothing is guessed: values enter as ``(x - mean) / std`` and as the options say, and the audit shows what came of it.
+"""
 
 from hybridq.dataset.audit import Audit, AuditRow, audit_dataset
 from hybridq.dataset.feeds import Dataset, open_dataset

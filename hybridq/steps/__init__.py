@@ -1,9 +1,7 @@
-"""The steps as plain functions over paths.
+"""The steps as plain functions over paths: step1, check, step2, step3, step4, auto, and the edits of a cfg.
 
-step1(model, dataset, out)   calibrate: model.json, weights.data, model.quantization.cfg
-step2(out)                   validate the cfg, build hybrid.onnx and build.json
-step3(out)                   run float and hybrid on data, compare, write the report
-step4(out, format)           hand the result to another toolchain
+The only code beside ``cli``, ``files``, ``dataset`` and ``storage`` that touches a disk. Options are frozen dataclasses
+that check themselves (``options``, ``proposal_options``), and the command line is made of them.
 """
 
 from hybridq.steps.common import HYBRID, Progress

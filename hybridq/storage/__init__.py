@@ -1,1 +1,1 @@
-"""What a folder holds, and how it is written whole or not at all."""
+"""What a folder holds: ``model.json`` and ``weights.data``, read, checked and written."""

@@ -1,4 +1,7 @@
-"""``auto``: the range of least error for the tensor at hand, where clipping weighs more than rounding.
+"""``auto`` of one tensor: the range of least error, where clipping weighs more than rounding.
+
+``--algorithm auto`` does not take it for the answer: it is one of the candidates that are measured on the whole model
+(``search/choose_algorithm``), and the best of those serves every tensor.
 
 Rounding errors are independent noise that layers average away, while what is clipped may be a detector's strongest
 response: hence the weight. On seven small models it was the best or near the best of all algorithms, but so were pure
@@ -18,6 +21,6 @@ CLIPPING_WEIGHT = 4.0
 
 
 def auto(stats: TensorStatistics, precision: Precision, scheme: Scheme, options: Options = DEFAULTS) -> Range:
-    """Search all ranges, those that the other algorithms choose among them, for the least weighted error."""
+    """Search both ends, first coarsely, then finer around the best, for the least weighted error."""
     low, high = least_error(moments_of(stats), stats, precision, scheme, CLIPPING_WEIGHT)
     return finish(low, high, scheme, options)
