@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from helpers_statistics import of_samples
 from onnx import TensorProto, helper, numpy_helper
 
 from hybridq.calibration.calibrate import CalibrationStats, NotANumberError, calibrate, convergence, prepare
 from hybridq.calibration.instrument import SUBSAMPLE
-from hybridq.calibration.statistics import TensorStatistics
 from hybridq.errors import DatasetError, ModelError
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
@@ -225,7 +225,7 @@ def test_no_sample_is_an_error() -> None:
 
 
 def test_merging_other_models_is_refused() -> None:
-    one = TensorStatistics.of_samples([np.float32([1])])
+    one = of_samples([np.float32([1])])
     with pytest.raises(ValueError, match="different tensors"):
         CalibrationStats(1, {"a": one}).merge(CalibrationStats(1, {"b": one}))
 
@@ -274,8 +274,8 @@ def test_memory_does_not_grow_with_samples() -> None:
 
 
 def test_convergence_tells_a_settled_range_from_a_moving_one() -> None:
-    settled = TensorStatistics.of_samples([np.float32([-1, 1])] * 20)
-    moving = TensorStatistics.of_samples([np.float32([0, i]) for i in range(1, 21)])
+    settled = of_samples([np.float32([-1, 1])] * 20)
+    moving = of_samples([np.float32([0, i]) for i in range(1, 21)])
     found = convergence(CalibrationStats(20, {"settled": settled, "moving": moving}))
     assert found.moved["settled"] == 0.0
     assert found.moved["moving"] == pytest.approx(0.25)

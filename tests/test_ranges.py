@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers_statistics import of_samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -27,7 +28,7 @@ def random(seed: int = 7) -> np.random.Generator:
 
 
 def stats_of(values: np.ndarray, parts: int = 4) -> TensorStatistics:
-    return TensorStatistics.of_samples(np.array_split(values.astype(np.float32), parts))
+    return of_samples(np.array_split(values.astype(np.float32), parts))
 
 
 def long_tail(count: int = 40000) -> np.ndarray:
@@ -54,7 +55,7 @@ def error(values: np.ndarray, r: Range, precision: Precision, scheme: Scheme) ->
 def test_a_range_holds_zero_and_nothing_that_was_not_seen(
     algorithm: str, form: tuple[Precision, Scheme], samples: list[np.ndarray]
 ) -> None:
-    stats = TensorStatistics.of_samples(samples)
+    stats = of_samples(samples)
     found = choose(algorithm, stats, *form)
     full = choose("normal", stats, *form)
     assert full.min <= found.min <= 0.0 <= found.max <= full.max
@@ -68,7 +69,7 @@ def test_a_range_holds_zero_and_nothing_that_was_not_seen(
 def test_odd_scales(algorithm: str, form: tuple[Precision, Scheme], scale: float) -> None:
     values = np.float32(random().normal(size=300) * scale)
     for sample in (values, np.abs(values), -np.abs(values)):
-        found = choose(algorithm, TensorStatistics.of_samples([sample]), *form)
+        found = choose(algorithm, of_samples([sample]), *form)
         qparams_of_ranges(found.min, found.max, *form)
 
 
@@ -158,14 +159,14 @@ def test_percentile_100_is_normal() -> None:
 
 
 def test_moving_average_is_the_mean_of_few_samples() -> None:
-    stats = TensorStatistics.of_samples([np.float32([-1, 1]), np.float32([-3, 2]), np.float32([-2, 6])])
+    stats = of_samples([np.float32([-1, 1]), np.float32([-3, 2]), np.float32([-2, 6])])
     assert choose("moving_average", stats, *UINT8) == Range(-2.0, 3.0)
 
 
 def test_moving_average_follows_the_order() -> None:
     samples = [np.float32([0, v]) for v in np.linspace(1, 2, 500)]
-    forward = TensorStatistics.of_samples(samples)
-    backward = TensorStatistics.of_samples(samples[::-1])
+    forward = of_samples(samples)
+    backward = of_samples(samples[::-1])
     up, down = (choose("moving_average", s, *UINT8, Options(momentum=0.1)).max for s in (forward, backward))
     assert up > 1.95
     assert down < 1.05
@@ -182,7 +183,7 @@ def test_moving_average_follows_the_order() -> None:
     ],
 )
 def test_minimum_range_of_snpe(low: float, high: float, expected: tuple[float, float]) -> None:
-    stats = TensorStatistics.of_samples([np.float32([low, high])])
+    stats = of_samples([np.float32([low, high])])
     found = choose("normal", stats, *UINT8, Options(minimum_range=0.01))
     assert (found.min, found.max) == pytest.approx(expected, abs=1e-9)
 
@@ -206,7 +207,7 @@ def test_wrong_options_are_refused(wrong: dict[str, float]) -> None:
 
 @pytest.mark.parametrize("algorithm", ["percentile", "kl_divergence", "mmse", "auto"])
 def test_a_missing_histogram_is_named(algorithm: str) -> None:
-    bare = TensorStatistics.of_samples([np.float32([0, 1])], histogram=False)
+    bare = of_samples([np.float32([0, 1])], histogram=False)
     with pytest.raises(ValueError, match="needs a histogram"):
         choose(algorithm, bare, *UINT8)
 

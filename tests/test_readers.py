@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers_statistics import of_samples
 from random_graphs import Case
 from test_build import case_of, normal
 from test_build import given as graph
@@ -87,7 +88,7 @@ def wide() -> TensorStatistics:
     """Mostly small values, and both far ends."""
     random = np.random.default_rng(3)
     values = np.concatenate([random.normal(0, 3, 20000), random.uniform(WIDE.min, WIDE.max, 2000), [-100, 130]])
-    return TensorStatistics.of_samples(np.array_split(values.astype(np.float32), 4))
+    return of_samples(np.array_split(values.astype(np.float32), 4))
 
 
 @pytest.mark.parametrize(("rows", "function"), [(SILU, silu), (HARD_SWISH, hard_swish)])

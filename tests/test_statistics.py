@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers_statistics import of_samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -16,7 +17,7 @@ SAMPLES = st.lists(SAMPLE, min_size=1, max_size=8)
 
 
 def merged(samples: list[np.ndarray], order: list[int]) -> TensorStatistics:
-    parts = [TensorStatistics.of_samples([samples[i]], i) for i in order]
+    parts = [of_samples([samples[i]], i) for i in order]
     whole = parts[0]
     for part in parts[1:]:
         whole = whole.merge(part)
@@ -27,19 +28,19 @@ def merged(samples: list[np.ndarray], order: list[int]) -> TensorStatistics:
 def test_shards_in_any_order_equal_the_whole(samples: list[np.ndarray], random: object) -> None:
     order = list(range(len(samples)))
     random.shuffle(order)  # type: ignore[attr-defined]
-    assert merged(samples, order).same_as(TensorStatistics.of_samples(samples))
+    assert merged(samples, order).same_as(of_samples(samples))
 
 
 @given(SAMPLES, SAMPLES, SAMPLES)
 def test_merge_is_associative(a: list[np.ndarray], b: list[np.ndarray], c: list[np.ndarray]) -> None:
-    x, y = TensorStatistics.of_samples(a), TensorStatistics.of_samples(b, len(a))
-    z = TensorStatistics.of_samples(c, len(a) + len(b))
+    x, y = of_samples(a), of_samples(b, len(a))
+    z = of_samples(c, len(a) + len(b))
     assert x.merge(y).merge(z).same_as(x.merge(y.merge(z)))
 
 
 @given(SAMPLES)
 def test_min_max_and_count_are_exact(samples: list[np.ndarray]) -> None:
-    stats = TensorStatistics.of_samples(samples)
+    stats = of_samples(samples)
     whole = np.concatenate(samples)
     assert (stats.min, stats.max, stats.count) == (whole.min(), whole.max(), whole.size)
 
@@ -65,7 +66,7 @@ def test_zero_holds_only_what_16_bits_call_zero(values: np.ndarray) -> None:
 @given(st.integers(-100, 100), st.integers(0, 40))
 def test_octaves_leave_at_the_bottom(first: int, more: int) -> None:
     small, large = np.float32([2.0**first] * 3), np.float32([2.0 ** min(first + more, 127)])
-    both = TensorStatistics.of_samples([small, large]).histogram
+    both = of_samples([small, large]).histogram
     assert both is not None
     assert both.counts[SIDE] == (3 if more >= OCTAVES else 0)
     assert both.count == 4
@@ -73,7 +74,7 @@ def test_octaves_leave_at_the_bottom(first: int, more: int) -> None:
 
 @pytest.mark.parametrize("values", [[0.0, 0.0], [-0.0], [1e-42, -3e-45], [3.4e38, -3.4e38], [-5.0, -1.0]], ids=str)
 def test_odd_values(values: list[float]) -> None:
-    stats = TensorStatistics.of_samples([np.float32(values)])
+    stats = of_samples([np.float32(values)])
     assert stats.count == len(values)
     assert (stats.min, stats.max) == (np.float32(min(values)), np.float32(max(values)))
 
@@ -87,7 +88,7 @@ def test_not_finite_is_refused(bad: float) -> None:
 
 
 def test_a_sample_twice_is_refused() -> None:
-    one = TensorStatistics.of_samples([np.float32([1.0])], 3)
+    one = of_samples([np.float32([1.0])], 3)
     with pytest.raises(ValueError, match="twice"):
         one.merge(one)
 
@@ -98,29 +99,29 @@ def test_shapes_must_fit() -> None:
 
 
 def test_pool_takes_the_union_of_each_sample() -> None:
-    a = TensorStatistics.of_samples([np.float32([1, 2]), np.float32([3])])
-    b = TensorStatistics.of_samples([np.float32([-1]), np.float32([5])])
+    a = of_samples([np.float32([1, 2]), np.float32([3])])
+    b = of_samples([np.float32([-1]), np.float32([5])])
     both = pool([a, b])
     assert both.pairs.tolist() == [[-1, 2], [3, 5]]
     assert both.count == 5
 
 
 def test_pool_needs_the_same_samples() -> None:
-    a, b = (TensorStatistics.of_samples([np.float32([1])], i) for i in range(2))
+    a, b = (of_samples([np.float32([1])], i) for i in range(2))
     with pytest.raises(ValueError, match="different samples"):
         pool([a, b])
 
 
 def test_no_samples() -> None:
-    nothing = TensorStatistics.of_samples([])
+    nothing = of_samples([])
     assert (nothing.min, nothing.max, nothing.count, nothing.samples) == (0.0, 0.0, 0, 0)
-    one = TensorStatistics.of_samples([np.float32([1])])
+    one = of_samples([np.float32([1])])
     assert nothing.merge(one).same_as(one)
 
 
 def test_without_histogram() -> None:
-    bare = TensorStatistics.of_samples([np.float32([1, 2])], histogram=False)
-    full = TensorStatistics.of_samples([np.float32([1, 2])])
+    bare = of_samples([np.float32([1, 2])], histogram=False)
+    full = of_samples([np.float32([1, 2])])
     assert bare.count == 0
     assert not bare.same_as(full)
-    assert bare.merge(TensorStatistics.of_samples([np.float32([3])], 1)).histogram is None
+    assert bare.merge(of_samples([np.float32([3])], 1)).histogram is None

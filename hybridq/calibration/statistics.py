@@ -11,7 +11,7 @@ back, so any order of merging gives the same counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import reduce
 
@@ -170,17 +170,6 @@ class TensorStatistics:
             and (self.histogram is None) == (other.histogram is None)
             and (not both or self.histogram.same_as(other.histogram))  # type: ignore[union-attr, arg-type]
         )
-
-    @staticmethod
-    def of_samples(
-        samples: Sequence[NDArray[np.float32]], first: int = 0, *, histogram: bool = True
-    ) -> TensorStatistics:
-        """Statistics of whole arrays, one a sample, numbered from ``first``; nothing is left out of the histogram."""
-        index = np.arange(first, first + len(samples), dtype=np.int64)
-        pairs = np.array([(s.min(), s.max()) for s in samples], np.float32).reshape(-1, 2)
-        flat = [codes_of(np.ascontiguousarray(s, np.float32).reshape(-1)) for s in samples]
-        counted = Histogram.of_codes(np.concatenate(flat)) if flat else Histogram()
-        return TensorStatistics(index, pairs, counted if histogram else None)
 
 
 def pool(parts: Iterable[TensorStatistics]) -> TensorStatistics:

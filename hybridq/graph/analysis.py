@@ -98,7 +98,6 @@ def analyse(
         tensors=view.tensors,
         inputs=tuple(i.name for i in view.graph.input),
         outputs=tuple(o.name for o in view.graph.output),
-        unsupported={x.node: x.float_only for x in layers if x.float_only},
     )
 
 

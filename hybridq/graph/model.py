@@ -8,7 +8,7 @@ set of quantization parameters. Every float tensor that a precision can apply to
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import onnx
@@ -88,7 +88,6 @@ class Model:
     tensors: Mapping[str, Tensor]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    unsupported: Mapping[str, str] = field(default_factory=dict)  # node name -> why it stays float32
 
     @cached_property
     def macs(self) -> int:

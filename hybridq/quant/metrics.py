@@ -69,46 +69,11 @@ def decibel(signal: float, noise: float) -> float:
 
 def sqnr_db(reference: Array, x: Array) -> float:
     """Signal to quantization noise ``10 * log10(sum(reference ** 2) / sum((reference - x) ** 2))`` in dB."""
-    return measure(reference, x).sqnr_db
-
-
-def cosine(reference: Array, x: Array) -> float:
-    """``sum(reference * x) / (|reference| * |x|)``, in [-1, 1]; 1 for two zero vectors, 0 if only one is zero."""
-    return measure(reference, x).cosine
-
-
-def mse(reference: Array, x: Array) -> float:
-    """Mean of ``(reference - x) ** 2``; 0 for empty arrays."""
-    return measure(reference, x).mse
-
-
-def euclidean(reference: Array, x: Array) -> float:
-    """``|reference - x|``, the square root of the summed squares."""
-    return measure(reference, x).euclidean
-
-
-def largest_error(reference: Array, x: Array) -> Largest:
-    """The largest ``|reference - x|`` and its index (the first one among equals)."""
-    found = measure(reference, x).largest
-    return Largest(found.error, found.at[1:])
-
-
-def slices(reference: Array, x: Array, parts: Parts | None = None) -> list[Slice]:
-    """Every slice of one output with its own SQNR. See ``cut_axes`` for which."""
-    damage = SliceDamage(parts)
+    if np.shape(reference) != np.shape(x):
+        raise ValueError(f"cannot compare shapes {np.shape(reference)} and {np.shape(x)}")
+    damage = Damage()
     damage.add(reference, x)
-    return damage.slices()
-
-
-def worst_slice(reference: Array, x: Array, parts: Parts | None = None) -> Slice:
-    """The slice with the least SQNR, its noise against its own variance; the whole (axis -1) where nothing is cut.
-
-    One number for a whole output hides damage: where boxes (0..640) and scores (0..1) share a tensor the whole reads
-    50 dB while every score is gone.
-    """
-    damage = SliceDamage(parts)
-    damage.add(reference, x)
-    return damage.worst()
+    return damage.sqnr_db
 
 
 def cut_axes(shape: Sequence[int]) -> tuple[int, ...]:
@@ -126,15 +91,6 @@ def cut_axes(shape: Sequence[int]) -> tuple[int, ...]:
         axes.discard(len(shape) - 1)
     positions = {axis: math.prod(shape[1:]) // shape[axis] for axis in axes}
     return tuple(sorted(axis for axis in axes if positions[axis] > 1 or shape[axis] <= SINGLES))
-
-
-def measure(reference: Array, x: Array) -> Damage:
-    """Every whole-tensor figure of one pair. Raises ValueError when the shapes differ."""
-    if np.shape(reference) != np.shape(x):
-        raise ValueError(f"cannot compare shapes {np.shape(reference)} and {np.shape(x)}")
-    damage = Damage()
-    damage.add(reference, x)
-    return damage
 
 
 @dataclass(slots=True)

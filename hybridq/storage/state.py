@@ -212,7 +212,6 @@ def _model_from_json(data: Json, weights: Tensors) -> Model:
         tensors=_tensors(held),
         inputs=tuple(i["name"] for i in held["inputs"]),
         outputs=tuple(o["name"] for o in held["outputs"]),
-        unsupported={x.node: x.float_only for x in layers if x.float_only},
     )
 
 
