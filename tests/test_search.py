@@ -143,6 +143,20 @@ class TestWork:
         assert result.figures.damage == min(measured)
 
 
+class TestHalves:
+    def test_a_change_is_believed_where_both_halves_of_the_samples_gain(self) -> None:
+        now = Figures(1.0, 0.0, {}, {}, halves=(0.5, 0.5))
+        assert Figures(0.9, 0.0, {}, {}, halves=(0.45, 0.45)).clearly_better(now, 0.95)
+        assert not Figures(0.9, 0.0, {}, {}, halves=(0.39, 0.51)).clearly_better(now, 0.95)
+        assert not Figures(0.98, 0.0, {}, {}, halves=(0.49, 0.49)).clearly_better(now, 0.95)
+
+    def test_halves_are_the_whole(self) -> None:
+        case, feeds = small_case(4)
+        found = Bench(case.model, case.weights, case.calibrated, _reference(case, feeds)).measure(Choice())
+        assert sum(found.halves) == pytest.approx(found.damage)
+        assert min(found.halves) > 0
+
+
 class TestAnswers:
     @given(st.integers(0, 100), st.floats(0, 1))
     def test_between_none_and_all_and_none_without_noise(self, seed: int, noise: float) -> None:

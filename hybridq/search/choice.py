@@ -60,7 +60,8 @@ class Figures(NamedTuple):
 
     ``sqnr_db`` is of the whole output, signal power over noise power; ``worst_sqnr_db`` of its worst slice, that
     slice's variance over its noise. ``changed``: of outputs that are classifications, the expected share of answers
-    that differ from float's.
+    that differ from float's. ``halves``: the damage of every other sample and of the rest, which must agree on what is
+    better before a change is believed that many others were tried beside.
     """
 
     damage: float
@@ -69,6 +70,12 @@ class Figures(NamedTuple):
     worst_sqnr_db: dict[str, float]
     metric: float | None = None
     changed: Mapping[str, float] = MappingProxyType({})
+    halves: tuple[float, float] = (0.0, 0.0)
+
+    def clearly_better(self, other: Figures, share: float) -> bool:
+        """Whether the damage is below a share of another's, and below it in both halves of the samples."""
+        halves = all(mine < theirs for mine, theirs in zip(self.halves, other.halves, strict=True) if theirs > 0)
+        return self.damage < share * other.damage and halves
 
     @property
     def least(self) -> float:

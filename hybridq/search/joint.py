@@ -106,9 +106,16 @@ class Bench:
                 raise TimeUp
             aim = self.aim_of()
             noise, kept, high, sqnr = self._noise(choice)
-            damage = float(sum(aim.of(i, row[None])[0] for i, row in enumerate(noise)))
-            figures = Figures(damage, high, sqnr.whole, sqnr.worst, self._metric(kept), self._changed(kept))
-            self.known[choice.key] = figures
+            damage = [float(aim.of(i, row[None])[0]) for i, row in enumerate(noise)]
+            self.known[choice.key] = Figures(
+                float(sum(damage)),
+                high,
+                sqnr.whole,
+                sqnr.worst,
+                self._metric(kept),
+                self._changed(kept),
+                (float(sum(damage[::2])), float(sum(damage[1::2]))),
+            )
             if self.save is not None:
                 self.save()
         return self.known[choice.key]

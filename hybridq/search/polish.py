@@ -24,14 +24,14 @@ def polished(
 
     ``alone`` is the damage of layers' weights and groups' tensors by ``LAYER:weight`` and group.
     """
-    now = bench.measure(chosen).damage
+    now = bench.measure(chosen)
     plan, _ = bench.plan(chosen)
     changes = sorted(_changes(plan, chosen.tuning, found, alone), key=lambda c: (-c[0], c[1]))[:most]
     for done, (_, _, change) in enumerate(changes, start=1):
         trial = replace(chosen, tuning=change(chosen.tuning))
-        damage = bench.measure(trial).damage
-        if damage < BETTER * now:
-            chosen, now = trial, damage
+        figures = bench.measure(trial)
+        if figures.clearly_better(now, BETTER):
+            chosen, now = trial, figures
         if progress is not None:
             progress(done, len(changes))
     return chosen

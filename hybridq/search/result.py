@@ -97,6 +97,7 @@ def _figures(figures: Figures) -> Json:
         "high": figures.high,
         "sqnr_db": figures.sqnr_db,
         "worst_sqnr_db": figures.worst_sqnr_db,
+        "halves": list(figures.halves),
     }
     if figures.changed:
         found["changed"] = dict(figures.changed)
@@ -105,8 +106,8 @@ def _figures(figures: Figures) -> Json:
 
 def _recalled(held: Mapping[str, Any]) -> Figures:
     whole, worst = (dict(held[k]) for k in ("sqnr_db", "worst_sqnr_db"))
-    changed = dict(held.get("changed", {}))
-    return Figures(float(held["damage"]), float(held["high"]), whole, worst, held.get("metric"), changed)
+    changed, (one, two) = dict(held.get("changed", {})), map(float, held["halves"])
+    return Figures(float(held["damage"]), float(held["high"]), whole, worst, held.get("metric"), changed, (one, two))
 
 
 def recall(bench: Bench, question: Mapping[str, Any], previous: Mapping[str, Any] | None) -> Times | None:
