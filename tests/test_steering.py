@@ -129,6 +129,9 @@ def test_no_precision_rounds_a_parameter(made: Any, precision: Precision) -> Non
     built = one.build(plan)
     (got,), (wanted,) = run(built, one.feed), run(one.proto, one.feed)
     assert got.shape == wanted.shape
+    told = {g.name: g.float_only for g in plan.groups.values() if g.float_only}
+    assert told
+    assert all("a parameter and no data" in why for why in told.values())
     same = {resized: "scales", gathered: "floor", rotated: "angle"}.get(made)
     if same:
         a, b = (run(expose(m, [same]), one.feed)[-1] for m in (built, one.proto))

@@ -13,6 +13,7 @@ from hybridq.plan.context import Context
 from hybridq.plan.quant_plan import FLOAT, GroupPlan, Stored
 from hybridq.quant.dtypes import Precision, Storage, widest
 from hybridq.quant.params import activation_params
+from hybridq.quant.records import UNBOUNDED
 
 
 def group_plans(context: Context, done: Mapping[str, Precision]) -> dict[str, GroupPlan]:
@@ -24,7 +25,7 @@ def _group_plan(context: Context, group: Group, done: Mapping[str, Precision]) -
     wanted = readers_precisions(context.model, group, context.calibrated, done)
     precision = group_precision(context.model, group, context.calibrated, done)
     if context.calibrated.measured[group.name].unbounded:  # all read it as it is: a saturated mask would no longer lose
-        return GroupPlan(group.name, precision, Stored(precision), {})
+        return GroupPlan(group.name, precision, Stored(precision), {}, UNBOUNDED)
     kept = _kept(context, group, precision, wanted, done)
     narrower = sorted({p for p in wanted if p.bits < kept.bits})
     if precision is FLOAT and _floats_as_given(context, group):
@@ -33,7 +34,7 @@ def _group_plan(context: Context, group: Group, done: Mapping[str, Precision]) -
     storage = context.target.activation(kept)
     if narrower and storage.headroom_alone:
         storage = replace(storage, headroom=1.0)
-    return GroupPlan(group.name, precision, _stored(context, group, storage), conversions)
+    return GroupPlan(group.name, precision, _stored(context, group, storage), conversions, group.float_only)
 
 
 def _floats_as_given(context: Context, group: Group) -> bool:

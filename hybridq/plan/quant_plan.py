@@ -86,12 +86,16 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """``precision`` is what the group's layers ended with; ``conversions`` serve readers with fewer bits."""
+    """``precision`` is what the group's layers ended with; ``conversions`` serve readers with fewer bits.
+
+    ``float_only``: why no integer may hold the group, or empty.
+    """
 
     name: str
     precision: Precision
     stored: Stored
     conversions: Mapping[Precision, Stored]
+    float_only: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class EditRow:
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What step2 did."""
+    """What step2 did. ``float_only`` has the tensors that no precision rounds, by their groups' names, and why."""
 
     target: str
     layers: tuple[LayerRow, ...]
@@ -55,6 +55,7 @@ class BuildReport:
     high_fraction: float
     weight_bytes: int
     float_weight_bytes: int
+    float_only: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -84,7 +85,8 @@ def report_build(effects: Effects, sizes: tuple[int, int]) -> BuildReport:
         for x in model.layers
     )
     edits = tuple(EditRow(e.key, e.field, e.before, e.after, e.line, effects.of(e)) for e in effects.config.edits)
-    return BuildReport(plan.target, rows, edits, high_fraction(model, plan), *sizes)
+    floats = {g.name: g.float_only for g in plan.groups.values() if g.float_only}
+    return BuildReport(plan.target, rows, edits, high_fraction(model, plan), *sizes, floats)
 
 
 def _word(plan: QuantPlan, name: str, asked: bool = False) -> str:
@@ -123,6 +125,7 @@ def write_build(
         "weight_bytes": report.weight_bytes,
         "float_weight_bytes": report.float_weight_bytes,
         "fidelity": None if fidelity is None else _fidelity(fidelity),
+        "float_only": dict(report.float_only),
     }
     rows = [_row(r) for r in report.layers]
     edits = [{k: getattr(e, k) for k in ("key", "field", "before", "after", "line", "effect")} for e in report.edits]
