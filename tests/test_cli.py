@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from PIL import Image
 
 import hybridq
 from hybridq import steps
-from hybridq.cli import main
+from hybridq.cli import main, options
 from hybridq.cli.budget import missed
 from hybridq.files import commit as files_commit
 from hybridq.graph import runtime
@@ -144,6 +145,23 @@ class TestSteps:
         assert run("unset", "build", "op:MatMul").code == 0
         assert "nothing is edited" in run("diff", "build").out
         assert (folder / "build" / CFG).read_bytes() == untouched
+
+
+class TestLog:
+    def test_a_line_every_so_many_seconds_and_none_after_the_end(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(options, "LOG_SECONDS", 0.02)
+        voice = options.Talk()
+        voice.progress("counting", 1, 3)
+        time.sleep(0.2)
+        voice.progress("counting", 2, 3)
+        time.sleep(0.2)
+        voice.done()
+        said = capsys.readouterr().err.splitlines()
+        assert {line.split(": ", 1)[1] for line in said} == {"counting, 1 of 3", "counting, 2 of 3"}
+        time.sleep(0.1)
+        assert capsys.readouterr().err == ""
 
 
 class TestBudgets:

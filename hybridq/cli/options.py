@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -71,7 +72,8 @@ class Talk:
     _task: TaskID | None = None
     _what: str = ""
     _began: float = field(default_factory=time.monotonic)
-    _said: float = field(default_factory=time.monotonic)
+    _state: str = ""
+    _beat: threading.Event | None = None
 
     def say(self, text: Any = "") -> None:
         """Print for people; silent with --quiet and --json."""
@@ -111,16 +113,21 @@ class Talk:
         self._bar.update(self._task, completed=done, total=total, rate=f"{speed:.1f}/s" if speed else "")
 
     def _log(self, what: str, done: int, total: int | None) -> None:
-        """A line every so many seconds, for who reads a file while it grows."""
-        now = time.monotonic()
-        if now - self._said >= LOG_SECONDS:
-            self._said = now
-            share = f", {done} of {total}" if total else ""
-            click.echo(f"{now - self._began:.0f} s: {what}{share}", err=True)
-            sys.stderr.flush()
+        """A line every so many seconds, for who reads a file while it grows, however long one thing takes."""
+        self._state = what + (f", {done} of {total}" if total else "")
+        if self._beat is None:
+            self._beat = threading.Event()
+            threading.Thread(target=self._lines, args=(self._beat,), daemon=True).start()
+
+    def _lines(self, ended: threading.Event) -> None:
+        while not ended.wait(LOG_SECONDS):
+            print(f"{time.monotonic() - self._began:.0f} s: {self._state}", file=sys.stderr, flush=True)  # noqa: T201
 
     def done(self) -> None:
         """Take the progress bar away."""
+        if self._beat is not None:
+            self._beat.set()
+            self._beat = None
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

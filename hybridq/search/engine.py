@@ -122,11 +122,18 @@ class Engine:
             self.judge.settled(start) or (self.judge.budget.asks_quality and self.judge.holds(start))
         ):
             return self._empty(self.given), (), True
+        self.say("rounding weights, correcting biases", 0, None)
         prepare(self.bench, self.given.tuning)
         samples = list(range(len(self.bench.reference.feeds)))[:: self._stride()][: self.work.alone]
         plain = self._frontier(Choice(), samples)
         starts, self.found = tuned(
-            self.bench, self.given.tuning, self.alone, samples, self._mended(plain), scarce=self.work.scarce
+            self.bench,
+            self.given.tuning,
+            self.alone,
+            samples,
+            self._mended(plain),
+            scarce=self.work.scarce,
+            progress=self._said("other ranges and roundings, each alone"),
         )
         fronts = sorted((self._frontier(s, samples) for s in starts), key=self._promise)
         if self.judge.budget.min_speedup is not None or self.judge.budget.asks_quality or self.work.scarce:

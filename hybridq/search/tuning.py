@@ -24,6 +24,7 @@ from hybridq.search.noise import Source, weight_forms
 
 STEPS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)  # ranges that alone do less than this share of the damage
 FEW_STEPS = (0.5, 0.8)
+FEW_SAMPLES = 4
 CLEAR = 0.95  # a repair of one layer that alone does less than this share of the damage helps
 WORTH = 0.97  # a set must bring the damage below this share of what it was
 REPAIRS = 2  # of weights and biases, the best of which meet every set of ranges
@@ -55,7 +56,7 @@ class Variant:
     forms: Forms
 
 
-def prepare(bench: Bench, given: Tuning, progress: Progress | None = None) -> None:
+def prepare(bench: Bench, given: Tuning) -> None:
     """Make the repairs that a tuning may use; those that step1 made already are taken as they are."""
     plan, _ = bench.plan(Choice())
     feeds = bench.reference.feeds
@@ -84,7 +85,8 @@ def tuned(
     while the sets are measured: what is broken without them would hide what else helps. ``scarce``: few joint models.
     """
     layers = raised or {}
-    found = _alternatives(bench, alone, samples, progress)
+    few = samples[: max(FEW_SAMPLES, len(samples) // 2)]  # an alternative is far better, or it is not worth having
+    found = _alternatives(bench, alone, few, progress)
     repairs = [c for _, c in _ranked(bench, layers, [given, *_repairs(bench, found)])]
     sets = [found.clear(found.ranges, step) for step in (FEW_STEPS if scarce else STEPS)]
     trials = [replace(r, ranges=s) for r in repairs[: 1 if scarce else REPAIRS] for s in sets]
