@@ -150,9 +150,10 @@ def _square(mine: Array, theirs: Array) -> Array:
     if mine.dtype.kind != "f":  # class numbers have no distance
         return np.asarray(mine != theirs, np.float32)
     kind = np.float32 if mine.dtype.itemsize <= 4 else np.float64
-    square: Array = np.square(np.subtract(theirs, mine, dtype=kind))
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities that are meant
+        square: Array = np.square(np.subtract(theirs, mine, dtype=kind))
     if not np.isfinite(square).all():
-        alike = (theirs == mine) | (np.isnan(theirs) & np.isnan(mine))  # infinities that are meant
+        alike = (theirs == mine) | (np.isnan(theirs) & np.isnan(mine))
         square = np.where(alike, kind(0), np.where(np.isfinite(square), square, kind(LOST)))
     return square
 

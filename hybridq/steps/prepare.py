@@ -91,7 +91,7 @@ class Prepared:
             if np.issubdtype(a.dtype, np.floating) and a.size:
                 good = np.isfinite(a)
                 peak = float(np.abs(a[good]).max(initial=0.0))
-                far = float(np.abs(a - b)[good].max(initial=0.0)) if a.shape == b.shape else math.inf
+                far = float(np.abs(a[good] - b[good]).max(initial=0.0)) if a.shape == b.shape else math.inf
                 worst = max(worst, far / peak if peak else far)
         return worst
 
