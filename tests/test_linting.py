@@ -110,10 +110,12 @@ class TestMixedOutputs:
 class TestConcats:
     ROWS = (*HEAD, ("Sigmoid", "s", "ps"), ("Mul", "b k", "px"), ("Concat", "px ps", "y", {"axis": 1}))
 
-    def test_tied_on_an_npu(self, tmp_path: Path) -> None:
-        result = found(tmp_path, list(self.ROWS), {**WEIGHTS, "k": np.float32(200)}, target="rknn2")
+    @pytest.mark.parametrize(("target", "layers"), [("rknn1", {"px", "ps"}), ("rknn2", {"y"})])
+    def test_on_an_npu(self, tmp_path: Path, target: str, layers: set[str]) -> None:
+        """Inputs that share the output's parameters, or keep their own before an output of one range."""
+        result = found(tmp_path, list(self.ROWS), {**WEIGHTS, "k": np.float32(200)}, target=target)
         finding = by_code(result)["concat"]
-        assert (finding.severity, set(finding.layers)) == ("warning", {"px", "ps"})
+        assert (finding.severity, set(finding.layers)) == ("warning", layers)
         assert "a score of 0.98 becomes" in finding.message
 
     @pytest.mark.parametrize("dtype", [None, "uint8"])

@@ -10,7 +10,7 @@ from functools import cached_property
 from hybridq.config.choices import Asked
 from hybridq.config.edits import Changed
 from hybridq.config.names import Names
-from hybridq.config.precisions import group_precision, resolve
+from hybridq.config.precisions import group_precision, group_storage, resolve
 from hybridq.config.yaml.text import Place, Source
 from hybridq.graph.model import Layer
 from hybridq.quant.dtypes import Precision, Scheme, Storage
@@ -84,7 +84,8 @@ class Meaning:
         model = self.names.model
         if not self.names.is_weight(changed.key):
             group = model.group[changed.key]
-            return self.target.activation(group_precision(model, group, self.calibrated, self.done))
+            kept = group_precision(model, group, self.calibrated, self.done)
+            return group_storage(model, group, self.calibrated, self.done, kept)
         layer = self._layer(changed)
         asked = self.asked.get(layer.name)
         precision = (asked.choice.weight_only if asked else None) or self.done[layer.name]

@@ -6,11 +6,11 @@ The check of a cfg and the plan call the same functions, so they cannot disagree
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hybridq import targets
 from hybridq.graph.model import Group, Model
-from hybridq.quant.dtypes import Precision, widest
+from hybridq.quant.dtypes import Precision, Storage, widest
 from hybridq.quant.records import UNBOUNDED, Calibrated
 
 FLOAT = Precision.FLOAT32
@@ -69,6 +69,15 @@ def readers_precisions(
     """In which precision each layer that reads a group would read it."""
     found = [done[x.name] for x in model.readers.get(group.name, ())]
     return found if fits_half(group, calibrated) else [FLOAT if p is Precision.FLOAT16 else p for p in found]
+
+
+def group_storage(
+    model: Model, group: Group, calibrated: Calibrated, done: Mapping[str, Precision], kept: Precision
+) -> Storage:
+    """How a target stores a group in ``kept``: on some, 16 bits have headroom only where no 8-bit layer reads them."""
+    storage = targets.load(calibrated.target).activation(kept)
+    narrower = any(p.bits < kept.bits for p in readers_precisions(model, group, calibrated, done))
+    return replace(storage, headroom=1.0) if storage.headroom_alone and narrower else storage
 
 
 def fits_half(group: Group, calibrated: Calibrated) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
-from hybridq.config.precisions import group_precision, readers_precisions
+from hybridq.config.precisions import group_precision, group_storage, readers_precisions
 from hybridq.graph import operators
 from hybridq.graph.model import Group, Model
 from hybridq.graph.operators import Role, row_of
@@ -31,9 +30,7 @@ def _group_plan(context: Context, group: Group, done: Mapping[str, Precision]) -
     if precision is FLOAT and _floats_as_given(context, group):
         kept, narrower = FLOAT, []
     conversions = {p: _stored(context, group, context.target.activation(p)) for p in narrower}
-    storage = context.target.activation(kept)
-    if narrower and storage.headroom_alone:
-        storage = replace(storage, headroom=1.0)
+    storage = group_storage(context.model, group, context.calibrated, done, kept)
     return GroupPlan(group.name, precision, _stored(context, group, storage), conversions, group.float_only)
 
 

@@ -65,7 +65,9 @@ class Effects:
         if lifted or (planned.done is before.done and planned.weight_only is before.weight_only):
             return f"none: {planned.why}" if planned.why else NONE
         if not self._is_built_anew(name):
-            return NONE
+            beside = [n for n in self.model.group[self.model.layer[name].group].layers if n != name]
+            moved = [n for n in beside if self._is_built_anew(n)]
+            return f"{moved[0]}, which shares its parameters, is {self.plan.layers[moved[0]].done}" if moved else NONE
         word = f"weight_only {planned.weight_only}" if planned.weight_only else str(planned.done)
         return f"{word}: {planned.why}" if planned.why else word
 
@@ -85,7 +87,7 @@ class Effects:
             return (
                 plan.groups[group.name],
                 [plan.read(g, name) for g in read],
-                [b.barrier for b in plan.boundaries_of(layer)],
+                [b.barrier for b in plan.boundaries_of(layer) if b.barrier],
                 [plan.roundings.get(t) for t in sorted(written)],
             )
 
