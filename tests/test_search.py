@@ -23,9 +23,11 @@ from hybridq.graph.mincut import source_side
 from hybridq.quant.dtypes import Precision
 from hybridq.search.answers import changed
 from hybridq.search.choice import Choice, Figures, Tuning
+from hybridq.search.coarse import coarse_damages
 from hybridq.search.joint import Bench
 from hybridq.search.judge import Judge
 from hybridq.search.knapsack import Pairs, hull, solve
+from hybridq.search.noise import sources
 from hybridq.search.search import Budget, SearchOptions, SearchResult, search
 from hybridq.search.work import Deadline, planned
 
@@ -141,6 +143,20 @@ class TestWork:
         assert result.figures.damage <= result.content["all_8bit"]["damage"]
         measured = [f["damage"] for f in result.content["measured"].values() if f["high"] <= 0.15]
         assert result.figures.damage == min(measured)
+
+
+class TestCoarse:
+    def test_the_damage_of_groups_is_kept_and_the_worst_are_told_apart(self) -> None:
+        case, feeds = small_case(2)
+        bench = Bench(case.model, case.weights, case.calibrated, _reference(case, feeds))
+        plan, weights = bench.plan(Choice())
+        found = sources(case.model, plan, weights)
+        exact = bench.damages([s.forms for s in found], range(4))
+        about = coarse_damages(bench, plan, weights, found, range(4), lambda done, total: None)
+        same = about == exact
+        worst = int(np.argmax(exact))
+        assert same[worst]
+        assert about.sum() == pytest.approx(exact.sum(), rel=0.3)
 
 
 class TestHalves:

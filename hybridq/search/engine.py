@@ -23,6 +23,7 @@ from hybridq.quant.dtypes import Precision
 from hybridq.search.board import board_times
 from hybridq.search.budget import USUAL_HIGH
 from hybridq.search.choice import Choice, Figures, Tuning
+from hybridq.search.coarse import coarse_damages
 from hybridq.search.costs import Times, measure_times
 from hybridq.search.frontier import Candidate, Frontier
 from hybridq.search.joint import Bench, TimeUp
@@ -161,9 +162,11 @@ class Engine:
         bench = self.bench
         plan, weights = bench.plan(start)
         found = sources(bench.model, plan, weights)
-        damage = bench.damages(
-            [s.forms for s in found], samples, lambda done, total: self.say("each quantizer alone", done, total)
-        )
+        say = self._said("each quantizer alone")
+        if self.work.scarce:
+            damage = coarse_damages(bench, plan, weights, found, samples, say)
+        else:
+            damage = bench.damages([s.forms for s in found], samples, say)
         if start.tuning == Tuning():
             self.alone = of_sources(found, damage.tolist())
         cost = {g.name: share_of_macs(bench.model, g.layers) for g in bench.model.groups}
