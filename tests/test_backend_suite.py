@@ -22,7 +22,7 @@ Array = NDArray[Any]
 EVERY = 10
 FLOOR = {"uint8": 20.0, "int16": 45.0}  # dB
 LOW = 2  # of these few cases are built on ties
-REFUSED = ("quantized", "not a number")  # with good reason: integers that no quantizer made, NaN inside
+REFUSED = ("quantized", "not a number", "NaN")  # with good reason: integers that no quantizer made, NaN inside
 FOREIGN = ("Assertion", ".cc:", "ShapeInferenceError", "NOT_IMPLEMENTED", "ONNXRuntimeError")
 
 

@@ -68,11 +68,14 @@ class _WrittenOut:
         self.held = {t.name for t in after.initializer} | {v.name for v in after.input}
         self.given = {t.name: t for t in before.initializer}
         self.same = {n.output[0]: n.input[0] for n in before.node if n.op_type in ("Identity", "Dropout")}
+        self.read = {i for n in before.node for i in edit.reads(n)} | {o.name for o in before.output}
         self.back: dict[int, NodeProto] = {}  # by the place of a body's last node, what follows it
 
     def restore(self, node: NodeProto) -> None:
         """Put one node back, if a body stands for it and its inputs are there."""
         names = {o for o in node.output if o in self.place}
+        if not names >= self.read.intersection(node.output):
+            return  # what read the other was folded into the body
         makers = [self.nodes[self.place[o]] for o in names]
         written_out = any(r.startswith(PREFIX) for m in makers for r in edit.reads(m))
         if not written_out or any(m.op_type == node.op_type for m in makers):
