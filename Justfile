@@ -38,3 +38,7 @@ docs:
 # what CI runs, from a fresh copy of HEAD
 ci:
     bash .ci/run
+
+# hand step4's files to the real tools that the environment names (tests/consumers/README.md)
+consumers model dataset:
+    {{bin}}/python tests/consumers/run.py {{model}} {{dataset}}

@@ -147,7 +147,7 @@ def test_scripts_of_ci_are_sound_shell() -> None:
         subprocess.run(["bash", "-n", ROOT / ".ci" / script], check=True)
 
 
-@pytest.mark.parametrize("name", ["step1", "step2", "step3"])
+@pytest.mark.parametrize("name", ["step1", "step2", "step3", "step4"])
 def test_notebooks_keep_the_outputs_of_a_whole_run(name: str) -> None:
     path = ROOT / "demos" / f"{name}.ipynb"
     text = path.read_text(encoding="utf-8")

@@ -32,9 +32,20 @@ def scales(p: QParams) -> list[float]:
     return [float(s) for s in np.atleast_1d(p.scale)]
 
 
+# Operators whose output AIMET gives the encoding of their input; aimet-onnx 2.42 has no quantizer there.
+PASSED_ON = {
+    *("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Expand"),
+    *("Slice", "Split", "Gather", "Tile", "DepthToSpace", "SpaceToDepth", "GatherElements", "GatherND"),
+}
+
+
 def encoded(view: View) -> Iterator[TensorView]:
     """The activations that have an encoding: integers, and float16 where it is said; float32 needs none."""
-    return (t for t in view.tensors if t.stored.qparams is not None or t.stored.precision.bits == 16)
+    for t in view.tensors:
+        maker = view.model.producers.get(t.name)
+        passed_on = maker is not None and not t.layer and maker.op_type in PASSED_ON
+        if not passed_on and (t.stored.qparams is not None or t.stored.precision.bits == 16):
+            yield t
 
 
 def encoded_weights(view: View) -> Iterator[WeightView]:

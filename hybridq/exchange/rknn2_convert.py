@@ -155,6 +155,8 @@ def quoted(name: str) -> str:
 
 def _named(name: str, kind: str, entries: dict[str, Any], plan: Plan) -> dict[str, str]:
     """How a type is written for one name: an end of the model is quantized in a tensor of its own."""
+    if str(entries[name].get("dtype")) == "float16" and kind == "int16":
+        return {}  # what the toolkit computes in float16 by itself, such as a Softmax, int16 would only harm
     if name.endswith(END) and name.removesuffix(END) in plan.inputs + plan.outputs:
         return {name: kind} if kind == "int16" else {}
     if name in plan.inputs:
