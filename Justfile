@@ -19,9 +19,13 @@ test *args:
 slow *args:
     {{bin}}/python -m pytest -m slow {{args}}
 
-# which lines the fast tests reach
-cov:
-    {{bin}}/python -m pytest --cov=hybridq --cov-report=term-missing:skip-covered
+# which lines and branches the fast tests reach; fails where they are fewer than pyproject.toml says
+cov *args:
+    {{bin}}/python -m pytest --cov --cov-report=term-missing:skip-covered {{args}}
+
+# would the tests notice? 300 one-line mutants, each against the tests that cover its line
+mutants *args:
+    {{bin}}/python bench/mutants.py {{args}}
 
 # speed of what step2 builds
 bench *args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
@@ -16,6 +17,8 @@ from hybridq.quant.records import Calibrated, Measured
 
 PATH = "model.quantization.cfg"
 SHA256 = "9f" * 32
+INVALID = Path(__file__).parent / "cfg" / "invalid"
+INVALID_CASES = sorted(INVALID.glob("*.cfg"))
 
 
 def _proto(nodes: list, weights: dict[str, tuple[int, ...]], outputs: list[str]) -> ModelProto:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers_graphs import F32, I16, U8, built, case_of, normal
+from helpers_graphs import given as graph
 from qdq_graphs import executed
 from random_graphs import run
-from test_build import F32, I16, U8, built, case_of, normal
-from test_build import given as graph
 
 from hybridq.graph.operators import averages_windows
 from hybridq.plan.defaults import fast_kernel

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_graphs import given as graph
 from random_graphs import Case, make_case
-from test_build import given as graph
 
 from hybridq import targets
 from hybridq.errors import ConfigError

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
-from qdq_graphs import Array, executed, optimized
+from helpers_graphs import CHAIN, F16, F32, FLOAT, I8, I16, U8, built, case_of, given, normal
+from onnx import ModelProto, TensorProto, numpy_helper
+from qdq_graphs import executed, optimized
 from random_graphs import Case, Feed, make_case, run
 
 from hybridq.build.packing import to_half
@@ -20,44 +21,6 @@ from hybridq.graph.canonical import canonicalize
 from hybridq.graph.given import read_model
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import LayerChoice
-
-FLOAT = TensorProto.FLOAT
-F32, F16, I16, I8, U8 = (
-    Precision.FLOAT32,
-    Precision.FLOAT16,
-    Precision.INT16,
-    Precision.INT8,
-    Precision.UINT8,
-)
-RANDOM = np.random.default_rng(0)
-
-
-def normal(*shape: int, scale: float = 1.0) -> Array:
-    return (RANDOM.normal(size=shape) * scale).astype(np.float32)
-
-
-def given(
-    nodes: list[tuple[Any, ...]], tensors: dict[str, Array], outputs: list[str], shape: tuple[Any, ...] = ("n", 8, 8, 8)
-) -> ModelProto:
-    """A model of ``(op, inputs, output, attributes)`` rows, reading ``x``."""
-    graph = helper.make_graph(
-        [helper.make_node(n[0], n[1].split(), [n[2]], name=f"{n[2]}/node", **(n[3] if n[3:] else {})) for n in nodes],
-        "g",
-        [helper.make_tensor_value_info("x", FLOAT, shape)],
-        [helper.make_tensor_value_info(o, FLOAT, None) for o in outputs],
-        [numpy_helper.from_array(np.asarray(v), k) for k, v in tensors.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-
-
-def case_of(model: ModelProto, feed: Feed | None = None) -> Case:
-    return make_case(model, feed or {"x": normal(4, 8, 8, 8)})
-
-
-def built(case: Case, choices: dict[str, Any], **options: Any) -> ModelProto:
-    model = case.build(case.plan({**case.all(U8), **choices}, **options))
-    onnx.checker.check_model(model, full_check=True)
-    return model
 
 
 def ops(model: ModelProto) -> list[str]:
@@ -72,22 +35,6 @@ def assert_same_at_all_levels(model: ModelProto, feed: Feed) -> None:
     """Optimization changes nothing but a tie of rounding here and there."""
     for fast, plain in zip(run(model, feed, "all"), run(model, feed, "none"), strict=True):
         assert np.mean(np.abs(fast - plain) > 1e-5 * np.abs(plain).max()) < 0.002
-
-
-CHAIN = given(
-    [
-        ("Conv", "x w1 b1", "a", {"pads": [1] * 4}),
-        ("Relu", "a", "r1"),
-        ("Conv", "r1 w2 b2", "m", {"pads": [1] * 4}),
-        ("Relu", "m", "r2"),
-        ("Conv", "r2 w3 b3", "y", {"pads": [1] * 4}),
-    ],
-    {
-        **{f"w{i}": normal(8, 8, 3, 3, scale=0.1) for i in (1, 2, 3)},
-        **{f"b{i}": normal(8, scale=0.1) for i in (1, 2, 3)},
-    },
-    ["y"],
-)
 
 
 class TestTrapA:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from helpers_config import INVALID_CASES as CASES
 from helpers_config import small
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from test_config_invalid import CASES
 
 from hybridq.cli.main import main
 from hybridq.config import write_cfg

@@ -6,13 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from helpers_config import INVALID as FOLDER
+from helpers_config import INVALID_CASES as CASES
 from helpers_config import PATH, small
 
 from hybridq.config import check, decode
 from hybridq.errors import ConfigError, Problem
-
-FOLDER = Path(__file__).parent / "cfg" / "invalid"
-CASES = sorted(FOLDER.glob("*.cfg"))
 
 
 def problems_of(file: Path) -> list[Problem]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers_graphs import F32, U8, case_of, normal
+from helpers_graphs import given as graph
 from random_graphs import random_case
-from test_build import F32, U8, case_of, normal
-from test_build import given as graph
 
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Kind, lookup

@@ -29,6 +29,7 @@ from hybridq.graph.operators import (
     lookup,
     weight_axis,
 )
+from hybridq.graph.operators.weights import macs
 from hybridq.graph.opset import IR_VERSION, OPSET
 from hybridq.linting import spread
 from hybridq.repair import channels
@@ -255,3 +256,20 @@ class TestWeightAxis:
         assert weight_axis(Layout.MATMUL, {}, 1, 1) is None
         assert weight_axis(Layout.GEMM, {}, 2, 1) is None
         assert weight_axis(Layout.NONE, {}, 1, 4) is None
+
+
+@pytest.mark.parametrize("trans_a", [0, 1])
+@pytest.mark.parametrize("trans_b", [0, 1])
+def test_a_product_multiplies_rows_times_inputs_times_columns(trans_a: int, trans_b: int) -> None:
+    rows, inputs, columns = 3, 5, 7
+    left, right = (inputs, rows)[:: -1 if not trans_a else 1], (columns, inputs)[:: -1 if not trans_b else 1]
+    attributes = {"transA": trans_a, "transB": trans_b}
+    assert macs(Layout.GEMM, attributes, left, right, (rows, columns)) == rows * inputs * columns
+    stacked = macs(Layout.MATMUL, {}, (2, rows, inputs), (inputs, columns), (2, rows, columns))
+    assert stacked == 2 * rows * inputs * columns
+
+
+def test_a_convolution_multiplies_every_output_by_its_kernel() -> None:
+    assert macs(Layout.CONV, {"group": 2}, (1, 8, 9, 9), (6, 4, 3, 3), (1, 6, 7, 7)) == 6 * 7 * 7 * 4 * 3 * 3
+    assert macs(Layout.CONV_TRANSPOSE, {}, (1, 6, 7, 7), (6, 4, 3, 3), (1, 4, 9, 9)) == 6 * 7 * 7 * 4 * 3 * 3
+    assert macs(Layout.NONE, {}, (1, 4, "n"), None, (1, 4, "n")) == 4

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers_graphs import CHAIN, F16, F32, I8, I16, U8, case_of, normal
+from helpers_graphs import given as graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import Case, make_case, random_case
-from test_build import CHAIN, F16, F32, I8, I16, U8, case_of, normal
-from test_build import given as graph
 
 from hybridq import targets
 from hybridq.plan.barriers import REWRITES

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from helpers_graphs import CHAIN, F16, F32, I16, U8, case_of, normal
+from helpers_graphs import given as graph
 from onnx import TensorProto, helper
 from random_graphs import Case, expose, make_case, random_case, random_choices, run
-from test_build import CHAIN, F16, F32, I16, U8, case_of, normal
-from test_build import given as graph
 
 from hybridq.build.metadata import Copy, Metadata, read_metadata, write_metadata
 from hybridq.plan.barriers import BEHIND_POOL, BETWEEN_INTEGERS

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers_graphs import case_of, normal
+from helpers_graphs import given as graph
 from helpers_statistics import of_samples
 from random_graphs import Case
-from test_build import case_of, normal
-from test_build import given as graph
 
 from hybridq.calibration.ranges import choose
 from hybridq.calibration.readers import Response, response

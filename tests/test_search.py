@@ -9,12 +9,11 @@ from typing import Any
 
 import jsonschema
 import numpy as np
-import onnx
 import pytest
+from helpers_search import small_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_graphs import Case, make_case, random_case
-from test_build import given as graph
+from random_graphs import Case, random_case
 
 from hybridq.compare import compare
 from hybridq.errors import ConfigError, DatasetError
@@ -191,40 +190,6 @@ class TestAnswers:
             [changed(list(logits[i : i + 32]), list(other[i : i + 32]), logarithms=False) for i in range(0, 640, 32)]
         )
         assert few == pytest.approx(seen, rel=0.5)
-
-
-def small_model(seed: int, layers: int = 5) -> onnx.ModelProto:
-    """A chain of convolutions, some with a wild channel that 8 bits serve badly."""
-    random = np.random.default_rng(seed)
-    nodes: list[tuple[Any, ...]] = []
-    tensors: dict[str, np.ndarray] = {}
-    name = "x"
-    for i in range(layers):
-        weight = random.normal(size=(8, 8, 3, 3), scale=1 / np.sqrt(72))
-        if random.random() < 0.5:
-            weight[int(random.integers(8))] *= random.uniform(5, 40)
-        tensors[f"w{i}"], tensors[f"b{i}"] = weight.astype(np.float32), random.normal(size=8).astype(np.float32)
-        nodes.append(("Conv", f"{name} w{i} b{i}", f"c{i}", {"pads": [1] * 4}))
-        nodes.append(("LeakyRelu", f"c{i}", f"r{i}", {"alpha": 0.1}))
-        name = f"r{i}" if i < layers - 1 else f"c{i}"
-    if name.startswith("c"):
-        nodes.pop()
-    return graph(nodes, tensors, [name], (1, 8, 8, 8))
-
-
-def feeds_of(seed: int, count: int = 4) -> list[dict[str, np.ndarray]]:
-    random = np.random.default_rng(seed + 99)
-    return [{"x": random.normal(size=(1, 8, 8, 8)).astype(np.float32)} for _ in range(count)]
-
-
-def small_case(seed: int, layers: int = 5) -> tuple[Case, list[dict[str, np.ndarray]]]:
-    feeds = feeds_of(seed)
-    whole = {"x": np.concatenate([f["x"] for f in feeds])}
-    model = small_model(seed, layers)
-    for value in (*model.graph.input, *model.graph.output):
-        if value.type.tensor_type.shape.dim:
-            value.type.tensor_type.shape.dim[0].dim_param = "n"
-    return make_case(model, whole), feeds
 
 
 def find(case: Case, feeds: Any, budget: Budget | None = None, **more: Any) -> SearchResult:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers_graphs import given as graph
+from helpers_graphs import normal
+from helpers_search import feeds_of, small_case
 from random_graphs import random_case
-from test_build import given as graph
-from test_build import normal
-from test_search import feeds_of, small_case
 
 from hybridq.graph import runtime
 from hybridq.graph.model import Group, Model

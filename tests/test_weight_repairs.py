@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from helpers_graphs import given as graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import Case, make_case, random_case, run
-from test_build import given as graph
 
 from hybridq.config import read_cfg, write_cfg
 from hybridq.plan.layer_weights import integers
@@ -22,6 +22,7 @@ from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.metrics import sqnr_db
 from hybridq.quant.numerics import dequantize, quantize
 from hybridq.quant.qparams import QParams
+from hybridq.repair import gptq
 from hybridq.repair.channels import tied_channels
 from hybridq.repair.equalization import equalized
 from hybridq.repair.gptq import compensate, compensated_weights
@@ -287,3 +288,27 @@ def test_integers_without_repair_are_the_nearest() -> None:
             np.testing.assert_array_equal(
                 integers(held, case.weights), quantize(case.weights[held.tensor], held.qparams)
             )
+
+
+@pytest.mark.parametrize("inputs", [2, 63, 64, 65, 150])
+def test_blocks_of_inputs_change_nothing(inputs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inputs are rounded in blocks for speed alone: every error reaches all inputs behind it, in its block or not."""
+    rng = np.random.default_rng(inputs)
+    values = rng.normal(size=(2, 5, inputs))
+    x = rng.normal(size=(2, 400, inputs)) @ rng.normal(size=(2, inputs, inputs))
+    moment = x.transpose(0, 2, 1) @ x
+    scale = np.full((2, 5, 1), 0.25)
+    p = QParams(Precision.INT8, Scheme.SYMMETRIC, np.float32(0.25), np.int32(0))
+    zero = np.zeros((2, 5, 1), np.int32)
+    blocked = gptq.compensate(values, scale, zero, moment, p)
+    monkeypatch.setattr(gptq, "BLOCK", 1)
+    np.testing.assert_array_equal(gptq.compensate(values, scale, zero, moment, p), blocked)
+    monkeypatch.setattr(gptq, "BLOCK", 1000)
+    np.testing.assert_array_equal(gptq.compensate(values, scale, zero, moment, p), blocked)
+    apart = np.rint(values / scale)
+
+    def noise(q: np.ndarray) -> float:
+        error = values - scale * q
+        return float(np.einsum("goi,gij,goj->", error, moment, error))
+
+    assert noise(blocked) < 0.7 * noise(apart) or inputs == 2
