@@ -11,9 +11,12 @@ from helpers_graphs import F32, U8, case_of, normal
 from helpers_graphs import given as graph
 from random_graphs import random_case
 
+from hybridq import targets
+from hybridq.calibration.statistics import TensorStatistics
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Kind, lookup
 from hybridq.plan.islands import ROUNDING, SAVED, _Cut, elements, float_side
+from hybridq.plan.record import decide
 from hybridq.quant.dtypes import Precision
 
 CONV = {"w": normal(8, 8, 1, 1), "v": normal(8, 8, 1, 1)}
@@ -93,3 +96,22 @@ def cost(model: Model, floats: set[str], free: list[str], chosen: set[str]) -> f
             not side[group.name] and any(readers)
         )
     return total
+
+
+@pytest.mark.parametrize(("reader", "raised"), [("Log", True), ("Tanh", False)])
+def test_what_a_logarithm_reads_keeps_its_small_values(reader: str, raised: bool) -> None:
+    """A power spectrum reaches over many orders of magnitude: 8 bits would leave its peaks alone."""
+    rows = [("Mul", "a a", "p"), ("Conv", "p u", "m"), ("Add", "m tiny", "q"), (reader, "q", "z")]
+    tensors = {**CONV, "u": np.abs(normal(8, 8, 1, 1)), "tiny": np.float32(1e-6)}
+    spectrum = np.geomspace(1e-6, 900, 512, dtype=np.float32).reshape(1, 8, 8, 8)
+    case = case_of(graph([("Conv", "x w", "a"), *rows, ("Conv", "z v", "y")], tensors, ["y"]))
+    stats = {
+        name: TensorStatistics.of_samples([spectrum])
+        for name in case.model.group
+        if case.model.group[name].layers and name in ("p", "m")
+    }
+    target = targets.load("onnxruntime")
+    choice = {"default": target.default, "algorithm": "normal", "algorithms": ["normal"]}
+    found = decide(case.model, case.weights, stats, target, **choice)
+    assert found.layers["p"].precision is F32 or not raised
+    assert (found.layers["m"].precision is F32) is raised

@@ -64,6 +64,14 @@ class Histogram:
         positive = magnitudes(np.arange(base, base + SIDE + 1))
         return np.concatenate([-positive[::-1], positive])
 
+    @property
+    def typical(self) -> float:
+        """The magnitude that half of the values that are not zero do not exceed; 0 where all are."""
+        counts = self.counts[SIDE + 1 :] + self.counts[:SIDE][::-1]
+        if not counts.any():
+            return 0.0
+        return float(self.edges[SIDE + 2 :][np.argmax(2 * np.cumsum(counts) >= counts.sum())])
+
     def grown(self, top: int) -> Histogram:
         """The same counts with octaves up to ``top >= self.top``; the lowest octaves join the zero bin."""
         lost = min((top - self.top) * PER_OCTAVE, SIDE)

@@ -8,8 +8,10 @@ What such a layer writes is still stored in 8 bits where only integer layers rea
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from hybridq.graph import edit, operators
-from hybridq.graph.model import Layer, Model
+from hybridq.graph.model import Group, Layer, Model
 from hybridq.graph.operators import Kernel, Kind, Layout
 from hybridq.plan.islands import float_side
 from hybridq.quant.dtypes import Precision
@@ -19,34 +21,43 @@ from hybridq.targets import Target
 TAIL = "no integer layer reads its result: float32 is as fast here and exact"
 KERNEL = "ONNX Runtime has no fast integer kernel for it: float32 is faster and exact"
 PRODUCT = "a product of two activations is faster in float32"
+RATIOS = ("Log", "Sqrt", "Reciprocal")  # operators whose slope has no end near zero
+LOST = "8 bits would make zeros of half of what a logarithm or root reads"
 BETWEEN = "what it reads or what reads it is float32: 8 bits would only round it once more"
 
 
 def default_precisions(
-    model: Model, target: Target, precision: Precision, *, literal: bool = False
+    model: Model, target: Target, precision: Precision, *, literal: bool = False, lost: Collection[str] = ()
 ) -> dict[str, LayerDefault]:
-    """The default of every layer. ``literal``: ``precision`` was asked for, so only what cannot have it has not."""
+    """The default of every layer.
+
+    ``literal``: ``precision`` was asked for, so only what cannot have it has not. ``lost``: groups of which 8 bits
+    would leave next to nothing; their layers and those that read them start in float32.
+    """
     found = {x.name: LayerDefault(precision) for x in model.layers}
     found.update({x.name: LayerDefault(Precision.FLOAT32, x.float_only) for x in model.layers if x.float_only})
     if target.latency_aware and precision.bits == 8 and not literal:
-        for name, reason in _float_reasons(model).items():
+        for name, reason in _float_reasons(model, lost).items():
             found[name] = LayerDefault(Precision.FLOAT32, reason)
     return found
 
 
-def _float_reasons(model: Model) -> dict[str, str]:
+def _float_reasons(model: Model, lost: Collection[str]) -> dict[str, str]:
     """Layers that float32 serves better on ONNX Runtime, and why: whole groups, since a group has one precision."""
     useful = _useful(model)
-    found: dict[str, str] = {}
+    touched = {model.layer[n].group for g in lost for n in model.group[g].layers}
+    touched |= {x.group for g in lost for x in model.readers.get(g, ())}
+    found = {n: LOST for g in touched for n in model.group[g].layers}
     free = []
     for group in model.groups:
+        computes = any(operators.lookup(model.layer[n].op).kind is Kind.COMPUTE for n in group.layers)
         reasons = {n: _float_reason(model, model.layer[n], useful) for n in group.layers}
         if reasons and all(reasons.values()):
             found.update(reasons)
-        elif all(operators.lookup(model.layer[n].op).kind is not Kind.COMPUTE for n in group.layers):
+        elif group.layers and group.name not in touched and not computes:
             free.append(group)
     floats = {model.layer[n].group for n in found}
-    between = float_side(model, floats, {g.name for g in free if g.layers})
+    between = float_side(model, floats, {g.name for g in free})
     found.update({n: BETWEEN for g in free if g.name in between for n in g.layers})
     return found
 
@@ -81,3 +92,21 @@ def _useful(model: Model) -> set[str]:
             if computes or (fast_kernel(model, reader) and reader.name in useful):
                 useful.add(layer.name)
     return useful
+
+
+def needs_ratios(model: Model, group: Group) -> bool:
+    """Whether small values count as much as large ones: a logarithm or root reads them, behind one layer of weights.
+
+    Elsewhere what rounds to zero is small beside the rest, and networks live with it.
+    """
+    waiting, seen = [(group.name, 1)], {group.name}
+    while waiting:
+        name, weights_left = waiting.pop()
+        for reader in model.readers.get(name, ()):
+            if reader.op in RATIOS:
+                return True
+            left = weights_left - (operators.lookup(reader.op).kind is Kind.COMPUTE and bool(reader.weights))
+            if left >= 0 and reader.group not in seen:
+                seen.add(reader.group)
+                waiting.append((reader.group, left))
+    return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +12,12 @@ from hybridq.calibration.readers import Response, response
 from hybridq.calibration.statistics import TensorStatistics, pool
 from hybridq.errors import ModelError
 from hybridq.graph.model import Group, Layer, Model, Weight
-from hybridq.plan.defaults import default_precisions
+from hybridq.plan.defaults import default_precisions, needs_ratios
 from hybridq.plan.layer_weights import entry_key, storage_of, weight_axis
 from hybridq.plan.limits import limit, within
 from hybridq.quant import params
 from hybridq.quant.dtypes import Precision, Scheme, widest
+from hybridq.quant.numerics import qparams_of_ranges
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import UNBOUNDED, Calibrated, Entry, LayerDefault, Measured
 from hybridq.quant.weight_ranges import WeightAlgorithm
@@ -24,6 +25,7 @@ from hybridq.storage.weights import Tensors
 from hybridq.targets import Target
 
 BITS = (8, 16)
+LOST = 0.5  # steps
 UNEDITED: frozenset[str] = frozenset()
 NEAR = 4.0  # times a measured range: a known range that reaches no further is taken whole
 ROOM = 2.0  # times the measured range, where the known one is too wide
@@ -55,7 +57,30 @@ def decide(
         )
         for g in model.groups
     }
-    return record(model, weights, measured, target, default, algorithm, weights_per, weights_algorithm, literal)
+    lost = [
+        g.name
+        for g in model.groups
+        if _is_lost(g, stats, measured[g.name], algorithm, target) and needs_ratios(model, g)
+    ]
+    return record(model, weights, measured, target, default, algorithm, weights_per, weights_algorithm, literal, lost)
+
+
+def _is_lost(
+    group: Group, stats: Mapping[str, TensorStatistics], measured: Measured, algorithm: str, target: Target
+) -> bool:
+    """Whether 8 bits make zeros of half of a tensor's values: they are less than ``LOST`` steps."""
+    typical = typical_value(group, stats)
+    if typical == 0.0 or measured.fixed:
+        return False
+    precision, scheme = _form(target, target.default, 8)
+    chosen = measured.ranges.get(algorithm, {}).get(8, measured.range)
+    return typical < LOST * float(qparams_of_ranges(chosen.min, chosen.max, precision, scheme).scale)
+
+
+def typical_value(group: Group, stats: Mapping[str, TensorStatistics]) -> float:
+    """The magnitude that half of a group's values other than zero do not exceed; 0 where no histogram tells."""
+    counted = [h for s in group.sources if s in stats and (h := stats[s].histogram) is not None]
+    return sum(counted[1:], counted[0]).typical if counted else 0.0
 
 
 def record(
@@ -68,9 +93,12 @@ def record(
     weights_per: str = "channel",
     weights_algorithm: WeightAlgorithm = WeightAlgorithm.NORMAL,
     literal: bool = False,
+    lost: Collection[str] = (),
 ) -> Calibrated:
-    """The entries for ranges that are known."""
-    layers = default_precisions(model, target, default, literal=literal) | _unbounded(model, measured, target)
+    """The entries for ranges that are known. ``lost``: groups of which 8 bits would leave next to nothing."""
+    layers = default_precisions(model, target, default, literal=literal, lost=lost) | _unbounded(
+        model, measured, target
+    )
     chosen = {n: d.precision for n, d in layers.items()}
     entries = {}
     for group in model.groups:
