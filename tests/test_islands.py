@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from helpers_graphs import F32, U8, case_of, normal
 from helpers_graphs import given as graph
+from helpers_statistics import of_samples
 from random_graphs import random_case
 
 from hybridq import targets
-from hybridq.calibration.statistics import TensorStatistics
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Kind, lookup
 from hybridq.plan.islands import ROUNDING, SAVED, _Cut, elements, float_side
@@ -103,10 +103,11 @@ def test_what_a_logarithm_reads_keeps_its_small_values(reader: str, raised: bool
     """A power spectrum reaches over many orders of magnitude: 8 bits would leave its peaks alone."""
     rows = [("Mul", "a a", "p"), ("Conv", "p u", "m"), ("Add", "m tiny", "q"), (reader, "q", "z")]
     tensors = {**CONV, "u": np.abs(normal(8, 8, 1, 1)), "tiny": np.float32(1e-6)}
-    spectrum = np.geomspace(1e-6, 900, 512, dtype=np.float32).reshape(1, 8, 8, 8)
+    peaks, floor = np.geomspace(1, 900, 12), np.geomspace(0.02, 1, 500)
+    spectrum = np.concatenate([peaks, floor]).astype(np.float32)
     case = case_of(graph([("Conv", "x w", "a"), *rows, ("Conv", "z v", "y")], tensors, ["y"]))
     stats = {
-        name: TensorStatistics.of_samples([spectrum])
+        name: of_samples([spectrum])
         for name in case.model.group
         if case.model.group[name].layers and name in ("p", "m")
     }

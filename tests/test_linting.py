@@ -21,11 +21,14 @@ from hybridq import demo, targets
 from hybridq.calibration.statistics import Histogram
 from hybridq.cli import main
 from hybridq.dataset import Preprocessing
+from hybridq.graph.runtime import run, session
 from hybridq.linting import Finding, lint
 from hybridq.linting.mixing import FACTOR, Part, mixture
 from hybridq.linting.values import magnitude_of
 from hybridq.quant.qparams import Range
+from hybridq.steps.editing import set_precision
 from hybridq.steps.step1 import Step1Result, step1
+from hybridq.steps.step2 import step2
 
 
 def conv(out: int, read: int, scale: float = 1.0) -> np.ndarray:
@@ -231,3 +234,51 @@ def test_healthy_models_hear_no_warning(zoo: ModuleType, name: str, tmp_path: Pa
     path, feeds = Path(held.model_path), list(islice(held.calibration(), 16))
     assert not warned(step1(path, feeds, tmp_path / "cpu", threads=1, weights_repair="none"))
     assert not warned(step1(path, feeds, tmp_path / "npu", target="rknn2", threads=1, weights_repair="none"))
+
+
+def grouped(group: int, inputs: int = 8, each: int = 2) -> dict[str, Any]:
+    """A ConvTranspose whose output channels differ 300 times in size, in ``group`` groups."""
+    outputs = each * group
+    size = np.geomspace(1 / 300, 1, outputs).reshape(group, 1, each, 1, 1)
+    held = np.random.default_rng(2).normal(0, 0.2, (group, inputs // group, each, 3, 3)) * size
+    return {"w": held.reshape(inputs, each, 3, 3).astype(np.float32)}
+
+
+class TestCoarse:
+    @pytest.mark.parametrize("group", [1, 2, 8])
+    def test_small_channels_of_a_transposed_convolution(self, tmp_path: Path, group: int) -> None:
+        tensors = grouped(group, each=16 // group)
+        findings = found(tmp_path, [("ConvTranspose", "x w", "y", {"group": group})], tensors).findings
+        assert any("'y'" in f.message and "step" in f.message for f in findings)
+
+    def test_following_it_helps(self, tmp_path: Path) -> None:
+        """A logarithm hears the small values that a few large ones have taken the steps from."""
+        feeds = samples()
+        for feed in feeds:
+            size = np.where(np.arange(288) % 40 == 0, 100.0, 0.1).reshape(1, 8, 6, 6)
+            feed["x"] = (np.abs(feed["x"]) * size).astype(np.float32)
+        rows = [("Conv", "x w", "c"), ("Relu", "c", "r"), ("Add", "r one", "a"), ("Log", "a", "y")]
+        tensors = {"w": np.eye(8, dtype=np.float32).reshape(8, 8, 1, 1), "one": np.float32(1e-2)}
+        result = found(tmp_path, rows, tensors, feeds, algorithm="normal", dtype="uint8")
+        finding = by_code(result)["coarse"]
+        assert finding.severity == "warning"
+        command = finding.command(str(result.directory))
+        assert command.startswith(f"hybridq set {result.directory} ")
+        assert command.endswith(" float32")
+
+        def noise() -> float:
+            step2(result.directory)
+            given = [
+                run(session(p, threads=1), feeds[0])[0] for p in (tmp_path / "m.onnx", result.directory / "hybrid.onnx")
+            ]
+            return float(np.mean((given[0] - given[1]) ** 2))
+
+        before = noise()
+        for one in (f for f in result.findings if f.code == "coarse" and f.layers):
+            set_precision(result.directory, " or ".join(one.layers), str(one.precision))
+        assert noise() < before / 10
+
+    def test_a_gate_that_hardly_a_value_moves_is_no_finding(self, tmp_path: Path) -> None:
+        rows = [("Conv", "x w", "c"), ("HardSigmoid", "c", "g"), ("Mul", "c g", "y")]
+        weights = {"w": conv(8, 8, 3000.0)}
+        assert "squashed" not in by_code(found(tmp_path, rows, weights, algorithm="mmse", dtype="uint8"))

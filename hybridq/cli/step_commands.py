@@ -87,7 +87,7 @@ def tell_step1(voice: Talk, result: Step1Result) -> None:
         voice.say(line)
     for name, why in list(floats.items())[:SHOWN]:
         voice.say(f"  {name}: {why}")
-    tell_findings(voice, result.findings)
+    tell_findings(voice, result.findings, result.directory)
     voice.say(f"Edit {result.directory / 'model.quantization.cfg'}, then run: hybridq step2 {result.directory}")
     voice.data(
         {
@@ -95,17 +95,19 @@ def tell_step1(voice: Talk, result: Step1Result) -> None:
             "samples": result.state.samples,
             "layers": len(model.layers),
             "problems": to_json(problems),
-            "findings": [asdict(f) for f in result.findings],
+            "findings": [{**asdict(f), "command": f.command(str(result.directory))} for f in result.findings],
         }
     )
 
 
-def tell_findings(voice: Talk, findings: tuple[Finding, ...]) -> None:
-    """Which layers 8 bits will harm: what will happen, and what to set."""
+def tell_findings(voice: Talk, findings: tuple[Finding, ...], directory: Path) -> None:
+    """Which layers 8 bits will harm: what will happen, and the line that mends it."""
     for finding in findings[:SHOWN]:
         style = "yellow" if finding.severity == "warning" else ""
         voice.say(Text.assemble((f"{finding.severity}: ", style), finding.message))
         voice.say(Text(f"  remedy: {finding.remedy}"))
+        if command := finding.command(str(directory)):
+            voice.say(Text(f"  {command}"))
     if len(findings) > SHOWN:
         voice.say(f"  and {len(findings) - SHOWN} more, see --json")
 

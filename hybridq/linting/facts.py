@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from hybridq.calibration.statistics import TensorStatistics
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridq.calibration.statistics import Histogram, TensorStatistics
+from hybridq.graph import edit
 from hybridq.graph.analysis import moved
-from hybridq.graph.model import Group, Model
-from hybridq.graph.operators import Kind, Role, lookup, row_of
+from hybridq.graph.model import Group, Layer, Model, Weight
+from hybridq.graph.operators import Kind, Role, by_output_channel, lookup, row_of
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.params import range_params
@@ -37,6 +42,13 @@ class Finding:
     layers: tuple[str, ...] = ()
     precision: Precision | None = None
 
+    def command(self, directory: str) -> str:
+        """The line that sets it; empty where the remedy is none of precision."""
+        if self.precision is None or not self.layers:
+            return ""
+        selector = " or ".join(self.layers) if len(self.layers) > 1 else self.layers[0]
+        return f"hybridq set {shlex.quote(directory)} {shlex.quote(selector)} {self.precision}"
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -52,6 +64,16 @@ class Facts:
     plan: QuantPlan
     stats: Mapping[str, TensorStatistics]
     least: Precision | None = None
+
+    def by_channel(self, layer: Layer, weight: Weight) -> NDArray[np.float64]:
+        """A layer's weights as (output channels, weights of each)."""
+        node, values = self.model.nodes[layer.node], np.asarray(self.weights[weight.tensor], np.float64)
+        return by_output_channel(row_of(node).layout, edit.attributes(node), weight.index, values)
+
+    def histogram(self, group: Group) -> Histogram | None:
+        """What was counted of a group's values."""
+        counted = [h for s in group.sources if s in self.stats and (h := self.stats[s].histogram) is not None]
+        return sum(counted[1:], counted[0]) if counted else None
 
     def qparams(self, tensor: str) -> QParams | None:
         """How an activation is stored where that is in 8 bits, else None."""

@@ -36,19 +36,18 @@ def channels(facts: Facts) -> Iterator[Finding]:
         plan = facts.plan.layers[layer.name]
         for weight, stored in zip(layer.weights, plan.weights, strict=False):
             shares = stored.qparams is not None and stored.precision.bits == 8 and stored.qparams.axis is None
-            if not shares or weight.axis is None or len(weight.shape) < 2:
+            known = weight.axis is not None or lookup(layer.op).layout is Layout.CONV_TRANSPOSE
+            if not shares or not known or len(weight.shape) < 2:
                 continue
-            found = _narrow(layer, facts, weight.axis, stored)
+            found = _narrow(layer, facts, facts.by_channel(layer, weight), stored)
             if found is not None:
                 yield found
 
 
-def _narrow(layer: Layer, facts: Facts, axis: int, stored: WeightPlan) -> Finding | None:
-    """The finding for one weight, if it is one."""
-    values = np.asarray(facts.weights[stored.tensor], np.float64)
-    others = tuple(i for i in range(values.ndim) if i != axis)
-    largest = np.abs(values).max(axis=others)
-    heard = largest[_heard(layer, facts, np.abs(values).sum(axis=others))]
+def _narrow(layer: Layer, facts: Facts, values: NDArray[np.float64], stored: WeightPlan) -> Finding | None:
+    """The finding for one weight, (output channels, weights of each), if it is one."""
+    largest = np.abs(values).max(axis=1)
+    heard = largest[_heard(layer, facts, np.abs(values).sum(axis=1))]
     if not heard.size or largest.max() < SPREAD * heard.min() or stored.qparams is None:
         return None
     count = int((heard * SPREAD <= largest.max()).sum())

@@ -25,6 +25,7 @@ RULES: dict[str, Rule] = {
     "mixed output": mixing.outputs,
     "squashed": values.squashed,
     "channel spread": kernels.channels,
+    "coarse": values.coarse,
     "outlier": values.outliers,
     "sum": mixing.sums,
     "zero": values.zeros,
@@ -48,7 +49,7 @@ def lint(
     plan = make_plan(model, calibrated, QuantConfig(calibrated.target, {}, calibrated.entries, {}), weights)
     facts = Facts(model, weights, calibrated, target, plan, stats or {})
     found = [f for rule in RULES.values() for f in rule(facts)]
-    set_to = {f.precision for f in found if f.precision is not None}
+    set_to = {f.precision for f in found if f.precision is not None and (f.severity == "warning" or f.code != "coarse")}
     if target.max_kinds is not None and len(set_to) >= target.max_kinds:
         facts = replace(facts, least=max(set_to, key=facts.wider.index))
         found = [f for rule in RULES.values() for f in rule(facts)]

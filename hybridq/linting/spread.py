@@ -17,7 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from hybridq.graph.analysis import moved
 from hybridq.graph.edit import attributes
 from hybridq.graph.model import Layer
-from hybridq.graph.operators import Interval, Kind, lookup, row_of
+from hybridq.graph.operators import Interval, Kind, Layout, lookup, row_of
 from hybridq.linting.facts import Facts
 from hybridq.quant.qparams import Range
 
@@ -208,13 +208,13 @@ class Spreads:
 
     def _by_channel(self, layer: Layer) -> Spread | None:
         """Channels of a layer with weights: ``bias +- a * |weights|``, ``a`` such that the widest fill the range."""
-        weight = next((w for w in layer.weights if w.index == 1 and w.axis is not None), None)
+        transposed = lookup(layer.op).layout is Layout.CONV_TRANSPOSE
+        weight = next((w for w in layer.weights if w.index == 1 and (w.axis is not None or transposed)), None)
         held = self.facts.model.tensors.get(layer.name)
         measured = self.facts.ranges.get(layer.name)
-        if weight is None or weight.axis is None or held is None or held.shape is None or measured is None:
+        if weight is None or held is None or held.shape is None or measured is None:
             return None
-        values = np.asarray(self.facts.weights[weight.tensor], np.float64)
-        norm = np.sqrt((values**2).sum(axis=tuple(i for i in range(values.ndim) if i != weight.axis)))
+        norm = np.sqrt((self.facts.by_channel(layer, weight) ** 2).sum(axis=1))
         bias = np.asarray(self.facts.weights[layer.bias], np.float64).reshape(-1) if layer.bias else np.zeros(1)
         if not norm.any() or bias.size not in (1, norm.size):
             return None

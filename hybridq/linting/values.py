@@ -14,9 +14,12 @@ from hybridq.graph.model import Layer
 from hybridq.graph.operators import Interval, lookup, row_of
 from hybridq.linting.facts import Facts, Finding, names, number, setting, span
 from hybridq.linting.spread import tail_nodes
+from hybridq.plan.defaults import needs_ratios
 from hybridq.quant.qparams import Range
 
 SCORE_STEP = 0.05  # a result that moves so much by one step of its input
+NOTED, WARNED = 3.0, 1.5  # steps that a typical value has at most
+FEW = 0.05  # of the values
 OUTLIER = 100.0  # the largest magnitude over the one that OUTLIER_SHARE of the values keep within
 OUTLIER_SHARE = 0.999
 MOVED = 0.10  # of a range, in the last quarter of the samples
@@ -32,7 +35,7 @@ def squashed(facts: Facts) -> Iterator[Finding]:
         if slope is None or params is None or r is None or _is_gate_of_itself(layer, facts):
             continue
         step = float(params.scale)
-        if slope * step <= SCORE_STEP:
+        if slope * step <= SCORE_STEP or _is_deaf(facts, node.input[0], 1 / slope):
             continue
         message = (
             f"'{node.input[0]}' spans {span(r)} in steps of {number(step)}, of which {layer.op} uses but the middle: "
@@ -53,9 +56,18 @@ def _slope(layer: Layer, facts: Facts) -> float | None:
 
 
 def _is_gate_of_itself(layer: Layer, facts: Facts) -> bool:
-    """Whether it is part of SiLU, ``x * Sigmoid(x)``: a wide ``x`` has coarse steps there anyway."""
+    """Whether it is part of SiLU, ``x * Sigmoid(x)``: ``coarse`` tells where small ``x`` are lost there."""
     readers = facts.model.consumers.get(layer.name, ())
     return any(row_of(n).interval is Interval.PRODUCT and layer.inputs and layer.inputs[0] in n.input for n in readers)
+
+
+def _is_deaf(facts: Facts, tensor: str, middle: float) -> bool:
+    """Whether hardly a value lies where the operator changes anything, ``middle`` to either side of zero."""
+    histogram = facts.histogram(facts.model.group_of[tensor])
+    if histogram is None or not histogram.count:
+        return False
+    inside = (np.abs(histogram.edges[:-1]) <= middle) & (np.abs(histogram.edges[1:]) <= middle)
+    return bool(histogram.counts[inside].sum() < FEW * histogram.count)
 
 
 def zeros(facts: Facts) -> Iterator[Finding]:
@@ -74,14 +86,37 @@ def zeros(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def coarse(facts: Facts) -> Iterator[Finding]:
+    """Tensors most of whose values are hardly told apart from zero: a few steps at most.
+
+    A warning where a logarithm or root reads them. Elsewhere what is small beside the rest often counts as little.
+    """
+    for group in facts.model.groups:
+        params, histogram = facts.qparams(group.name), facts.histogram(group)
+        if params is None or histogram is None or facts.calibrated.measured[group.name].fixed:
+            continue
+        typical, step = histogram.typical, float(params.scale)
+        if not 0 < typical < NOTED * step or all(map(facts.is_score, group.sources)):
+            continue
+        if params.range.amax >= OUTLIER * magnitude_of(histogram, OUTLIER_SHARE):
+            continue  # ``outliers`` says more
+        message = (
+            f"'{group.name}' spans {span(params.range)} in steps of {number(step)}, and half of its values other than "
+            f"0 are smaller than {number(typical)}: {typical / step:.1f} steps"
+        )
+        high = facts.high(params.range, typical / 10)
+        layers = (*group.layers, *facts.keeping(group))
+        severity = "warning" if typical < WARNED * step and needs_ratios(facts.model, group) else "note"
+        yield Finding(group.name, "coarse", message, setting(layers, high), severity, layers, high)
+
+
 def outliers(facts: Facts) -> Iterator[Finding]:
     """Ranges that a few values stretch, where a histogram tells."""
     for group in facts.model.groups:
-        params = facts.qparams(group.name)
-        counted = [h for s in group.sources if s in facts.stats and (h := facts.stats[s].histogram) is not None]
-        if params is None or not counted:
+        params, histogram = facts.qparams(group.name), facts.histogram(group)
+        if params is None or histogram is None:
             continue
-        common = magnitude_of(sum(counted[1:], counted[0]), OUTLIER_SHARE)
+        common = magnitude_of(histogram, OUTLIER_SHARE)
         reach = params.range.amax
         if common <= 0 or reach < OUTLIER * common:
             continue

@@ -183,7 +183,7 @@ class _Work:
                     self.prepared.model,
                     self.prepared.proto,
                     _batches(data, options.batch, audit, seen),
-                    algorithms=set(self._algorithms()),
+                    algorithms=set(ALGORITHMS),  # with a histogram always: findings need one
                     threads=options.threads,
                     batch=options.batch,
                     progress=lambda done: self.progress("calibrating", done, data.count),

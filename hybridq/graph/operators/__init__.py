@@ -20,7 +20,7 @@ from hybridq.graph.operators.columns import (
     Ties,
 )
 from hybridq.graph.operators.table import TABLE, UNKNOWN, lookup, row_of
-from hybridq.graph.operators.weights import averages_windows, macs, weight_axis
+from hybridq.graph.operators.weights import averages_windows, by_output_channel, macs, weight_axis
 
 __all__ = [
     "TABLE",
@@ -37,6 +37,7 @@ __all__ = [
     "Role",
     "Ties",
     "averages_windows",
+    "by_output_channel",
     "lookup",
     "macs",
     "row_of",

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hybridq.graph.operators.columns import Layout
 
 Shape = tuple[int | str, ...]
@@ -26,6 +29,21 @@ def weight_axis(layout: Layout, attributes: Mapping[str, Any], index: int, rank:
     if layout is Layout.MATMUL and rank >= 2:
         return rank - 1 if index == 1 else rank - 2
     return None
+
+
+def by_output_channel(layout: Layout, attributes: Mapping[str, Any], index: int, values: NDArray[Any]) -> NDArray[Any]:
+    """The weights of input ``index`` as (output channels, weights of each), whatever the layout; one row without any.
+
+    A grouped ConvTranspose has (inputs, outputs of a group, ...): output channel ``g * outputs + j`` is made by column
+    j of group g.
+    """
+    groups = int(attributes.get("group", 1))
+    if layout is Layout.CONV_TRANSPOSE and groups > 1:
+        inputs, outputs = values.shape[0] // groups, values.shape[1]
+        parts = values.reshape(groups, inputs, outputs, -1)
+        return np.moveaxis(parts, 2, 1).reshape(groups * outputs, -1)
+    axis = weight_axis(layout, attributes, index, values.ndim)
+    return values.reshape(1, -1) if axis is None else np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
 
 
 def macs(
