@@ -132,15 +132,15 @@ def test_the_page_is_whole_escaped_and_needs_nothing_else(report: ComparisonRepo
 def test_the_terminal_shows_the_figures_and_survives_markup() -> None:
     text = io.StringIO()
     console = Console(file=text, width=140, color_system=None)
-    print_report(ODD, console, most=2)
+    print_report(ODD, console)
     shown = text.getvalue()
     for part in (
         "<b>[red]$model&",
         "4 samples of the calibration set",
         "out",
-        "the 2 most damaged of 4 layers",
+        "/f.0/[bold]<i>Conv",
         "size ",
-        "1 thread)",
+        "1 thread",
         "map<50>",
         "beware of [this] & <that>",
     ):

@@ -51,7 +51,7 @@ def auto(model: Path, dataset: Path | None, out: Path, evaluation: Path | None, 
     tell_search(voice, result.found)
     tell_build(voice, result.built.report)
     if not (voice.quiet or voice.json):
-        print_report(result.compared.report, voice.out)
+        print_report(result.compared.report, voice.out, result.compared.verdict)
     voice.say(f"the choice is in {out / 'model.quantization.cfg'}, each layer with its reason: prune it, then step2")
     voice.data(result.found.content)
     judge(result.found, read(ProposalOptions, wanted).budget)

@@ -239,9 +239,9 @@ def step3(
     finally:
         voice.done()
     if not (quiet or as_json):
-        print_report(result.report, voice.out)
+        print_report(result.report, voice.out, result.verdict)
         voice.say(f"report: {result.folder}")
-    voice.data(result.report.to_json())
+    voice.data(result.to_json())
 
 
 @click.command()

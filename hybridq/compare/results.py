@@ -203,7 +203,7 @@ class ComparisonReport:
 
         JSON has no infinity and no NaN: they become null (``identical``, ``nonfinite`` and ``mismatched`` tell why).
         """
-        found: dict[str, Any] = _plain({"format": FORMAT, **dataclasses.asdict(self)})
+        found: dict[str, Any] = plain({"format": FORMAT, **dataclasses.asdict(self)})
         return found
 
 
@@ -215,11 +215,12 @@ def kept_slices(found: list[Slice]) -> tuple[SliceReport, ...]:
     return tuple(SliceReport.of(one) for one in found)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON has it: tuples become lists, numbers that are not finite null."""
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value

@@ -8,30 +8,47 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from hybridq.compare import ComparisonReport, Figures, LayerReport
+from hybridq.report.known import Known
 from hybridq.report.page import page
 from hybridq.report.plots import ParetoPoint
+from hybridq.report.verdict import Verdict, judge
 
 COLUMNS = ("sqnr_db", "cosine", "euclidean", "normalized_euclidean", "mse", "largest_error")
 
 
-def render(report: ComparisonReport, points: Sequence[ParetoPoint] = ()) -> dict[str, str]:
-    """Every file's name and text; ``points`` are a search's trials, drawn on the page if there are any."""
+def render(
+    report: ComparisonReport, points: Sequence[ParetoPoint] = (), judged: Verdict | None = None
+) -> dict[str, str]:
+    """Every file's name and text.
+
+    ``points`` are a search's trials, drawn on the page if there are any; ``judged`` is by default what the report alone
+    allows to say.
+    """
+    judged = judged or judge(report, Known())
     return {
-        "report.json": json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        "report.json": json.dumps(report_json(report, judged), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         "layers.csv": layers_csv(report),
         "entire_qnt_error_analysis.txt": error_analysis(report, lambda layer: layer.entire),
         "individual_qnt_error_analysis.txt": error_analysis(report, lambda layer: layer.individual),
-        "index.html": page(report, points),
+        "index.html": page(report, judged, points),
     }
 
 
-def write_report(report: ComparisonReport, folder: Path, points: Sequence[ParetoPoint] = ()) -> list[Path]:
+def report_json(report: ComparisonReport, judged: Verdict) -> dict[str, Any]:
+    """All of ``report.json``."""
+    return {**report.to_json(), "verdict": judged.to_json()}
+
+
+def write_report(
+    report: ComparisonReport, folder: Path, points: Sequence[ParetoPoint] = (), judged: Verdict | None = None
+) -> list[Path]:
     """Write every file into ``folder``, which is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, text in render(report, points).items():
+    for name, text in render(report, points, judged).items():
         paths.append(folder / name)
         paths[-1].write_bytes(text.encode())
     return paths

@@ -8,8 +8,10 @@ from string import Template
 
 from hybridq.compare import ComparisonReport, Drift, Figures, LayerReport, OutputReport
 from hybridq.report import words
+from hybridq.report.columns import rows
 from hybridq.report.plots import COLOURS, Bar, ParetoPoint, bars, pareto
 from hybridq.report.terminal import summary
+from hybridq.report.verdict import Verdict
 
 PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -24,6 +26,11 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; width: 100%; font-size: 0.87rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 0.2rem 0.6rem; border-bottom: 1px solid #8884; overflow-wrap: anywhere; }
 th { border-bottom-width: 2px; } .n { text-align: right; white-space: nowrap; overflow-wrap: normal; }
+pre { overflow-x: auto; padding: 0.4rem 0.8rem; background: #8882; margin: 0.2rem 0 0.6rem; user-select: all; }
+.verdict { padding: 0.5rem 0.9rem; border-left: 6px solid; font-size: 1.05rem; overflow-wrap: anywhere; }
+.verdict strong { text-transform: uppercase; margin-right: 0.6em; } .next { padding-left: 1.4rem; }
+.ok { border-color: #2e8b57; background: #2e8b5718; } .broken { border-color: #d1362f; background: #d1362f18; }
+.verdict.warning { border-color: #e0a81e; }
 .note { color: #888; } .warning { border-left: 4px solid #e0a81e; padding: 0.2rem 0.8rem; background: #e0a81e18; }
 svg { width: 100%; height: auto; font: 11px system-ui, sans-serif; } svg text { fill: #888; }
 svg rect:hover { fill-opacity: 0.6; } .grid { stroke: #8883; } .trial { fill: #2f7fd166; stroke: #2f7fd1; }
@@ -47,9 +54,10 @@ HELP = {
 }
 
 
-def page(report: ComparisonReport, points: Sequence[ParetoPoint] = ()) -> str:
+def page(report: ComparisonReport, judged: Verdict, points: Sequence[ParetoPoint] = ()) -> str:
     """The page's text. ``points`` add a plot of a search's trials."""
-    sections = [*_warnings(report), *_summary(report), *_outputs(report)]
+    sections = [*_verdict(judged), *_columns(report, judged), *_summary(report), *_next(judged), *_warnings(report)]
+    sections += _outputs(report)
     if points:
         sections += ["<h2>Damage and bits</h2>", pareto(points)]
     sections += [*_layers(report), *_drift(report)]
@@ -71,10 +79,29 @@ def _warnings(report: ComparisonReport) -> Iterable[str]:
     return (f'<p class="warning">{escape(text)}</p>' for text in report.warnings)
 
 
+def _verdict(judged: Verdict) -> Iterable[str]:
+    level = str(judged.level)
+    yield f'<p class="verdict {level}" role="status"><strong>{level}</strong> {escape(judged.reason)}</p>'
+
+
+def _columns(report: ComparisonReport, judged: Verdict) -> Iterable[str]:
+    found = rows(report, judged.columns)
+    yield _table(["", *(c.model for c in judged.columns)], [[escape(cell) for cell in row] for row in found])
+    elsewhere = [c for c in judged.columns if c.measured_on != "these samples"]
+    if elsewhere:
+        yield f'<p class="note">{escape(elsewhere[0].model)}: accuracy on {escape(elsewhere[0].measured_on)}.</p>'
+
+
+def _next(judged: Verdict) -> Iterable[str]:
+    yield '<h2>What to do next</h2>\n<ol class="next">'
+    for action in judged.actions:
+        command = f"<pre>{escape(action.command)}</pre>" if action.command else ""
+        yield f"<li>{escape(words.sentence(str(action)))}{command}</li>"
+    yield "</ol>"
+
+
 def _summary(report: ComparisonReport) -> Iterable[str]:
-    rows = (line.split(maxsplit=1) for line in summary(report))
-    yield "<h2>Summary</h2>"
-    yield _table([], [[escape(head), escape(text)] for head, text in rows])
+    return (f'<p class="note">{escape(line)}</p>' for line in summary(report))
 
 
 def _outputs(report: ComparisonReport) -> Iterable[str]:

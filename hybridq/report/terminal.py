@@ -1,36 +1,37 @@
-"""The report in the terminal: what a person looks at first."""
+"""The report in the terminal: the page's story in ``LINES`` lines of ``COLUMNS`` columns."""
 
 from __future__ import annotations
 
 import math
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from hybridq.compare import ComparisonReport, LayerReport
 from hybridq.report import words
+from hybridq.report.actions import Action
+from hybridq.report.columns import rows
+from hybridq.report.known import Known
+from hybridq.report.verdict import Verdict, judge
 
-SHOWN = 12  # layers in the table; all are in layers.csv
+LINES, COLUMNS = 25, 100
+NAME, CELL = 42, 14  # columns of a layer's name, and of a figure
+WARNINGS = 2  # all are on the page
+LEAST = 3  # layers that are shown in any case
+STYLES = {"ok": "bold green", "warning": "bold yellow", "broken": "bold red"}
 
 
-def print_report(report: ComparisonReport, console: Console, *, most: int = SHOWN) -> None:
-    """Outputs, the ``most`` damaged layers, size, time, the user's metric, warnings."""
-    where = (
-        " of the calibration set (--dataset gives data that calibration has not seen)"
-        if report.calibration_data
-        else ""
-    )
-    plural = "" if report.samples == 1 else "s"
-    console.print(f"[bold]{escape(report.model)}[/]: float and hybrid on {report.samples} sample{plural}{where}")
-    console.print(_outputs(report))
-    if report.layers:
-        console.print(_layers(report, most))
-        console.print("individual: only this layer quantized; entire, cosine: inside the hybrid model", style="dim")
-    for line in summary(report):
-        console.print(escape(line), highlight=False)
-    for warning in report.warnings:
-        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
+def print_report(report: ComparisonReport, console: Console, judged: Verdict | None = None) -> None:
+    """Verdict, the models side by side, the most damaged layers, warnings, and the commands that come next."""
+    judged = judged or judge(report, Known())
+    ahead = [*_head(report, judged), *_columns(report, judged), *_outputs(report)]
+    behind = [*_by_design(report, judged), *_warnings(report), *_next(judged)]
+    taken = sum(max(1, math.ceil(line.cell_len / COLUMNS)) for line in (*ahead, *behind))
+    for line in (*ahead, *_layers(report, judged, max(LEAST, LINES - 1 - taken)), *behind):
+        console.print(line, soft_wrap=True)
 
 
 def summary(report: ComparisonReport) -> list[str]:
@@ -59,44 +60,89 @@ def damage(layer: LayerReport) -> float:
     return figures.sqnr_db if figures else math.inf
 
 
-def _outputs(report: ComparisonReport) -> Table:
-    table = Table(title="outputs", title_justify="left", header_style="bold")
-    table.add_column("output", overflow="fold")
-    for head in ("SQNR", "worst slice's SQNR", "cosine", "largest error"):
-        table.add_column(head, justify="right", no_wrap=True)
-    for output in report.outputs:
-        figures = output.figures
-        table.add_row(
-            escape(output.name),
-            words.quality(output),
-            escape(words.worst(output)),
-            f"{figures.cosine:.6f}" if output.equal is None else "-",
-            f"{figures.largest_error:.4g}",
+def _head(report: ComparisonReport, judged: Verdict) -> Iterable[Text]:
+    level = str(judged.level)
+    model = words.short(report.model, 40)
+    first, *rest = textwrap.wrap(f"{model}: {level}: {judged.reason}", COLUMNS)
+    yield Text.assemble((f"{model}: ", "bold"), (level, STYLES[level]), first.removeprefix(f"{model}: {level}"))
+    yield from map(Text, rest)
+    where = " of the calibration set (--dataset: data that it has not seen)" if report.calibration_data else ""
+    plural = "" if report.samples == 1 else "s"
+    yield Text(f"float and hybrid on {report.samples} sample{plural}{where}", "dim")
+
+
+def _columns(report: ComparisonReport, judged: Verdict) -> Iterable[Text]:
+    heads = ("", *(column.model for column in judged.columns))
+    for i, (head, *cells) in enumerate([heads, *rows(report, judged.columns)]):
+        yield Text(f"  {head:<24}" + "".join(f"{cell:>{CELL}}" for cell in cells), "" if i else "bold")
+
+
+def _outputs(report: ComparisonReport) -> Iterable[Text]:
+    """The outputs from the worst on, in one line."""
+    found = sorted(report.outputs, key=lambda one: min(one.sqnr_db, one.worst_sqnr_db))
+    told = [f"{words.short(one.name, 24)} {words.quality(one)}" for one in found]
+    if len(told) > 1:
+        yield Text(_fitting("outputs  ", told), "")
+
+
+def _layers(report: ComparisonReport, judged: Verdict, most: int) -> Iterable[Text]:
+    aside = set(judged.by_design)
+    found = sorted((x for x in report.layers if x.name not in aside), key=damage)
+    if found:
+        title = "layers" if len(found) <= most else f"the {most} most damaged of {len(found)} layers"
+        heads = "".join(
+            f"{head:>{width}}" for head, width in zip(("individual", "entire", "cosine"), (11, 11, 9), strict=True)
         )
-    return table
+        yield Text(f"{title:<{NAME}} {'op':<16} {'bits':<8}{heads}", "bold")
+    for layer in found[:most]:
+        yield Text(_layer(layer))
 
 
-def _layers(report: ComparisonReport, most: int) -> Table:
-    shown = sorted(report.layers, key=damage)[:most]
-    title = (
-        "layers"
-        if len(shown) == len(report.layers)
-        else f"the {len(shown)} most damaged of {len(report.layers)} layers"
+def _layer(layer: LayerReport) -> str:
+    entire, individual = layer.entire, layer.individual
+    return (
+        f"{words.short(layer.name, NAME):<{NAME}} {words.short(layer.op, 16):<16} {layer.precision:<8}"
+        f"{words.decibels(individual.sqnr_db if individual else None):>11}"
+        f"{words.decibels(entire.sqnr_db if entire else None):>11}"
+        f"{f'{entire.cosine:.5f}' if entire else '-':>9}"
     )
-    table = Table(title=title, title_justify="left", header_style="bold")
-    table.add_column("layer", overflow="fold")
-    for head in ("op", "precision"):
-        table.add_column(head, no_wrap=True)
-    for head in ("individual", "entire", "cosine"):
-        table.add_column(head, justify="right", no_wrap=True)
-    for layer in shown:
-        entire, individual = layer.entire, layer.individual
-        table.add_row(
-            escape(layer.name),
-            escape(layer.op),
-            layer.precision,
-            words.decibels(individual.sqnr_db if individual else None),
-            words.decibels(entire.sqnr_db if entire else None),
-            f"{entire.cosine:.6f}" if entire else "-",
-        )
-    return table
+
+
+def _by_design(report: ComparisonReport, judged: Verdict) -> Iterable[Text]:
+    aside = set(judged.by_design)
+    counts = Counter(x.op for x in report.layers if x.name in aside)
+    if counts:
+        told = [f"{n} {op}" for op, n in counts.most_common()]
+        plural = "s stay" if len(aside) > 1 else " stays"
+        yield Text(_fitting(f"{len(aside)} layer{plural} float by design: ", told), "dim")
+
+
+def _warnings(report: ComparisonReport) -> Iterable[Text]:
+    for warning in report.warnings[:WARNINGS]:
+        yield Text.assemble(("warning: ", "yellow"), words.short(warning, COLUMNS - 9))
+    left = len(report.warnings) - WARNINGS
+    if left > 0:
+        yield Text(f"  and {left} more warning{'s' * (left > 1)}, see the report", "dim")
+
+
+def _next(judged: Verdict) -> Iterable[Text]:
+    yield Text("what to do next", "bold")
+    for i, action in enumerate(judged.actions, 1):
+        yield from _action(i, action)
+
+
+def _action(number: int, action: Action) -> Iterable[Text]:
+    line = f"{number}. {action}"
+    yield Text(line if len(line) <= COLUMNS else f"{line[: COLUMNS - 1]}…")
+    if action.command:
+        yield Text(f"   {action.command}", "cyan")
+
+
+def _fitting(head: str, told: Sequence[str]) -> str:
+    """As many of ``told`` as fit into a line, the rest counted."""
+    for count in range(len(told), 0, -1):
+        rest = f" and {len(told) - count} more" if count < len(told) else ""
+        line = head + ", ".join(told[:count]) + rest
+        if len(line) <= COLUMNS:
+            return line
+    return words.short(head + told[0], COLUMNS)

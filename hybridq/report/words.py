@@ -46,3 +46,16 @@ def size(count: int) -> str:
 def threads(count: int) -> str:
     """``1 thread``, ``4 threads``, ``all threads``."""
     return f"{count or 'all'} thread{'' if count == 1 else 's'}"
+
+
+def short(text: str, most: int) -> str:
+    """A name of at most ``most`` characters: the middle of a longer one is left out, both ends tell it apart."""
+    if len(text) <= most:
+        return text
+    ahead = (most - 1) // 2
+    return f"{text[:ahead]}…{text[len(text) - (most - 1 - ahead) :]}"
+
+
+def sentence(text: str) -> str:
+    """With a capital first letter."""
+    return text[:1].upper() + text[1:]

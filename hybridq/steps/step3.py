@@ -14,33 +14,21 @@ from hybridq.errors import ConfigError, DatasetError, StorageError
 from hybridq.files.commit import commit
 from hybridq.files.reading import exists
 from hybridq.quant.words import number_of
-from hybridq.report import ParetoPoint, write_report
+from hybridq.report import Verdict, judge, report_json, write_report
 from hybridq.steps.common import (
     HYBRID,
     REPORT,
-    SEARCH,
     Progress,
     no_progress,
     read_config,
-    read_object,
     read_sources,
     read_state,
 )
+from hybridq.steps.known import known_of, trials
 from hybridq.steps.options import need_threads
 from hybridq.steps.step2 import built_from, edits_digest, verify_built
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG
-
-
-def _trials(folder: Path) -> list[ParetoPoint]:
-    """The Pareto front of a search, for the page's plot."""
-    held = read_object(folder, SEARCH)
-    try:
-        chosen = held["chosen"]["high_fraction"]
-        found = [(float(p["high_fraction"]), float(p["sqnr_db"])) for p in held["front"]]
-    except (LookupError, TypeError, ValueError):
-        return []
-    return [ParetoPoint(high, sqnr, high == chosen) for high, sqnr in found]
 
 
 @dataclass(frozen=True)
@@ -51,6 +39,11 @@ class Step3Result:
     folder: Path
     dataset: str
     is_calibration: bool
+    verdict: Verdict
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``report.json`` holds."""
+        return report_json(self.report, self.verdict)
 
 
 def step3(
@@ -108,9 +101,10 @@ def step3(
         name=state.model.name,
         progress=lambda done: progress("comparing", done, data.count),
     )
+    judged = judge(found, known_of(folder, state, config))
     with commit(folder) as new:
-        write_report(found, new / REPORT, _trials(folder))
-    return Step3Result(found, folder / REPORT, str(data.path), dataset is None)
+        write_report(found, new / REPORT, trials(folder), judged)
+    return Step3Result(found, folder / REPORT, str(data.path), dataset is None, judged)
 
 
 def _need_counts(samples: int | None, layer_samples: int | None, seconds: float) -> None:

@@ -1,0 +1,211 @@
+"""What to do next: the three actions that promise most, each as a command to copy."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from hybridq.compare import ComparisonReport, LayerReport
+from hybridq.report.known import Known, Remedy
+from hybridq.report.words import decibels, short
+
+MOST = 3
+LOW = ("uint8", "int8")
+GUILTY_DB = 12.0  # below the median of the layers in 8 bits: such a layer does what the others do not
+HARMLESS_DB = 20.0  # individually: such a layer is not what breaks a model
+SEVERE_DB = 10.0  # individually: such a layer is what breaks a model
+MOST_RAISED = 6  # layers in one action, readers included
+BEARABLE_DB = 15.0  # of an output's worst slice: some tasks bear it
+BETTER_DB = 1.0  # a gain worth an action
+PLAIN = re.compile(r"[\w./:+-]+")  # names that a selector can combine with "or" as they are
+NO_NAMES = {"and", "or", "not"}
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """The lowest output's SQNR in dB after an action, and whether that was ``measured`` or ``predicted``."""
+
+    sqnr_db: float
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing to do: its ``kind``, why, on which layers, the gain where it is known, the command (or none)."""
+
+    kind: str
+    why: str
+    layers: tuple[str, ...] = ()
+    gain: Gain | None = None
+    command: str = ""
+
+    def __str__(self) -> str:
+        return self.why + (f": {decibels(self.gain.sqnr_db)}, {self.gain.by}" if self.gain else "")
+
+
+def next_actions(report: ComparisonReport, known: Known, *, good: bool) -> tuple[Action, ...]:
+    """At most ``MOST`` actions, the most promising first; for a good build that nothing need be done."""
+    if good:
+        return (_nothing(report, known),)
+    guilty = _guilty(report, known)
+    rules = [
+        _undo(guilty, known),
+        _samples(report, known),
+        _front(report, known),
+        _raise([x for x in guilty if _alone(x) < SEVERE_DB], known),
+        _lint(report, known),
+        _raise(guilty, known),
+        _cut(report, known),
+        _algorithm(report, known),
+        _metric(report, known),
+        _search(known),
+    ]
+    return tuple(islice(_distinct(action for rule in rules for action in rule), MOST))
+
+
+def low_layers(report: ComparisonReport, known: Known) -> list[LayerReport]:
+    """Layers in 8 bits that were measured alone, the most damaged first."""
+    found = [x for x in report.layers if x.precision in LOW and x.individual and x.name not in known.by_design]
+    return sorted(found, key=_alone)
+
+
+def set_command(folder: str, layers: Iterable[str], precision: str) -> str:
+    """The ``hybridq set`` command, or several where the names cannot stand in one selector."""
+    names = tuple(layers)
+    plain = all(PLAIN.fullmatch(n) and n not in NO_NAMES and ":" not in n for n in names)
+    selectors = (" or ".join(names),) if plain else names
+    return " && ".join(f"hybridq set {shlex.quote(folder)} {shlex.quote(one)} {precision}" for one in selectors)
+
+
+def _guilty(report: ComparisonReport, known: Known) -> list[LayerReport]:
+    """Layers that alone lose far more than most do."""
+    layers = low_layers(report, known)
+    if not layers:
+        return []
+    limit = min(statistics.median(map(_alone, layers)) - GUILTY_DB, HARMLESS_DB)
+    return [x for x in layers if _alone(x) < limit][:MOST]
+
+
+def _alone(layer: LayerReport) -> float:
+    return layer.individual.sqnr_db if layer.individual else math.inf
+
+
+def _undo(guilty: list[LayerReport], known: Known) -> Iterator[Action]:
+    edited = [x for x in guilty if x.name in known.edited]
+    if edited:
+        command = " && ".join(f"hybridq unset {shlex.quote(known.folder)} {shlex.quote(x.name)}" for x in edited)
+        yield Action("undo", f"take back the edited parameters of {_named(edited)}", _names(edited), None, command)
+
+
+def _raise(guilty: list[LayerReport], known: Known) -> Iterator[Action]:
+    """As many of the guilty layers as stay few, each with its readers."""
+    for count in range(len(guilty), 0, -1):
+        some = guilty[:count]
+        layers = tuple(dict.fromkeys(n for x in some for n in (x.name, *known.together.get(x.name, ()))))
+        if len(layers) <= MOST_RAISED or count == 1:
+            beside = f", with {len(layers) - count} that read it" if len(layers) > count else ""
+            why = f"raise {_named(some)}{beside}"
+            yield Action("raise", why, layers, None, set_command(known.folder, layers, known.wider))
+            return
+
+
+def _front(report: ComparisonReport, known: Known) -> Iterator[Action]:
+    """What a search measured and this build does not have."""
+    best = max(known.front, key=lambda one: one.sqnr_db or 0.0, default=None)
+    now = min((o.sqnr_db for o in report.outputs), default=0.0)
+    if best is not None and best.sqnr_db is not None and best.sqnr_db > now + BETTER_DB:
+        yield _remedied(best, known, Gain(best.sqnr_db, "measured"))
+
+
+def _lint(report: ComparisonReport, known: Known) -> Iterator[Action]:
+    """Findings of which a layer is still in 8 bits."""
+    low = {x.name for x in report.layers if x.precision in LOW}
+    yield from (_remedied(one, known, None) for one in known.lint if low.intersection(one.layers))
+
+
+def _remedied(remedy: Remedy, known: Known, gain: Gain | None) -> Action:
+    command = set_command(known.folder, remedy.layers, remedy.precision)
+    return Action("raise", remedy.why, remedy.layers, gain, command)
+
+
+def _cut(report: ComparisonReport, known: Known) -> Iterator[Action]:
+    worst = min(report.outputs, key=lambda one: one.worst_sqnr_db, default=None)
+    parts = known.joined.get(worst.name, ()) if worst else ()
+    if worst is not None and parts and worst.worst_sqnr_db < worst.sqnr_db - GUILTY_DB:
+        others = [o.name for o in report.outputs if o.name != worst.name]
+        why = f"cut here: what is joined into '{short(worst.name, 30)}' as outputs of their own, each with its scale"
+        yield Action(
+            "cut",
+            why,
+            parts,
+            None,
+            _calibrating("step1", known, known.folder, "--outputs", ",".join([*parts, *others]), "--merge"),
+        )
+
+
+def _samples(report: ComparisonReport, known: Known) -> Iterator[Action]:
+    if any(one.significant for one in report.drift):
+        why = f"calibrate on more samples like these: add them to {short(known.dataset, 40)}"
+        yield Action("samples", why, (), None, _calibrating("step1", known, known.folder, "--merge"))
+
+
+def _algorithm(report: ComparisonReport, known: Known) -> Iterator[Action]:
+    """No layer is guilty: the damage is spread, and another way to choose the ranges reaches them all."""
+    other = "mmse" if known.algorithm != "mmse" else "percentile"
+    if not low_layers(report, known) or _guilty(report, known) or any(_lint(report, known)):
+        return
+    why = f"the damage is spread over the layers: choose their ranges by {other} (now {known.algorithm or 'unknown'})"
+    if other in known.recorded:
+        command = f"hybridq set {shlex.quote(known.folder)} '*' --algorithm {other}"
+    else:
+        command = _calibrating("step1", known, known.folder, "--algorithm", other, "--merge")
+    yield Action("algorithm", why, (), None, command)
+
+
+def _metric(report: ComparisonReport, known: Known) -> Iterator[Action]:
+    worst = min((o.worst_sqnr_db for o in report.outputs), default=0.0)
+    if report.metric is None and worst >= BEARABLE_DB:
+        why = "decibels cannot say what your task bears: judge by your own figure"
+        yield Action("metric", why, (), None, f"hybridq step3 {shlex.quote(known.folder)} --metric score.py:function")
+
+
+def _search(known: Known) -> Iterator[Action]:
+    """Into a folder of its own: nothing that a person did to this one is lost."""
+    why = "search again with a larger budget" if known.searched else "search for the layers that need more bits"
+    more = ("--max-high", "0.3") if known.searched else ()
+    yield Action("search", why, (), None, _calibrating("auto", known, f"{known.folder}-auto", *more))
+
+
+def _nothing(report: ComparisonReport, known: Known) -> Action:
+    if report.calibration_data:
+        why = "nothing to mend; prove it on samples that calibration has not seen"
+        return Action("nothing", why, (), None, f"hybridq step3 {shlex.quote(known.folder)} --dataset EVALUATION.txt")
+    return Action("nothing", "nothing: it is good")
+
+
+def _calibrating(command: str, known: Known, out: str, *more: str) -> str:
+    given = [known.model, "--dataset", known.dataset, "-o", out, *known.flags, *more]
+    return " ".join(["hybridq", command, *map(shlex.quote, given)])
+
+
+def _distinct(actions: Iterable[Action]) -> Iterator[Action]:
+    """Each command once, the first time it is named."""
+    seen: set[str] = set()
+    for action in actions:
+        if action.command not in seen:
+            seen.add(action.command)
+            yield action
+
+
+def _named(layers: list[LayerReport]) -> str:
+    rest = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
+    return f"'{short(layers[0].name, 40)}' ({decibels(_alone(layers[0]))} alone){rest}"
+
+
+def _names(layers: list[LayerReport]) -> tuple[str, ...]:
+    return tuple(x.name for x in layers)

@@ -1,0 +1,73 @@
+"""The float model, all 8 bits and this build side by side: accuracy, size, time, share of MACs above 8 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hybridq.compare import ComparisonReport
+from hybridq.report import words
+from hybridq.report.known import Accuracy, Known
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One model. None: not known, or (SQNR of the float model) without meaning; SQNR in dB, time in ms, size in bytes.
+
+    ``measured_on`` says where the accuracy is from: these samples or a search's.
+    """
+
+    model: str
+    accuracy: Accuracy
+    size: int | None = None
+    time_ms: float | None = None
+    high_fraction: float | None = None
+    measured_on: str = "these samples"
+
+
+def side_by_side(report: ComparisonReport, known: Known) -> tuple[Column, ...]:
+    """Float, all 8 bits where a search measured it, this build."""
+    metric, timing = report.metric, report.timing
+    given = Column(
+        "float",
+        Accuracy(metric=metric.float_value if metric else None),
+        report.sizes.float_bytes,
+        timing.float_ms if timing else None,
+        1.0,
+    )
+    whole, worst = (
+        min((getattr(o, k) for o in report.outputs if o.equal is None), default=None)
+        for k in ("sqnr_db", "worst_sqnr_db")
+    )
+    built = Column(
+        "this build",
+        Accuracy(whole, worst, metric.hybrid_value if metric else None),
+        report.sizes.hybrid_bytes,
+        timing.hybrid_ms if timing else None,
+        known.high_fraction,
+    )
+    if known.all_8bit is None:
+        return given, built
+    return given, Column("all 8 bits", known.all_8bit, high_fraction=0.0, measured_on="the search's samples"), built
+
+
+def rows(report: ComparisonReport, columns: Sequence[Column]) -> list[tuple[str, ...]]:
+    """A table's rows: a head, then a cell for each column."""
+    found: list[tuple[str, ...]] = []
+    if report.metric is not None:
+        name = words.short(report.metric.name, 24)
+        found.append((name, *(_number(c.accuracy.metric, "{:.4f}") for c in columns)))
+    found += [
+        ("SQNR", *(words.decibels(c.accuracy.sqnr_db) for c in columns)),
+        ("worst slice's SQNR", *(words.decibels(c.accuracy.worst_sqnr_db) for c in columns)),
+        ("size", *("-" if c.size is None else words.size(c.size) for c in columns)),
+    ]
+    if report.timing is not None:
+        found.append(
+            (f"time, {words.threads(report.timing.threads)}", *(_number(c.time_ms, "{:.2f} ms") for c in columns))
+        )
+    return [*found, ("MACs above 8 bits", *(_number(c.high_fraction, "{:.1%}") for c in columns))]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)

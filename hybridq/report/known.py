@@ -1,0 +1,56 @@
+"""What is known of a build besides the comparison itself: the build, the search, the lint; plain values to judge by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """Layers that the lint or a search would raise to ``precision``; ``sqnr_db`` where a search measured the result."""
+
+    layers: tuple[str, ...]
+    precision: str
+    why: str
+    sqnr_db: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Of one model: the lowest SQNR in dB over the outputs, that of the worst slice, the user's metric."""
+
+    sqnr_db: float | None = None
+    worst_sqnr_db: float | None = None
+    metric: float | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """Facts beside a ``ComparisonReport``; the defaults know nothing.
+
+    ``model``, ``dataset`` and ``flags`` are step1's, for commands that calibrate again. ``high_fraction`` is the share
+    of MACs above 8 bits, 0 to 1; ``fidelity_db`` how far ONNX Runtime, optimized, is from the file as written.
+    ``algorithm`` chose the ranges, ``recorded`` are those whose ranges are at hand without calibrating. ``together``
+    has, by layer, what must rise with it so that its gain is not rounded away; ``wider`` the precision to raise to.
+    ``edited`` are layers whose parameters a person edited, ``by_design`` those that step1 leaves in float, ``joined``
+    the tensors that a Concat joins into an output. ``all_8bit`` and ``front`` are a search's.
+    """
+
+    folder: str = "DIR"
+    model: str = "MODEL"
+    dataset: str = "DATASET"
+    flags: tuple[str, ...] = ()
+    high_fraction: float | None = None
+    fidelity_db: float | None = None
+    algorithm: str = ""
+    recorded: frozenset[str] = frozenset()
+    wider: str = "float32"
+    together: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    edited: frozenset[str] = frozenset()
+    by_design: frozenset[str] = frozenset()
+    joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lint: tuple[Remedy, ...] = ()
+    front: tuple[Remedy, ...] = ()
+    all_8bit: Accuracy | None = None
+    searched: bool = False

@@ -1,0 +1,155 @@
+"""The verdict on a build: is it good, why not, and what to do next. Pure: reads figures, measures nothing.
+
+The cosine decides nothing: a detector whose scores are lost beside its boxes has .99999. What counts is the signal an
+output keeps, whole and in its worst slice that has any, the user's own metric, data outside the calibrated ranges, and
+whether ONNX Runtime computes what the file says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from hybridq.compare import ComparisonReport, MetricReport, OutputReport
+from hybridq.compare.results import plain
+from hybridq.report import words
+from hybridq.report.actions import Action, next_actions
+from hybridq.report.columns import Column, side_by_side
+from hybridq.report.known import Known
+
+
+class Level(StrEnum):
+    """How good a build is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    BROKEN = "broken"
+
+
+SEVERITY = tuple(Level)  # from good to bad
+WHOLE_DB = {Level.BROKEN: 10.0, Level.WARNING: 20.0}  # a whole output below this, signal over noise
+WORST_DB = {Level.BROKEN: 3.0, Level.WARNING: 30.0}  # its worst slice, that slice's variance over its noise: a
+# detector whose scores keep 27 dB has lost a tenth of its F1; whether another model bears it, only a metric can say
+EQUAL = {Level.BROKEN: 0.9, Level.WARNING: 0.99}  # share of equal values in an output of integers
+DROP = {Level.BROKEN: 0.1, Level.WARNING: 0.01}  # of the float model's metric
+FAITHFUL_DB = {Level.BROKEN: 10.0, Level.WARNING: 30.0}  # ONNX Runtime optimized against the file as written
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One thing that speaks against a build."""
+
+    level: Level
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The level, its reason in one sentence, at most three things to do next, the models side by side.
+
+    ``by_design`` are the layers that step1 leaves in float, whatever their figures.
+    """
+
+    level: Level
+    reason: str
+    actions: tuple[Action, ...]
+    columns: tuple[Column, ...]
+    by_design: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``verdict`` in ``report.json``; what is infinite there is null, as everywhere in it."""
+        found: dict[str, Any] = plain({**asdict(self), "level": str(self.level)})
+        return found
+
+
+def judge(report: ComparisonReport, known: Known) -> Verdict:
+    """Judge a build by the worst thing that speaks against it."""
+    charges = [*_metric(report), *_outputs(report), *_drift(report), *_fidelity(known)]
+    worst = max(charges, key=lambda charge: SEVERITY.index(charge.level), default=None)
+    level, reason = (worst.level, worst.reason) if worst else (Level.OK, _praise(report))
+    actions = next_actions(report, known, good=worst is None)
+    by_design = tuple(x.name for x in report.layers if x.name in known.by_design)
+    return Verdict(level, reason, actions, side_by_side(report, known), by_design)
+
+
+def _below(value: float, limits: dict[Level, float]) -> Level | None:
+    """The worst level whose limit a value falls short of."""
+    return next((level for level in reversed(SEVERITY) if level in limits and value < limits[level]), None)
+
+
+def _metric(report: ComparisonReport) -> Iterator[Charge]:
+    level = _metric_level(report.metric)
+    if level and (m := report.metric):
+        yield Charge(level, f"{m.name} falls from {m.float_value:.4f} to {m.hybrid_value:.4f}")
+
+
+def _metric_level(metric: MetricReport | None) -> Level | None:
+    """Of a drop, as a share of the float model's figure."""
+    if metric is None or metric.drop <= 0:
+        return None
+    share = metric.drop / abs(metric.float_value) if metric.float_value else 1.0
+    return _below(-share, {level: -limit for level, limit in DROP.items()})
+
+
+def _outputs(report: ComparisonReport) -> Iterator[Charge]:
+    """Lost signal. Where the user's metric holds, it only warns: the metric knows what matters."""
+    holds = report.metric is not None and _metric_level(report.metric) is None
+    for output in sorted(report.outputs, key=lambda one: min(one.sqnr_db, one.worst_sqnr_db)):
+        level, reason = _of_output(output)
+        if level and not holds:
+            yield Charge(level, reason)
+        elif level is Level.BROKEN:
+            yield Charge(Level.WARNING, f"{reason}, although the metric holds")
+
+
+def _of_output(output: OutputReport) -> tuple[Level | None, str]:
+    figures, name = output.figures, f"'{words.short(output.name, 40)}'"
+    if figures.mismatched:
+        return Level.BROKEN, f"output {name} has another shape than float's in {figures.mismatched} samples"
+    if figures.nonfinite:
+        return Level.BROKEN, f"output {name} has {figures.nonfinite} NaN or infinite values in one model only"
+    if output.equal is not None:
+        return _below(output.equal, EQUAL), f"{output.equal:.2%} of output {name} equals float's"
+    whole, worst = _below(output.sqnr_db, WHOLE_DB), _below(output.worst_sqnr_db, WORST_DB)
+    if worst and (whole is None or SEVERITY.index(worst) >= SEVERITY.index(whole)):
+        cut = "" if output.worst.axis < 0 else f" at {words.where(output, output.worst)}"
+        left = words.decibels(output.worst_sqnr_db)
+        kept = f"is down to {left}" if left != "lost" else "is lost"
+        whole_one = f" ({words.decibels(output.sqnr_db)} as a whole)" if cut else ""
+        return worst, f"output {name}{cut} {kept}{whole_one}"
+    return whole, f"output {name} is down to {words.decibels(output.sqnr_db)}"
+
+
+def _drift(report: ComparisonReport) -> Iterator[Charge]:
+    far = [one for one in report.drift if one.significant]
+    if far:
+        most = max(far, key=lambda one: one.share)
+        yield Charge(
+            Level.WARNING,
+            f"{len(far)} tensor{'s' * (len(far) > 1)} left the range that calibration saw, most '"
+            f"{words.short(most.tensor, 40)}' ({most.share:.2%} outside)",
+        )
+
+
+def _fidelity(known: Known) -> Iterator[Charge]:
+    found = known.fidelity_db
+    level = None if found is None else _below(found, FAITHFUL_DB)
+    if level:
+        yield Charge(
+            level,
+            f"ONNX Runtime, optimized, computes otherwise than the file says ({words.decibels(found)} apart): "
+            "these figures hold for this runtime alone",
+        )
+
+
+def _praise(report: ComparisonReport) -> str:
+    floats = [one for one in report.outputs if one.equal is None]
+    if report.metric is not None:
+        m = report.metric
+        return f"{m.name} is {m.hybrid_value:.4f}, float {m.float_value:.4f}"
+    if not floats:
+        return "every output equals float's" if report.outputs else "there is no output to judge by"
+    whole, worst = min(o.sqnr_db for o in floats), min(o.worst_sqnr_db for o in floats)
+    return f"every output keeps {words.decibels(whole)} or better, its worst slice {words.decibels(worst)}"

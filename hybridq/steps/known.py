@@ -1,0 +1,148 @@
+"""What a folder knows of its build besides the comparison: build, search, lint, where step1 found its data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hybridq import targets
+from hybridq.dataset import Preprocessing
+from hybridq.graph.joined import joined
+from hybridq.graph.model import Model
+from hybridq.linting.facts import Facts
+from hybridq.linting.run import lint
+from hybridq.plan.plan import make_plan
+from hybridq.quant.dtypes import Precision
+from hybridq.quant.records import WEIGHT_SUFFIX, QuantConfig
+from hybridq.report.known import Accuracy, Known, Remedy
+from hybridq.report.plots import ParetoPoint
+from hybridq.steps.common import BUILD, SEARCH, read_object, read_sources
+from hybridq.storage.state import State
+from hybridq.targets import Target
+
+
+def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
+    """Everything that a verdict on the folder's build may look at."""
+    model, calibrated, target = state.model, state.calibrated, targets.load(config.target)
+    sources, search, built = read_sources(folder), read_object(folder, SEARCH), read_object(folder, BUILD)
+    plan = make_plan(model, calibrated, config, state.weights)
+    facts = Facts(model, state.weights, calibrated, target, plan, {})
+    wider = str(Precision.FLOAT32 if target.latency_aware else facts.wider[0])
+    own = [m.ranges.keys() for m in calibrated.measured.values() if m.ranges and not m.fixed]
+    return Known(
+        folder=str(folder),
+        model=_from_here(sources.get("model", "MODEL")),
+        dataset=_from_here(sources.get("dataset", "DATASET")),
+        flags=tuple(_flags(Preprocessing.from_json(state.preprocessing), target)),
+        high_fraction=built.get("high_fraction"),
+        fidelity_db=_fidelity(built),
+        algorithm=calibrated.algorithm,
+        recorded=frozenset(set.intersection(*map(set, own))) if own else frozenset(),
+        wider=wider,
+        together={x.name: tuple(facts.keeping(model.group[x.group])) for x in model.layers},
+        edited=frozenset(_edited(model, config)),
+        by_design=frozenset(_by_design(state)),
+        joined=dict(_joined(model)),
+        lint=tuple(_remedies(state, target)),
+        front=tuple(_front(model, search, wider)),
+        all_8bit=_all_8bit(search),
+        searched=bool(search.get("front")),
+    )
+
+
+def trials(folder: Path) -> list[ParetoPoint]:
+    """The Pareto front of a search, for the page's plot."""
+    held = read_object(folder, SEARCH)
+    try:
+        chosen = held["chosen"]["high_fraction"]
+        found = [(float(p["high_fraction"]), float(p["sqnr_db"])) for p in held["front"]]
+    except (LookupError, TypeError, ValueError):
+        return []
+    return [ParetoPoint(high, sqnr, high == chosen) for high, sqnr in found]
+
+
+def _from_here(path: object) -> str:
+    """A path as a person would write it: relative where it is below the current folder."""
+    found = Path(str(path))
+    return str(found.relative_to(Path.cwd())) if found.is_relative_to(Path.cwd()) else str(found)
+
+
+def _flags(given: Preprocessing, target: Target) -> Iterator[str]:
+    """The options of step1 that bring the same values into the model, for the same target."""
+    for name in ("mean", "std"):
+        for key, values in getattr(given, name).items():
+            told = ",".join(f"{value:g}" for value in values)
+            yield from (f"--{name}", f"{key}={told}" if key else told)
+    usual = Preprocessing()
+    for name in ("channel_order", "resize", "anchor", "pad"):
+        if getattr(given, name) != getattr(usual, name):
+            yield from (f"--{name.replace('_', '-')}", str(getattr(given, name)))
+    if given.size is not None:
+        yield from ("--size", f"{given.size[0]}x{given.size[1]}")
+    if target.name != "onnxruntime":
+        yield from ("--target", target.name)
+
+
+def _fidelity(built: Mapping[str, Any]) -> float | None:
+    """The lowest SQNR between ONNX Runtime optimized and not; step2 measures none for models all in float."""
+    found = built.get("fidelity")
+    figures = found.get("sqnr_db") if isinstance(found, dict) else None
+    return min(map(float, figures.values()), default=None) if isinstance(figures, dict) else None
+
+
+def _edited(model: Model, config: QuantConfig) -> Iterator[str]:
+    """Layers of whose tensors a person edited a number or a word, the precision apart."""
+    for key, fields in config.edited.items():
+        if fields - {"dtype"}:
+            layer = key.removesuffix(WEIGHT_SUFFIX)
+            yield from model.group[key].layers if key in model.group else (layer,)
+
+
+def _by_design(state: State) -> Iterator[str]:
+    """Layers that must stay float, or that step1 put there."""
+    default = state.calibrated.default
+    for layer in state.model.layers:
+        own = state.calibrated.default_of(layer.name)
+        if layer.float_only or (not own.is_integer and own is not default):
+            yield layer.name
+
+
+def _joined(model: Model) -> Iterator[tuple[str, tuple[str, ...]]]:
+    shapes = {name: tensor.shape for name, tensor in model.tensors.items()}
+    for name in model.outputs:
+        found = joined(name, model.producers, shapes)
+        parts = tuple(dict.fromkeys(part for part, _ in found[1] if part in model.producers)) if found else ()
+        if found and len(parts) == len(found[1]):
+            yield name, parts
+
+
+def _remedies(state: State, target: Target) -> Iterator[Remedy]:
+    """What the lint would raise for the sake of accuracy."""
+    for finding in lint(state.model, state.weights, state.calibrated, target):
+        if finding.severity == "warning" and finding.precision is not None:
+            layers = finding.layers or (finding.layer,)
+            told = f"raise '{layers[0]}'" if len(layers) == 1 else f"raise {len(layers)} layers"
+            yield Remedy(layers, str(finding.precision), f"{told}: {finding.message}")
+
+
+def _front(model: Model, search: Mapping[str, Any], wider: str) -> Iterator[Remedy]:
+    """Choices of layers that a search measured."""
+    for point in search.get("front") or ():
+        units = [u for u in point.get("units", ()) if u in model.group]
+        layers = tuple(n for u in units for n in model.group[u].layers)
+        if layers and len(units) == len(point["units"]):
+            why = (
+                f"raise the {len(layers)} layers that the search measured"
+                if len(layers) > 1
+                else f"raise '{layers[0]}'"
+            )
+            yield Remedy(layers, wider, why, point.get("sqnr_db"))
+
+
+def _all_8bit(search: Mapping[str, Any]) -> Accuracy | None:
+    held = search.get("all_8bit")
+    if not isinstance(held, dict):
+        return None
+    whole, worst = (min(held.get(k, {}).values(), default=None) for k in ("sqnr_db", "worst_sqnr_db"))
+    return Accuracy(whole, worst, held.get("metric"))
