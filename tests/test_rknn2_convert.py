@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from hybridq import targets
 from hybridq.exchange.rknn2_convert import LAYERS, PARAMETERS, Plan, edited, edits_of, load_plan, read_log
 from hybridq.graph.analysis import analyse
-from hybridq.plan.limits import limit, within
+from hybridq.plan.limits import completed, limit, within
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Measured
@@ -269,3 +269,13 @@ def test_a_cfg_with_anchors_is_read_and_noise_is_no_edit() -> None:
     text = content(export("rknn2", s)).replace("ori_min:\n        -", "ori_min: &id001\n        -", 1)
     assert imported("rknn2", text, s)[0].text == plain_cfg(s)
     assert s.calibrated.default is Precision.INT8
+
+
+@pytest.mark.parametrize(("seen", "taken"), [(0.9991, 1.0), (0.99905, 0.99905), (0.5, 0.5)])
+def test_a_sigmoid_that_comes_near_one_reaches_it(seen: float, taken: float) -> None:
+    n = helper.make_node
+    proto = _model(n("Conv", ["x", "w"], ["a"], "A"), n("Sigmoid", ["a"], ["s"], "S"), outputs=("s",))
+    model = analyse(proto, ties_outputs=True, fixed_ranges=False)
+    r = Range(0.0, seen)
+    found = completed(Measured(r, {"normal": {8: r}}), model, model.group["s"], targets.load("rknn2"))
+    assert found.ranges["normal"][8].max == taken

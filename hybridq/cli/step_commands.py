@@ -10,7 +10,7 @@ import click
 from rich.table import Column, Table
 from rich.text import Text
 
-from hybridq import steps
+from hybridq import steps, targets
 from hybridq.cli.budget import budget_flags, headline, judge, need_proposal, search_arguments, tell_search
 from hybridq.cli.calibration import arguments, calibration
 from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, declared, row, talk, threads
@@ -20,6 +20,7 @@ from hybridq.errors import ConfigError
 from hybridq.linting import Finding
 from hybridq.report import print_report
 from hybridq.report.build_json import BuildReport
+from hybridq.steps.common import read_state
 from hybridq.steps.demo import run_demo
 from hybridq.steps.kinds import asked, read
 from hybridq.steps.proposal_options import ProposalOptions
@@ -240,6 +241,8 @@ def step3(
         voice.done()
     if not (quiet or as_json):
         print_report(result.report, voice.out, result.verdict)
+        target = targets.load(read_state(directory).calibrated.target)
+        voice.say(f"simulated: {target.name}, {target.title}; verified: {target.verified}")
         voice.say(f"report: {result.folder}")
     voice.data(result.to_json())
 

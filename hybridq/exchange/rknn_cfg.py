@@ -7,6 +7,8 @@ times with the operator's name or ``attach_`` before it; Toolkit2 uses the ONNX 
 
 from __future__ import annotations
 
+import re
+
 from hybridq import targets
 from hybridq.config.document import LAYERS_ALIAS
 from hybridq.config.names import Names
@@ -24,6 +26,13 @@ from hybridq.quant.numerics import single
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Calibrated
 from hybridq.quant.words import nearest_hint
+
+END = "_int8"  # the quantized form of a model input or output, in Toolkit2
+DERIVES = re.compile(r"(-rs|_rs|_sw|_mm|_conv(_add)?|(_2gavg)?_2conv\d*|_2sl|_2mul_i\d+|__?(int8|int16|float16))$")
+DERIVED = "the toolkit made this tensor itself; convert.py finds it again"
+SEARCHED = (
+    "ranges are the file's; with quantized_algorithm='mmse' the toolkit searches others later, which no cfg shows"
+)
 
 
 def read(text: str, path: str, model: Model, calibrated: Calibrated) -> Wanted:
@@ -45,6 +54,9 @@ def read(text: str, path: str, model: Model, calibrated: Calibrated) -> Wanted:
     for pair in pairs:
         reader.entry(pair)
     reader.settle()
+    if not first and pairs:
+        note = Problem(SEARCHED, path, pairs[0].key.line, severity="note", code="searched")
+        reader.wanted.problems.append(note)
     reader.wanted.problems.sort(key=lambda p: p.line)
     return reader.wanted
 
@@ -69,6 +81,10 @@ class _Reader:
         if precision is None:
             self._unmapped(key, f"'{_shown(value)}' is no precision that {self.calibrated.target} has")
             return
+        if _shown(value) != precision and not precision.is_integer:
+            self._unmapped(
+                key, f"{_shown(value)} is taken as {precision}: {self.calibrated.target} has no other", note=True
+            )
         layers = next((x for n in self._candidates(key.text) if (x := self.names.layers(n))), ())
         if not layers:
             self._unmapped(key, f"there is no layer '{key.text}'", nearest_hint(key.text, self.names.known))
@@ -102,14 +118,19 @@ class _Reader:
         key, value = pair
         suffix = SUFFIX.search(key.text) if self.first else None
         if suffix and not suffix[2]:
-            self._unmapped(key, "weights and biases are computed from the model")
+            self._unmapped(key, "weights and biases are computed from the model", note=True)
+            return
+        if _is_float(value):  # a range under `scale: []` is no quantization
+            self.wanted.seen += self._key(key.text, 0) is not None
             return
         r = self._range(key, value)
         if r is None:
             return
         target = self._key(key.text, int(suffix[2]) if suffix and suffix[2] else 0)
         if target:
-            self.found.setdefault(target[0], []).append((target[1], r))
+            self.found.setdefault(target[0], []).append((target[1], r.with_zero()))
+        elif self._is_derived(key.text):
+            self._unmapped(key, DERIVED, note=True)
         else:
             hint = nearest_hint(key.text, self.names.known_keys) if len(self.wanted.problems) < 20 else ""
             self._unmapped(key, f"there is no tensor '{key.text}'", hint)
@@ -167,15 +188,30 @@ class _Reader:
 
     def _candidates(self, text: str) -> list[str]:
         """What a name may be called here, the likeliest first."""
-        return candidates(text, self.plain) if self.first else [text]
+        if self.first:
+            return candidates(text, self.plain)
+        end = text.removesuffix(END)
+        return [text, end] if end in (*self.model.inputs, *self.model.outputs) else [text]
 
-    def _unmapped(self, key: Scalar, message: str, hint: str = "") -> None:
+    def _is_derived(self, text: str) -> bool:
+        """Whether Toolkit2 made a name of one that is known here: a tensor moved, split, or of another width."""
+        found = DERIVES.search(text)
+        base = text[: found.start()] if found else ""
+        return not self.first and bool(base) and (base in self.names.known or self._is_derived(base))
+
+    def _unmapped(self, key: Scalar, message: str, hint: str = "", *, note: bool = False) -> None:
         line = self.source.lines[key.line - 1]
         text = f"{quote(key.text)} is not imported: {message}"
-        place = (key.line, key.column, key.end)
+        place, severity = (key.line, key.column, key.end), "note" if note else "warning"
         self.wanted.problems.append(
-            Problem(text, self.source.path, *place, hint=hint, source=line, severity="warning", code="unmapped")
+            Problem(text, self.source.path, *place, hint=hint, source=line, severity=severity, code="unmapped")
         )
+
+
+def _is_float(value: Node) -> bool:
+    """Whether an entry of Toolkit2's is not quantized: it has a range but no scale."""
+    scale = next((p.value for p in value.pairs if p.key.text == "scale"), None) if isinstance(value, Mapping) else None
+    return isinstance(scale, Sequence) and not scale.items
 
 
 def _shown(node: Node | None) -> str:

@@ -19,6 +19,19 @@ def limit(model: Model, group: Group, target: Target) -> Range | None:
     return Range(max(b[0] for b in bounds if b), min(b[1] for b in bounds if b))
 
 
+def completed(m: Measured, model: Model, group: Group, target: Target) -> Measured:
+    """What was measured, with upper ends raised where the target takes a result that comes so near for the whole."""
+    ends = [target.completes.get(model.layer[n].op) for n in group.layers]
+    if not ends or None in ends or m.fixed:
+        return m
+    near, end = max(e for e in ends if e)
+
+    def raised(r: Range) -> Range:
+        return Range(r.min, end) if near <= r.max < end else r
+
+    return replace(m, ranges={a: {bits: raised(r) for bits, r in found.items()} for a, found in m.ranges.items()})
+
+
 def within(m: Measured, bounds: Range | None) -> Measured:
     """What was measured, with every chosen range cut to ``bounds``."""
     if bounds is None or m.fixed:

@@ -14,7 +14,7 @@ from hybridq.errors import ModelError
 from hybridq.graph.model import Group, Layer, Model, Weight
 from hybridq.plan.defaults import default_precisions, needs_ratios
 from hybridq.plan.layer_weights import entry_key, storage_of, weight_axis
-from hybridq.plan.limits import limit, within
+from hybridq.plan.limits import completed, limit, within
 from hybridq.quant import params
 from hybridq.quant.dtypes import Precision, Scheme, widest
 from hybridq.quant.numerics import qparams_of_ranges
@@ -51,12 +51,11 @@ def decide(
     asked for, so that no layer is left in float32 because it is faster so.
     """
     readers = _readers(model, weights, stats, algorithms)
-    measured = {
-        g.name: within(
-            measure(g, stats, target, default, algorithms, options, readers.get(g.name)), limit(model, g, target)
-        )
-        for g in model.groups
-    }
+    options = replace(options, minimum_range=max(options.minimum_range, target.minimum_range))
+    measured = {}
+    for g in model.groups:
+        found = measure(g, stats, target, default, algorithms, options, readers.get(g.name))
+        measured[g.name] = within(completed(found, model, g, target), limit(model, g, target))
     lost = [
         g.name
         for g in model.groups

@@ -33,6 +33,8 @@ class Target:
     ``fixed_ranges``: the range of a Sigmoid and the like is taken as known; otherwise it is measured.
     ``limits``: ranges within which an operator's input stays, where only such operators read it.
     ``costs``: by precision, times the time of 8 bits, for ``products`` (what has multiply-accumulates) and ``others``.
+    ``completes``: an operator whose result reaches the first number is taken to reach the second.
+    ``minimum_range`` is the narrowest range that the toolchain takes.
     ``search`` lists the precisions worth searching. ``source`` says where its facts are from, ``verified`` what of them
     was tried.
     """
@@ -47,6 +49,8 @@ class Target:
     ties_inputs: bool
     fixed_ranges: bool
     limits: dict[str, tuple[float, float]]
+    completes: dict[str, tuple[float, float]]
+    minimum_range: float
     latency_aware: bool
     max_kinds: int | None
     slow_8bit: dict[str, str]
@@ -98,6 +102,8 @@ def load(name: str) -> Target:
         ties_inputs=data.get("ties_inputs", True),
         fixed_ranges=data.get("fixed_ranges", True),
         limits={op: (low, high) for op, (low, high) in data.get("limits", {}).items()},
+        completes={op: (near, end) for op, (near, end) in data.get("completes", {}).items()},
+        minimum_range=data.get("minimum_range", 0.0),
         latency_aware=data["latency_aware"],
         max_kinds=data.get("max_kinds"),
         slow_8bit=data.get("slow_8bit", {}),
