@@ -19,7 +19,9 @@ from hybridq.cli import main
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "demos" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.S | re.M)
-HOLDERS = re.compile(r"\b(MODEL|DIR|FILE|FORMAT|SELECTOR|PRECISION)\b|\.\.\.|\[OPTIONS\]")  # words for any
+HOLDERS = re.compile(
+    r"\b(MODEL|DIR|FILE|FORMAT|SELECTOR|PRECISION)\b|\.\.\.|\[--?[\w-]+\]|\[OPTIONS\]"
+)  # words for any
 LEGAL_ONES = ("the budget is not held", "that was to be an error")  # what may end with exit code 1
 
 
@@ -33,7 +35,7 @@ def shown() -> Iterator[str]:
         text = page.read_text(encoding="utf-8")
         for line in text.splitlines():
             if found := re.match(r"(?:    |  |\$ )?(hybridq [a-z0-9]+ .*)", line):
-                yield re.split(r"\s{2,}|\s#\s", found[1])[0]
+                yield re.split(r"\s{2,}|\s#\s|\s&&\s", found[1])[0]
         prose = BLOCK.sub("", text)
         yield from (found.replace("\\|", "|") for found in re.findall(r"`(hybridq [a-z0-9]+ [^`]+)`", prose))
 
@@ -64,6 +66,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "step4 build --to aimet-1.0.0 -o exported/yolo.encodings",
         ):
             main(shlex.split(words), standalone_mode=False)
+    shutil.copy(folder / "build" / "hybrid.onnx", folder / "qat.onnx")  # a model that comes quantized
     return folder
 
 
@@ -75,6 +78,7 @@ def here(request: pytest.FixtureRequest, street: Path, tmp_path: Path, monkeypat
     if "import" in request.node.name:
         for file in Path("exported").iterdir():
             file.rename(file.name)
+        shutil.copy("yolo.quantization.cfg", CFG)  # as RKNN's tool calls the cfg of model.onnx
     return tmp_path
 
 
