@@ -8,6 +8,8 @@ import json
 import struct
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from hybridq.exchange.tensorrt_cache import read as read_cache
 from hybridq.plan.plan import make_plan
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import qparams_of_ranges, quantize
+from hybridq.steps.step1 import step1
 from hybridq.storage.state import State
 from tests.helpers_config import PATH, small
 from tests.helpers_exchange import content, edited_cfg, export, imported, plain_cfg, state, view
@@ -289,3 +292,20 @@ def test_a_cache_with_a_broken_line_names_it() -> None:
     text = content(export("tensorrt-cache", s)) + "no hex here\nconv9: 3c010a14\n"
     wanted = read_cache(text, "c", s.model, s.calibrated)
     assert [p.line for p in wanted.problems] == [len(text.splitlines()) - 1, len(text.splitlines())]
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize("name", sorted(EXACT))
+@pytest.mark.parametrize("model", ["yunet_n", "squeezenet"])
+def test_formats_of_real_models_come_back(name: str, model: str, zoo: ModuleType, tmp_path: Path) -> None:
+    """Step1 chose everything: a file written and read changes nothing; so does one with layers raised."""
+    found = zoo.load(model)
+    feeds = [feed for _, feed in zip(range(2), found.calibration(), strict=False)]
+    s = step1(found.model_path, feeds, tmp_path / "b", target=EXACT[name], algorithm="normal", threads=1).state
+    change, _ = imported(name, content(export(name, s)), s)
+    assert change.text == plain_cfg(s)
+    free = [x.name for x in s.model.layers if not x.float_only]
+    text = edited_cfg(s, dict.fromkeys(free, "int16"))
+    change, _ = imported(name, content(export(name, s, text)), s)
+    before, after = _stored(s, text), _stored(s, change.text)
+    assert {k: p for k, (p, _) in before.items()} == {k: p for k, (p, _) in after.items()}
