@@ -282,3 +282,10 @@ class TestCoarse:
         rows = [("Conv", "x w", "c"), ("HardSigmoid", "c", "g"), ("Mul", "c g", "y")]
         weights = {"w": conv(8, 8, 3000.0)}
         assert "squashed" not in by_code(found(tmp_path, rows, weights, algorithm="mmse", dtype="uint8"))
+
+
+@pytest.mark.parametrize(("group", "told"), [(8, True), (1, False)])
+def test_a_model_that_gains_nothing_is_told_so(tmp_path: Path, group: int, told: bool) -> None:
+    rows = [("Conv", "x w", "y", {"group": group})]
+    findings = by_code(found(tmp_path, rows, {"w": conv(8, 8 // group)}))
+    assert ("gainless" in findings) is told

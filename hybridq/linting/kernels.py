@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hybridq.graph.edit import attribute
 from hybridq.graph.model import Layer
-from hybridq.graph.operators import Layout, lookup
+from hybridq.graph.operators import Kind, Layout, lookup
 from hybridq.linting.facts import Facts, Finding, names, number, setting
 from hybridq.plan.defaults import fast_kernel
 from hybridq.plan.layer_weights import WeightPlan
@@ -20,6 +20,7 @@ FEW = 0.05  # of the channels: the next layer sums over all of them, unless it i
 AUDIBLE = 0.05  # steps of the output
 DEPTHWISE = "DepthwiseConv"  # a Conv with one filter a channel, as targets name it
 MOST_NAMED = 8
+GAIN = 0.5  # of the multiply-accumulates: with fewer in fast kernels the boundaries cost as much as they save
 
 
 def is_depthwise(layer: Layer, facts: Facts) -> bool:
@@ -92,3 +93,19 @@ def slow(facts: Facts) -> Iterator[Finding]:
         if kind != DEPTHWISE and alone and len(layers) <= MOST_NAMED:
             remedy = setting(layers, facts.high(facts.ranges[layers[0]], 0.0))
         yield Finding(layers[0], "slow", message, remedy, "note", tuple(layers))
+
+
+def gainless(facts: Facts) -> Iterator[Finding]:
+    """A model most of whose arithmetic 8 bits make no faster on this runtime."""
+    if not facts.target.latency_aware:
+        return
+    weighted = [x for x in facts.model.layers if x.weights and lookup(x.op).kind is Kind.COMPUTE]
+    total = sum(x.macs for x in weighted)
+    fast = sum(x.macs for x in weighted if facts.plan.layers[x.name].native and not is_depthwise(x, facts))
+    if total and fast < GAIN * total:
+        message = (
+            f"{fast / total:.0%} of the multiply-accumulates run in fast 8-bit kernels (the rest is float32, depthwise "
+            "or without one): on this runtime the model gains little time, perhaps none"
+        )
+        remedy = "step3 measures it; hybridq auto --min-speedup 1.0 keeps what pays; an NPU may gain all the same"
+        yield Finding(weighted[0].name, "gainless", message, remedy, "note")

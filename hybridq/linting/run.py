@@ -31,6 +31,7 @@ RULES: dict[str, Rule] = {
     "zero": values.zeros,
     "unsettled": values.unsettled,
     "slow": kernels.slow,
+    "gainless": kernels.gainless,
 }
 
 
