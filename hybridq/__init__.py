@@ -1,8 +1,8 @@
 """hybridq: mixed-precision quantization of ONNX models that finds what 8 bits break, mends it and proves it.
 
 The words of the command line are functions here, with the same options and defaults: ``step1``, ``check``, ``step2``,
-``step3``, ``step4``; ``auto`` and ``propose`` (which is ``step1 --proposal``); ``set``, ``unset``, ``list``, ``diff``;
-``import_cfg`` (``import`` is a word of Python) and ``run_demo``. They return frozen dataclasses and raise
+``step3``, ``step4``; ``auto`` and ``propose`` (which is ``step1 --proposal``); ``set``, ``unset``, ``list``, ``diff``,
+``explain``; ``import_cfg`` (``import`` is a word of Python) and ``run_demo``. They return frozen dataclasses and raise
 ``HybridqError`` with every problem found. Call them as ``hybridq.set(...)``: two names are those of built-in types.
 """
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hybridq.steps.editing import diff, unset
     from hybridq.steps.editing import list_layers as list
     from hybridq.steps.editing import set_precision as set
+    from hybridq.steps.explain import explain
     from hybridq.steps.propose import auto, propose
     from hybridq.steps.step1 import step1
     from hybridq.steps.step2 import check, step2
@@ -31,6 +32,7 @@ __all__ = [
     "auto",
     "check",
     "diff",
+    "explain",
     "import_cfg",
     "list",
     "propose",
@@ -48,6 +50,7 @@ _HOMES = {
     "auto": "propose",
     "check": "step2",
     "diff": "editing",
+    "explain": "explain",
     "import_cfg": "step4:import_file",
     "list": "editing:list_layers",
     "propose": "propose",

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from hybridq import __version__
-from hybridq.cli import cfg_commands, exchange_commands, faults, search_commands, step_commands
+from hybridq.cli import cfg_commands, exchange_commands, faults, report_commands, search_commands, step_commands
 from hybridq.cli.options import AS_JSON
 from hybridq.cli.terminal import Terminated, echo, ended_by_signals, finish_output, prepare_streams, shown_json
 from hybridq.config import to_json
@@ -22,6 +22,7 @@ GROUPS = {
     "The steps": ["step1", "check", "step2", "step3", "step4", "demo"],
     "All in one": ["auto"],
     "Editing the cfg": ["set", "unset", "list", "diff", "import"],
+    "Looking closer": ["explain"],
 }
 
 NOT_OURS = (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError)  # click knows what to do
@@ -99,5 +100,6 @@ for command in (
     *exchange_commands.COMMANDS,
     *search_commands.COMMANDS,
     *cfg_commands.COMMANDS,
+    *report_commands.COMMANDS,
 ):
     main.add_command(command)

@@ -82,6 +82,11 @@ def set_command(folder: str, layers: Iterable[str], precision: str) -> str:
     return " && ".join(f"hybridq set {shlex.quote(folder)} {shlex.quote(one)} {precision}" for one in selectors)
 
 
+def unset_command(folder: str, layers: Iterable[str]) -> str:
+    """The ``hybridq unset`` commands that take back the edits of layers."""
+    return " && ".join(f"hybridq unset {shlex.quote(folder)} {shlex.quote(one)}" for one in layers)
+
+
 def _guilty(report: ComparisonReport, known: Known) -> list[LayerReport]:
     """Layers that alone lose far more than most do."""
     layers = low_layers(report, known)
@@ -98,7 +103,7 @@ def _alone(layer: LayerReport) -> float:
 def _undo(guilty: list[LayerReport], known: Known) -> Iterator[Action]:
     edited = [x for x in guilty if x.name in known.edited]
     if edited:
-        command = " && ".join(f"hybridq unset {shlex.quote(known.folder)} {shlex.quote(x.name)}" for x in edited)
+        command = unset_command(known.folder, _names(edited))
         yield Action("undo", f"take back the edited parameters of {_named(edited)}", _names(edited), None, command)
 
 

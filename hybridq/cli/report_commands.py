@@ -1,0 +1,105 @@
+"""``explain``: one layer on one screen."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+
+from hybridq.cli.options import FOLDER, common, talk
+from hybridq.report.words import decibels, short
+from hybridq.steps.explain import Explanation, Neighbour, explain
+
+COLUMNS, SHOWN = 100, 3  # of a screen; neighbours, edits and findings before the rest is counted
+
+
+@click.command("explain")
+@click.argument("directory", type=FOLDER, metavar="DIR")
+@click.argument("layer")
+@common
+def explain_(directory: Path, layer: str, quiet: bool, verbose: bool, as_json: bool) -> None:
+    """Say of one layer of DIR why it has its precision, what that does to it, and what would help.
+
+    \b
+    hybridq explain build conv1
+    hybridq explain build conv1 --json      everything, for programs
+    """
+    voice = talk(quiet, verbose, as_json)
+    found = explain(directory, layer)
+    for line in _screen(found):
+        voice.say(line)
+    voice.data(found.to_json())
+
+
+def _screen(found: Explanation) -> Iterator[str]:
+    op = f"{found.op} + {found.activation}" if found.activation else found.op
+    shape = "" if found.shape is None else f", {'x'.join(map(str, found.shape))}"
+    yield short(f"{found.name}: {op}{shape}, {found.macs:,} MACs ({found.macs_share:.1%})", COLUMNS)
+    if found.aliases:
+        yield from _listed("also", [short(a, 40) for a in found.aliases])
+    asked = "" if found.asked == found.done else f" ({found.asked} was asked)"
+    yield from _told("precision", f"{found.done}{asked}: {found.why}")
+    if found.search:
+        yield from _told("search", found.search)
+    yield from _output(found)
+    yield from _weights(found)
+    yield from _listed("edits", [f"line {e.line}: {e.field} {e.before} -> {e.after}" for e in found.edits], "none")
+    yield from _listed("reads", map(_neighbour, found.reads), "constants only")
+    yield from _listed("read by", map(_neighbour, found.read_by), "an output of the model")
+    yield from _told(
+        "damage",
+        f"{decibels(found.alone_db)} as the only quantized layer, {decibels(found.inside_db)} in the whole model"
+        if found.alone_db is not None or found.inside_db is not None
+        else "not measured: run step2 and step3",
+    )
+    for finding in found.findings[:SHOWN]:
+        yield from _told("finding", finding)
+    for command in found.help[:SHOWN]:
+        yield f"{'would help':<12}{command}"
+    if not found.help:
+        yield from _told("would help", "nothing need be done here")
+
+
+def _output(found: Explanation) -> Iterator[str]:
+    values = found.values
+    yield from _told("values", f"{values.seen[0]:.6g} .. {values.seen[1]:.6g} in calibration")
+    if values.chosen is None or values.step is None:
+        yield from _told("stored", f"{values.stored}, no step")
+    else:
+        ends = f"{values.chosen[0]:.6g} .. {values.chosen[1]:.6g}"
+        told = f"{values.stored}: {ends} by {values.algorithm}, step {values.step:.6g}, zero point {values.zero_point}"
+        yield from _told("stored", told)
+    if values.shares:
+        yield from _listed("shared with", [short(n, 40) for n in values.shares])
+
+
+def _weights(found: Explanation) -> Iterator[str]:
+    for one in found.weights[:SHOWN]:
+        shape = "x".join(map(str, one.shape))
+        told = f"{shape} in {one.range[0]:.4g} .. {one.range[1]:.4g}, {one.stored}"
+        if one.scales is not None:
+            per = f"{one.channels} scales {one.scales[0]:.3g} .. {one.scales[1]:.3g}"
+            told += f" by {one.algorithm}, " + (per if one.channels > 1 else f"scale {one.scales[0]:.6g}")
+        yield from _told("weights", told)
+
+
+def _neighbour(one: Neighbour) -> str:
+    return f"{short(one.name, 40)} ({one.precision}{f', {one.boundary}' if one.boundary else ''})"
+
+
+def _listed(head: str, items: Iterable[str], none: str = "") -> Iterator[str]:
+    """A few of ``items`` after their head, the rest counted."""
+    told = list(items)
+    rest = f" and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+    yield from _told(head, ", ".join(told[:SHOWN]) + rest if told else none)
+
+
+def _told(head: str, text: str) -> list[str]:
+    """A head in a column of its own, at most two lines of text beside it."""
+    lines = textwrap.wrap(text, COLUMNS - 12, max_lines=2, placeholder=" …") or [""]
+    return [f"{head if i == 0 else '':<12}{line}" for i, line in enumerate(lines)]
+
+
+COMMANDS = (explain_,)

@@ -1,0 +1,246 @@
+"""``explain``: all that is known of one layer, from the model, the cfg, the plan, the report and the search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hybridq import targets
+from hybridq.compare.results import plain
+from hybridq.config.names import Names
+from hybridq.errors import ConfigError
+from hybridq.graph.model import Layer, Model
+from hybridq.linting.facts import Facts
+from hybridq.linting.run import lint
+from hybridq.plan.layer_weights import entry_key
+from hybridq.plan.plan import make_plan
+from hybridq.plan.quant_plan import LayerPlan, QuantPlan, Stored
+from hybridq.quant.dtypes import Precision
+from hybridq.quant.records import Edit, QuantConfig
+from hybridq.quant.words import nearest_hint
+from hybridq.report.actions import set_command, unset_command
+from hybridq.steps.common import REPORT, SEARCH, read_config, read_object, read_state
+from hybridq.storage.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """A layer's output: what calibration saw, the range chosen and by what, how it is stored.
+
+    ``seen`` and ``chosen`` are real (min, max); ``step`` is the scale, None where the tensor is stored in float.
+    ``shares`` are the other layers that write tensors with the same parameters.
+    """
+
+    seen: tuple[float, float]
+    algorithm: str
+    chosen: tuple[float, float] | None
+    stored: str
+    step: float | None
+    zero_point: int | None
+    shares: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightValues:
+    """One weight: its real range, how it is stored, the smallest and largest scale over its channels."""
+
+    tensor: str
+    shape: tuple[int, ...]
+    range: tuple[float, float]
+    algorithm: str
+    stored: str
+    channels: int
+    scales: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A tensor that the layer reads, or a layer that reads it; ``boundary`` says what happens between precisions."""
+
+    name: str
+    precision: str
+    boundary: str = ""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One layer, and what would help it.
+
+    ``why`` is the reason for ``done``; ``alone_db`` and ``inside_db`` are step3's SQNR, individual and entire, None
+    where not measured; ``search`` is the search's reason for its choice, empty without one.
+    ``findings`` are the lint's, ``help`` are commands.
+    """
+
+    name: str
+    op: str
+    activation: str
+    aliases: tuple[str, ...]
+    shape: tuple[int | str, ...] | None
+    macs: int
+    macs_share: float
+    asked: str
+    done: str
+    why: str
+    values: Values
+    weights: tuple[WeightValues, ...]
+    edits: tuple[Edit, ...]
+    reads: tuple[Neighbour, ...]
+    read_by: tuple[Neighbour, ...]
+    alone_db: float | None
+    inside_db: float | None
+    search: str
+    findings: tuple[str, ...]
+    help: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what is infinite is null."""
+        found: dict[str, Any] = plain(asdict(self))
+        return found
+
+
+def explain(directory: Path | str, layer: str) -> Explanation:
+    """Why a layer of a folder has its precision, what that does to it, and what would help.
+
+    ``layer`` is any of its names. Raises ConfigError where there is no such layer, or where a name stands for several.
+    """
+    folder = Path(directory)
+    state = read_state(folder)
+    config, _ = read_config(folder, state)
+    found = state.model.layer[_name(layer, state, folder)]
+    return _explained(folder, state, config, found)
+
+
+def _name(word: str, state: State, folder: Path) -> str:
+    names = Names(state.model, state.calibrated.entries)
+    found = names.layers(word)
+    if word in state.model.inputs:
+        raise ConfigError(f"'{word}' is a model input, no layer", path=str(folder), hint="Name a layer that reads it.")
+    if not found:
+        hint = nearest_hint(word, names.known) or f"`hybridq list {folder}` shows the layers."
+        raise ConfigError(f"there is no layer '{word}'", path=str(folder), hint=hint)
+    if len(found) > 1:
+        told = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+        raise ConfigError(f"'{word}' stands for {len(found)} layers", path=str(folder), hint=f"Name one: {told}.")
+    return found[0]
+
+
+def _explained(folder: Path, state: State, config: QuantConfig, layer: Layer) -> Explanation:
+    model, plan = state.model, make_plan(state.model, state.calibrated, config, state.weights)
+    planned, tensor = plan.layers[layer.name], model.tensors.get(layer.name)
+    alone, inside = _damage(read_object(folder / REPORT, "report.json"), layer.name)
+    edits = tuple(e for e in config.edits if e.key in (layer.name, layer.group, entry_key(layer)))
+    findings, remedies = _advice(folder, state, plan, planned, edits)
+    reasons = (read_object(folder, SEARCH).get("chosen") or {}).get("reasons") or {}
+    return Explanation(
+        name=layer.name,
+        op=layer.op,
+        activation=layer.activation_op,
+        aliases=tuple(a for a in layer.aliases if a != layer.name),
+        shape=tensor.shape if tensor else None,
+        macs=layer.macs,
+        macs_share=layer.macs / max(model.macs, 1),
+        asked=str(planned.asked),
+        done=f"weight_only {planned.weight_only}" if planned.weight_only else str(planned.done),
+        why=planned.why or _asked(config, layer),
+        values=_values(state, config, plan, layer),
+        weights=tuple(_weights(state, config, planned, layer)),
+        edits=edits,
+        reads=_reads(model, plan, layer),
+        read_by=_read_by(model, plan, layer),
+        alone_db=alone,
+        inside_db=inside,
+        search=str(reasons.get(layer.name, "")),
+        findings=findings,
+        help=remedies,
+    )
+
+
+def _asked(config: QuantConfig, layer: Layer) -> str:
+    choice = config.choices.get(layer.name)
+    if choice is None:
+        return "the default"
+    where = f", line {choice.line}" if choice.line else ""
+    return f"asked for in the cfg{where}" + (f", by '{choice.selector}'" if choice.selector else "")
+
+
+def _values(state: State, config: QuantConfig, plan: QuantPlan, layer: Layer) -> Values:
+    measured, entry = state.calibrated.measured[layer.group], config.entries[layer.group]
+    stored = plan.groups[layer.group].stored
+    q = stored.qparams
+    chosen = (q.range.min, q.range.max) if q else None
+    others = tuple(n for n in state.model.group[layer.group].layers if n != layer.name)
+    algorithm = "known without measuring" if measured.fixed else entry.algorithm or state.calibrated.algorithm
+    return Values(
+        (measured.range.min, measured.range.max),
+        algorithm,
+        chosen,
+        str(stored.precision),
+        float(q.scale) if q else None,
+        int(q.zero_point) if q else None,
+        others,
+    )
+
+
+def _weights(state: State, config: QuantConfig, planned: LayerPlan, layer: Layer) -> list[WeightValues]:
+    entry = config.entries.get(entry_key(layer))
+    found = []
+    for weight in planned.weights:
+        values, q = state.weights[weight.tensor], weight.qparams
+        ends = (float(values.min(initial=0.0)), float(values.max(initial=0.0)))
+        algorithm = (entry.algorithm if entry else None) or "normal"
+        scales = (float(q.scale.min()), float(q.scale.max())) if q else None
+        channels = int(q.scale.size) if q and q.axis is not None else 1
+        stored = str(weight.precision)
+        found.append(WeightValues(weight.tensor, values.shape, ends, algorithm, stored, channels, scales))
+    return found
+
+
+def _reads(model: Model, plan: QuantPlan, layer: Layer) -> tuple[Neighbour, ...]:
+    """The tensors a layer reads, in the form in which it reads them."""
+    between = {b.tensor: b for b in plan.boundaries_of(layer)}
+    found = []
+    for tensor in dict.fromkeys(layer.inputs):
+        group = model.group_of.get(tensor)
+        held = plan.groups[group.name].stored.precision if group else Precision.FLOAT32
+        edge = between.get(tensor)
+        told = f"converted to {edge.wanted}: {edge.why}" if edge and edge.conversion is not None else ""
+        found.append(Neighbour(tensor, str(held), told.removesuffix(": ")))
+    return tuple(found)
+
+
+def _read_by(model: Model, plan: QuantPlan, layer: Layer) -> tuple[Neighbour, ...]:
+    """The layers that read this one's group, each with its precision."""
+    stored, found = plan.groups[layer.group].stored, []
+    for reader in model.readers.get(layer.group, ()):
+        as_read: Stored = plan.read(layer.group, reader.name)
+        told = "" if as_read.precision is stored.precision else f"reads it as {as_read.precision}"
+        found.append(Neighbour(reader.name, str(plan.layers[reader.name].done), told))
+    return tuple(found)
+
+
+def _damage(report: Mapping[str, Any], name: str) -> tuple[float | None, float | None]:
+    """SQNR in dB, individual and entire, as the last step3 measured them."""
+    for layer in report.get("layers") or ():
+        if layer.get("name") == name:
+            alone, inside = (layer.get(k) or {} for k in ("individual", "entire"))
+            return alone.get("sqnr_db"), inside.get("sqnr_db")
+    return None, None
+
+
+def _advice(
+    folder: Path, state: State, plan: QuantPlan, planned: LayerPlan, edits: tuple[Edit, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the lint says of a layer, and the commands that would help or take back what was asked."""
+    target, name = targets.load(state.calibrated.target), planned.name
+    told = [f for f in lint(state.model, state.weights, state.calibrated, target) if name in (f.layer, *f.layers)]
+    commands = [unset_command(str(folder), [name])] if edits else []
+    if planned.done.bits == 8:
+        remedies = [(f.layers or (f.layer,), f.precision) for f in told if f.precision is not None]
+        facts = Facts(state.model, state.weights, state.calibrated, target, plan, {})
+        wider = Precision.FLOAT32 if target.latency_aware else facts.wider[0]
+        together = facts.keeping(state.model.group[state.model.layer[name].group])
+        remedies.append(((name, *together), wider))
+        commands += [set_command(str(folder), layers, str(precision)) for layers, precision in remedies]
+    return tuple(f.message for f in told), tuple(dict.fromkeys(commands))
