@@ -92,27 +92,40 @@ def compare(
     watch = DriftWatch(ranges or {}, {pair.float_tensor: pair.name for pair in layers})
     inside = probe_layers(*protos, layers, watch, threads=threads) if layers or ranges else None
     outputs = OutputProbe(*sessions, concatenated(protos[0]), keep=metric is not None)
+
+    def timed(feed: Feed) -> Timing | None:
+        return time_pairs(*sessions, feed, seconds=seconds, threads=threads) if seconds > 0 else None
+
+    timing = _pass(feeds, outputs, inside, layer_samples, timed, progress)
+    report = _report(name or protos[0].graph.name, outputs, inside, watch, metric, sizes)
+    chance = f"random numbers are drawn inside, by '{drawing[0]}': both models drew the same ones" if drawing else ""
+    scales = scale_warnings(watch, (i.name for i in protos[0].graph.input))
+    late = unsteady(timing) if timing is not None else ""
+    warnings = tuple(w for w in (chance, *report.warnings, *scales, late) if w)
+    return replace(report, timing=timing, calibration_data=calibration_data, warnings=warnings)
+
+
+def _pass(
+    feeds: Iterable[Feed],
+    outputs: OutputProbe,
+    inside: LayerProbe | None,
+    layer_samples: int | None,
+    timed: Callable[[Feed], Timing | None],
+    progress: Callable[[int], None] | None,
+) -> Timing | None:
+    """Every sample through all probes; the time that the first one takes. Raises DatasetError without any sample."""
     timing: Timing | None = None
     for feed in feeds:
         outputs.add(feed)
-        if timing is None and seconds > 0:
-            timing = time_pairs(*sessions, feed, seconds=seconds, threads=threads)
+        if outputs.samples == 1:
+            timing = timed(feed)
         if inside is not None and (layer_samples is None or inside.samples < layer_samples):
             inside.add(feed)
         if progress is not None:
             progress(outputs.samples)
     if not outputs.samples:
         raise DatasetError("there is no sample to compare on")
-    report = _report(name or protos[0].graph.name, outputs, inside, watch, metric, sizes)
-    scales = scale_warnings(watch, (i.name for i in protos[0].graph.input))
-    chance = f"random numbers are drawn inside, by '{drawing[0]}': both models drew the same ones" if drawing else ""
-    warnings = [
-        *filter(None, [chance]),
-        *report.warnings,
-        *scales,
-        *([unsteady(timing)] if timing is not None and unsteady(timing) else []),
-    ]
-    return replace(report, timing=timing, calibration_data=calibration_data, warnings=tuple(warnings))
+    return timing
 
 
 def _report(

@@ -162,10 +162,7 @@ def open_dataset(
     problems = preprocessing.problems(inputs)
     if problems:
         raise DatasetError(problems)
-    made = _open_path(Path(source), inputs, samples) if isinstance(source, (str, os.PathLike)) else None
-    if made is None and not (isinstance(source, Iterable) or callable(source)):
-        raise DatasetError(f"{type(source).__name__} is no dataset", hint="Give a path or an iterable of feeds.")
-    opened = made or _iterable(source, inputs)
+    opened = _opened(source, inputs, samples)
     if samples is not None and opened.count is not None and samples < opened.count:
         opened = Picked(opened, tuple(spread(opened.count, samples)))
     preprocessing, notes = _sized(opened, inputs, preprocessing)
@@ -173,6 +170,14 @@ def open_dataset(
     if found.count == 0:
         raise DatasetError("the dataset is empty", path=found.path, hint="Give at least one sample.")
     return found
+
+
+def _opened(source: DatasetSource, inputs: tuple[InputSpec, ...], samples: int | None) -> Source:
+    if isinstance(source, (str, os.PathLike)):
+        return _open_path(Path(source), inputs, samples)
+    if not (isinstance(source, Iterable) or callable(source)):
+        raise DatasetError(f"{type(source).__name__} is no dataset", hint="Give a path or an iterable of feeds.")
+    return _iterable(source, inputs)
 
 
 def _sized(

@@ -179,14 +179,28 @@ def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> 
     logs, names = classifications(model), measured_outputs(session, model)
     given = tuple(tuple(run(session, feed, list(names))) for feed in feeds)
     rows = tuple(tuple(one_row(x) for x in sample) for sample in given)
-    rowless = {
-        n for a, b in zip(given, rows, strict=True) for n, x, y in zip(names, a, b, strict=True) if x.ndim != y.ndim
-    }
+    rowless = {n for i, n in enumerate(names) if any(a[i].ndim != b[i].ndim for a, b in zip(given, rows, strict=True))}
     found = {n: layout for n, layout in layouts(model).items() if n not in rowless}
     outputs = tuple(tuple(logarithm(x) if n in logs else x for n, x in zip(names, o, strict=True)) for o in rows)
     parts = {n: x.parts for n, x in found.items() if x.parts}
     weights = tuple(attention(found, names, outputs))
     cuts = {n: cuts_of([sample[i].shape for sample in outputs], parts.get(n)) for i, n in enumerate(names)}
+    slices = _slices(names, outputs, weights, cuts, parts)
+    whole = {n: ([x[i] for x in given], [x[i] for x in rows]) for i, n in enumerate(names)}
+    told = {n: told_of(as_given, as_rows, parts.get(n)) for n, (as_given, as_rows) in whole.items()}
+    known = {n: t for n, t in told.items() if t is not None}
+    classes = frozenset(n for n, (as_given, _) in whole.items() if is_classification(as_given))
+    return Reference(names, tuple(feeds), outputs, cuts, *slices, weights, logs, given, known, classes)
+
+
+def _slices(
+    names: Sequence[str],
+    outputs: Sequence[Sequence[Array]],
+    weights: Sequence[Mapping[str, Array]],
+    cuts: Mapping[str, Sequence[Cut]],
+    parts: Mapping[str, Parts],
+) -> tuple[Doubles, Doubles, Doubles, tuple[tuple[str, int, int], ...]]:
+    """Of every slice of every output: signal, share of the whole, numbers by sample, and output, axis, first index."""
     signal, share, counts, labels = [], [], [], []
     for i, name in enumerate(names):
         values = [sample[i] for sample in outputs]
@@ -198,13 +212,7 @@ def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> 
             counts.append(count)
             share.append(np.full(len(variance), 1.0 / len(names) / len(cuts[name]) / len(variance)))
             labels += [(name, cut.axis, int(start)) for start in cut.starts(length)]
-    one, two, three = np.concatenate(signal), np.concatenate(share), np.concatenate(counts, axis=1)
-    told = {n: told_of([x[i] for x in given], [x[i] for x in rows], parts.get(n)) for i, n in enumerate(names)}
-    known = {n: t for n, t in told.items() if t is not None}
-    classes = frozenset(n for i, n in enumerate(names) if is_classification([x[i] for x in given]))
-    return Reference(
-        names, tuple(feeds), outputs, cuts, one, two, three, tuple(labels), weights, logs, given, known, classes
-    )
+    return np.concatenate(signal), np.concatenate(share), np.concatenate(counts, axis=1), tuple(labels)
 
 
 def measured_outputs(session: Session, model: Model) -> tuple[str, ...]:

@@ -84,8 +84,7 @@ def search(
     Raises ConfigError for impossible precisions and DatasetError without samples.
     """
     budget, options = budget or Budget(), options or SearchOptions()
-    if budget.max_drop is not None and options.metric is None:
-        raise ConfigError("max_drop says how much a metric may drop", hint="Give it: --metric module.py:function.")
+    _need_metric(budget, options.metric)
     high = _high_precisions(calibrated, options.precisions)
     deadline = options.deadline or Deadline.starting(budget.time)
     whole = list(islice(feeds, MOST_SAMPLES))
@@ -113,6 +112,11 @@ def search(
     if options.save is not None:
         bench.save = partial(_save, options.save, engine, question)
     return engine.run(question)
+
+
+def _need_metric(budget: Budget, metric: Metric | None) -> None:
+    if budget.max_drop is not None and metric is None:
+        raise ConfigError("max_drop says how much a metric may drop", hint="Give it: --metric module.py:function.")
 
 
 def _save(save: Save, engine: Engine, question: Mapping[str, Any]) -> None:

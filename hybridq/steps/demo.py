@@ -55,17 +55,8 @@ def run_demo(
     folder = out / "build"
     say("A detector of handwritten digits: boxes in pixels (0..320) and scores (0..1) leave it in one tensor.\n")
     say(f"$ hybridq step1 {model} --dataset {calibration} --mean 127.5 --std 64 --dtype uint8 -o {folder}")
-    found = step1(
-        model,
-        calibration,
-        folder,
-        mean=demo.MEAN,
-        std=demo.STD,
-        dtype="uint8",
-        force=True,
-        threads=threads,
-        progress=progress,
-    )
+    entering: dict[str, Any] = {"mean": demo.MEAN, "std": demo.STD, "dtype": "uint8", "force": True}
+    found = step1(model, calibration, folder, **entering, threads=threads, progress=progress)
     say(f"  {len(found.state.model.layers)} layers calibrated on {found.state.samples} pictures\n")
     say(f"$ hybridq step2 {folder}")
     step2(folder, threads=threads, progress=progress)

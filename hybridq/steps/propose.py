@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from hybridq.graph.runtime import Feed
 from hybridq.linting.run import lint
 from hybridq.plan.layer_weights import entry_key
 from hybridq.plan.record import activation_entry, weight_entry
+from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated, Entry, LayerChoice
 from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.search.board import read_profile
@@ -111,8 +112,6 @@ def propose(
     need_threads(threads, workers)
     folder = Path(directory)
     state = read_state(folder)
-    target = targets.load(state.calibrated.target)
-    remedies = lint(state.model, state.weights, state.calibrated, target)
     found = search(
         state.model,
         state.weights,
@@ -122,7 +121,7 @@ def propose(
         SearchOptions(
             metric=load_metric(wanted.metric) if wanted.metric else None,
             precisions=wanted.precisions,
-            remedies=[dict.fromkeys(f.layers, f.precision) for f in remedies if f.precision is not None],
+            remedies=_remedies(state),
             threads=threads,
             workers=workers,
             deadline=deadline,
@@ -135,6 +134,12 @@ def propose(
     plain = replace(state, calibrated=unrepaired(state.calibrated), weights=state.weights.plain())
     _write(folder, _tuned(plain, found), found)
     return found
+
+
+def _remedies(state: State) -> list[Mapping[str, Precision]]:
+    """What the lint would raise, as candidates."""
+    found = lint(state.model, state.weights, state.calibrated, targets.load(state.calibrated.target))
+    return [dict.fromkeys(f.layers, f.precision) for f in found if f.precision is not None]
 
 
 def _feeds(folder: Path, state: State, dataset: Any) -> Iterator[Feed]:
