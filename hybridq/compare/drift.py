@@ -77,7 +77,7 @@ def scale_warnings(watch: DriftWatch, inputs: Iterable[str]) -> list[str]:
         if high > low and most - least < FILLS * (high - low):
             share = (most - least) / (high - low)
             found.append(
-                f"samples of input '{name}' lie in [{least:.4g}, {most:.4g}] and fill {share:.1%} of the range that "
-                f"calibration saw, [{low:.4g}, {high:.4g}]: another scale or domain. Give them the same mean and std."
+                f"input '{name}' fills {share:.1%} of its calibrated range: [{least:.3g}, {most:.3g}], "
+                f"not [{low:.3g}, {high:.3g}]; the same mean and std?"
             )
     return found
