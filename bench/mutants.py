@@ -161,18 +161,27 @@ def reached() -> dict[tuple[str, int], list[str]]:
     found: dict[tuple[str, int], set[str]] = {}
     data = CoverageData(str(KEPT / "coverage"))
     data.read()
+    known = _collected()
     for path in data.measured_files():
         file = Path(path).relative_to(ROOT).as_posix()
-        lines = {n: {c.partition("|")[0] for c in contexts} for n, contexts in data.contexts_by_lineno(path).items()}
-        every = set().union(*lines.values()) - {""}
+        lines = {n: {c.rpartition("|")[0] for c in contexts} for n, contexts in data.contexts_by_lineno(path).items()}
+        every = set().union(*lines.values()) & known
         for line, tests in lines.items():
-            found[(file, line)] = tests - {""} or every  # what runs at import is seen by all that use the file
+            found[(file, line)] = tests & known or every  # what runs at import is seen by all that use the file
 
     def usual(test: str) -> float:
         file, _, rest = test.partition("::")
         return seconds.get(f"{file}::{rest.rpartition('::')[2]}", 1.0)
 
     return {place: _affordable(sorted((usual(t), t) for t in tests)) for place, tests in found.items() if tests}
+
+
+def _collected() -> set[str]:
+    """The tests that can be asked for by name."""
+    words = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return {line for line in done.stdout.splitlines() if "::" in line}
 
 
 def _affordable(tests: list[tuple[float, str]]) -> list[str]:
@@ -195,9 +204,9 @@ def is_killed(mutant: Mutant, tests: list[str], work: Path) -> bool:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
                 code = os.waitstatus_to_exitcode(status)
-                if code in (3, 4):
-                    raise SystemExit(f"pytest itself failed ({code}) on {' '.join(tests[:3])}")
-                return code not in (0, 5)  # 5: nothing to run
+                if code == 3:
+                    raise SystemExit(f"pytest itself failed on {' '.join(tests[:3])}")
+                return code not in (0, 5)  # 2 and 4: a module of the tests cannot be imported; 5: nothing to run
             time.sleep(0.02)
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
