@@ -2,8 +2,9 @@
 
 The words of the command line are functions here, with the same options and defaults: ``step1``, ``check``, ``step2``,
 ``step3``, ``step4``; ``auto`` and ``propose`` (which is ``step1 --proposal``); ``set``, ``unset``, ``list``, ``diff``,
-``explain``; ``import_cfg`` (``import`` is a word of Python) and ``run_demo``. They return frozen dataclasses and raise
-``HybridqError`` with every problem found. Call them as ``hybridq.set(...)``: two names are those of built-in types.
+``explain``; ``import_cfg`` (``import`` is a word of Python), ``compare_models`` (``compare`` is a package inside) and
+``run_demo``. They return frozen dataclasses and raise ``HybridqError`` with every problem found. Call them as
+``hybridq.set(...)``: two names are those of built-in types.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hybridq.errors import HybridqError
 
 if TYPE_CHECKING:
+    from hybridq.steps.compare_models import compare_models
     from hybridq.steps.demo import run_demo
     from hybridq.steps.editing import diff, unset
     from hybridq.steps.editing import list_layers as list
@@ -31,6 +33,7 @@ __all__ = [
     "__version__",
     "auto",
     "check",
+    "compare_models",
     "diff",
     "explain",
     "import_cfg",
@@ -49,6 +52,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "auto": "propose",
     "check": "step2",
+    "compare_models": "compare_models",
     "diff": "editing",
     "explain": "explain",
     "import_cfg": "step4:import_file",

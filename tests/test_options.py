@@ -21,7 +21,8 @@ from hybridq.steps.kinds import Asked, Choice, Flag, Names, Number, asked
 from hybridq.steps.options import Step1Options
 from hybridq.steps.proposal_options import ProposalOptions
 
-NAMES = {"import": "import_cfg", "demo": "run_demo"}  # a keyword of Python, and the folder of the demo's files
+# a keyword of Python, and folders of the package
+NAMES = {"import": "import_cfg", "demo": "run_demo", "compare": "compare_models"}
 PRINTING = {"quiet", "verbose", "as_json", "github", "help"}
 PARTS = {"step1": ("step1", "propose")}  # --proposal is a call of its own
 RENAMED = {"set": {"param": "params"}}

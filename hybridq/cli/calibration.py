@@ -8,7 +8,7 @@ import click
 
 from hybridq.cli.options import FILE, F, declared
 from hybridq.steps.kinds import asked
-from hybridq.steps.options import Step1Options
+from hybridq.steps.options import PREPROCESSING, Step1Options
 
 DATASET = click.option("--dataset", type=FILE, help="dataset.txt (one sample a line), a folder of images, or an .npz.")
 
@@ -20,13 +20,21 @@ def calibration(command: F) -> F:
     return DATASET(command)
 
 
+def preprocessing(command: F) -> F:
+    """Give a command the options that say what happens to values on their way into the model."""
+    for one in reversed(asked(Step1Options)):
+        if one.name in PREPROCESSING:
+            command = declared(one)(command)
+    return command
+
+
 def arguments(given: dict[str, Any]) -> dict[str, Any]:
     """The options as ``steps.step1`` takes them."""
     found = {one.name: given[one.name] for one in asked(Step1Options)}
-    return found | {name: _numbers(given[name], name) for name in ("mean", "std")}
+    return found | {name: numbers(given[name], name) for name in ("mean", "std")}
 
 
-def _numbers(given: tuple[str, ...], name: str) -> Any:
+def numbers(given: tuple[str, ...], name: str) -> Any:
     """``--mean`` as given: nothing, one text, or one text an input."""
     if len(given) <= 1:
         return given[0] if given else None

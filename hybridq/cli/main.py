@@ -22,7 +22,7 @@ GROUPS = {
     "The steps": ["step1", "check", "step2", "step3", "step4", "demo"],
     "All in one": ["auto"],
     "Editing the cfg": ["set", "unset", "list", "diff", "import"],
-    "Looking closer": ["explain"],
+    "Looking closer": ["explain", "compare"],
 }
 
 NOT_OURS = (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError)  # click knows what to do

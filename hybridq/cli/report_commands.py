@@ -1,15 +1,20 @@
-"""``explain``: one layer on one screen."""
+"""``explain``: one layer on one screen; ``compare``: any two models."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
-from hybridq.cli.options import FOLDER, common, talk
+from hybridq.cli.calibration import numbers, preprocessing
+from hybridq.cli.options import FILE, FOLDER, common, talk, threads
+from hybridq.cli.step_commands import LAYER_SAMPLES, METRIC
+from hybridq.report import print_report
 from hybridq.report.words import decibels, short
+from hybridq.steps.compare_models import compare_models
 from hybridq.steps.explain import Explanation, Neighbour, explain
 
 COLUMNS, SHOWN = 100, 3  # of a screen; neighbours, edits and findings before the rest is counted
@@ -31,6 +36,39 @@ def explain_(directory: Path, layer: str, quiet: bool, verbose: bool, as_json: b
     for line in _screen(found):
         voice.say(line)
     voice.data(found.to_json())
+
+
+@click.command("compare")
+@click.argument("float_model", type=FILE, metavar="FLOAT")
+@click.argument("other_model", type=FILE, metavar="OTHER")
+@click.option("--dataset", required=True, type=FILE, help="Samples to compare on.")
+@METRIC
+@click.option("-o", "--out", type=FOLDER, help="Write the report's page and files here.")
+@click.option("--samples", type=click.IntRange(1), help="Take only the first so many.")
+@LAYER_SAMPLES
+@threads
+@preprocessing
+@common
+def compare_(float_model: Path, other_model: Path, dataset: Path, **given: Any) -> None:
+    """Compare any two models that have the same inputs and outputs: another tool's with its float one.
+
+    \b
+    hybridq compare yolo.onnx build/hybrid.onnx --dataset dataset.txt --std 255,255,255
+    hybridq compare yolo.onnx build/hybrid.onnx --dataset dataset.txt --std 255,255,255 -o compared
+
+    The first is the reference. Layers are matched by the names of the tensors that both compute.
+    """
+    voice = talk(given.pop("quiet"), given.pop("verbose"), given.pop("as_json"))
+    given |= {name: numbers(given[name], name) for name in ("mean", "std")}
+    try:
+        result = compare_models(float_model, other_model, dataset, progress=voice.progress, **given)
+    finally:
+        voice.done()
+    if not (voice.quiet or voice.json):
+        print_report(result.report, voice.out, result.verdict)
+    if result.folder is not None:
+        voice.say(f"report: {result.folder}")
+    voice.data(result.to_json())
 
 
 def _screen(found: Explanation) -> Iterator[str]:
@@ -102,4 +140,4 @@ def _told(head: str, text: str) -> list[str]:
     return [f"{head if i == 0 else '':<12}{line}" for i, line in enumerate(lines)]
 
 
-COMMANDS = (explain_,)
+COMMANDS = (explain_, compare_)

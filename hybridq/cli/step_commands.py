@@ -28,6 +28,13 @@ from hybridq.steps.propose import propose
 from hybridq.steps.step1 import Step1Result
 
 METRIC = declared(next(one for one in asked(ProposalOptions) if one.name == "metric"))
+LAYER_SAMPLES = click.option(
+    "--layer-samples",
+    type=click.IntRange(0),
+    default=16,
+    show_default=True,
+    help="Samples measured inside, layer by layer.",
+)
 SHOWN = 12  # rows of a table before the rest is counted
 
 
@@ -200,13 +207,7 @@ def tell_build(voice: Talk, report: BuildReport) -> None:
 @click.option("--dataset", type=FILE, help="Samples to compare on.  [default: the calibration set]")
 @METRIC
 @click.option("--samples", type=click.IntRange(1), help="Take only the first so many.")
-@click.option(
-    "--layer-samples",
-    type=click.IntRange(0),
-    default=16,
-    show_default=True,
-    help="Samples measured inside, layer by layer.",
-)
+@LAYER_SAMPLES
 @threads
 @common
 def step3(

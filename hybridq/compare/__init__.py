@@ -4,6 +4,7 @@ Outputs as a whole and slice by slice, every layer within the model and alone, s
 ONNX Runtime against itself, whether it computes what the file says. Decides nothing.
 """
 
+from hybridq.compare.by_name import pairs_by_name
 from hybridq.compare.drift import DriftWatch
 from hybridq.compare.metric import Metric, load_metric
 from hybridq.compare.results import (
@@ -36,4 +37,5 @@ __all__ = [
     "compare",
     "layer_pairs",
     "load_metric",
+    "pairs_by_name",
 ]

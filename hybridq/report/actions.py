@@ -53,6 +53,8 @@ def next_actions(report: ComparisonReport, known: Known, *, good: bool) -> tuple
     if good:
         return (_nothing(report, known),)
     guilty = _guilty(report, known)
+    if not known.folder:
+        return (*_elsewhere(guilty), *_search(known))
     rules = [
         _undo(guilty, known),
         _samples(report, known),
@@ -119,6 +121,12 @@ def _raise(guilty: list[LayerReport], known: Known) -> Iterator[Action]:
             return
 
 
+def _elsewhere(guilty: list[LayerReport]) -> Iterator[Action]:
+    """For a model that hybridq did not build."""
+    if guilty:
+        yield Action("raise", f"give more bits to {_named(guilty)}, in the tool that made this model", _names(guilty))
+
+
 def _front(report: ComparisonReport, known: Known) -> Iterator[Action]:
     """What a search measured and this build does not have."""
     best = max(known.front, key=lambda one: one.sqnr_db or 0.0, default=None)
@@ -183,7 +191,9 @@ def _search(known: Known) -> Iterator[Action]:
     """Into a folder of its own: nothing that a person did to this one is lost."""
     why = "search again with a larger budget" if known.searched else "search for the layers that need more bits"
     more = ("--max-high", "0.3") if known.searched else ()
-    yield Action("search", why, (), None, _calibrating("auto", known, f"{known.folder}-auto", *more))
+    yield Action(
+        "search", why, (), None, _calibrating("auto", known, f"{known.folder}-auto" if known.folder else "build", *more)
+    )
 
 
 def _nothing(report: ComparisonReport, known: Known) -> Action:

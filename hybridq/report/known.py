@@ -29,8 +29,9 @@ class Accuracy:
 class Known:
     """Facts beside a ``ComparisonReport``; the defaults know nothing.
 
-    ``model``, ``dataset`` and ``flags`` are step1's, for commands that calibrate again. ``high_fraction`` is the share
-    of MACs above 8 bits, 0 to 1; ``fidelity_db`` how far ONNX Runtime, optimized, is from the file as written.
+    ``folder`` is empty for a model that hybridq did not build. ``model``, ``dataset`` and ``flags`` are step1's, for
+    commands that calibrate again. ``high_fraction`` is the share of MACs above 8 bits, 0 to 1; ``fidelity_db`` how far
+    ONNX Runtime, optimized, is from the file as written.
     ``algorithm`` chose the ranges, ``recorded`` are those whose ranges are at hand without calibrating. ``together``
     has, by layer, what must rise with it so that its gain is not rounded away; ``wider`` the precision to raise to.
     ``edited`` are layers whose parameters a person edited, ``by_design`` those that step1 leaves in float, ``joined``

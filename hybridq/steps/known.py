@@ -29,12 +29,13 @@ def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
     plan = make_plan(model, calibrated, config, state.weights)
     facts = Facts(model, state.weights, calibrated, target, plan, {})
     wider = str(Precision.FLOAT32 if target.latency_aware else facts.wider[0])
+    aim = () if target.name == "onnxruntime" else ("--target", target.name)
     own = [m.ranges.keys() for m in calibrated.measured.values() if m.ranges and not m.fixed]
     return Known(
         folder=str(folder),
         model=_from_here(sources.get("model", "MODEL")),
         dataset=_from_here(sources.get("dataset", "DATASET")),
-        flags=tuple(_flags(Preprocessing.from_json(state.preprocessing), target)),
+        flags=(*step1_flags(Preprocessing.from_json(state.preprocessing)), *aim),
         high_fraction=built.get("high_fraction"),
         fidelity_db=_fidelity(built),
         algorithm=calibrated.algorithm,
@@ -68,8 +69,8 @@ def _from_here(path: object) -> str:
     return str(found.relative_to(Path.cwd())) if found.is_relative_to(Path.cwd()) else str(found)
 
 
-def _flags(given: Preprocessing, target: Target) -> Iterator[str]:
-    """The options of step1 that bring the same values into the model, for the same target."""
+def step1_flags(given: Preprocessing) -> Iterator[str]:
+    """The options of step1 that bring the same values into the model."""
     for name in ("mean", "std"):
         for key, values in getattr(given, name).items():
             told = ",".join(f"{value:g}" for value in values)
@@ -80,8 +81,6 @@ def _flags(given: Preprocessing, target: Target) -> Iterator[str]:
             yield from (f"--{name.replace('_', '-')}", str(getattr(given, name)))
     if given.size is not None:
         yield from ("--size", f"{given.size[0]}x{given.size[1]}")
-    if target.name != "onnxruntime":
-        yield from ("--target", target.name)
 
 
 def _fidelity(built: Mapping[str, Any]) -> float | None:

@@ -62,7 +62,7 @@ def step3(
     ``metric`` is ``module.py:function``. Raises StorageError when step2 has not run, DatasetError, ConfigError.
     """
     need_threads(threads)
-    _need_counts(samples, layer_samples, seconds)
+    need_counts(samples, layer_samples, seconds)
     folder = Path(directory)
     state = read_state(folder, verify=True)
     if not exists(folder / HYBRID):
@@ -107,7 +107,8 @@ def step3(
     return Step3Result(found, folder / REPORT, str(data.path), dataset is None, judged)
 
 
-def _need_counts(samples: int | None, layer_samples: int | None, seconds: float) -> None:
+def need_counts(samples: int | None, layer_samples: int | None, seconds: float) -> None:
+    """Raise OptionError for a number of samples or seconds that is none."""
     for name, given, least in (("samples", samples, 1), ("layer_samples", layer_samples, 0)):
         if given is not None:
             number_of(given, name, least, whole=True)

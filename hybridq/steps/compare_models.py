@@ -1,0 +1,119 @@
+"""``compare``: any two models with the same inputs and outputs get the same report: another tool's, and float."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import TensorProto, helper
+
+from hybridq.compare import ComparisonReport, compare, load_metric, pairs_by_name
+from hybridq.dataset import InputSpec, Preprocessing, open_dataset
+from hybridq.errors import ModelError
+from hybridq.files.commit import commit
+from hybridq.files.reading import look_at
+from hybridq.graph.words import first_line
+from hybridq.report import Known, Verdict, judge, report_json, write_report
+from hybridq.steps.common import REPORT, Progress, no_progress
+from hybridq.steps.known import step1_flags
+from hybridq.steps.options import need_threads
+from hybridq.steps.step3 import need_counts
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The comparison, the verdict on the second model, and the folder of the report's files (None: not written)."""
+
+    report: ComparisonReport
+    verdict: Verdict
+    folder: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``report.json`` holds."""
+        return report_json(self.report, self.verdict)
+
+
+def compare_models(
+    float_model: Path | str,
+    other_model: Path | str,
+    dataset: Any,
+    *,
+    out: Path | str | None = None,
+    metric: str | None = None,
+    samples: int | None = None,
+    layer_samples: int | None = 16,
+    threads: int = 0,
+    seconds: float = 2.0,
+    mean: Any = None,
+    std: Any = None,
+    channel_order: str = "rgb",
+    resize: str = "stretch",
+    anchor: str = "center",
+    pad: int = 114,
+    size: Any = None,
+    progress: Progress = no_progress,
+) -> Compared:
+    """Run both models on ``dataset`` and compare; the first is the reference. ``out`` is a folder for the report.
+
+    Layers are matched by the names of the tensors that both compute. Raises ModelError where a model cannot be read or
+    the inputs or outputs differ, DatasetError, OptionError.
+    """
+    need_threads(threads)
+    need_counts(samples, layer_samples, seconds)
+    preprocessing = Preprocessing.of(mean, std, channel_order, resize, anchor, pad, size)
+    scored = load_metric(metric) if metric else None
+    paths = Path(float_model), Path(other_model)
+    protos = _load(paths[0]), _load(paths[1])
+    specs = _same_inputs(*protos, paths[1])
+    data = open_dataset(dataset, specs, preprocessing, samples)
+    found = compare(
+        *paths,
+        (sample.feed for sample in data),
+        layers=pairs_by_name(*protos),
+        metric=scored,
+        threads=threads,
+        seconds=seconds,
+        layer_samples=layer_samples,
+        name=paths[1].stem,
+        progress=lambda done: progress("comparing", done, data.count),
+    )
+    flags = tuple(step1_flags(preprocessing))
+    judged = judge(found, Known(folder="", model=str(float_model), dataset=str(data.path), flags=flags))
+    if out is None:
+        return Compared(found, judged, None)
+    with commit(Path(out)) as new:
+        write_report(found, new / REPORT, (), judged)
+    return Compared(found, judged, Path(out) / REPORT)
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    look_at(path, ModelError)
+    try:
+        return onnx.load(path)
+    except Exception as error:  # protobuf's errors share no public base class
+        raise ModelError("not an ONNX model, or cut short", path=str(path), hint=first_line(error)) from error
+
+
+def _same_inputs(one: onnx.ModelProto, other: onnx.ModelProto, path: Path) -> tuple[InputSpec, ...]:
+    first, second = _inputs(one), _inputs(other)
+    if first != second:
+        told = (", ".join(str(spec) for spec in specs) or "none" for specs in (first, second))
+        raise ModelError("its inputs are others: {}, not {}".format(*reversed(list(told))), path=str(path))
+    return first
+
+
+def _inputs(proto: onnx.ModelProto) -> tuple[InputSpec, ...]:
+    fixed = {t.name for t in proto.graph.initializer}
+    return tuple(_spec(value) for value in proto.graph.input if value.name not in fixed)
+
+
+def _spec(value: onnx.ValueInfoProto) -> InputSpec:
+    tensor = value.type.tensor_type
+    axes = [
+        d.dim_value if d.HasField("dim_value") else d.dim_param or f"axis {i}" for i, d in enumerate(tensor.shape.dim)
+    ]
+    kind = tensor.elem_type or TensorProto.FLOAT
+    dtype = "object" if kind == TensorProto.STRING else str(helper.tensor_dtype_to_np_dtype(kind))
+    return InputSpec(value.name, tuple(axes) if tensor.HasField("shape") else None, dtype)
