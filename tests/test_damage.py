@@ -12,7 +12,7 @@ from helpers_cli import Run
 BUILT = ("model.json", "weights.data", "model.quantization.cfg", "hybrid.onnx", "build.json", "search.json")
 GIVEN = ("small.onnx", "3.png", "sample.npy", "dataset.txt")
 READERS = (("check", "build"), ("list", "build"), ("diff", "build"), ("step2", "build"), ("step3", "build"))
-FAST, MANY = 300, 5000
+FAST, MANY = 300, 1500
 SHARDS = 10
 WORDS = [b"null", b"[]", b"{}", b"-1", b"1e999", b'"', b"\xff", b"\n", b"  "]
 
