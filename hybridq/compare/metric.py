@@ -1,4 +1,4 @@
-"""The user's own figure of merit: ``module.py:function``, loaded and called with errors a person can act on."""
+"""The user's figure of merit: a name, or ``module.py:function``, loaded and called with errors a person can act on."""
 
 from __future__ import annotations
 
@@ -7,30 +7,33 @@ import importlib.util
 import math
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from numpy.typing import NDArray
-
+from hybridq.compare.named import Against, Metric, Outputs, by_name
 from hybridq.errors import HybridqError
 from hybridq.files.reading import look_at
 
-Outputs = dict[str, NDArray[Any]]
-Metric = Callable[[list[Outputs]], float]
+__all__ = ["Metric", "Outputs", "bound", "evaluate", "load_metric", "metric_digest", "metric_name"]
+
 LABELS = (".txt", ".csv", ".tsv", ".json", ".npy", ".npz", ".names", ".labels", ".py")
 LABEL_BYTES, MOST_BESIDE = 10_000_000, 1000
 HINT = "Give a Python file and a function in it, as in --metric score.py:accuracy."
 
 
 def load_metric(spec: str, folder: Path | None = None) -> Metric:
-    """The function that ``module.py:function`` names; relative paths start at ``folder`` (default: here).
+    """The metric of a name, or the function that ``module.py:function`` names.
+
+    Relative paths of a module start at ``folder`` (default: here).
 
     The function gets one dict a sample, output name to array, in the order of the dataset, and returns a number:
     higher is better. The file's own folder is importable while it loads. Raises HybridqError.
     """
+    named = by_name(spec)
+    if named is not None:
+        return named
     file, colon, name = spec.rpartition(":")
     if not colon or not file or not name.isidentifier():
         raise HybridqError(f"'{spec}' does not name a metric", hint=HINT)
@@ -63,7 +66,12 @@ def evaluate(metric: Metric, outputs: Sequence[Outputs], name: str) -> float:
 
 def metric_name(metric: Metric) -> str:
     """What to call a metric in the report."""
-    return str(getattr(metric, "__name__", type(metric).__name__))
+    return str(getattr(metric, "__name__", None) or getattr(metric, "name", type(metric).__name__))
+
+
+def bound(metric: Metric, reference: Sequence[Outputs]) -> Metric:
+    """The metric with the float model's outputs at hand, where it compares with them."""
+    return metric.bound(reference) if isinstance(metric, Against) else metric
 
 
 def metric_digest(metric: Metric) -> str:
@@ -72,6 +80,9 @@ def metric_digest(metric: Metric) -> str:
     Empty where the function comes from no file. Labels are mostly read from a file next to the code; one that changed
     makes what was measured before void.
     """
+    digest_of_data = getattr(metric, "digest", "")
+    if digest_of_data:
+        return str(digest_of_data)
     home = getattr(getattr(metric, "__code__", None), "co_filename", "")
     path = Path(home)
     if not home or not path.is_file():

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import shape_inference
 
-from hybridq.compare.metric import Metric, Outputs, evaluate, metric_name
+from hybridq.compare.metric import Metric, Outputs, bound, evaluate, metric_name
 from hybridq.compare.results import Figures, MetricReport, OutputReport, SliceReport, kept_slices
 from hybridq.graph import runtime
 from hybridq.graph.edit import producers
@@ -57,7 +57,7 @@ class OutputProbe:
 
     def metric(self, metric: Metric) -> MetricReport:
         """The user's figure for both models."""
-        name = metric_name(metric)
+        name, metric = metric_name(metric), bound(metric, self.kept[0])
         one, other = (evaluate(metric, outputs, name) for outputs in self.kept)
         return MetricReport(name, one, other, one - other)
 

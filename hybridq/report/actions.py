@@ -183,8 +183,8 @@ def _algorithm(report: ComparisonReport, known: Known) -> Iterator[Action]:
 def _metric(report: ComparisonReport, known: Known) -> Iterator[Action]:
     worst = min((o.worst_sqnr_db for o in report.outputs), default=0.0)
     if report.metric is None and worst >= BEARABLE_DB:
-        why = "decibels cannot say what your task bears: judge by your own figure"
-        yield Action("metric", why, (), None, f"hybridq step3 {shlex.quote(known.folder)} --metric score.py:function")
+        why = "decibels cannot say what your task bears: judge by its own figure, or by a name"
+        yield Action("metric", why, (), None, f"hybridq step3 {shlex.quote(known.folder)} --metric agreement")
 
 
 def _search(known: Known) -> Iterator[Action]:

@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime
 
 from hybridq import __version__, targets
-from hybridq.compare.metric import Metric, metric_digest, metric_name
+from hybridq.compare.metric import Metric, bound, metric_digest, metric_name
 from hybridq.errors import ConfigError, DatasetError
 from hybridq.files.seal import text_digest
 from hybridq.graph.chance import seeded
@@ -98,7 +98,7 @@ def search(
     times = recall(bench, question, options.previous)
     engine = Engine(
         bench,
-        judge_of(budget, options.metric, bench.reference),
+        judge_of(budget, bench.metric, bench.reference),
         work,
         high,
         Choice({}, given),
@@ -136,6 +136,7 @@ def _bench(
     began = time.process_time()
     reference = measure_reference(one, feeds, model)
     deadline.allow((time.process_time() - began) / len(feeds))
+    given = [dict(zip(reference.names, sample, strict=True)) for sample in reference.given]
     return Bench(
         model,
         weights.plain(),
@@ -143,7 +144,7 @@ def _bench(
         reference,
         1,
         options.workers,
-        options.metric,
+        bound(options.metric, given) if options.metric else None,
         weights.biases,
         weights.rounded,
         late=lambda: deadline.over,

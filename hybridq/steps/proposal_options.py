@@ -17,7 +17,8 @@ SQNR = "SQNR of the worst output, whole; worst:DB of its worst slice against tha
 TIME = "Seconds after which the best found is taken.  [default: a minute of CPU time, or 1,000 float inferences]"
 PROFILE = "Time of each layer on the board: what RKNN's eval_perf prints, or the JSON that trtexec exports."
 METRIC = (
-    "Your own figure: FUNCTION(outputs) -> float, higher is better; outputs is a list of one dict {output name: array} "
+    "agreement, equal, iou, psnr, top1:LABELS.txt, or your own figure: FUNCTION(outputs) -> float, higher is better; "
+    "outputs is a list of one dict {output name: array} "
     "per sample, in the order of the dataset."
 )
 
@@ -34,7 +35,7 @@ class ProposalOptions(Checked):
     max_drop: Annotated[float | None, Number("Most that --metric may drop against float32.", 0)] = None
     min_speedup: Annotated[float | None, Number("Speed against float32.", 0, above=True)] = None
     time: Annotated[float | None, Number(TIME, 0, above=True)] = None
-    metric: Annotated[str | None, AnyText(METRIC, "FILE.py:FUNCTION")] = None
+    metric: Annotated[str | None, AnyText(METRIC, "NAME|FILE.py:FUNCTION")] = None
     profile: Annotated[str | None, AnyText(PROFILE, "FILE")] = None
     precisions: Annotated[
         tuple[Precision, ...],

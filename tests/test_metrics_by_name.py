@@ -1,0 +1,122 @@
+"""Metrics by name: each against a figure worked out by hand, and bound to float's outputs where it is used."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers_cli import Run
+
+import hybridq
+from hybridq.compare import load_metric
+from hybridq.compare.metric import bound, metric_digest, metric_name
+from hybridq.compare.named import NAMED
+from hybridq.errors import HybridqError
+
+
+def _rows(*values: Any, dtype: Any = np.float32) -> list[dict[str, Any]]:
+    return [{"out": np.array(value, dtype)} for value in values]
+
+
+def _score(spec: str, reference: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> float:
+    return bound(load_metric(spec), reference)(outputs)
+
+
+SCORES = _rows([[0.1, 0.9], [0.8, 0.2]], [[0.3, 0.7], [0.6, 0.4]])
+OTHERS = _rows([[0.2, 0.8], [0.4, 0.6]], [[0.3, 0.7], [0.6, 0.4]])  # one of four rows decides otherwise
+
+
+def test_agreement() -> None:
+    assert _score("agreement", SCORES, OTHERS) == 0.75
+    masks = np.zeros((1, 2, 2, 2), np.float32)
+    masks[0, 1, 0, 0] = 1
+    assert _score("agreement", [{"m": masks}], [{"m": np.zeros_like(masks)}]) == 0.75
+
+
+def test_equal() -> None:
+    assert _score("equal", SCORES, OTHERS) == 4 / 8
+    assert _score("equal", _rows([1, 2, 3], dtype=np.int64), _rows([1, 2, 4], dtype=np.int64)) == 2 / 3
+
+
+def test_psnr() -> None:
+    given, other = _rows([0.0, 10.0], [5.0, 5.0]), _rows([1.0, 9.0], [5.0, 5.0])
+    assert _score("psnr", given, other) == pytest.approx((10 * math.log10(100 / 1) + 100) / 2)
+
+
+def test_iou() -> None:
+    given, other = _rows([[0.9, 0.8, 0.1, 0.2]]), _rows([[0.9, 0.2, 0.7, 0.2]])
+    assert _score("iou", given, other) == pytest.approx(1 / 3)  # one of three pixels that either marks
+    classes = _rows([0, 0, 1, 1], dtype=np.int64), _rows([0, 1, 1, 1], dtype=np.int64)
+    assert _score("iou", *classes) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert _score("iou", _rows([[-3.0, 3.0]]), _rows([[-1.0, 1.0]])) == 1.0
+    assert _score("iou", _rows([[0.0, 0.1]]), _rows([[0.0, 0.2]])) == 1.0  # both find nothing
+
+
+def test_top1(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("1\n0\n1\n1\n")
+    metric = load_metric(f"top1:{labels}")
+    assert metric(SCORES) == 0.75
+    assert metric(OTHERS) == 0.5
+    before = metric_digest(metric)
+    labels.write_text("1\n0\n1\n0\n")
+    assert metric_digest(load_metric(f"top1:{labels}")) != before
+    with pytest.raises(HybridqError, match="4 labels for 2 rows"):
+        metric(SCORES[:1])
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMED) - {"top1"}))
+def test_the_float_model_scores_best_against_itself(name: str) -> None:
+    metric = bound(load_metric(name), SCORES)
+    assert metric(SCORES) == (100.0 if name == "psnr" else 1.0)
+    assert metric(OTHERS) < metric(SCORES)
+    assert metric_name(metric) == name
+
+
+def test_every_metric_has_its_definition_in_the_docs() -> None:
+    page = (Path(hybridq.__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for name in NAMED:
+        assert f"## {name}\n" in page
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("agreemnt", "Choose agreement"),
+        ("top1", "needs labels"),
+        ("top1:absent.txt", "absent.txt"),
+        ("psnr:x", "takes nothing after its name"),
+    ],
+)
+def test_a_wrong_name_is_refused_with_a_remedy(spec: str, says: str) -> None:
+    with pytest.raises(HybridqError) as caught:
+        load_metric(spec)
+    assert says in str(caught.value)
+
+
+def test_a_label_that_is_no_number_is_told_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("1\ncat\n")
+    with pytest.raises(HybridqError, match=r"labels\.txt:2: 'cat' is no class number"):
+        load_metric(f"top1:{tmp_path / 'labels.txt'}")
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("metric", ["agreement", "psnr"])
+def test_step3_takes_them(run: Run, metric: str) -> None:
+    found = run("step3", "build", "--threads", 1, "--metric", metric, "--json").json["metric"]
+    assert found["name"] == metric
+    assert found["float_value"] == (100.0 if metric == "psnr" else 1.0)
+    assert found["hybrid_value"] <= found["float_value"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_search_holds_their_budget(run: Run) -> None:
+    words = ("--metric", "psnr", "--max-drop", "1000", "--threads", 1)
+    done = run("auto", "small.onnx", "--dataset", "dataset.txt", "-o", "new", "--std", "255", *words)
+    assert done.code == 0
+    found = hybridq.step3("new", metric="psnr", threads=1, seconds=0).report.metric
+    assert found is not None
+    assert found.float_value == 100.0
