@@ -13,6 +13,7 @@ from hybridq.files.commit import FOLDER, MARK, View, is_ours, reading, recover
 from hybridq.files.reading import look_at, read_json
 from hybridq.files.seal import read_sealed, sealed
 
+CORPUS = Path(__file__).parent / "damaged"
 FOREIGN = [
     "../x",
     "/etc/x",
@@ -61,9 +62,24 @@ def test_a_mark_that_names_others_files_is_refused(tmp_path: Path, name: str, ke
     assert content(tmp_path) == before
 
 
-@pytest.mark.parametrize("mark", ["", "no json", "[]", "7", '{"files": 3}', '{"files": [3], "remove": []}', "{" * 5000])
-def test_a_damaged_mark_is_told_with_what_to_remove(tmp_path: Path, mark: str) -> None:
-    new = planted(tmp_path, mark)
+@pytest.mark.parametrize("name", sorted(p.stem for p in CORPUS.glob("*.mark")))
+def test_damaged_and_planted_marks(tmp_path: Path, name: str) -> None:
+    """``tests/damaged``: a mark beside what is said of it; nothing changes, and the message names what to remove."""
+    new = planted(tmp_path / "dir", (CORPUS / f"{name}.mark").read_text(encoding="utf-8"))
+    (tmp_path / "x").write_text("precious")
+    (tmp_path / "dir" / "thesis.txt").write_text("precious")
+    before = content(tmp_path)
+    for look in (lambda: recover(tmp_path / "dir"), lambda: reading(tmp_path / "dir").__enter__()):
+        with pytest.raises(StorageError) as told:
+            look()
+        assert (CORPUS / f"{name}.says").read_text(encoding="utf-8").strip() in str(told.value)
+        assert str(new) in str(told.value)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("depth", [5000, 200_000])
+def test_a_mark_of_any_depth_is_told(tmp_path: Path, depth: int) -> None:
+    new = planted(tmp_path, "[" * depth)
     with pytest.raises(StorageError) as told:
         recover(tmp_path)
     assert str(new) in str(told.value)
