@@ -202,3 +202,14 @@ def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.undo()
     recover(tmp_path)
     assert state(tmp_path) == "old"
+
+
+def test_a_commit_reads_its_own_folder_without_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files_commit, "PATIENCE", 0.1)
+    prepare(tmp_path)
+    with commit(tmp_path) as new:
+        (new / "model.json").write_text("half")
+        with files_commit.reading(tmp_path) as view:
+            assert view.path("model.json").read_text() == "old" * 2000
+    with files_commit.reading(tmp_path) as view:
+        assert view.path("model.json").read_text() == "half"

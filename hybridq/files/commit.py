@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,16 @@ OURS = {
 }
 MODELS = (".onnx", ".onnx.data")  # what step2 -o may be called
 PATIENCE, PAUSE = 10.0, 0.05  # seconds that a command waits for another's writing, and between two looks
+
+
+class _Held(threading.local):
+    """The folders that this thread is committing to: it reads them without waiting for itself."""
+
+    def __init__(self) -> None:
+        self.folders: set[Path] = set()
+
+
+_HELD = _Held()
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ def commit(directory: Path, remove: tuple[str, ...] = ()) -> Iterator[Path]:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make this folder: {said(error)}", path=str(directory)) from error
-    with _locked(directory):
+    with _locked(directory), _held(directory):
         _recover(directory)
         new = directory / FOLDER
         try:
@@ -99,12 +110,25 @@ def commit(directory: Path, remove: tuple[str, ...] = ()) -> Iterator[Path]:
 def reading(directory: Path) -> Iterator[View]:
     """The committed state of a folder while no other command changes it; nothing is written.
 
-    Raises StorageError where a commit's mark is damaged or names what is not ours, or where another command has been
-    writing for longer than ``PATIENCE`` seconds.
+    Within this thread's own commit that is what stands in the folder. Raises StorageError where a commit's mark is
+    damaged or names what is not ours, or where another command has been writing for longer than ``PATIENCE`` seconds.
     """
+    if directory.resolve() in _HELD.folders:
+        yield View(directory)
+        return
     with _locked(directory, shared=True):
         new = directory / FOLDER
         yield View(directory, _read_mark(new) if _is_marked(new) else None)
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    folder = directory.resolve()
+    _HELD.folders.add(folder)
+    try:
+        yield
+    finally:
+        _HELD.folders.discard(folder)
 
 
 def recover(directory: Path) -> None:

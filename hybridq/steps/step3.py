@@ -13,6 +13,7 @@ from hybridq.dataset import Preprocessing, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, StorageError
 from hybridq.files.commit import commit
 from hybridq.files.reading import exists
+from hybridq.quant.records import QuantConfig
 from hybridq.quant.words import number_of
 from hybridq.report import Verdict, judge, report_json, write_report
 from hybridq.steps.common import (
@@ -28,7 +29,7 @@ from hybridq.steps.known import known_of, trials
 from hybridq.steps.options import need_threads
 from hybridq.steps.step2 import built_from, edits_digest, verify_built
 from hybridq.storage import state as storage
-from hybridq.storage.state import CFG
+from hybridq.storage.state import CFG, State
 
 
 @dataclass(frozen=True)
@@ -65,34 +66,19 @@ def step3(
     need_counts(samples, layer_samples, seconds)
     folder = Path(directory)
     state = read_state(folder, verify=True)
-    if not exists(folder / HYBRID):
-        raise StorageError(f"there is no {HYBRID} here", path=str(folder), hint="Run `hybridq step2` first.")
-    verify_built(folder)
-    config, _ = read_config(folder, state)
-    hybrid = _load(folder / HYBRID)
-    if built_from(hybrid) != edits_digest(config):
-        raise ConfigError(
-            f"edited since step2 built {HYBRID}", path=str(folder / CFG), hint=f"Run `hybridq step2 {folder}`."
-        )
+    config, hybrid = _built(folder, state)
     source = dataset if dataset is not None else read_sources(folder).get("dataset")
     if source is None:
         raise DatasetError("where step1 found its samples is not known here", hint="Give --dataset.")
     preprocessing = Preprocessing.from_json(state.preprocessing)
     limit = samples if samples is not None else (state.samples if dataset is None else None)
     data = open_dataset(source, input_specs(state.model), preprocessing, limit)
-    ranges = {
-        s: (m.range.min, m.range.max)
-        for g in state.model.groups
-        for m in [state.calibrated.measured[g.name]]
-        for s in g.sources
-        if not m.fixed
-    }
     found = compare(
         storage.assemble(state.model.proto, state.weights),
         folder / HYBRID,
         (sample.feed for sample in data),
         layers=layer_pairs(state.model, hybrid),
-        ranges=ranges,
+        ranges=_ranges(state),
         metric=load_metric(metric) if metric else None,
         threads=threads,
         seconds=seconds,
@@ -102,9 +88,30 @@ def step3(
         progress=lambda done: progress("comparing", done, data.count),
     )
     judged = judge(found, known_of(folder, state, config))
+    points = trials(folder)
     with commit(folder) as new:
-        write_report(found, new / REPORT, trials(folder), judged)
+        write_report(found, new / REPORT, points, judged)
     return Step3Result(found, folder / REPORT, str(data.path), dataset is None, judged)
+
+
+def _built(folder: Path, state: State) -> tuple[QuantConfig, onnx.ModelProto]:
+    """The cfg and the hybrid model that step2 built of it. Raises StorageError or ConfigError where they do not fit."""
+    if not exists(folder / HYBRID):
+        raise StorageError(f"there is no {HYBRID} here", path=str(folder), hint="Run `hybridq step2` first.")
+    verify_built(folder)
+    config, _ = read_config(folder, state)
+    hybrid = _load(folder / HYBRID)
+    if built_from(hybrid) != edits_digest(config):
+        raise ConfigError(
+            f"edited since step2 built {HYBRID}", path=str(folder / CFG), hint=f"Run `hybridq step2 {folder}`."
+        )
+    return config, hybrid
+
+
+def _ranges(state: State) -> dict[str, tuple[float, float]]:
+    """What calibration saw of every tensor that it measured, real (min, max)."""
+    known = ((g, state.calibrated.measured[g.name]) for g in state.model.groups)
+    return {s: (m.range.min, m.range.max) for g, m in known if not m.fixed for s in g.sources}
 
 
 def need_counts(samples: int | None, layer_samples: int | None, seconds: float) -> None:
