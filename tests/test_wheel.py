@@ -47,7 +47,9 @@ def size(folder: Path) -> int:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project without anything that was built or cached."""
     folder = tmp_path_factory.mktemp("source") / "hybridq"
-    ignored = shutil.ignore_patterns(".git", ".venv", "dist", "work", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", "dist", "work", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info"
+    )
     shutil.copytree(ROOT, folder, symlinks=True, ignore=ignored)
     shutil.rmtree(folder / "build", ignore_errors=True)  # what a build left; hybridq/build is a room of the package
     return folder
