@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hybridq.graph import runtime
 from hybridq.quant.dtypes import Precision, Scheme
-from hybridq.quant.numerics import qparams_of_ranges, quantize
-from hybridq.quant.qparams import QParams
+from hybridq.quant.numerics import quantize
+from hybridq.quant.qparams import QParams, qparams_of_ranges
 
 Array = NDArray[Any]
 FLOAT = TensorProto.FLOAT

@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from hybridq.build.metadata import Copy, Metadata, write_metadata
 from hybridq.compare import LayerPair
 from hybridq.quant.dtypes import Precision, Scheme
-from hybridq.quant.numerics import qparams_of_ranges, quantize
-from hybridq.quant.qparams import QParams
+from hybridq.quant.numerics import quantize
+from hybridq.quant.qparams import QParams, qparams_of_ranges
 
 PRECISION = Precision.UINT8
 LAYERS = {"stem": ("x",), "body": ("stem",), "box": ("body",), "score": ("body",)}

@@ -27,7 +27,8 @@ from hybridq.exchange.tensorrt_cache import STEPS
 from hybridq.exchange.tensorrt_cache import read as read_cache
 from hybridq.plan.plan import make_plan
 from hybridq.quant.dtypes import Precision, Scheme
-from hybridq.quant.numerics import qparams_of_ranges, quantize
+from hybridq.quant.numerics import quantize
+from hybridq.quant.qparams import qparams_of_ranges
 from hybridq.steps.step1 import step1
 from hybridq.storage.state import State
 from tests.helpers_config import PATH, small

@@ -14,17 +14,8 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from hybridq.quant.dtypes import Precision, Scheme, widest
-from hybridq.quant.numerics import (
-    along,
-    dequantize,
-    fake_quantize,
-    float32_text,
-    fraction_length,
-    qparams_of_ranges,
-    quantize,
-)
-from hybridq.quant.params import range_params
-from hybridq.quant.qparams import QParams, Range
+from hybridq.quant.numerics import along, dequantize, fake_quantize, float32_text, quantize
+from hybridq.quant.qparams import QParams, Range, fraction_length, qparams_of_ranges, range_params
 from hybridq.targets import load
 
 Array = NDArray[Any]

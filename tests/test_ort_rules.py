@@ -14,8 +14,8 @@ from onnx import TensorProto
 from qdq_graphs import RARE, Array, Graph, activation, changed, executed, optimized, run, symmetric, uint8
 
 from hybridq.quant.dtypes import Precision, Scheme
-from hybridq.quant.numerics import qparams_of_ranges, quantize
-from hybridq.quant.qparams import QParams
+from hybridq.quant.numerics import quantize
+from hybridq.quant.qparams import QParams, qparams_of_ranges
 
 RANDOM = np.random.default_rng(0)
 X = {"x": RANDOM.normal(size=(1, 8, 12, 12)).astype(np.float32)}

@@ -14,8 +14,7 @@ from onnx import TensorProto
 from qdq_graphs import FLOAT, MUCH, RARE, Array, Graph, activation, changed, executed, run, uint8, weight
 
 from hybridq.quant.dtypes import Precision, Scheme
-from hybridq.quant.numerics import qparams_of_ranges
-from hybridq.quant.qparams import QParams
+from hybridq.quant.qparams import QParams, qparams_of_ranges
 
 RANDOM = np.random.default_rng(0)
 X = {"x": RANDOM.normal(size=(1, 8, 12, 12)).astype(np.float32)}

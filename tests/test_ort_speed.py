@@ -12,7 +12,8 @@ from qdq_graphs import Array, Graph, symmetric, uint8
 
 from hybridq.graph import runtime
 from hybridq.quant.dtypes import Precision, Scheme
-from hybridq.quant.numerics import qparams_of_ranges, quantize
+from hybridq.quant.numerics import quantize
+from hybridq.quant.qparams import qparams_of_ranges
 
 pytestmark = [pytest.mark.slow, pytest.mark.speed]
 IN, OUT = uint8(-4, 4), uint8(-30, 30)

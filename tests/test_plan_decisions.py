@@ -17,7 +17,7 @@ from hybridq.build.metadata import Copy, Metadata, read_metadata, write_metadata
 from hybridq.plan.barriers import BEHIND_POOL, BETWEEN_INTEGERS
 from hybridq.plan.defaults import KERNEL, PRODUCT, TAIL
 from hybridq.plan.quant_plan import BarrierKind, QuantPlan, Stored
-from hybridq.plan.shares import high_fraction, share_of_macs
+from hybridq.plan.share_of_macs import high_fraction, share_of_macs
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.numerics import dequantize, quantize
 from hybridq.quant.records import QuantConfig

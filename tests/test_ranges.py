@@ -15,8 +15,8 @@ from hybridq.calibration.ranges import ALGORITHMS, Options, choose
 from hybridq.calibration.ranges.moments import moments_of, squared_error
 from hybridq.calibration.statistics import TensorStatistics
 from hybridq.quant.dtypes import Precision, Scheme
-from hybridq.quant.numerics import fake_quantize, qparams_of_ranges
-from hybridq.quant.qparams import Range
+from hybridq.quant.numerics import fake_quantize
+from hybridq.quant.qparams import Range, qparams_of_ranges
 from hybridq.quant.weight_ranges import weight_qparams
 
 FORMS = [(precision, scheme) for precision in (Precision.UINT8, Precision.INT8, Precision.INT16) for scheme in Scheme]

@@ -15,8 +15,8 @@ from hybridq.calibration.ranges import choose
 from hybridq.calibration.readers import Response, response
 from hybridq.calibration.statistics import TensorStatistics
 from hybridq.quant.dtypes import Precision, Scheme
-from hybridq.quant.numerics import fake_quantize, qparams_of_ranges
-from hybridq.quant.qparams import Range
+from hybridq.quant.numerics import fake_quantize
+from hybridq.quant.qparams import Range, qparams_of_ranges
 
 UINT8 = (Precision.UINT8, Scheme.ASYMMETRIC)
 WIDE = Range(-100.0, 130.0)

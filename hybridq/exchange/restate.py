@@ -18,8 +18,7 @@ from hybridq.exchange.records import lost
 from hybridq.exchange.view import TensorView, View, WeightView
 from hybridq.plan.quant_plan import Stored
 from hybridq.quant.dtypes import Precision, Scheme, Storage
-from hybridq.quant.numerics import qparams_of_ranges
-from hybridq.quant.qparams import QParams
+from hybridq.quant.qparams import QParams, qparams_of_ranges
 from hybridq.quant.weight_ranges import weight_range
 from hybridq.targets import Target
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from hybridq.exchange.view import TensorView, View, WeightView
 from hybridq.quant.dtypes import Precision, Scheme
-from hybridq.quant.numerics import fraction_length
-from hybridq.quant.qparams import QParams
+from hybridq.quant.qparams import QParams, fraction_length
 
 TYPES = {Precision.UINT8: "u8", Precision.INT8: "i8", Precision.INT16: "i16"}
 DTYPES = {

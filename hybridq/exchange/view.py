@@ -13,8 +13,8 @@ from hybridq.graph.model import Group, Layer, Model
 from hybridq.plan.layer_weights import WeightPlan, integers
 from hybridq.plan.quant_plan import QuantPlan, Stored
 from hybridq.quant.dtypes import Precision
-from hybridq.quant.numerics import dequantize, qparams_of_ranges, quantize
-from hybridq.quant.qparams import QParams, Range
+from hybridq.quant.numerics import dequantize, quantize
+from hybridq.quant.qparams import QParams, Range, qparams_of_ranges
 from hybridq.quant.records import Calibrated, QuantConfig
 from hybridq.storage.state import State
 from hybridq.storage.weights import Weights

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from hybridq.calibration.statistics import Histogram, TensorStatistics
 from hybridq.graph import edit
-from hybridq.graph.analysis import moved
 from hybridq.graph.model import Group, Layer, Model, Weight
 from hybridq.graph.operators import Kind, Role, by_output_channel, lookup, row_of
+from hybridq.graph.shared_parameters import moved
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.dtypes import Precision
-from hybridq.quant.params import range_params
-from hybridq.quant.qparams import QParams, Range
+from hybridq.quant.qparams import QParams, Range, range_params
 from hybridq.quant.records import Calibrated
 from hybridq.storage.weights import Weights
 from hybridq.targets import Target

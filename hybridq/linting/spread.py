@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 from onnx.reference import ReferenceEvaluator
 
-from hybridq.graph.analysis import moved
 from hybridq.graph.edit import attributes
 from hybridq.graph.model import Layer
 from hybridq.graph.operators import Interval, Kind, Layout, lookup, row_of
+from hybridq.graph.shared_parameters import moved
 from hybridq.linting.facts import Facts
 from hybridq.quant.qparams import Range
 

@@ -17,8 +17,7 @@ from hybridq.plan.layer_weights import entry_key, storage_of, weight_axis
 from hybridq.plan.limits import completed, limit, within
 from hybridq.quant import params
 from hybridq.quant.dtypes import Precision, Scheme, widest
-from hybridq.quant.numerics import qparams_of_ranges
-from hybridq.quant.qparams import Range
+from hybridq.quant.qparams import Range, qparams_of_ranges
 from hybridq.quant.records import UNBOUNDED, Calibrated, Entry, LayerDefault, Measured
 from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.storage.weights import Tensors

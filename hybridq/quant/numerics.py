@@ -1,24 +1,19 @@
-"""Quantize, dequantize, range to parameters: pure NumPy.
+"""Quantize and dequantize: pure NumPy.
 
 Formulas follow the ONNX operators QuantizeLinear and DequantizeLinear (https://onnx.ai/onnx/operators).
 """
 
 from __future__ import annotations
 
-import math
 import struct
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import QParams
 
 T = TypeVar("T", bound=np.generic)
-TINY = float(np.finfo(np.float32).tiny)
-
-
 _SINGLE = struct.Struct("<f")
 
 
@@ -55,47 +50,6 @@ def dequantize(q: NDArray[np.integer], p: QParams) -> NDArray[np.float32]:
 def fake_quantize(x: NDArray[np.floating], p: QParams) -> NDArray[np.float32]:
     """What remains of ``x`` after being quantized and dequantized."""
     return dequantize(quantize(x, p), p)
-
-
-def qparams_of_ranges(
-    low: NDArray[np.floating] | float,
-    high: NDArray[np.floating] | float,
-    precision: Precision,
-    scheme: Scheme,
-    axis: int | None = None,
-) -> QParams:
-    """Parameters for the real range ``[low, high]`` (scalars, or one pair a channel), widened to contain zero.
-
-    asymmetric: ``scale = (high - low) / (qmax - qmin)``, ``zero_point = rint(qmin - low / scale)`` (halves to even,
-    saturated, in float64; the scale is then stored as float32). symmetric: ``scale = amax / qmax`` with zero point 0
-    (the middle, 128, for unsigned integers). dynamic fixed point: symmetric with the scale raised to a power of two.
-    An empty range gets the scale 1.
-    """
-    lo, hi = np.asarray(low, np.float64), np.asarray(high, np.float64)
-    if not (np.isfinite(lo).all() and np.isfinite(hi).all()):
-        raise ValueError(f"a range must be finite, got [{lo.min()}, {hi.max()}]")
-    lo, hi = np.minimum(lo, 0.0), np.maximum(hi, 0.0)
-    qmin, qmax = precision.qmin, precision.qmax
-    if scheme is Scheme.ASYMMETRIC:
-        scale = (hi - lo) / (qmax - qmin)
-        scale = np.where(scale < TINY, 1.0, scale)
-        zero_point = np.clip(np.rint(qmin - lo / scale), qmin, qmax)
-    else:
-        middle = (qmin + qmax + 1) // 2
-        scale = np.maximum(-lo, hi) / (qmax - middle)
-        scale = np.where(scale < TINY, 1.0, scale)
-        if scheme is Scheme.DYNAMIC_FIXED_POINT:
-            scale = np.exp2(np.ceil(np.log2(scale)))
-        zero_point = np.full(scale.shape, middle)
-    return QParams(precision, scheme, scale.astype(np.float32), zero_point.astype(np.int32), axis)
-
-
-def fraction_length(scale: float) -> int:
-    """``fl`` of dynamic fixed point: ``scale = 2 ** -fl``. Raises ValueError when the scale is no power of two."""
-    mantissa, exponent = math.frexp(scale)
-    if mantissa != 0.5:
-        raise ValueError(f"scale {scale} is no power of two")
-    return 1 - exponent
 
 
 def float32_text(value: float) -> str:

@@ -1,4 +1,4 @@
-"""From an entry to the parameters of its tensor: the one place where a scale and a zero point come from.
+"""From an entry to the parameters of its tensor: what was edited in it, and what follows from its range.
 
 Edited fields win, the others are computed. ``min`` and ``max`` are real values and count at every precision; ``qtype``,
 ``scale``, ``zero_point`` and ``fl`` count for the precision they were written for alone, the entry's ``dtype``. An
@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.quant.dtypes import Precision, Scheme, Storage
-from hybridq.quant.numerics import fraction_length, qparams_of_ranges
-from hybridq.quant.qparams import QParams, Range
+from hybridq.quant.qparams import QParams, Range, fraction_length, qparams_of_ranges, range_params, rounded_zero_point
 from hybridq.quant.records import Entry, Measured, Numbers
 from hybridq.quant.weight_ranges import WeightAlgorithm, weight_range
 
@@ -51,17 +50,6 @@ def scheme_of(entry: Entry, edited: frozenset[str], storage: Storage) -> Scheme:
 
 
 # -- activations ------------------------------------------------------------------------------------------------------
-
-
-def range_params(r: Range, storage: Storage, *, fixed: bool = False) -> QParams:
-    """Parameters of an activation with a range, which is widened by the headroom of how it is stored.
-
-    Nothing leaves a ``fixed`` range (a Sigmoid's), and a power-of-two scale is wide already: these need no headroom.
-    """
-    if storage.scheme is None:
-        raise ValueError(f"{storage.dtype} has no quantization parameters")
-    factor = 1.0 if fixed or storage.scheme is Scheme.DYNAMIC_FIXED_POINT else storage.headroom
-    return qparams_of_ranges(r.min * factor, r.max * factor, storage.dtype, storage.scheme)
 
 
 def activation_range(entry: Entry, edited: frozenset[str], precision: Precision, measured: Measured) -> Range:
@@ -182,7 +170,7 @@ def _with_steps(p: QParams, low: Doubles, high: Doubles, entry: Entry, counted: 
     elif p.scheme is Scheme.ASYMMETRIC:
         keeps_max = "max" in counted and "min" not in counted
         exact = p.qmax - high / scale if keeps_max else p.qmin - low / scale
-        zero = np.clip(np.rint(exact), p.qmin, p.qmax).astype(np.int32)
+        zero = rounded_zero_point(exact, p.precision).astype(np.int32)
     return QParams(p.precision, p.scheme, scale.astype(np.float32), zero, p.axis)
 
 

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.quant.dtypes import Precision, Scheme
-from hybridq.quant.numerics import qparams_of_ranges
-from hybridq.quant.qparams import QParams
+from hybridq.quant.qparams import QParams, qparams_of_ranges
 
 
 class WeightAlgorithm(StrEnum):

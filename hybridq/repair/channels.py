@@ -17,11 +17,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
-from hybridq.graph.analysis import moved
 from hybridq.graph.edit import attribute, outer_reads, reads
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Interval, Layout, Movement, Ties, row_of
 from hybridq.graph.runtime import run, session
+from hybridq.graph.shared_parameters import moved
 from hybridq.storage.weights import Weights
 
 Numbers = NDArray[np.int64]

@@ -14,7 +14,7 @@ from hybridq.files.reading import write_text
 from hybridq.files.seal import sealed
 from hybridq.graph.model import Layer, Model
 from hybridq.plan.quant_plan import QuantPlan
-from hybridq.plan.shares import high_fraction
+from hybridq.plan.share_of_macs import high_fraction
 from hybridq.report.effects import Effects
 
 FORMAT = "hybridq.build/1"

@@ -18,7 +18,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from hybridq.plan.shares import high_fraction, share_of_macs
+from hybridq.plan.share_of_macs import high_fraction, share_of_macs
 from hybridq.quant.dtypes import Precision
 from hybridq.search.board import board_times
 from hybridq.search.budget import USUAL_HIGH

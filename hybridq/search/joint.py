@@ -18,7 +18,7 @@ from hybridq.graph.model import Model
 from hybridq.graph.runtime import run, session
 from hybridq.plan.plan import make_plan
 from hybridq.plan.quant_plan import QuantPlan
-from hybridq.plan.shares import high_fraction
+from hybridq.plan.share_of_macs import high_fraction
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, LayerChoice, QuantConfig
 from hybridq.search.alone import chunks, fingerprint, noise_of
 from hybridq.search.answers import changed

@@ -15,8 +15,8 @@ from hybridq.calibration.ranges.moments import Values
 from hybridq.calibration.readers import Response
 from hybridq.calibration.statistics import TensorStatistics
 from hybridq.quant.dtypes import Precision, Scheme
-from hybridq.quant.numerics import dequantize, qparams_of_ranges, quantize
-from hybridq.quant.qparams import Range
+from hybridq.quant.numerics import dequantize, quantize
+from hybridq.quant.qparams import Range, qparams_of_ranges
 
 DEAF = (0.0, 0.125, 0.25, 0.5)  # steps of what readers make, each a place where a range may end
 LEAST = 0.05  # of the range: an end that would move by less stays
