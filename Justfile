@@ -35,9 +35,14 @@ bench *args:
 demos:
     {{bin}}/python demos/run_notebooks.py
 
-# write docs/cli.md from --help, and the map of the code from docstrings
+# write what documents repeat from the program, then the site (work/site; `pip install -e '.[docs]'` has its tools)
 docs:
     {{bin}}/python docs/write_docs.py
+    {{bin}}/mkdocs build
+
+# do the addresses outside answer?
+links:
+    {{bin}}/python docs/external_links.py
 
 # what CI runs, from a fresh copy of HEAD
 ci:

@@ -1,6 +1,6 @@
 """Write what documents repeat from the program, so that it is true.
 
-    python docs/write_docs.py              # docs/cli.md from --help, docs/architecture.md from the docstrings
+    python docs/write_docs.py              # docs/cli.md from --help, docs/architecture.md, docs/reference/
     python docs/write_docs.py --outputs    # README.md's outputs too, from a real run of the demo
 
 ``tests/test_docs.py`` fails when a document has fallen behind.
@@ -18,6 +18,7 @@ import tomllib
 from pathlib import Path
 
 import click
+import write_reference
 
 from hybridq.cli import main
 
@@ -170,11 +171,13 @@ def _run(folder: str, *words: str, code: int = 0) -> str:
 def _write(with_outputs: bool) -> None:
     CLI.write_text(cli_page(), encoding="utf-8")
     ARCHITECTURE.write_text(architecture_page(), encoding="utf-8")
-    text = README.read_text(encoding="utf-8")
+    for name, text in write_reference.pages().items():
+        (ROOT / "docs" / "reference" / name).write_text(text, encoding="utf-8")
+    readme = README.read_text(encoding="utf-8")
     for name, found in (outputs() if with_outputs else {}).items():
         block = re.compile(rf"(<!-- output: {name} -->\n```text\n).*?(```\n)", re.S)
-        text = block.sub(lambda m, found=found: m[1] + found + m[2], text)  # type: ignore[misc]
-    README.write_text(text, encoding="utf-8")
+        readme = block.sub(lambda m, found=found: m[1] + found + m[2], readme)  # type: ignore[misc]
+    README.write_text(readme, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import re
 import subprocess
@@ -30,12 +30,9 @@ REMEDY = "run `python docs/write_docs.py`"
 
 @pytest.fixture(scope="module")
 def writer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("write_docs", ROOT / "docs" / "write_docs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs")
+        return importlib.import_module("write_docs")
 
 
 def test_every_command_is_documented() -> None:
@@ -57,6 +54,18 @@ def test_command_line_page_is_up_to_date(writer: ModuleType) -> None:
 
 def test_architecture_page_is_up_to_date(writer: ModuleType) -> None:
     assert (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8") == writer.architecture_page(), REMEDY
+
+
+@pytest.mark.parametrize("page", ["files", "operators", "targets", "messages", "python"])
+def test_reference_is_up_to_date(writer: ModuleType, page: str) -> None:
+    text = (ROOT / "docs" / "reference" / f"{page}.md").read_text(encoding="utf-8")
+    assert text == writer.write_reference.pages()[f"{page}.md"], REMEDY
+
+
+def test_every_page_has_its_place_on_the_site() -> None:
+    placed = set(re.findall(r"(?m)^ +- [^\n]*?([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    assert {page for page in pages if not page.startswith("adr/0")} == placed, "see `nav` in mkdocs.yml"
 
 
 def test_architecture_page_has_a_paragraph_a_folder_and_a_row_a_file(writer: ModuleType) -> None:
