@@ -23,6 +23,7 @@ from hybridq.compare.probes import View, cut_out, expose
 from hybridq.compare.results import LayerPair, Timing
 from hybridq.compare.timing import unsteady
 from hybridq.errors import DatasetError, HybridqError, ModelError
+from hybridq.execution.progress import counted
 from hybridq.graph import runtime
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.metrics import Parts
@@ -100,11 +101,16 @@ def test_chunks_change_nothing() -> None:
 
 
 def test_samples_are_read_once_and_layers_on_as_many_as_asked() -> None:
-    done: list[int] = []
+    done: list[tuple[str, int, int | None]] = []
+
+    def tell(*said: Any) -> None:
+        done.append(said)
+
     report = compare(
-        FLOAT, HYBRID, iter(SAMPLES), layers=qdq_models.pairs(), layer_samples=2, seconds=0, progress=done.append
+        FLOAT, HYBRID, counted(SAMPLES, "comparing", 4, tell), layers=qdq_models.pairs(), layer_samples=2, seconds=0
     )
-    assert (report.samples, report.layer_samples, done) == (4, 2, [1, 2, 3, 4])
+    assert (report.samples, report.layer_samples) == (4, 2)
+    assert done == [("comparing", n, 4) for n in (1, 2, 3, 4)]
 
 
 def test_files_are_compared_and_timed(tmp_path: Path) -> None:

@@ -217,3 +217,18 @@ class TestChance:
         one, other = (runtime.session(seeded(given), threads=1) for _ in range(2))
         for feed in case.feeds:
             np.testing.assert_array_equal(runtime.run(one, feed)[0], runtime.run(other, feed)[0])
+
+
+def test_every_step_tells_how_far_it_is_in_the_same_way(tmp_path: Path) -> None:
+    case, told = Case(tmp_path), list[tuple[str, int, int | None]]()
+    feeds = [{"x": case.normal(1, 4)} for _ in range(5)]
+    case.model([N("Relu", ["x"], ["y"])], [value("x", ["N", 4])], [value("y", ["N", 4])], {}, feeds)
+
+    def tell(what: str, done: int, total: int | None) -> None:
+        told.append((what, done, total))
+
+    hybridq.step1(tmp_path / "model.onnx", feeds, tmp_path / "b", threads=1, batch=2, progress=tell)
+    hybridq.step2(tmp_path / "b", threads=1, progress=tell)
+    hybridq.step3(tmp_path / "b", feeds, threads=1, seconds=0, progress=tell)
+    assert [(done, total) for what, done, total in told if what == "calibrating"] == [(2, 5), (4, 5), (5, 5)]
+    assert [(done, total) for what, done, total in told if what == "comparing"] == [(n, 5) for n in range(1, 6)]

@@ -6,7 +6,7 @@ a few numbers a tensor. Samples may be measured anywhere, in any order: the resu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,6 @@ from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed, Session, run, session
 
 Batch = tuple[int, Feed]  # index of the first sample, feed
-Progress = Callable[[int], object]  # called with the number of samples measured so far
 
 PAIRS_ONLY = frozenset({"normal", "moving_average"})  # algorithms that need no histogram
 PENDING = 16  # samples whose codes wait to be counted together
@@ -57,7 +56,6 @@ def calibrate(
     algorithms: AbstractSet[str] = PAIRS_ONLY,
     threads: int = 0,
     batch: int = 1,
-    progress: Progress | None = None,
     executor: Executor | None = None,
     workers: int = 1,
 ) -> CalibrationStats:
@@ -71,9 +69,9 @@ def calibrate(
     """
     program = prepare(model, proto, histogram=not set(algorithms) <= PAIRS_ONLY)
     if executor is None:
-        found = measure_with(program, _session(program, threads), batches, batch, progress)
+        found = measure_with(program, _session(program, threads), batches, batch)
     else:
-        found = _spread(program, batches, batch, threads, progress, executor, workers)
+        found = _spread(program, batches, batch, threads, executor, workers)
     if found.samples == 0:
         raise DatasetError("the dataset has no sample", hint="Calibration needs at least one sample.")
     return found
@@ -101,17 +99,13 @@ def _kept_session(program: Program, threads: int) -> Session:
     return _session(program, threads)
 
 
-def measure_with(
-    program: Program, one: Session, batches: Iterable[Batch], batch: int = 1, progress: Progress | None = None
-) -> CalibrationStats:
+def measure_with(program: Program, one: Session, batches: Iterable[Batch], batch: int = 1) -> CalibrationStats:
     """One pass over batches with a session of the program's model."""
     recorder = _Recorder(program)
     names = [o.name for o in program.outputs]
     for start, feed in batches:
         count = len(next(iter(feed.values()))) if batch > 1 else 1
         recorder.add(start, count, feed, run(one, feed, names) if names else [])
-        if progress is not None:
-            progress(recorder.samples)
     return recorder.finish()
 
 
@@ -120,7 +114,6 @@ def _spread(
     batches: Iterable[Batch],
     batch: int,
     threads: int,
-    progress: Progress | None,
     executor: Executor,
     workers: int,
 ) -> CalibrationStats:
@@ -137,8 +130,6 @@ def _spread(
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 found = found.merge(future.result())
-            if progress is not None:
-                progress(found.samples)
     finally:
         for future in running:
             future.cancel()

@@ -59,7 +59,6 @@ def compare(
     layer_samples: int | None = None,
     calibration_data: bool = False,
     name: str = "",
-    progress: Callable[[int], None] | None = None,
 ) -> ComparisonReport:
     """Run both models on every sample and measure what differs; ``feeds`` is read once.
 
@@ -75,8 +74,6 @@ def compare(
         spent on timing the untouched models, first sample, ``threads`` threads; 0: no timing
     calibration_data
         whether ``feeds`` is the calibration set itself; the report says so
-    progress
-        called with the number of samples done
 
     Raises ModelError when a model cannot run or the outputs' names differ, DatasetError without any sample, and
     HybridqError when the metric fails.
@@ -96,7 +93,7 @@ def compare(
     def timed(feed: Feed) -> Timing | None:
         return time_pairs(*sessions, feed, seconds=seconds, threads=threads) if seconds > 0 else None
 
-    timing = _pass(feeds, outputs, inside, layer_samples, timed, progress)
+    timing = _pass(feeds, outputs, inside, layer_samples, timed)
     report = _report(name or protos[0].graph.name, outputs, inside, watch, metric, sizes)
     chance = f"random numbers are drawn inside, by '{drawing[0]}': both models drew the same ones" if drawing else ""
     scales = scale_warnings(watch, (i.name for i in protos[0].graph.input))
@@ -111,7 +108,6 @@ def _pass(
     inside: LayerProbe | None,
     layer_samples: int | None,
     timed: Callable[[Feed], Timing | None],
-    progress: Callable[[int], None] | None,
 ) -> Timing | None:
     """Every sample through all probes; the time that the first one takes. Raises DatasetError without any sample."""
     timing: Timing | None = None
@@ -121,8 +117,6 @@ def _pass(
             timing = timed(feed)
         if inside is not None and (layer_samples is None or inside.samples < layer_samples):
             inside.add(feed)
-        if progress is not None:
-            progress(outputs.samples)
     if not outputs.samples:
         raise DatasetError("there is no sample to compare on")
     return timing

@@ -12,12 +12,13 @@ When the time is over the best choice that was measured is the result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
 
+from hybridq.execution.progress import Progress
 from hybridq.plan.share_of_macs import high_fraction, share_of_macs
 from hybridq.quant.dtypes import Precision
 from hybridq.search.board import board_times
@@ -44,7 +45,6 @@ MENDING = 0.05  # share of the MACs that may mend what is broken before ranges a
 STARTS = 2  # of the starts that promise most are followed
 MENDED = 0.3  # of the damage: what is left of it where something was broken
 
-Say = Callable[[str, int, int | None], object]
 Units = tuple[str, ...]
 
 
@@ -80,7 +80,7 @@ class Engine:
     remedies: Sequence[Mapping[str, Precision]]
     threads: int
     target: Target
-    report: Say
+    report: Progress
     times: Times | None
     board: Mapping[str, float] = field(default_factory=dict)
     alone: dict[str, float] = field(default_factory=dict)
@@ -134,7 +134,6 @@ class Engine:
             samples,
             self._mended(plain),
             scarce=self.work.scarce,
-            progress=self._said("other ranges and roundings, each alone"),
         )
         fronts = sorted((self._frontier(s, samples) for s in starts), key=self._promise)
         if self.judge.budget.min_speedup is not None or self.judge.budget.asks_quality or self.work.scarce:
@@ -162,11 +161,10 @@ class Engine:
         bench = self.bench
         plan, weights = bench.plan(start)
         found = sources(bench.model, plan, weights)
-        say = self._said("each quantizer alone")
         if self.work.scarce:
-            damage = coarse_damages(bench, plan, weights, found, samples, say)
+            damage = coarse_damages(bench, plan, weights, found, samples)
         else:
-            damage = bench.damages([s.forms for s in found], samples, say)
+            damage = bench.damages([s.forms for s in found], samples)
         if start.tuning == Tuning():
             self.alone = of_sources(found, damage.tolist())
         cost = {g.name: share_of_macs(bench.model, g.layers) for g in bench.model.groups}
@@ -182,13 +180,11 @@ class Engine:
         if self.judge.budget.min_speedup is not None:
             return self._fast(front)
         candidates = [*front.within(self.limit, self.work.trials // 3), *self._remedies(front)]
-        self.bench.measure_all(
-            [front.choice(c.raised) for c in candidates], lambda n, total: self.say("measuring joint models", n, total)
-        )
+        self.bench.measure_all([front.choice(c.raised) for c in candidates])
         if self.judge.budget.asks_quality:
             return self._good_enough(front, candidates)
         best = min(candidates, key=lambda c: (front.judged(c.raised), c.high))
-        units = improve(front, best.raised, self.limit, self.work.trials // 12, self._said("repairing"))
+        units = improve(front, best.raised, self.limit, self.work.trials // 12)
         units = self._settled(front, candidates, trim(front, units, most=self._most))
         high = self.bench.measure(front.choice(units)).high
         allowed = max(self.limit, front.base_high) if self.judge.budget.asks_nothing else self.limit
@@ -235,7 +231,7 @@ class Engine:
         if units is not None:
             return trim(front, units, self.judge.enough, self._most), True
         best = max(candidates, key=lambda c: self.judge.reached(self.bench.measure(front.choice(c.raised))))
-        units = improve(front, best.raised, self.limit, self.work.trials // 12, self._said("repairing"))
+        units = improve(front, best.raised, self.limit, self.work.trials // 12)
         return units, self.judge.enough(self.bench.measure(front.choice(units)))
 
     def _narrowed(self, front: Frontier, units: Units) -> Choice:
@@ -244,7 +240,7 @@ class Engine:
             return chosen
         if not self.judge.budget.asks_quality and not self.judge.settled(self.bench.measure(chosen)):
             most = self.work.trials // 3
-            chosen = polished(self.bench, chosen, self.found, self.alone, most, self._said("last touches"))
+            chosen = polished(self.bench, chosen, self.found, self.alone, most)
         if not units:
             return chosen
         quality = self.judge.enough if self.judge.budget.asks_quality else None
@@ -252,9 +248,6 @@ class Engine:
             self.say(f"trying {precision}", 0, len(units))
             chosen = narrowed(self.bench, chosen, units, precision, one_kind=self.target.max_kinds == 2, enough=quality)
         return kept_for_a_reason(self.bench, chosen, self.judge)
-
-    def _said(self, what: str) -> Callable[[int, int], object]:
-        return lambda done, total: self.say(what, done, total)
 
     def _best_known(self) -> Choice:
         """The best choice that was measured: it holds the budget, or comes nearest to it."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hybridq.build.builder import build
 from hybridq.compare.metric import Metric, Outputs, evaluate, metric_name
+from hybridq.execution.progress import Progress, no_progress
 from hybridq.graph.chance import seeded
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import run, session
@@ -27,8 +28,6 @@ from hybridq.search.damage import Doubles, Objective, Reference, objective, one_
 from hybridq.search.figures import Sqnr, Sums
 from hybridq.search.growing import Forms
 from hybridq.storage.weights import Weights
-
-Progress = Callable[[int, int], object]
 
 
 class TimeUp(Exception):  # noqa: N818 - no error: the search ends with the best found
@@ -59,6 +58,7 @@ class Bench:
     alone: dict[str, list[float]] = field(default_factory=dict)
     save: Callable[[], None] | None = None
     late: Callable[[], bool] = lambda: False
+    progress: Progress = no_progress
 
     def plan(self, choice: Choice) -> tuple[QuantPlan, Weights]:
         """The plan of a choice and the weights that go with it."""
@@ -128,7 +128,7 @@ class Bench:
         finally:
             self.late = late
 
-    def measure_all(self, choices: Sequence[Choice], progress: Progress | None = None) -> list[Figures]:
+    def measure_all(self, choices: Sequence[Choice], what: str = "measuring joint models") -> list[Figures]:
         """Several choices, ``workers`` at a time; the result is the same as one by one."""
         self.aim_of()
         found: list[Figures] = []
@@ -136,11 +136,10 @@ class Bench:
             results = pool.map(self.measure, choices) if self.workers > 1 else map(self.measure, choices)
             for figures in results:
                 found.append(figures)
-                if progress is not None:
-                    progress(len(found), len(choices))
+                self.progress(what, len(found), len(choices))
         return found
 
-    def damages(self, variants: Sequence[Forms], samples: Sequence[int], progress: Progress | None = None) -> Doubles:
+    def damages(self, variants: Sequence[Forms], samples: Sequence[int], what: str = "each quantizer alone") -> Doubles:
         """Damage of variants of the float model, each as if ``samples`` were all there are; kept and resumed.
 
         ``samples`` are always the first of one and the same row of samples. Raises TimeUp.
@@ -155,8 +154,7 @@ class Bench:
                         held.append(damage)
                 if self.save is not None:
                     self.save()
-                if progress is not None:
-                    progress(start * len(samples) + done * len(chunk), len(missing) * len(samples))
+                self.progress(what, start * len(samples) + done * len(chunk), len(missing) * len(samples))
         scale = len(self.reference.feeds) / len(samples)
         return np.array([scale * sum(self.alone[k][: len(samples)]) for k in keys])
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.records import WEIGHT_SUFFIX
 from hybridq.search.choice import Choice, Tuning, rounding
-from hybridq.search.joint import Bench, Progress
+from hybridq.search.joint import Bench
 from hybridq.search.tuning import Alternatives
 
 BETTER = 0.995  # a change must bring the damage below this share of what it was
@@ -17,9 +17,7 @@ HOPE = 0.98  # of the damage that a quantizer does alone: what an alternative mu
 Change = Callable[[Tuning], Tuning]
 
 
-def polished(
-    bench: Bench, chosen: Choice, found: Alternatives, alone: Mapping[str, float], most: int, progress: Progress | None
-) -> Choice:
+def polished(bench: Bench, chosen: Choice, found: Alternatives, alone: Mapping[str, float], most: int) -> Choice:
     """The choice with what helps it as it is, the likeliest gain first; ``most`` joint models are measured.
 
     ``alone`` is the damage of layers' weights and groups' tensors by ``LAYER:weight`` and group.
@@ -32,8 +30,7 @@ def polished(
         figures = bench.measure(trial)
         if figures.clearly_better(now, BETTER):
             chosen, now = trial, figures
-        if progress is not None:
-            progress(done, len(changes))
+        bench.progress("last touches", done, len(changes))
     return chosen
 
 

@@ -21,6 +21,7 @@ import onnxruntime
 from hybridq import __version__, targets
 from hybridq.compare.metric import Metric, bound, metric_digest, metric_name
 from hybridq.errors import ConfigError, DatasetError
+from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.seal import text_digest
 from hybridq.graph.chance import seeded
 from hybridq.graph.model import Model
@@ -30,7 +31,7 @@ from hybridq.quant.records import Calibrated
 from hybridq.search.budget import Budget
 from hybridq.search.choice import Choice, as_recorded, unrepaired
 from hybridq.search.damage import measure_reference
-from hybridq.search.engine import Engine, Say, SearchResult
+from hybridq.search.engine import Engine, SearchResult
 from hybridq.search.joint import Bench
 from hybridq.search.judge import judge_of
 from hybridq.search.result import content, recall
@@ -68,7 +69,7 @@ class SearchOptions:
     board: Mapping[str, float] = field(default_factory=dict)
     previous: Mapping[str, Any] | None = None
     save: Save | None = None
-    progress: Say | None = field(default=None, repr=False)
+    progress: Progress = field(default=no_progress, repr=False)
 
 
 def search(
@@ -90,8 +91,7 @@ def search(
     whole = list(islice(feeds, MOST_SAMPLES))
     work = planned(model, options.samples or len(whole), min(budget.time or USUAL_SECONDS, USUAL_SECONDS))
     chosen = _spread(whole, options.samples or work.samples)
-    say = options.progress or (lambda what, done, total: None)
-    say("running the float model", 0, None)
+    options.progress("running the float model", 0, None)
     bench = _bench(model, weights, calibrated, chosen, options, deadline)
     given = as_recorded(calibrated, weights, (x.name for x in model.layers))
     question = _question(bench, high, options.seed, work.alone)
@@ -105,10 +105,11 @@ def search(
         options.remedies,
         options.threads,
         targets.load(calibrated.target),
-        say,
+        options.progress,
         times,
         options.board,
     )
+    bench.progress = engine.say
     if options.save is not None:
         bench.save = partial(_save, options.save, engine, question)
     return engine.run(question)

@@ -8,7 +8,6 @@ import numpy as np
 
 from hybridq.search.choice import Figures
 from hybridq.search.frontier import Candidate, Frontier
-from hybridq.search.joint import Progress
 from hybridq.search.knapsack import Raised, filled, solution
 
 BETTER = 0.99  # a step must bring the damage below this share of what it was
@@ -19,15 +18,13 @@ STEPS = 6
 Enough = Callable[[Figures], bool]
 
 
-def improve(
-    front: Frontier, units: tuple[str, ...], high: float, steps: int = STEPS, progress: Progress | None = None
-) -> tuple[str, ...]:
+def improve(front: Frontier, units: tuple[str, ...], high: float, steps: int = STEPS) -> tuple[str, ...]:
     """Better sets within a share of the MACs: one unit or tied pair added, or one exchanged for what then fits."""
     for _ in range(min(steps, STEPS)):
         now = front.judged(units)
         trials = _neighbours(front, front.raised(units), high - front.base_high)
         choices = [front.choice(t) for t in trials]
-        measured = front.bench.measure_all(choices, progress)
+        measured = front.bench.measure_all(choices, "repairing")
         fits = [(front.judged(t), t) for f, t in zip(measured, trials, strict=True) if f.high <= high + 1e-12]
         if not fits or min(fits)[0] > BETTER * now:
             break

@@ -19,7 +19,7 @@ from hybridq.repair.bias_correction import corrected_biases
 from hybridq.repair.gptq import compensated_weights
 from hybridq.search.choice import Choice, Tuning, rounding
 from hybridq.search.growing import Forms
-from hybridq.search.joint import Bench, Progress
+from hybridq.search.joint import Bench
 from hybridq.search.noise import Source, weight_forms
 
 STEPS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)  # ranges that alone do less than this share of the damage
@@ -74,7 +74,6 @@ def tuned(
     raised: Mapping[str, Precision] | None = None,
     *,
     scarce: bool = False,
-    progress: Progress | None = None,
 ) -> tuple[list[Choice], Alternatives]:
     """Starts for the search, and what helps each quantizer alone.
 
@@ -86,7 +85,7 @@ def tuned(
     """
     layers = raised or {}
     few = samples[: max(FEW_SAMPLES, len(samples) // 2)]  # an alternative is far better, or it is not worth having
-    found = _alternatives(bench, alone, few, progress)
+    found = _alternatives(bench, alone, few)
     repairs = [c for _, c in _ranked(bench, layers, [given, *_repairs(bench, found)])]
     sets = [found.clear(found.ranges, step) for step in (FEW_STEPS if scarce else STEPS)]
     trials = [replace(r, ranges=s) for r in repairs[: 1 if scarce else REPAIRS] for s in sets]
@@ -122,13 +121,11 @@ def _repairs(bench: Bench, found: Alternatives) -> Iterator[Tuning]:
     yield Tuning(weights={n: how for n, how in weights.items() if n not in of_bias}, biases=frozenset(of_bias))
 
 
-def _alternatives(
-    bench: Bench, alone: Mapping[str, float], samples: Sequence[int], progress: Progress | None
-) -> Alternatives:
+def _alternatives(bench: Bench, alone: Mapping[str, float], samples: Sequence[int]) -> Alternatives:
     """For each quantizer that matters the alternative that does least damage alone."""
     matters = _mattering(alone)
     variants = [v for v in (*_ranges(bench, matters), *_weights(bench, matters), *_biases(bench, matters)) if v.forms]
-    found = bench.damages([v.forms for v in variants], samples, progress)
+    found = bench.damages([v.forms for v in variants], samples, "other ranges and roundings, each alone")
     now = {(v.kind, v.name): d for v, d in zip(variants, found.tolist(), strict=True) if not v.how}
     best: dict[str, dict[str, tuple[float, str]]] = {"ranges": {}, "weights": {}, "biases": {}}
     for v, damage in zip(variants, found.tolist(), strict=True):

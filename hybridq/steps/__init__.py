@@ -4,7 +4,8 @@ The only code beside ``cli``, ``files``, ``dataset`` and ``storage`` that touche
 that check themselves (``options``, ``proposal_options``), and the command line is made of them.
 """
 
-from hybridq.steps.common import HYBRID, Progress
+from hybridq.execution.progress import Progress
+from hybridq.steps.common import HYBRID
 from hybridq.steps.step1 import Step1Result, step1
 from hybridq.steps.step2 import Step2Result, check, step2
 from hybridq.steps.step3 import step3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,6 @@ from hybridq.storage.state import CFG, State
 HYBRID, BUILD, REPORT, SOURCES, SEARCH = "hybrid.onnx", "build.json", "report", "sources.json", "search.json"
 RESULTS = (HYBRID, HYBRID + ".data", BUILD, REPORT)  # void once step1 has run again
 MAX_CFG = 10_000_000  # bytes
-
-Progress = Callable[[str, int, int | None], None]  # what is done, how much of it, of how much (None: unknown)
-
-
-def no_progress(what: str, done: int, total: int | None) -> None:
-    """Say nothing."""
 
 
 def read_cfg_text(directory: Path) -> str:

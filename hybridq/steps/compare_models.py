@@ -12,11 +12,12 @@ from onnx import TensorProto, helper
 from hybridq.compare import ComparisonReport, compare, load_metric, pairs_by_name
 from hybridq.dataset import InputSpec, Preprocessing, open_dataset
 from hybridq.errors import ModelError
+from hybridq.execution.progress import Progress, counted, no_progress
 from hybridq.files.commit import commit
 from hybridq.files.reading import look_at
 from hybridq.graph.words import first_line
 from hybridq.report import Known, Verdict, judge, report_json, write_report
-from hybridq.steps.common import REPORT, Progress, no_progress
+from hybridq.steps.common import REPORT
 from hybridq.steps.known import step1_flags
 from hybridq.steps.options import need_threads
 from hybridq.steps.step3 import need_counts
@@ -70,14 +71,13 @@ def compare_models(
     data = open_dataset(dataset, specs, preprocessing, samples)
     found = compare(
         *paths,
-        (sample.feed for sample in data),
+        (sample.feed for sample in counted(data, "comparing", data.count, progress)),
         layers=pairs_by_name(*protos),
         metric=scored,
         threads=threads,
         seconds=seconds,
         layer_samples=layer_samples,
         name=paths[1].stem,
-        progress=lambda done: progress("comparing", done, data.count),
     )
     flags = tuple(step1_flags(preprocessing))
     judged = judge(found, Known(folder="", model=str(float_model), dataset=str(data.path), flags=flags))

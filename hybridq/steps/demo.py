@@ -16,8 +16,9 @@ from rich.table import Table
 
 from hybridq import demo
 from hybridq.compare.timing import time_pairs
+from hybridq.execution.progress import Progress, no_progress
 from hybridq.graph import runtime
-from hybridq.steps.common import HYBRID, Progress, no_progress
+from hybridq.steps.common import HYBRID
 from hybridq.steps.editing import set_precision
 from hybridq.steps.step1 import step1
 from hybridq.steps.step2 import step2

@@ -17,6 +17,7 @@ from hybridq import config, targets
 from hybridq.compare import load_metric
 from hybridq.dataset import Preprocessing, input_specs, open_dataset
 from hybridq.errors import DatasetError
+from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit
 from hybridq.files.reading import write_text
 from hybridq.graph.model import Model
@@ -31,7 +32,7 @@ from hybridq.search.board import read_profile
 from hybridq.search.choice import unrepaired
 from hybridq.search.search import SearchOptions, SearchResult, search
 from hybridq.search.work import Deadline
-from hybridq.steps.common import SEARCH, Progress, no_progress, read_object, read_sources, read_state
+from hybridq.steps.common import SEARCH, read_object, read_sources, read_state
 from hybridq.steps.kinds import read, share, takes
 from hybridq.steps.options import Step1Options, need_threads
 from hybridq.steps.proposal_options import ProposalOptions

@@ -24,6 +24,7 @@ from hybridq.calibration.datafree import data_free
 from hybridq.calibration.ranges import ALGORITHMS, RangeAlgorithm
 from hybridq.dataset import Audit, AuditRow, Dataset, Sample, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, HybridqError, OptionError, Problem, StorageError
+from hybridq.execution.progress import Progress, no_progress
 from hybridq.execution.workers import Workers
 from hybridq.files.commit import commit, recover
 from hybridq.files.reading import exists, read_bytes, write_text
@@ -38,7 +39,7 @@ from hybridq.quant.records import Calibrated, LayerChoice
 from hybridq.repair.equalization import equalized
 from hybridq.search.choose_algorithm import choose_algorithm
 from hybridq.search.choose_repair import Candidate, Repair, repaired
-from hybridq.steps.common import RESULTS, SOURCES, Progress, no_progress
+from hybridq.steps.common import RESULTS, SOURCES
 from hybridq.steps.kinds import read, takes
 from hybridq.steps.options import Step1Options
 from hybridq.steps.prepare import Prepared, Seen, prepare
@@ -182,11 +183,10 @@ class _Work:
                 return calibrate(
                     self.prepared.model,
                     self.prepared.proto,
-                    _batches(data, options.batch, audit, seen),
+                    _batches(data, options.batch, audit, seen, self.progress),
                     algorithms=set(ALGORITHMS),  # with a histogram always: findings need one
                     threads=options.threads,
                     batch=options.batch,
-                    progress=lambda done: self.progress("calibrating", done, data.count),
                     executor=pool,
                     workers=options.workers,
                 )
@@ -320,8 +320,8 @@ def _refuse_foreign(directory: Path) -> None:
     )
 
 
-def _batches(data: Dataset, size: int, audit: Audit, seen: Seen) -> Iterator[Batch]:
-    """Batches with the index of their first sample; every single sample is audited and seen."""
+def _batches(data: Dataset, size: int, audit: Audit, seen: Seen, progress: Progress) -> Iterator[Batch]:
+    """Batches with the index of their first sample; every single sample is audited and seen, every batch counted."""
 
     def see(sample: Sample) -> None:
         seen.add(sample)
@@ -331,6 +331,7 @@ def _batches(data: Dataset, size: int, audit: Audit, seen: Seen) -> Iterator[Bat
     for sample in data.batches(size, see):
         yield index, sample.feed
         index += sample.count
+        progress("calibrating", index, data.count)
 
 
 def _pool(workers: int, executor: Executor | None) -> AbstractContextManager[Executor | None]:

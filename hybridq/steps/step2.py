@@ -16,6 +16,7 @@ from onnxruntime import __version__ as ort_version
 from hybridq.build.builder import build
 from hybridq.compare.fidelity import Fidelity, check_fidelity
 from hybridq.errors import ModelError, Problem, StorageError
+from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit, reading
 from hybridq.files.reading import exists
 from hybridq.files.seal import file_digest, read_sealed, text_digest
@@ -28,7 +29,7 @@ from hybridq.quant.records import QuantConfig
 from hybridq.report.build_json import FORMAT as BUILD_FORMAT
 from hybridq.report.build_json import BuildReport, report_build, write_build
 from hybridq.report.effects import Effects
-from hybridq.steps.common import BUILD, HYBRID, REPORT, Progress, no_progress, read_config, read_state
+from hybridq.steps.common import BUILD, HYBRID, REPORT, read_config, read_state
 from hybridq.steps.options import need_threads
 from hybridq.storage.state import CFG, State
 

@@ -11,6 +11,7 @@ import onnx
 from hybridq.compare import ComparisonReport, compare, layer_pairs, load_metric
 from hybridq.dataset import Preprocessing, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, StorageError
+from hybridq.execution.progress import Progress, counted, no_progress
 from hybridq.files.commit import commit
 from hybridq.files.reading import exists
 from hybridq.quant.records import QuantConfig
@@ -19,8 +20,6 @@ from hybridq.report import Verdict, judge, report_json, write_report
 from hybridq.steps.common import (
     HYBRID,
     REPORT,
-    Progress,
-    no_progress,
     read_config,
     read_sources,
     read_state,
@@ -76,7 +75,7 @@ def step3(
     found = compare(
         storage.assemble(state.model.proto, state.weights),
         folder / HYBRID,
-        (sample.feed for sample in data),
+        (sample.feed for sample in counted(data, "comparing", data.count, progress)),
         layers=layer_pairs(state.model, hybrid),
         ranges=_ranges(state),
         metric=load_metric(metric) if metric else None,
@@ -85,7 +84,6 @@ def step3(
         layer_samples=layer_samples,
         calibration_data=dataset is None,
         name=state.model.name,
-        progress=lambda done: progress("comparing", done, data.count),
     )
     judged = judge(found, known_of(folder, state, config))
     points = trials(folder)
