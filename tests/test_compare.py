@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from random_graphs import make_case, random_case, random_choices
 
-from hybridq.compare import DriftWatch, compare, layer_pairs, load_metric
+from hybridq.compare import DriftWatch, Inside, compare, layer_pairs, load_metric
 from hybridq.compare.drift import drift_warning, scale_warnings
 from hybridq.compare.layers import load_pieces, probe_layers
 from hybridq.compare.outputs import concatenated
@@ -52,7 +52,7 @@ def _compare(hybrid: onnx.ModelProto, **options: Any) -> Any:
 
 
 def test_a_model_is_identical_to_itself() -> None:
-    report = _compare(FLOAT, layers=qdq_models.pairs("float32"))
+    report = _compare(FLOAT, inside=Inside(qdq_models.pairs("float32")))
     assert all(output.figures.identical and output.worst.sqnr_db == math.inf for output in report.outputs)
     assert all(layer.entire.identical for layer in report.layers)
     assert all(layer.individual.sqnr_db > 120 for layer in report.layers)
@@ -60,17 +60,17 @@ def test_a_model_is_identical_to_itself() -> None:
 
 
 def test_individual_is_the_entire_error_of_a_model_with_only_that_layer_quantized() -> None:
-    report = _compare(HYBRID, layers=qdq_models.pairs())
+    report = _compare(HYBRID, inside=Inside(qdq_models.pairs()))
     for layer in report.layers:
         alone = qdq_models.quantized(FLOAT, {layer.name: RANGES[layer.name]}, [f"{layer.name}.w"])
-        expected = {x.name: x.entire for x in _compare(alone, layers=qdq_models.pairs()).layers}[layer.name]
+        expected = {x.name: x.entire for x in _compare(alone, inside=Inside(qdq_models.pairs())).layers}[layer.name]
         assert layer.individual.sqnr_db == pytest.approx(expected.sqnr_db, abs=0.3), layer.name
         assert layer.individual.sqnr_db > layer.entire.sqnr_db - 0.3
 
 
 def test_what_is_upstream_of_the_only_quantized_layer_is_untouched() -> None:
     hybrid = qdq_models.quantized(FLOAT, {"body": RANGES["body"]}, ["body.w"])
-    layers = {x.name: x for x in _compare(hybrid, layers=qdq_models.pairs()).layers}
+    layers = {x.name: x for x in _compare(hybrid, inside=Inside(qdq_models.pairs())).layers}
     assert layers["stem"].entire.sqnr_db > 120
     assert 20 < layers["body"].entire.sqnr_db < 60
     assert layers["box"].individual.sqnr_db > 120
@@ -107,7 +107,7 @@ def test_samples_are_read_once_and_layers_on_as_many_as_asked() -> None:
         done.append(said)
 
     report = compare(
-        FLOAT, HYBRID, counted(SAMPLES, "comparing", 4, tell), layers=qdq_models.pairs(), layer_samples=2, seconds=0
+        FLOAT, HYBRID, counted(SAMPLES, "comparing", 4, tell), inside=Inside(qdq_models.pairs(), samples=2), seconds=0
     )
     assert (report.samples, report.layer_samples) == (4, 2)
     assert done == [("comparing", n, 4) for n in (1, 2, 3, 4)]
@@ -132,7 +132,7 @@ def test_a_layer_that_cannot_be_measured_says_why() -> None:
         LayerPair("b", "Conv", "uint8", "body", "nowhere", ("stem",)),
         LayerPair("c", "Conv", "uint8", "body", "body", ("elsewhere",)),
     ]
-    a, b, c = _compare(HYBRID, layers=pairs).layers
+    a, b, c = _compare(HYBRID, inside=Inside(pairs)).layers
     assert (a.entire, a.note) == (None, "the float model has no tensor 'nowhere'")
     assert (b.entire, b.note) == (None, "the hybrid model has no tensor 'nowhere'")
     assert c.entire is not None
@@ -250,14 +250,13 @@ def test_where_a_concat_joined_an_output_is_found() -> None:
 
 
 def test_drift_is_silent_on_the_calibration_set_and_speaks_on_another_domain() -> None:
-    calm = _compare(HYBRID, layers=qdq_models.pairs(), ranges=RANGES)
+    calm = _compare(HYBRID, inside=Inside(qdq_models.pairs(), RANGES))
     assert (calm.drift, calm.warnings) == ((), ())
     loud = compare(
         FLOAT,
         HYBRID,
         qdq_models.samples(scale=3.0),
-        layers=qdq_models.pairs(),
-        ranges=RANGES,
+        inside=Inside(qdq_models.pairs(), RANGES),
         seconds=0,
     )
     found = {d.tensor: d for d in loud.drift}

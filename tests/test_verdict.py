@@ -21,7 +21,7 @@ from rich.console import Console
 
 import hybridq
 from hybridq.cli import main
-from hybridq.compare import ComparisonReport, Drift, MetricReport, compare
+from hybridq.compare import ComparisonReport, Drift, Inside, MetricReport, compare
 from hybridq.report import Known, Level, judge, print_report
 from hybridq.report.actions import MOST, set_command
 from hybridq.report.known import Accuracy, Remedy
@@ -36,7 +36,7 @@ KNOWN = Known(folder="build", model="m.onnx", dataset="d.txt", algorithm="normal
 def _measured() -> ComparisonReport:
     model = qdq_models.two_heads()
     hybrid = qdq_models.quantized(model, STORED, ("stem.w", "body.w"))
-    return compare(model, hybrid, qdq_models.samples(), layers=qdq_models.pairs(), threads=1, seconds=0)
+    return compare(model, hybrid, qdq_models.samples(), inside=Inside(qdq_models.pairs()), threads=1, seconds=0)
 
 
 REPORT = _measured()

@@ -1,4 +1,4 @@
-"""The options of calibration, which ``step1`` and ``auto`` share, made of ``Step1Options``: none is said twice."""
+"""The options that commands share, made of the options of the steps: none is said twice."""
 
 from __future__ import annotations
 
@@ -7,24 +7,32 @@ from typing import Any
 import click
 
 from hybridq.cli.options import FILE, F, declared
-from hybridq.steps.kinds import asked
-from hybridq.steps.options import PREPROCESSING, Step1Options
+from hybridq.steps.comparison_options import ComparisonOptions
+from hybridq.steps.kinds import Checked, asked
+from hybridq.steps.options import Step1Options
+from hybridq.steps.preprocessing_options import PreprocessingOptions
 
 DATASET = click.option("--dataset", type=FILE, help="dataset.txt (one sample a line), a folder of images, or an .npz.")
 
 
 def calibration(command: F) -> F:
     """Give a command the options of calibration."""
-    for one in reversed(asked(Step1Options)):
-        command = declared(one)(command)
-    return DATASET(command)
+    return DATASET(_declared(Step1Options, command))
 
 
 def preprocessing(command: F) -> F:
     """Give a command the options that say what happens to values on their way into the model."""
-    for one in reversed(asked(Step1Options)):
-        if one.name in PREPROCESSING:
-            command = declared(one)(command)
+    return _declared(PreprocessingOptions, command)
+
+
+def comparison(command: F) -> F:
+    """Give a command the options of a comparison."""
+    return _declared(ComparisonOptions, command)
+
+
+def _declared(options: type[Checked], command: F) -> F:
+    for one in reversed(asked(options)):
+        command = declared(one)(command)
     return command
 
 

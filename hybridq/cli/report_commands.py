@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from hybridq.cli.calibration import numbers, preprocessing
-from hybridq.cli.options import FILE, FOLDER, common, talk, threads
-from hybridq.cli.step_commands import LAYER_SAMPLES, METRIC
+from hybridq.cli.calibration import comparison, numbers, preprocessing
+from hybridq.cli.options import FILE, FOLDER, common, talk
 from hybridq.report import print_report
 from hybridq.report.words import decibels, short
 from hybridq.steps.compare_models import compare_models
@@ -42,11 +41,8 @@ def explain_(directory: Path, layer: str, quiet: bool, verbose: bool, as_json: b
 @click.argument("float_model", type=FILE, metavar="FLOAT")
 @click.argument("other_model", type=FILE, metavar="OTHER")
 @click.option("--dataset", required=True, type=FILE, help="Samples to compare on.")
-@METRIC
 @click.option("-o", "--out", type=FOLDER, help="Write the report's page and files here.")
-@click.option("--samples", type=click.IntRange(1), help="Take only the first so many.")
-@LAYER_SAMPLES
-@threads
+@comparison
 @preprocessing
 @common
 def compare_(float_model: Path, other_model: Path, dataset: Path, **given: Any) -> None:

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from hybridq import steps, targets
 from hybridq.cli.budget import budget_flags, headline, judge, need_proposal, search_arguments, tell_search
-from hybridq.cli.calibration import arguments, calibration
-from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, declared, row, talk, threads
+from hybridq.cli.calibration import arguments, calibration, comparison
+from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, row, talk, threads
 from hybridq.cli.terminal import echo
 from hybridq.config import to_github, to_json
 from hybridq.errors import ConfigError
@@ -22,19 +22,11 @@ from hybridq.report import print_report
 from hybridq.report.build_json import BuildReport
 from hybridq.steps.common import read_state
 from hybridq.steps.demo import run_demo
-from hybridq.steps.kinds import asked, read
+from hybridq.steps.kinds import read
 from hybridq.steps.proposal_options import ProposalOptions
 from hybridq.steps.propose import propose
 from hybridq.steps.step1 import Step1Result
 
-METRIC = declared(next(one for one in asked(ProposalOptions) if one.name == "metric"))
-LAYER_SAMPLES = click.option(
-    "--layer-samples",
-    type=click.IntRange(0),
-    default=16,
-    show_default=True,
-    help="Samples measured inside, layer by layer.",
-)
 SHOWN = 12  # rows of a table before the rest is counted
 
 
@@ -205,22 +197,9 @@ def tell_build(voice: Talk, report: BuildReport) -> None:
 @click.command()
 @click.argument("directory", type=FOLDER, metavar="DIR")
 @click.option("--dataset", type=FILE, help="Samples to compare on.  [default: the calibration set]")
-@METRIC
-@click.option("--samples", type=click.IntRange(1), help="Take only the first so many.")
-@LAYER_SAMPLES
-@threads
+@comparison
 @common
-def step3(
-    directory: Path,
-    dataset: Path | None,
-    metric: str | None,
-    samples: int | None,
-    layer_samples: int,
-    threads: int,
-    quiet: bool,
-    verbose: bool,
-    as_json: bool,
-) -> None:
+def step3(directory: Path, dataset: Path | None, quiet: bool, verbose: bool, as_json: bool, **given: Any) -> None:
     """Compare float32 with DIR/hybrid.onnx: accuracy, per-layer error, size, speed.
 
     \b
@@ -229,15 +208,7 @@ def step3(
     """
     voice = talk(quiet, verbose, as_json)
     try:
-        result = steps.step3(
-            directory,
-            dataset,
-            metric=metric,
-            samples=samples,
-            layer_samples=layer_samples,
-            threads=threads,
-            progress=voice.progress,
-        )
+        result = steps.step3(directory, dataset, progress=voice.progress, **given)
     finally:
         voice.done()
     if not (quiet or as_json):

@@ -19,13 +19,14 @@ from hybridq.compare.results import (
     SliceReport,
     Timing,
 )
-from hybridq.compare.run import compare, layer_pairs
+from hybridq.compare.run import Inside, compare, layer_pairs
 
 __all__ = [
     "ComparisonReport",
     "Drift",
     "DriftWatch",
     "Figures",
+    "Inside",
     "LayerPair",
     "LayerReport",
     "Metric",

@@ -107,26 +107,40 @@ def probe_layers(
     notes: dict[str, str] = {}
     measured = [pair for pair in pairs if _is_in_both(pair, *views, notes)]
     pieces = dict(_pieces(views[1], measured, notes))
-    reads = {tensor for piece in pieces.values() for tensor in piece.reads}
     watched = [name for name in drift.ranges if views[0].has(name)]
-    wanted = [*(p.float_tensor for p in measured), *reads, *watched]
+    wanted = [*(p.float_tensor for p in measured), *(t for piece in pieces.values() for t in piece.reads), *watched]
     inside = runtime.session(probes.expose(reference, wanted), threads=threads)
     beside = runtime.session(probes.expose(hybrid, [p.hybrid_tensor for p in measured]), threads=threads)
     infos = probes.value_infos(inside)
+    _leave_out_unread(pieces, infos, notes)
+    chunks = tuple(
+        Chunk(chunk, own, load_pieces(views[1], here, infos, threads, notes))
+        for chunk, here, own in _shared_out(_by_size(measured, pieces, infos, chunk_bytes), pieces, watched)
+    )
+    return LayerProbe(pairs, drift, inside, beside, chunks, notes)
+
+
+def _leave_out_unread(
+    pieces: dict[str, Piece], infos: Mapping[str, onnx.ValueInfoProto], notes: dict[str, str]
+) -> None:
+    """Take away pieces that read what is no tensor."""
     for name in [name for name, piece in pieces.items() if any(tensor not in infos for tensor in piece.reads)]:
         notes[name] = "not measured alone: reads what is no tensor"
         del pieces[name]
-    chunks = []
+
+
+def _shared_out(
+    chunks: Iterable[tuple[LayerPair, ...]], pieces: Mapping[str, Piece], watched: Iterable[str]
+) -> Iterator[tuple[tuple[LayerPair, ...], list[Piece], tuple[str, ...]]]:
+    """Chunks with their pieces and the watched tensors that they are the first to hold; then those that none holds."""
     left = dict.fromkeys(watched)
-    for chunk in _by_size(measured, pieces, infos, chunk_bytes):
+    for chunk in chunks:
         here = [pieces[p.name] for p in chunk if p.name in pieces]
         held = {p.float_tensor for p in chunk}.union(*(piece.reads for piece in here))
         own = tuple(name for name in left if name in held)
-        for name in own:
-            del left[name]
-        chunks.append(Chunk(chunk, own, load_pieces(views[1], here, infos, threads, notes)))
-    chunks += [Chunk((), (name,)) for name in left]
-    return LayerProbe(pairs, drift, inside, beside, tuple(chunks), notes)
+        left = {name: None for name in left if name not in held}
+        yield chunk, here, own
+    yield from (((), [], (name,)) for name in left)
 
 
 def _is_in_both(pair: LayerPair, reference: View, hybrid: View, notes: dict[str, str]) -> bool:

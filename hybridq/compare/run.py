@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
@@ -25,6 +25,26 @@ from hybridq.graph.model import Layer, Model
 from hybridq.graph.runtime import Feed
 
 Source = onnx.ModelProto | Path
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What is measured inside the models, on the first ``samples`` samples (None: all).
+
+    ``layers``: where each layer is in both. ``ranges``: what calibration saw of each float tensor, real (min, max):
+    values outside are reported as drift.
+    """
+
+    layers: Sequence[LayerPair] = ()
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    samples: int | None = None
+
+    def watch(self) -> DriftWatch:
+        """What looks for drift."""
+        return DriftWatch(self.ranges, {pair.float_tensor: pair.name for pair in self.layers})
+
+
+OUTPUTS_ONLY = Inside()
 
 
 def layer_pairs(model: Model, hybrid: onnx.ModelProto) -> tuple[LayerPair, ...]:
@@ -51,29 +71,15 @@ def compare(
     hybrid_model: Source,
     feeds: Iterable[Feed],
     *,
-    layers: Sequence[LayerPair] = (),
-    ranges: Mapping[str, tuple[float, float]] | None = None,
+    inside: Inside = OUTPUTS_ONLY,
     metric: Metric | None = None,
     threads: int = 0,
     seconds: float = 2.0,
-    layer_samples: int | None = None,
-    calibration_data: bool = False,
-    name: str = "",
 ) -> ComparisonReport:
     """Run both models on every sample and measure what differs; ``feeds`` is read once.
 
-    Parameters
-    ----------
-    layers
-        the layers to measure inside (none: only the outputs), on the first ``layer_samples`` samples (None: all)
-    ranges
-        what calibration saw of each float tensor, real (min, max): values outside are reported as drift
-    metric
-        the user's figure over all outputs of one model, higher is better; only then are outputs kept
-    seconds
-        spent on timing the untouched models, first sample, ``threads`` threads; 0: no timing
-    calibration_data
-        whether ``feeds`` is the calibration set itself; the report says so
+    ``metric`` is the user's figure over all outputs of one model, higher is better; only then are outputs kept.
+    ``seconds`` are spent on timing the untouched models, first sample, ``threads`` threads; 0: no timing.
 
     Raises ModelError when a model cannot run or the outputs' names differ, DatasetError without any sample, and
     HybridqError when the metric fails.
@@ -86,27 +92,27 @@ def compare(
         float_model, hybrid_model = protos = seeded(protos[0]), seeded(protos[1])
         seconds = 0.0  # timing would draw some
     sessions = runtime.session(float_model, threads=threads), runtime.session(hybrid_model, threads=threads)
-    watch = DriftWatch(ranges or {}, {pair.float_tensor: pair.name for pair in layers})
-    inside = probe_layers(*protos, layers, watch, threads=threads) if layers or ranges else None
+    watch, looks = inside.watch(), bool(inside.layers or inside.ranges)
+    layers = probe_layers(*protos, inside.layers, watch, threads=threads) if looks else None
     outputs = OutputProbe(*sessions, concatenated(protos[0]), keep=metric is not None)
 
     def timed(feed: Feed) -> Timing | None:
         return time_pairs(*sessions, feed, seconds=seconds, threads=threads) if seconds > 0 else None
 
-    timing = _pass(feeds, outputs, inside, layer_samples, timed)
-    report = _report(name or protos[0].graph.name, outputs, inside, watch, metric, sizes)
+    timing = _pass(feeds, outputs, layers, inside.samples, timed)
+    report = _report(protos[0].graph.name, outputs, layers, watch, metric, sizes)
     chance = f"random numbers are drawn inside, by '{drawing[0]}': both models drew the same ones" if drawing else ""
     scales = scale_warnings(watch, (i.name for i in protos[0].graph.input))
     late = unsteady(timing) if timing is not None else ""
     warnings = tuple(w for w in (chance, *report.warnings, *scales, late) if w)
-    return replace(report, timing=timing, calibration_data=calibration_data, warnings=warnings)
+    return replace(report, timing=timing, warnings=warnings)
 
 
 def _pass(
     feeds: Iterable[Feed],
     outputs: OutputProbe,
-    inside: LayerProbe | None,
-    layer_samples: int | None,
+    layers: LayerProbe | None,
+    most: int | None,
     timed: Callable[[Feed], Timing | None],
 ) -> Timing | None:
     """Every sample through all probes; the time that the first one takes. Raises DatasetError without any sample."""
@@ -115,25 +121,25 @@ def _pass(
         outputs.add(feed)
         if outputs.samples == 1:
             timing = timed(feed)
-        if inside is not None and (layer_samples is None or inside.samples < layer_samples):
-            inside.add(feed)
+        if layers is not None and (most is None or layers.samples < most):
+            layers.add(feed)
     if not outputs.samples:
         raise DatasetError("there is no sample to compare on")
     return timing
 
 
 def _report(
-    name: str, outputs: OutputProbe, inside: LayerProbe | None, watch: DriftWatch, metric: Metric | None, sizes: Sizes
+    name: str, outputs: OutputProbe, layers: LayerProbe | None, watch: DriftWatch, metric: Metric | None, sizes: Sizes
 ) -> ComparisonReport:
     drift = watch.found()
     drifted = drift_warning(drift, len(watch.seen))
     return ComparisonReport(
         model=name,
         samples=outputs.samples,
-        layer_samples=inside.samples if inside else 0,
+        layer_samples=layers.samples if layers else 0,
         calibration_data=False,
         outputs=outputs.reports(),
-        layers=inside.reports() if inside else (),
+        layers=layers.reports() if layers else (),
         sizes=sizes,
         timing=None,
         metric=outputs.metric(metric) if metric is not None else None,

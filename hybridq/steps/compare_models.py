@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
 
-from hybridq.compare import ComparisonReport, compare, load_metric, pairs_by_name
-from hybridq.dataset import InputSpec, Preprocessing, open_dataset
+from hybridq.compare import ComparisonReport, Inside, compare, pairs_by_name
+from hybridq.dataset import InputSpec, open_dataset
 from hybridq.errors import ModelError
 from hybridq.execution.progress import Progress, counted, no_progress
 from hybridq.files.commit import commit
@@ -18,9 +18,10 @@ from hybridq.files.reading import look_at
 from hybridq.graph.words import first_line
 from hybridq.report import Known, Verdict, judge, report_json, write_report
 from hybridq.steps.common import REPORT
+from hybridq.steps.comparison_options import ComparisonOptions
+from hybridq.steps.kinds import share, takes
 from hybridq.steps.known import step1_flags
-from hybridq.steps.options import need_threads
-from hybridq.steps.step3 import need_counts
+from hybridq.steps.preprocessing_options import PreprocessingOptions
 
 
 @dataclass(frozen=True)
@@ -36,49 +37,36 @@ class Compared:
         return report_json(self.report, self.verdict)
 
 
+@takes(ComparisonOptions, PreprocessingOptions)
 def compare_models(
     float_model: Path | str,
     other_model: Path | str,
     dataset: Any,
     *,
     out: Path | str | None = None,
-    metric: str | None = None,
-    samples: int | None = None,
-    layer_samples: int | None = 16,
-    threads: int = 0,
-    seconds: float = 2.0,
-    mean: Any = None,
-    std: Any = None,
-    channel_order: str = "rgb",
-    resize: str = "stretch",
-    anchor: str = "center",
-    pad: int = 114,
-    size: Any = None,
     progress: Progress = no_progress,
+    **options: Any,
 ) -> Compared:
     """Run both models on ``dataset`` and compare; the first is the reference. ``out`` is a folder for the report.
 
-    Layers are matched by the names of the tensors that both compute. Raises ModelError where a model cannot be read or
-    the inputs or outputs differ, DatasetError, OptionError.
+    Layers are matched by the names of the tensors that both compute. ``options`` are the fields of
+    ``ComparisonOptions`` and of ``PreprocessingOptions``. Raises ModelError where a model cannot be read or the inputs
+    or outputs differ, DatasetError, OptionError.
     """
-    need_threads(threads)
-    need_counts(samples, layer_samples, seconds)
-    preprocessing = Preprocessing.of(mean, std, channel_order, resize, anchor, pad, size)
-    scored = load_metric(metric) if metric else None
+    asked, pictures = share(options, ComparisonOptions, PreprocessingOptions)
+    wanted, preprocessing = ComparisonOptions(**asked), PreprocessingOptions(**pictures).preprocessing
     paths = Path(float_model), Path(other_model)
     protos = _load(paths[0]), _load(paths[1])
-    specs = _same_inputs(*protos, paths[1])
-    data = open_dataset(dataset, specs, preprocessing, samples)
+    data = open_dataset(dataset, _same_inputs(*protos, paths[1]), preprocessing, wanted.samples)
     found = compare(
         *paths,
         (sample.feed for sample in counted(data, "comparing", data.count, progress)),
-        layers=pairs_by_name(*protos),
-        metric=scored,
-        threads=threads,
-        seconds=seconds,
-        layer_samples=layer_samples,
-        name=paths[1].stem,
+        inside=Inside(pairs_by_name(*protos), samples=wanted.layer_samples),
+        metric=wanted.scored,
+        threads=wanted.threads,
+        seconds=wanted.seconds,
     )
+    found = replace(found, model=paths[1].stem)
     flags = tuple(step1_flags(preprocessing))
     judged = judge(found, Known(folder="", model=str(float_model), dataset=str(data.path), flags=flags))
     if out is None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 from hybridq import targets
 from hybridq.calibration.ranges import Options, RangeAlgorithm
-from hybridq.dataset import Anchor, ChannelOrder, Preprocessing, Resize
 from hybridq.errors import OptionError
 from hybridq.quant.dtypes import Granularity, Precision
 from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.quant.words import no_such_word
 from hybridq.search.choose_repair import Repair
-from hybridq.steps.kinds import Checked, Choice, Extent, Flag, Named, Names, Number, Values, asked
+from hybridq.steps.kinds import Choice, Flag, Named, Names, Number, asked
+from hybridq.steps.preprocessing_options import PreprocessingOptions
 from hybridq.targets import Target
 
 WEIGHT_ONLY = (Precision.INT8, Precision.INT16)
@@ -23,30 +23,18 @@ REPAIRS = (
     "measured (auto).  [default: gptq on onnxruntime, bias where --dtype or another target was asked for]"
 )
 RANGES = "How ranges are chosen.  [default: trimmed; normal where --dtype was asked for]"
-PREPROCESSING = ("mean", "std", "channel_order", "resize", "anchor", "pad", "size")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step1Options(Checked):
+class Step1Options(PreprocessingOptions):
     """How step 1 works; the same words as ``hybridq step1``. Raises OptionError for what does not exist or fit.
 
-    ``preprocessing`` may stand for ``mean`` to ``size``; it always holds what they say. ``dtype`` is None for the
+    ``dtype`` is None for the
     target's first, except where that would make a layer slower and less exact at once (``hybridq.plan.defaults``).
     ``every_algorithm`` records the ranges of every algorithm, for a search to choose from.
     """
 
     data_free: Annotated[bool, Flag("No samples: ranges from BatchNorm parameters, --mean and --std.")] = False
-    mean: Annotated[
-        Any, Values("Subtracted from each channel: `0,0,0`, or `image=0,0,0` for one input.", "NUMBERS")
-    ] = None
-    std: Annotated[Any, Values("Divides each channel: `255,255,255`.", "NUMBERS")] = None
-    channel_order: Annotated[ChannelOrder, Choice("Order of a picture's channels.", ChannelOrder)] = ChannelOrder.RGB
-    resize: Annotated[Resize, Choice("How a picture gets the input's size.", Resize)] = Resize.STRETCH
-    anchor: Annotated[Anchor, Choice("Where a letterboxed picture lies.", Anchor)] = Anchor.CENTER
-    pad: Annotated[int, Number("Pixel value around a letterboxed picture.", 0, 255, whole=True)] = 114
-    size: Annotated[
-        tuple[int, int] | None, Extent("Height and width of pictures where the model leaves them open (480x640).")
-    ] = None
     batch: Annotated[int, Number("Samples a run, for a dynamic batch.", 1, whole=True)] = 1
     samples: Annotated[int | None, Number("Take only so many, spread over the list.", 1, whole=True)] = None
     inputs: Annotated[tuple[str, ...], Names("Cut the model: these tensors become its inputs (A,B).")] = ()
@@ -69,18 +57,11 @@ class Step1Options(Checked):
     merge: Annotated[bool, Flag("Keep the edits of an edited cfg and refresh the rest.")] = False
     workers: Annotated[int, Number("Processes that calibrate.", 1, whole=True)] = 1
     threads: Annotated[int, Number("Threads of ONNX Runtime; 0: all cores.", 0, whole=True)] = 0
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     every_algorithm: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._agree()
-        given = {name: getattr(self, name) for name in PREPROCESSING}
-        made = Preprocessing.of(**given)
-        if Preprocessing() not in (self.preprocessing, made):
-            raise OptionError("preprocessing holds mean and std: give them there", hint="Give one of the two.")
-        if self.preprocessing == Preprocessing():
-            object.__setattr__(self, "preprocessing", made)
 
     def _agree(self) -> None:
         """Refuse options that are nothing without another, or contradict it."""

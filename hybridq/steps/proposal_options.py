@@ -10,17 +10,13 @@ from typing import Annotated, Any
 from hybridq.errors import OptionError
 from hybridq.quant.dtypes import Precision
 from hybridq.search.budget import Budget
+from hybridq.steps.comparison_options import METRIC
 from hybridq.steps.kinds import AnyText, Checked, Choices, Number, Values
 
 WORST = "worst:"
 SQNR = "SQNR of the worst output, whole; worst:DB of its worst slice against that slice's own variance."
 TIME = "Seconds after which the best found is taken.  [default: a minute of CPU time, or 1,000 float inferences]"
 PROFILE = "Time of each layer on the board: what RKNN's eval_perf prints, or the JSON that trtexec exports."
-METRIC = (
-    "agreement, equal, iou, psnr, top1:LABELS.txt, or your own figure: FUNCTION(outputs) -> float, higher is better; "
-    "outputs is a list of one dict {output name: array} "
-    "per sample, in the order of the dataset."
-)
 
 
 @dataclass(frozen=True, kw_only=True)

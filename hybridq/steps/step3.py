@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from hybridq.compare import ComparisonReport, compare, layer_pairs, load_metric
+from hybridq.compare import ComparisonReport, Inside, compare, layer_pairs
 from hybridq.dataset import Preprocessing, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, StorageError
 from hybridq.execution.progress import Progress, counted, no_progress
 from hybridq.files.commit import commit
 from hybridq.files.reading import exists
 from hybridq.quant.records import QuantConfig
-from hybridq.quant.words import number_of
 from hybridq.report import Verdict, judge, report_json, write_report
 from hybridq.steps.common import (
     HYBRID,
@@ -24,8 +23,9 @@ from hybridq.steps.common import (
     read_sources,
     read_state,
 )
+from hybridq.steps.comparison_options import ComparisonOptions
+from hybridq.steps.kinds import read, takes
 from hybridq.steps.known import known_of, trials
-from hybridq.steps.options import need_threads
 from hybridq.steps.step2 import built_from, edits_digest, verify_built
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, State
@@ -46,23 +46,16 @@ class Step3Result:
         return report_json(self.report, self.verdict)
 
 
+@takes(ComparisonOptions)
 def step3(
-    directory: Path | str,
-    dataset: Any = None,
-    *,
-    metric: str | None = None,
-    samples: int | None = None,
-    layer_samples: int | None = 16,
-    threads: int = 0,
-    seconds: float = 2.0,
-    progress: Progress = no_progress,
+    directory: Path | str, dataset: Any = None, *, progress: Progress = no_progress, **options: Any
 ) -> Step3Result:
     """Compare float32 and hybrid on ``dataset`` (by default the calibration set) and write ``report/``.
 
-    ``metric`` is ``module.py:function``. Raises StorageError when step2 has not run, DatasetError, ConfigError.
+    ``options`` are the fields of ``ComparisonOptions``. Raises StorageError when step2 has not run, DatasetError,
+    ConfigError, OptionError.
     """
-    need_threads(threads)
-    need_counts(samples, layer_samples, seconds)
+    asked = read(ComparisonOptions, options)
     folder = Path(directory)
     state = read_state(folder, verify=True)
     config, hybrid = _built(folder, state)
@@ -70,21 +63,18 @@ def step3(
     if source is None:
         raise DatasetError("where step1 found its samples is not known here", hint="Give --dataset.")
     preprocessing = Preprocessing.from_json(state.preprocessing)
-    limit = samples if samples is not None else (state.samples if dataset is None else None)
+    limit = state.samples if asked.samples is None and dataset is None else asked.samples
     data = open_dataset(source, input_specs(state.model), preprocessing, limit)
     found = compare(
         storage.assemble(state.model.proto, state.weights),
         folder / HYBRID,
         (sample.feed for sample in counted(data, "comparing", data.count, progress)),
-        layers=layer_pairs(state.model, hybrid),
-        ranges=_ranges(state),
-        metric=load_metric(metric) if metric else None,
-        threads=threads,
-        seconds=seconds,
-        layer_samples=layer_samples,
-        calibration_data=dataset is None,
-        name=state.model.name,
+        inside=Inside(layer_pairs(state.model, hybrid), _ranges(state), asked.layer_samples),
+        metric=asked.scored,
+        threads=asked.threads,
+        seconds=asked.seconds,
     )
+    found = replace(found, model=state.model.name, calibration_data=dataset is None)
     judged = judge(found, known_of(folder, state, config))
     points = trials(folder)
     with commit(folder) as new:
@@ -110,14 +100,6 @@ def _ranges(state: State) -> dict[str, tuple[float, float]]:
     """What calibration saw of every tensor that it measured, real (min, max)."""
     known = ((g, state.calibrated.measured[g.name]) for g in state.model.groups)
     return {s: (m.range.min, m.range.max) for g, m in known if not m.fixed for s in g.sources}
-
-
-def need_counts(samples: int | None, layer_samples: int | None, seconds: float) -> None:
-    """Raise OptionError for a number of samples or seconds that is none."""
-    for name, given, least in (("samples", samples, 1), ("layer_samples", layer_samples, 0)):
-        if given is not None:
-            number_of(given, name, least, whole=True)
-    number_of(seconds, "seconds", 0)
 
 
 def _load(path: Path) -> onnx.ModelProto:
