@@ -18,17 +18,16 @@ from hybridq.graph.operators import (
     TABLE,
     UNKNOWN,
     BatchRows,
-    DataFree,
     Interval,
     Kernel,
     Kind,
     Layout,
     Movement,
     Role,
-    Ties,
     lookup,
     weight_axis,
 )
+from hybridq.graph.operators.columns import DataFree, Ties
 from hybridq.graph.operators.weights import macs
 from hybridq.graph.opset import IR_VERSION, OPSET
 from hybridq.linting import spread

@@ -21,8 +21,8 @@ from onnx import NodeProto, numpy_helper
 from hybridq.calibration.unbounded import ENDLESS
 from hybridq.graph.edit import attribute, attributes
 from hybridq.graph.model import Model
-from hybridq.graph.operators import DataFree as Follows
 from hybridq.graph.operators import Kind, Layout, Movement, Role, row_of
+from hybridq.graph.operators.columns import DataFree as Follows
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Measured
 

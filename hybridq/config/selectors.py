@@ -22,9 +22,11 @@ from __future__ import annotations
 import fnmatch
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+
+from onnx import NodeProto
 
 from hybridq.config.names import Names
 from hybridq.graph.model import Layer, Model
@@ -253,26 +255,26 @@ _TERMS: dict[str, Callable[[_Parser, str], set[str]]] = {
 
 def between(model: Model, start: str | None, end: str | None) -> set[str]:
     """Layers on a path from tensor ``start`` to tensor ``end``, those that write them included; None: no limit."""
-    owner = {n: x.name for x in model.layers for n in (x.node, x.activation) if n}
     nodes = model.proto.graph.node
-    after = None if start is None else {start}
-    before = None if end is None else {end}
-    for node in nodes:
-        if after is not None and any(i in after for i in node.input):
-            after.update(o for o in node.output if o)
-    for node in reversed(nodes):
-        if before is not None and any(o in before for o in node.output):
-            before.update(i for i in node.input if i)
-    inside = {
-        owner[n.name]
-        for n in nodes
-        if n.name in owner
-        and (after is None or any(o in after for o in n.output))
-        and (before is None or any(o in before for o in n.output))
-    }
+    after = None if start is None else _reached([(n.input, n.output) for n in nodes], start)
+    before = None if end is None else _reached([(n.output, n.input) for n in reversed(nodes)], end)
     if before is not None and start is not None and start not in before:
         return set()
-    return inside
+
+    def inside(node: NodeProto) -> bool:
+        return all(reached is None or not reached.isdisjoint(node.output) for reached in (after, before))
+
+    owner = {n: x.name for x in model.layers for n in (x.node, x.activation) if n}
+    return {owner[n.name] for n in nodes if n.name in owner and inside(n)}
+
+
+def _reached(steps: Iterable[tuple[Sequence[str], Sequence[str]]], tensor: str) -> set[str]:
+    """The tensors on a way from ``tensor``, by steps in order from some tensors to others."""
+    found = {tensor}
+    for here, there in steps:
+        if not found.isdisjoint(here):
+            found.update(name for name in there if name)
+    return found
 
 
 def boundary(model: Model, precisions: Mapping[str, Precision]) -> set[str]:

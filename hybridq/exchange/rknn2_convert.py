@@ -14,6 +14,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,15 +111,24 @@ def edits_of(entries: dict[str, Any], plan: Plan, dropped: set[str]) -> Edits:
             chosen |= _named(name, kind, entries, plan)
     found = Edits({n: kind for n, kind in chosen.items() if n not in dropped})
     found.lines = [f"{n}: {kind}" for n, kind in found.types.items()]
-    for name, (tensor, same) in owners.items():
-        ours, entry = plan.ranges.get(tensor) if same else None, entries[name]
-        if ours is not None and entry["scale"] and _distance(ours, _numbers(entry, "min", "max")) > NOISE:
-            found.lines.append(f"{name}: {entry['min'][0]:g}..{entry['max'][0]:g} becomes {ours[0]:g}..{ours[1]:g}")
-            found.ranges[name] = ours
+    found.ranges = dict(_moved_ranges(entries, plan, owners))
+    for name, ours in found.ranges.items():
+        low, high = _numbers(entries[name], "min", "max")
+        found.lines.append(f"{name}: {low:g}..{high:g} becomes {ours[0]:g}..{ours[1]:g}")
     raised = {owners[n][0] for n in owners if n in chosen or n + END in chosen}
     missing = [t for t in plan.types if t not in raised and t not in entries]
     found.lines += [f"{t}: the toolkit has no such tensor; it was folded away" for t in missing]
     return found
+
+
+def _moved_ranges(
+    entries: dict[str, Any], plan: Plan, owners: dict[str, tuple[str, bool]]
+) -> Iterator[tuple[str, list[float]]]:
+    """Our range of every name whose values are ours and whose range is another one."""
+    for name, (tensor, same) in owners.items():
+        ours, entry = plan.ranges.get(tensor) if same else None, entries[name]
+        if ours is not None and entry["scale"] and _distance(ours, _numbers(entry, "min", "max")) > NOISE:
+            yield name, ours
 
 
 def edited(text: str, edits: Edits) -> str:
@@ -132,10 +142,8 @@ def edited(text: str, edits: Edits) -> str:
         entry, part = ENTRY.match(line), FIELD.match(line)
         below = below or line.startswith(f"{PARAMETERS}:")
         if below and entry:
-            name = entry[1][1:-1].replace("''", "'") if entry[1].startswith("'") else entry[1].strip('"')
-        items = []
-        while part and lines and ITEM.match(lines[0]):
-            items.append(lines.pop(0))
+            name = _unquoted(entry[1])
+        items = _items(lines) if part else []
         mark = ANCHOR.search(line) if part else None
         if part and name in edits.ranges and part[1] in ("min", "max"):
             if mark and mark[1] == "&":
@@ -146,6 +154,19 @@ def edited(text: str, edits: Edits) -> str:
             line, items = f"        {part[1]}: &{mark[2]}", held.pop(mark[2])
         out += [line, *items]
     return "\n".join(out) + "\n"
+
+
+def _items(lines: list[str]) -> list[str]:
+    """The items of a list, taken off the front of ``lines``."""
+    found = []
+    while lines and ITEM.match(lines[0]):
+        found.append(lines.pop(0))
+    return found
+
+
+def _unquoted(text: str) -> str:
+    """The name behind a key as the toolkit writes it."""
+    return text[1:-1].replace("''", "'") if text.startswith("'") else text.strip('"')
 
 
 def quoted(name: str) -> str:

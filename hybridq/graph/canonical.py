@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
@@ -17,7 +18,7 @@ from onnx import TensorProto, helper
 from hybridq.errors import ModelError, Problem
 from hybridq.files.temporary import temporary_folder
 from hybridq.graph import runtime
-from hybridq.graph.edit import attribute, subgraphs
+from hybridq.graph.edit import attribute, inputs_of, producers, subgraphs
 from hybridq.graph.halves import drop_empty_casts, widen_halves
 from hybridq.graph.inlined import drop_identities, restore_functions
 from hybridq.graph.linear import join_linear
@@ -96,25 +97,26 @@ def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def _complete_types(proto: onnx.ModelProto) -> None:
     """Add the types and shapes that ONNX Runtime did not write down, drop those of tensors that are gone."""
-    made = {o for n in proto.graph.node for o in n.output}
-    kept = [v for v in proto.graph.value_info if v.name in made]
-    del proto.graph.value_info[:]
-    proto.graph.value_info.extend(kept)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(skeleton(proto), data_prop=True).graph
-    except Exception:  # a model may use operators that the inference does not know
-        inferred = onnx.GraphProto()
-    known = {v.name for v in [*proto.graph.value_info, *proto.graph.input, *proto.graph.output]}
-    proto.graph.value_info.extend(v for v in inferred.value_info if v.name not in known)
+    graph, made = proto.graph, list(producers(proto.graph.node))
+    _replace(graph.value_info, [v for v in graph.value_info if v.name in set(made)])
+    inferred = _inferred(proto)
+    known = {v.name for v in [*graph.value_info, *graph.input, *graph.output]}
+    graph.value_info.extend(v for v in inferred.value_info if v.name not in known)
     known |= {v.name for v in inferred.value_info}
     shaped = {v.name: v for v in inferred.output if v.type.tensor_type.HasField("shape")}
-    bare = [o for o in proto.graph.output if _lacks_shape(o)]
-    missing = [o for n in proto.graph.node for o in n.output if o and o not in known]
-    missing += [o.name for o in bare if o.name not in shaped]
-    told = {v.name: v for v in _types_of(proto, missing)} if missing else {}
-    for output in bare:
-        output.CopyFrom(shaped.get(output.name) or told.get(output.name) or output)
-    proto.graph.value_info.extend(v for v in told.values() if v.name not in {o.name for o in bare})
+    bare = {o.name: o for o in graph.output if _lacks_shape(o)}
+    told = {v.name: v for v in _types_of(proto, [n for n in [*made, *bare] if n not in known | shaped.keys()])}
+    for name, output in bare.items():
+        output.CopyFrom(shaped.get(name) or told.get(name) or output)
+    graph.value_info.extend(v for v in told.values() if v.name not in bare)
+
+
+def _inferred(proto: onnx.ModelProto) -> onnx.GraphProto:
+    """What ONNX's shape inference says; nothing where the model has operators that it does not know."""
+    try:
+        return onnx.shape_inference.infer_shapes(skeleton(proto), data_prop=True).graph
+    except Exception:  # its errors share no public base class
+        return onnx.GraphProto()
 
 
 def _lacks_shape(value: onnx.ValueInfoProto) -> bool:
@@ -123,6 +125,8 @@ def _lacks_shape(value: onnx.ValueInfoProto) -> bool:
 
 def _types_of(proto: onnx.ModelProto, names: list[str]) -> list[onnx.ValueInfoProto]:
     """What ONNX Runtime, which knows its own operators, says of tensors that ONNX knows nothing about."""
+    if not names:
+        return []
     asked = onnx.ModelProto()
     asked.CopyFrom(proto)
     runtime.expose(asked, names)
@@ -143,11 +147,13 @@ def _spell_out(graph: onnx.GraphProto) -> None:
 
 
 def _strip_initializer_inputs(proto: onnx.ModelProto) -> None:
-    initializers = {i.name for i in proto.graph.initializer}
-    kept = [i for i in proto.graph.input if i.name not in initializers]
-    if len(kept) != len(proto.graph.input):
-        del proto.graph.input[:]
-        proto.graph.input.extend(kept)
+    _replace(proto.graph.input, list(inputs_of(proto.graph)))
+
+
+def _replace(held: Any, values: list[onnx.ValueInfoProto]) -> None:
+    """Let a repeated field hold other values."""
+    del held[:]
+    held.extend(values)
 
 
 def name_everything(graph: onnx.GraphProto) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import onnx
 
 from hybridq.errors import ModelError, Problem
-from hybridq.graph.edit import producers, reads
+from hybridq.graph.edit import inputs_of, producers, reads
 
 
 def cut(given: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str], path: str = "") -> onnx.ModelProto:
@@ -17,8 +17,7 @@ def cut(given: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str], p
     Raises ModelError for unknown names, with the nearest ones, and for inputs that do not cut every way in.
     """
     graph = given.graph
-    initializers = {i.name for i in graph.initializer}
-    own_inputs = [i.name for i in graph.input if i.name not in initializers]
+    own_inputs = [i.name for i in inputs_of(graph)]
     produced = producers(graph.node)
     _check_names(inputs, outputs, [*own_inputs, *produced], path)
     starts, ends = list(inputs) or own_inputs, list(outputs) or [o.name for o in graph.output]
@@ -30,15 +29,26 @@ def cut(given: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str], p
         missing = ", ".join(sorted(open_ends))
         raise ModelError(f"the outputs also depend on the input(s) {missing}", path=path, hint="Name these inputs too.")
     values = _typed(given, ends, path)
+    return _part(given, nodes, read, [values[n] for n in starts if n in read], [values[n] for n in ends])
+
+
+def _part(
+    given: onnx.ModelProto,
+    nodes: list[onnx.NodeProto],
+    read: set[str],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+) -> onnx.ModelProto:
+    """The model of some of the given nodes, in their order, with the initializers that are ``read``."""
     part = onnx.ModelProto()
     part.CopyFrom(given)
     for name in ("node", "input", "output", "initializer"):
         part.graph.ClearField(name)
     kept = {id(n) for n in nodes}
-    part.graph.node.extend(n for n in graph.node if id(n) in kept)
-    part.graph.input.extend(values[n] for n in starts if n in read)
-    part.graph.output.extend(values[n] for n in ends)
-    part.graph.initializer.extend(t for t in graph.initializer if t.name in read)
+    part.graph.node.extend(n for n in given.graph.node if id(n) in kept)
+    part.graph.input.extend(inputs)
+    part.graph.output.extend(outputs)
+    part.graph.initializer.extend(t for t in given.graph.initializer if t.name in read)
     return part
 
 

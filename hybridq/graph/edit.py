@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from onnx import GraphProto, NodeProto, helper
+from onnx import GraphProto, NodeProto, ValueInfoProto, helper
 
 
 def producers(nodes: Iterable[NodeProto]) -> dict[str, NodeProto]:
@@ -20,6 +20,12 @@ def consumers(nodes: Iterable[NodeProto]) -> dict[str, tuple[NodeProto, ...]]:
         for name in dict.fromkeys(filter(None, reads(node))):
             found.setdefault(name, []).append(node)
     return {name: tuple(readers) for name, readers in found.items()}
+
+
+def inputs_of(graph: GraphProto) -> list[ValueInfoProto]:
+    """The inputs that a caller gives: those that are no initializer."""
+    held = {i.name for i in graph.initializer}
+    return [i for i in graph.input if i.name not in held]
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:

@@ -32,8 +32,10 @@ def roundings(
                 if rounding is not None:
                     found[tensor] = rounding
     if not context.portable:
-        _round_before_relus(context, layers, groups, found)
-        _round_behind_pools(context, layers, groups, found)
+        for layer in context.model.layers:
+            plan, stored = layers[layer.name], groups[layer.group].stored
+            _round_before_relu(context, layer, plan, stored, found)
+            _round_behind_pool(context, layer, plan, stored, found)
     return found
 
 
@@ -50,34 +52,25 @@ def _rounding(context: Context, tensor: str, stored: Stored, layers: Mapping[str
     return Rounding(stored, MOVED) if stored.precision.bits == 8 else None
 
 
-def _round_before_relus(
-    context: Context,
-    layers: Mapping[str, LayerPlan],
-    groups: Mapping[str, GroupPlan],
-    found: dict[str, Rounding],
+def _round_before_relu(
+    context: Context, layer: Layer, plan: LayerPlan, stored: Stored, found: dict[str, Rounding]
 ) -> None:
     """Round what goes into a Relu, too, where its integers reach below zero: the Relu is cut between integers then."""
-    for layer in context.model.layers:
-        plan, stored = layers[layer.name], groups[layer.group].stored
-        p, fuses = stored.qparams, plan.native and plan.weights and layer.activation_op == "Relu"
-        if fuses and p is not None and int(p.zero_point) != p.qmin:
-            found[context.model.nodes[layer.node].output[0]] = Rounding(stored, BEFORE_RELU)
-            found[layer.name] = Rounding(stored, COMPUTED, BETWEEN_INTEGERS)
+    p, fuses = stored.qparams, plan.native and plan.weights and layer.activation_op == "Relu"
+    if fuses and p is not None and int(p.zero_point) != p.qmin:
+        found[context.model.nodes[layer.node].output[0]] = Rounding(stored, BEFORE_RELU)
+        found[layer.name] = Rounding(stored, COMPUTED, BETWEEN_INTEGERS)
 
 
-def _round_behind_pools(
-    context: Context,
-    layers: Mapping[str, LayerPlan],
-    groups: Mapping[str, GroupPlan],
-    found: dict[str, Rounding],
+def _round_behind_pool(
+    context: Context, layer: Layer, plan: LayerPlan, stored: Stored, found: dict[str, Rounding]
 ) -> None:
-    """Round float results that only a MaxPool reads behind it."""
-    for layer in context.model.layers:
-        pool, stored = _lone_pool(context, layer), groups[layer.group].stored
-        in_float = all(w.folded or w.qparams is None for w in layers[layer.name].weights)
-        if pool and in_float and stored.qparams is not None:
-            del found[layer.name]
-            found[pool] = Rounding(stored, POOLED, BEHIND_POOL, layer.name)
+    """Round a float result that only a MaxPool reads behind it."""
+    pool = _lone_pool(context, layer)
+    in_float = all(w.folded or w.qparams is None for w in plan.weights)
+    if pool and in_float and stored.qparams is not None:
+        del found[layer.name]
+        found[pool] = Rounding(stored, POOLED, BEHIND_POOL, layer.name)
 
 
 def _lone_pool(context: Context, layer: Layer) -> str:

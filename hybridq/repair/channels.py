@@ -19,7 +19,8 @@ from onnx import NodeProto, helper
 
 from hybridq.graph.edit import attribute, outer_reads, reads
 from hybridq.graph.model import Model
-from hybridq.graph.operators import Interval, Layout, Movement, Ties, row_of
+from hybridq.graph.operators import Interval, Layout, Movement, row_of
+from hybridq.graph.operators.columns import Ties
 from hybridq.graph.runtime import run, session
 from hybridq.graph.shared_parameters import moved
 from hybridq.storage.weights import Weights

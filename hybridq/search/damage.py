@@ -186,11 +186,21 @@ def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> 
     weights = tuple(attention(found, names, outputs))
     cuts = {n: cuts_of([sample[i].shape for sample in outputs], parts.get(n)) for i, n in enumerate(names)}
     slices = _slices(names, outputs, weights, cuts, parts)
-    whole = {n: ([x[i] for x in given], [x[i] for x in rows]) for i, n in enumerate(names)}
-    told = {n: told_of(as_given, as_rows, parts.get(n)) for n, (as_given, as_rows) in whole.items()}
-    known = {n: t for n, t in told.items() if t is not None}
-    classes = frozenset(n for n, (as_given, _) in whole.items() if is_classification(as_given))
+    known, classes = _told(names, given, rows, parts)
     return Reference(names, tuple(feeds), outputs, cuts, *slices, weights, logs, given, known, classes)
+
+
+def _told(
+    names: Sequence[str], given: Sequence[Sequence[Array]], rows: Sequence[Sequence[Array]], parts: Mapping[str, Parts]
+) -> tuple[dict[str, Told], frozenset[str]]:
+    """What step3 tells of every output, and the outputs that are classifications."""
+    known, classes = {}, []
+    for i, name in enumerate(names):
+        as_given = [sample[i] for sample in given]
+        told = told_of(as_given, [sample[i] for sample in rows], parts.get(name))
+        known.update({name: told} if told is not None else {})
+        classes += [name] if is_classification(as_given) else []
+    return known, frozenset(classes)
 
 
 def _slices(

@@ -15,6 +15,7 @@ from hybridq.errors import ModelError
 from hybridq.execution.progress import Progress, counted, no_progress
 from hybridq.files.commit import commit
 from hybridq.files.reading import look_at
+from hybridq.graph.edit import inputs_of
 from hybridq.graph.words import first_line
 from hybridq.report import Known, Verdict, judge, report_json, write_report
 from hybridq.steps.common import REPORT
@@ -93,8 +94,7 @@ def _same_inputs(one: onnx.ModelProto, other: onnx.ModelProto, path: Path) -> tu
 
 
 def _inputs(proto: onnx.ModelProto) -> tuple[InputSpec, ...]:
-    fixed = {t.name for t in proto.graph.initializer}
-    return tuple(_spec(value) for value in proto.graph.input if value.name not in fixed)
+    return tuple(_spec(value) for value in inputs_of(proto.graph))
 
 
 def _spec(value: onnx.ValueInfoProto) -> InputSpec:

@@ -8,8 +8,6 @@ See https://onnx.ai/onnx/operators for the operators themselves.
 
 from hybridq.graph.operators.columns import (
     BatchRows,
-    DataFree,
-    Inputs,
     Interval,
     Kernel,
     Kind,
@@ -17,7 +15,6 @@ from hybridq.graph.operators.columns import (
     Movement,
     Operator,
     Role,
-    Ties,
 )
 from hybridq.graph.operators.table import TABLE, UNKNOWN, lookup, row_of
 from hybridq.graph.operators.weights import averages_windows, by_output_channel, macs, weight_axis
@@ -26,8 +23,6 @@ __all__ = [
     "TABLE",
     "UNKNOWN",
     "BatchRows",
-    "DataFree",
-    "Inputs",
     "Interval",
     "Kernel",
     "Kind",
@@ -35,7 +30,6 @@ __all__ = [
     "Movement",
     "Operator",
     "Role",
-    "Ties",
     "averages_windows",
     "by_output_channel",
     "lookup",
