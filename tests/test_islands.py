@@ -15,7 +15,7 @@ from random_graphs import random_case
 from hybridq import targets
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Kind, lookup
-from hybridq.plan.islands import ROUNDING, SAVED, _Cut, elements, float_side
+from hybridq.plan.islands import ROUNDING, _Cut, elements, float_side
 from hybridq.plan.record import decide
 from hybridq.quant.dtypes import Precision
 
@@ -88,7 +88,7 @@ def cost(model: Model, floats: set[str], free: list[str], chosen: set[str]) -> f
     total = 0.0
     for group in model.groups:
         if group.name in chosen:
-            total -= sum((SAVED.get(model.layer[n].op, 0.0) + ROUNDING) * elements(model, n) for n in group.layers)
+            total -= sum((lookup(model.layer[n].op).saves + ROUNDING) * elements(model, n) for n in group.layers)
         readers = [side[x.group] for x in model.readers.get(group.name, ()) if x.group != group.name]
         readers += [True] if cut._leaves(group) else []
         quantize, dequantize = cut._costs(group)

@@ -57,14 +57,14 @@ def holds_float(parameter: defs.OpSchema.FormalParameter) -> bool:
     return bool(parameter.types & {"tensor(float)", "seq(tensor(float))"})
 
 
-def run(op: str, *values: Any, **attributes: Any) -> np.ndarray[Any, Any]:
+def run(op: str, *values: Any, gives: int = 1, **attributes: Any) -> np.ndarray[Any, Any]:
     arrays = {f"x{i}": np.asarray(v) for i, v in enumerate(values)}
     infos = [
         onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
         for n, v in arrays.items()
     ]
     node = onnx.helper.make_node(op, list(arrays), ["y"], **attributes)
-    graph = onnx.helper.make_graph([node], "g", infos, [onnx.helper.make_tensor_value_info("y", 1, None)])
+    graph = onnx.helper.make_graph([node], "g", infos, [onnx.helper.make_tensor_value_info("y", gives, None)])
     opset = OPSET if op in CANONICAL else NEWEST
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=IR_VERSION)
     if op in CANONICAL:
@@ -128,6 +128,7 @@ class TestWhole:
             assert (row.ties is Ties.ABSORBED) == (row.kind is Kind.COMPUTE), name
             assert (row.rows in (BatchRows.AXIS,)) == (row.axis is not None), name
             assert row.slope is None or row.makes_scores, name
+            assert row.saves == 0 or row.kernel is Kernel.FAST, name
             assert row.data_free is not DataFree.FIXED or row.fixed_range is not None, name
             if row.kind in (Kind.FLOAT, Kind.SUBGRAPH, Kind.OTHER):
                 assert row.kernel is Kernel.NONE, name
@@ -161,6 +162,24 @@ class TestRanges:
         y = run(op, pair, **({"axis": 0} if op == "Softmax" else {}))
         steepest = np.abs(np.diff((y[0] if op == "Softmax" else y).astype(np.float64)) / np.diff(x)).max()
         assert steepest == pytest.approx(TABLE[op].slope, rel=1e-2)
+
+    @pytest.mark.parametrize("op", sorted(n for n, r in TABLE.items() if r.pointwise and len(r.inputs.roles) == 1))
+    def test_what_is_steep_has_no_steepest_slope_near_zero(self, op: str) -> None:
+        x = np.geomspace(1e-6, 1e-3, 20, dtype=np.float32)
+        y = run(op, x, **({"alpha": 0.5} if op == "ThresholdedRelu" else {})).astype(np.float64)
+        assert TABLE[op].steep == bool(np.abs(np.diff(y) / np.diff(x)).max() > 100)
+
+    @pytest.mark.parametrize("op", sorted(n for n, r in TABLE.items() if r.retypes))
+    def test_what_retypes_keeps_the_values(self, op: str) -> None:
+        x = np.arange(5, dtype=np.float32)
+        y = run(
+            op,
+            x,
+            *([np.zeros(1, np.int32)] if op == "CastLike" else []),
+            gives=6,
+            **({"to": 6} if op == "Cast" else {}),
+        )
+        assert (y.dtype, y.tolist()) == (np.int32, [0, 1, 2, 3, 4])
 
 
 MOVEMENT: dict[str, tuple[list[Any], dict[str, Any]]] = {

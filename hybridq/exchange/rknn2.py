@@ -21,6 +21,7 @@ from hybridq.exchange.onnx_float import float_file
 from hybridq.exchange.records import Content, Export, Options, double_text, lost
 from hybridq.exchange.restate import restated
 from hybridq.exchange.view import TensorView, View
+from hybridq.graph.operators import Layout, lookup, row_of
 from hybridq.quant.dtypes import Precision
 
 BECOMES = {Precision.UINT8: Precision.INT8, Precision.FLOAT32: Precision.FLOAT16}
@@ -71,8 +72,8 @@ def _joins(view: View) -> dict[str, str]:
     """What a Concat joins, to the Conv that reads the result: the toolkit may make one Conv of each."""
     found = {}
     for node in view.model.proto.graph.node:
-        if node.op_type == "Concat":
-            readers = [x for x in view.layers if node.output[0] in x.inputs and x.op == "Conv"]
+        if row_of(node).moves_all:
+            readers = [x for x in view.layers if node.output[0] in x.inputs and lookup(x.op).layout is Layout.CONV]
             found.update({i: readers[0].name for i in node.input if len(readers) == 1})
     return found
 

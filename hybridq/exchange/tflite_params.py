@@ -16,6 +16,8 @@ from hybridq.exchange.losses import computed_otherwise, weights_stay
 from hybridq.exchange.records import Export, Options, dumped
 from hybridq.exchange.restate import restated
 from hybridq.exchange.view import View, WeightView
+from hybridq.graph.edit import attributes
+from hybridq.graph.operators import is_depthwise, lookup
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.qparams import QParams
 
@@ -49,8 +51,7 @@ def _numbers(precision: Precision, p: QParams | None, dimension: int) -> dict[st
 def _dimension(w: WeightView, view: View) -> int:
     """The channel axis in TFLite's layout: the first one but for depthwise weights."""
     layer = view.model.layer[w.layer]
-    group = next((a.i for a in view.model.nodes[layer.node].attribute if a.name == "group"), 1)
-    depthwise = layer.op == "Conv" and group > 1 and len(w.shape) > 1 and w.shape[1] == 1
+    depthwise = is_depthwise(lookup(layer.op).layout, attributes(view.model.nodes[layer.node]), w.shape)
     return DEPTHWISE_DIMENSION if depthwise else 0
 
 

@@ -220,6 +220,6 @@ def _homes(view: View) -> dict[str, str]:
         if _is_layer(view, node):
             last = view.absorbed.get(node.name, node)
             found.update(dict.fromkeys([*_activations(view, node), last.output[0]], _layer_name(view, node)))
-        elif node.op_type == "Cast" and node.output[0] in view.outputs and is_widened(*node.input, *node.output):
+        elif row_of(node).retypes and node.output[0] in view.outputs and is_widened(*node.input, *node.output):
             found[node.output[0]] = found.get(node.input[0], "")
     return {tensor: layer for tensor, layer in found.items() if layer}

@@ -12,6 +12,7 @@ from typing import Any
 from onnx import GraphProto, NodeProto, defs
 
 from hybridq.graph import edit
+from hybridq.graph.operators import Interval, row_of
 
 PREFIX = "_inlfunc_"
 
@@ -40,7 +41,7 @@ def drop_identities(graph: GraphProto) -> None:
     outputs = {o.name for o in graph.output}
     producers = edit.producers(graph.node)
     inner = {r for n in graph.node for r in edit.outer_reads(n)}
-    for node in [n for n in graph.node if n.op_type in ("Identity", "Dropout") and n.domain in ("", "ai.onnx")]:
+    for node in [n for n in graph.node if row_of(n).interval is Interval.SAME]:
         source, name = node.input[0], node.output[0]
         free = source in producers and source not in outputs and source not in inner
         if free and name in outputs and not any(node.output[1:]):
@@ -67,7 +68,7 @@ class _WrittenOut:
         self.place = {o: i for i, n in enumerate(self.nodes) for o in n.output if o}
         self.held = {t.name for t in after.initializer} | {v.name for v in after.input}
         self.given = {t.name: t for t in before.initializer}
-        self.same = {n.output[0]: n.input[0] for n in before.node if n.op_type in ("Identity", "Dropout")}
+        self.same = {n.output[0]: n.input[0] for n in before.node if row_of(n).interval is Interval.SAME}
         self.read = {i for n in before.node for i in edit.reads(n)} | {o.name for o in before.output}
         self.back: dict[int, NodeProto] = {}  # by the place of a body's last node, what follows it
 

@@ -84,4 +84,4 @@ class _Walk:
 def _renames(node: NodeProto) -> bool:
     """Whether a node gives what it reads, moved at most."""
     row = row_of(node)
-    return (row.movement is not Movement.NONE and not row.moves_all) or node.op_type in ("Cast", "CastLike")
+    return (row.movement is not Movement.NONE and not row.moves_all) or row.retypes

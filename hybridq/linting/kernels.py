@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.graph.edit import attribute
+from hybridq.graph import operators
+from hybridq.graph.edit import attributes
 from hybridq.graph.model import Layer
 from hybridq.graph.operators import Kind, Layout, lookup
 from hybridq.linting.facts import Facts, Finding, names, number, setting
@@ -25,10 +26,8 @@ GAIN = 0.5  # of the multiply-accumulates: with fewer in fast kernels the bounda
 
 def is_depthwise(layer: Layer, facts: Facts) -> bool:
     """Whether each filter of a Conv reads one channel."""
-    group = attribute(facts.model.nodes[layer.node], "group", 1)
-    return (
-        lookup(layer.op).layout is Layout.CONV and group != 1 and bool(layer.weights) and layer.weights[0].shape[1] == 1
-    )
+    weight = layer.weights[0].shape if layer.weights else None
+    return operators.is_depthwise(lookup(layer.op).layout, attributes(facts.model.nodes[layer.node]), weight)
 
 
 def channels(facts: Facts) -> Iterator[Finding]:

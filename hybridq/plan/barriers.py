@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from hybridq.graph import operators
 from hybridq.graph.analysis import clip_bounds
 from hybridq.graph.model import Layer
-from hybridq.graph.operators import Kernel, Kind, Layout
+from hybridq.graph.operators import Interval, Kernel, Kind, Layout
 from hybridq.plan.context import Context
 from hybridq.plan.quant_plan import Barrier, BarrierKind, GroupPlan, LayerPlan, Stored
 
@@ -36,7 +36,8 @@ def before_rounding(context: Context, layer: Layer, plan: LayerPlan, stored: Sto
     """The barrier between a layer's result and the quantizer that stores it."""
     if context.portable or stored.qparams is None or not plan.rewritable:
         return None
-    cuts = layer.activation_op == "Relu" or (layer.activation_op == "Clip" and _saturates(context, layer, stored))
+    cut = operators.lookup(layer.activation_op).interval
+    cuts = cut is Interval.RELU or (cut is Interval.CLIP and _saturates(context, layer, stored))
     return Barrier(BarrierKind.ACTIVATION if cuts else BarrierKind.OWN_NODE, REWRITES)
 
 

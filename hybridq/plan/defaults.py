@@ -21,7 +21,6 @@ from hybridq.targets import Target
 TAIL = "no integer layer reads its result: float32 is as fast here and exact"
 KERNEL = "ONNX Runtime has no fast integer kernel for it: float32 is faster and exact"
 PRODUCT = "a product of two activations is faster in float32"
-RATIOS = ("Log", "Sqrt", "Reciprocal")  # operators whose slope has no end near zero
 LOST = "8 bits would make zeros of half of what a logarithm or root reads"
 BETWEEN = "what it reads or what reads it is float32: 8 bits would only round it once more"
 
@@ -103,7 +102,7 @@ def needs_ratios(model: Model, group: Group) -> bool:
     while waiting:
         name, weights_left = waiting.pop()
         for reader in model.readers.get(name, ()):
-            if reader.op in RATIOS:
+            if operators.lookup(reader.op).steep:
                 return True
             left = weights_left - (operators.lookup(reader.op).kind is Kind.COMPUTE and bool(reader.weights))
             if left >= 0 and reader.group not in seen:

@@ -22,7 +22,6 @@ from hybridq.graph.model import Group, Model
 
 QUANTIZE, DEQUANTIZE = 0.10, 0.20
 LAYOUT = 0.20  # more, for pictures: integer convolutions and float operators keep them in different layouts
-SAVED = {"Add": 0.01, "Mul": 0.10, "LeakyRelu": 0.06, "Sigmoid": 0.0, "GlobalAveragePool": -0.10}  # float over integer
 ROUNDING = 0.05  # what it is worth not to round a tensor
 OUTSIDE = ""  # the node that stands for whoever reads the model's outputs
 NEVER = 1e6  # of the largest sum: a division that is not allowed
@@ -78,8 +77,7 @@ class _Cut:
         return any(t in self.model.outputs for t in group.tensors) or any(others)
 
     def _saved(self, name: str) -> float:
-        layer = self.model.layer[name]
-        return (SAVED.get(layer.op, 0.0) + ROUNDING) * elements(self.model, name)
+        return (operators.lookup(self.model.layer[name].op).saves + ROUNDING) * elements(self.model, name)
 
     def _boundary(self, group: Group, readers: set[str]) -> None:
         quantize, dequantize = self._costs(group)

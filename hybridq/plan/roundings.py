@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from hybridq.graph import edit
 from hybridq.graph.model import Layer
-from hybridq.graph.operators import Kernel, Movement, row_of
+from hybridq.graph.operators import Interval, Kernel, Movement, lookup, row_of
 from hybridq.plan.barriers import BEHIND_POOL, BETWEEN_INTEGERS, before_rounding
 from hybridq.plan.context import Context
 from hybridq.plan.quant_plan import GroupPlan, LayerPlan, Rounding, Stored
@@ -56,7 +56,7 @@ def _round_before_relu(
     context: Context, layer: Layer, plan: LayerPlan, stored: Stored, found: dict[str, Rounding]
 ) -> None:
     """Round what goes into a Relu, too, where its integers reach below zero: the Relu is cut between integers then."""
-    p, fuses = stored.qparams, plan.native and plan.weights and layer.activation_op == "Relu"
+    p, fuses = stored.qparams, plan.native and plan.weights and lookup(layer.activation_op).interval is Interval.RELU
     if fuses and p is not None and int(p.zero_point) != p.qmin:
         found[context.model.nodes[layer.node].output[0]] = Rounding(stored, BEFORE_RELU)
         found[layer.name] = Rounding(stored, COMPUTED, BETWEEN_INTEGERS)

@@ -17,7 +17,7 @@ from hybridq.graph.operators.columns import (
     Role,
 )
 from hybridq.graph.operators.table import TABLE, UNKNOWN, lookup, row_of
-from hybridq.graph.operators.weights import averages_windows, by_output_channel, macs, weight_axis
+from hybridq.graph.operators.weights import averages_windows, by_output_channel, is_depthwise, macs, weight_axis
 
 __all__ = [
     "TABLE",
@@ -32,6 +32,7 @@ __all__ = [
     "Role",
     "averages_windows",
     "by_output_channel",
+    "is_depthwise",
     "lookup",
     "macs",
     "row_of",

@@ -191,6 +191,8 @@ class Operator:
         Ends that hold for any input, infinite where there is none; None: nothing is known.
     slope
         The steepest slope of an operator that squashes to 0..1 (an attribute ``alpha`` wins), else None.
+    steep
+        Its slope has no end near zero: what 8 bits make a zero there, it makes anything.
     pointwise
         Every number of the result comes from one number of each operand.
     keeps_unit
@@ -207,6 +209,10 @@ class Operator:
         How many elements it gives depends on the values that it reads: perhaps none.
     draws
         It draws random numbers.
+    retypes
+        It gives the first input's values in another type.
+    saves
+        Nanoseconds that its integer kernel saves an element against float32, measured on x64; 0: not measured.
     interval, data_free, ties
         What follows for ranges of elements, for ranges without samples, for scales of channels.
     """
@@ -219,6 +225,7 @@ class Operator:
     layout: Layout
     range: Ends | None
     slope: float | None
+    steep: bool
     pointwise: bool
     keeps_unit: bool
     absorbed: bool
@@ -228,6 +235,8 @@ class Operator:
     axis: int | None
     counts: bool
     draws: bool
+    retypes: bool
+    saves: float
     interval: Interval
     data_free: DataFree
     ties: Ties

@@ -68,6 +68,12 @@ def _size(shape: Shape | None) -> int:
     return math.prod(d if isinstance(d, int) else 1 for d in shape or ())
 
 
+def is_depthwise(layout: Layout, attributes: Mapping[str, Any], weight: Shape | None) -> bool:
+    """Whether each filter of a convolution reads one channel."""
+    groups = attributes.get("group", 1)
+    return layout is Layout.CONV and groups != 1 and weight is not None and len(weight) > 1 and weight[1] == 1
+
+
 def averages_windows(attributes: Mapping[str, Any], shape: Shape | None) -> bool:
     """Whether an AveragePool of an input of ``shape`` divides every sum by the same number: it is a convolution then.
 
