@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -197,9 +197,7 @@ def _candidates(group: Group, precision: Precision, calibrated: Calibrated, conf
     entry, measured = config.entries[group.name], calibrated.measured[group.name]
     if isinstance(entry.min, float | int) and isinstance(entry.max, float | int) and entry.min <= entry.max:
         yield Range(float(entry.min), float(entry.max))
-    by_bits: Mapping[int, Range] = measured.ranges.get(entry.algorithm or calibrated.algorithm, {})
-    if precision.bits in by_bits:
-        yield by_bits[precision.bits]
+    yield measured.chosen(entry.algorithm or calibrated.algorithm, precision)
     yield measured.range
 
 

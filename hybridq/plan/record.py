@@ -71,7 +71,7 @@ def _is_lost(
     if typical == 0.0 or measured.fixed:
         return False
     precision, scheme = _form(target, target.default, 8)
-    chosen = measured.ranges.get(algorithm, {}).get(8, measured.range)
+    chosen = measured.chosen(algorithm, precision)
     return typical < LOST * float(qparams_of_ranges(chosen.min, chosen.max, precision, scheme).scale)
 
 

@@ -42,10 +42,10 @@ def _changes(
     for group, (share, how) in found.ranges.items():
         stored = plan.groups[group].stored.qparams
         if stored is not None and stored.precision.bits == 8 and (share < HOPE or group in tuning.ranges):
-            yield abs(1 - share) * alone.get(group, 0.0), group, _range(group, how)
+            yield abs(1 - share) * alone[group], group, _range(group, how)
     for layer, (share, how) in found.weights.items():
         if layer in low and (share < HOPE or layer in tuning.weights):
-            yield abs(1 - share) * alone.get(layer + WEIGHT_SUFFIX, 0.0), layer + WEIGHT_SUFFIX, _rounding(layer, how)
+            yield abs(1 - share) * alone[layer + WEIGHT_SUFFIX], layer + WEIGHT_SUFFIX, _rounding(layer, how)
 
 
 def _range(group: str, how: str) -> Change:

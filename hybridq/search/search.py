@@ -93,7 +93,6 @@ def search(
     chosen = _spread(whole, options.samples or work.samples)
     options.progress("running the float model", 0, None)
     bench = _bench(model, weights, calibrated, chosen, options, deadline)
-    given = as_recorded(calibrated, weights, (x.name for x in model.layers))
     question = _question(bench, high, options.seed, work.alone)
     times = recall(bench, question, options.previous)
     engine = Engine(
@@ -101,7 +100,7 @@ def search(
         judge_of(budget, bench.metric, bench.reference),
         work,
         high,
-        Choice({}, given),
+        Choice({}, as_recorded(calibrated, weights, (x.name for x in model.layers))),
         options.remedies,
         options.threads,
         targets.load(calibrated.target),

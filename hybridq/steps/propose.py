@@ -113,25 +113,20 @@ def propose(
     need_threads(threads, workers)
     folder = Path(directory)
     state = read_state(folder)
-    found = search(
-        state.model,
-        state.weights,
-        state.calibrated,
-        list(_feeds(folder, state, dataset)),
-        wanted.budget,
-        SearchOptions(
-            metric=load_metric(wanted.metric) if wanted.metric else None,
-            precisions=wanted.precisions,
-            remedies=_remedies(state),
-            threads=threads,
-            workers=workers,
-            deadline=deadline,
-            board=read_profile(Path(wanted.profile), state.model) if wanted.profile else {},
-            previous=_previous(folder),
-            save=_saver(folder),
-            progress=progress,
-        ),
+    asked = SearchOptions(
+        metric=load_metric(wanted.metric) if wanted.metric else None,
+        precisions=wanted.precisions,
+        remedies=_remedies(state),
+        threads=threads,
+        workers=workers,
+        deadline=deadline,
+        board=read_profile(Path(wanted.profile), state.model) if wanted.profile else {},
+        previous=_previous(folder),
+        save=_saver(folder),
+        progress=progress,
     )
+    feeds = list(_feeds(folder, state, dataset))
+    found = search(state.model, state.weights, state.calibrated, feeds, wanted.budget, asked)
     plain = replace(state, calibrated=unrepaired(state.calibrated), weights=state.weights.plain())
     _write(folder, _tuned(plain, found), found)
     return found
