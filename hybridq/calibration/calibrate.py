@@ -6,6 +6,7 @@ a few numbers a tensor. Samples may be measured anywhere, in any order: the resu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -165,7 +166,7 @@ class _Recorder:
         pairs[:] = (np.inf, -np.inf)
         for name in self.program.inputs:
             self._add_input(start, count, name, feed, pairs)
-        self._refuse_nan(start, pairs[:, : len(self.program.inputs)])
+        self._refuse_nan_fed(start, pairs[:, : len(self.program.inputs)])
         for output, values in zip(self.program.outputs, outputs, strict=True):
             self._add_output(start, output, values, feed, pairs)
         for place in (self.place[name] for name in self.program.zeros):
@@ -197,17 +198,17 @@ class _Recorder:
         self, start: int, output: Output, values: NDArray[np.float32], feed: Feed, pairs: NDArray[np.float32]
     ) -> None:
         if output.kind == "sample":
-            self._wait(output.name, start, values.reshape(len(values), -1))
+            self._wait(output.name, start, values.reshape(len(values), math.prod(values.shape[1:])))
             return
         if output.kind == "sum":
             self._check_sums(start, output, values, feed)
             return
-        values = values.reshape(len(values), -1)
+        values = values.reshape(len(values), math.prod(values.shape[1:]))
         starts = [c.start for c in output.columns]
         places = [self.place[c.tensor] for c in output.columns]
-        side, extreme = (1, np.maximum) if output.kind == "max" else (0, np.minimum)
+        side, extreme, least = (1, np.maximum, -np.inf) if output.kind == "max" else (0, np.minimum, np.inf)
         found = extreme.reduceat(values, starts, axis=1)
-        pairs[:, places, side] = found if len(found) == len(pairs) else extreme.reduce(found, axis=0)
+        pairs[:, places, side] = found if len(found) == len(pairs) else extreme.reduce(found, axis=0, initial=least)
 
     def _check_sums(self, start: int, output: Output, sums: NDArray[np.float32], feed: Feed) -> None:
         """A maximum may pass over NaN; what reaches an output of the model shows in its sum, as may inf - inf."""
@@ -216,13 +217,20 @@ class _Recorder:
             if np.isnan(self.whole.values(feed, [name])[name]).any():
                 raise _not_a_number(self.program, name, start + row)
 
-    def _refuse_nan(self, start: int, pairs: NDArray[np.float32]) -> None:
+    def _refuse_nan_fed(self, start: int, pairs: NDArray[np.float32]) -> None:
         for sample, place, _ in np.argwhere(np.isnan(pairs)).tolist():
             raise _not_a_number(self.program, self.program.tensors[place], start + sample)
 
+    def _refuse_nan(self, start: int, feed: Feed, pairs: NDArray[np.float32]) -> None:
+        """Refuse NaN that reaches an output; a model may get rid of its own, as attention does of rows all masked."""
+        ends = self.whole.values(feed, self.program.ends).values()
+        if any(np.isnan(values).any() for values in ends if values.dtype.kind == "f"):
+            self._refuse_nan_fed(start, pairs)
+
     def _settle(self, start: int, feed: Feed, pairs: NDArray[np.float32]) -> None:
-        """Look at tensors whose extremes are infinite, or no measure of what counts."""
-        self._refuse_nan(start, pairs)
+        """Look at tensors whose extremes are infinite, no numbers, or no measure of what counts."""
+        if np.isnan(pairs).any():
+            self._refuse_nan(start, feed, pairs)
         softmax = self.program.softmax
         odd = [
             name
@@ -239,8 +247,6 @@ class _Recorder:
         softmax, count = self.program.softmax.get(name), len(pairs)
         parts = np.split(values, count) if values.ndim and len(values) == count else [values] * count
         for i, part in enumerate(parts):
-            if np.isnan(part).any():
-                raise _not_a_number(self.program, name, start + i)
             kept = counting(part, softmax)
             if kept.size < part.size:
                 self.unbounded.add(name)
@@ -274,11 +280,12 @@ class _Recorder:
     def _count_codes(self, tensor: str, waiting: list[tuple[int, NDArray[np.uint16]]]) -> None:
         if not waiting:
             return
-        try:
-            counted = Histogram.of_codes(np.concatenate([codes.reshape(-1) for _, codes in waiting]))
-        except ValueError:
-            start = next(s for s, codes in waiting if ((codes & SIGNLESS) >= INFINITE).any())
-            raise _not_a_number(self.program, tensor, start) from None
+        codes = np.concatenate([codes.reshape(-1) for _, codes in waiting])
+        finite = (codes & SIGNLESS) < INFINITE
+        if not finite.all():  # NaN that a maximum passed over, and no output shows
+            self.unbounded.add(tensor)
+            codes = codes[finite]
+        counted = Histogram.of_codes(codes)
         self.histograms[tensor] = self.histograms.get(tensor, Histogram()) + counted
 
     def finish(self) -> CalibrationStats:

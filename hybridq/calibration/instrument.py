@@ -27,6 +27,7 @@ from hybridq.calibration.unbounded import Softmax
 from hybridq.graph import edit
 from hybridq.graph.model import Tensor
 from hybridq.graph.operators import Interval, Layout, row_of
+from hybridq.graph.steering import FLOATS
 
 SUBSAMPLE = 4000  # elements of a tensor and a sample that the histogram sees, about
 BLOCKS = 16  # channels of ONNX Runtime's blocked layout; narrower blocks divide it
@@ -57,7 +58,7 @@ class Program:
 
     ``inputs`` are the measured model inputs, read from the feed; ``zeros`` the tensors whose minimum is 0;
     ``histogram`` whether subsamples are taken; ``left_out`` says why a tensor is not measured; ``softmax`` has the
-    tensors that only a Softmax reads.
+    tensors that only a Softmax reads; ``ends`` the float outputs of the model itself.
     """
 
     digest: str
@@ -68,6 +69,7 @@ class Program:
     histogram: bool = field(compare=False)
     left_out: Mapping[str, str] = field(compare=False)
     softmax: Mapping[str, Softmax] = field(compare=False, default_factory=dict)
+    ends: tuple[str, ...] = field(compare=False, default=())
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -187,8 +189,8 @@ class _Writer:
     def _flat(self, name: str) -> str:
         """The tensor as (rows, elements)."""
         if name not in self.flattened:
-            rows = 1 if self._rows(name) == "1" else 0  # 0 copies the axis
-            self.flattened[name] = self._node("Reshape", [name, self._constant([rows, -1])])
+            axis = 0 if self._rows(name) == "1" else 1  # a Reshape does not take a tensor without any element
+            self.flattened[name] = self._node("Flatten", [name], axis=axis)
         return self.flattened[name]
 
     def _reduce(self, op: str, name: str) -> str:
@@ -268,6 +270,7 @@ class _Writer:
             zeros=frozenset(self.zeros),
             histogram=self.histogram,
             left_out=self.left_out,
+            ends=tuple(o.name for o in own if o.type.tensor_type.elem_type in FLOATS),
         )
 
     def _join(self, kind: str, parts: list[_Part]) -> Output:

@@ -67,11 +67,11 @@ class InputSpec:
 
     @property
     def channel_axis(self) -> int | None:
-        """The axis that channels lie on: the image's, else axis 1; None below two axes."""
+        """The axis that channels lie on: the image's, else axis 1; None where that has any size or is not there."""
         layout = self.layout
-        if layout is not None:
-            return layout.channel
-        return 1 if self.shape is not None and len(self.shape) > 1 else None
+        axis = layout.channel if layout is not None else 1
+        shape = self.shape or ()
+        return axis if axis is not None and axis < len(shape) and not is_dynamic(shape[axis]) else None
 
     @property
     def has_batch_axis(self) -> bool:

@@ -76,10 +76,10 @@ def _absorb(view: View) -> None:
         if row.absorbed or node.output[0] in view.outputs or len(readers) != 1:
             continue
         reader = readers[0]
-        if reader.name in view.apart:
+        if reader.name in view.apart or not row_of(reader).absorbed:
             continue
         bounded = len(row_of(reader).inputs.roles) == 1 or clip_bounds(reader, view.initializers)
-        if row_of(reader).absorbed and bounded and view.is_activation(reader.output[0]):
+        if bounded and view.is_activation(reader.output[0]):
             view.absorbed[node.name] = reader
             view.absorbed_names.add(reader.name)
 

@@ -20,6 +20,7 @@ from hybridq.files.temporary import temporary_folder
 from hybridq.graph import runtime
 from hybridq.graph.edit import attribute, inputs_of, producers, subgraphs
 from hybridq.graph.halves import drop_empty_casts, widen_halves
+from hybridq.graph.hints import drop_wrong
 from hybridq.graph.inlined import drop_identities, restore_functions
 from hybridq.graph.linear import join_linear
 from hybridq.graph.opset import STANDARD, brought_up, inlined, opset_of
@@ -55,6 +56,7 @@ def canonicalize(given: onnx.ModelProto, path: str = "", *, folds_layers: bool =
     halves = widen_halves(proto)
     try:
         before = brought_up(proto, path)
+        drop_wrong(before, skeleton(before))
         proto = _fold(before, path, [] if folds_layers else LAYER_FUSIONS)
     except ModelError as error:
         if not halves:

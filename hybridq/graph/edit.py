@@ -43,6 +43,14 @@ def subgraphs(node: NodeProto) -> list[GraphProto]:
     return [g for a in node.attribute for g in [a.g, *a.graphs] if g.node or g.output]
 
 
+def graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """A graph and every graph inside."""
+    yield graph
+    for node in graph.node:
+        for inner in subgraphs(node):
+            yield from graphs(inner)
+
+
 def reads(node: NodeProto) -> Iterator[str]:
     """Every name that a node reads: its inputs (an absent one is ""), then what its subgraphs read from around them."""
     yield from node.input
@@ -74,6 +82,19 @@ def with_outer_reads(node: NodeProto, names: Mapping[str, str]) -> NodeProto:
             for output in graph.output:
                 output.name = outer.get(output.name, output.name)
     return copy
+
+
+def in_order(nodes: Iterable[NodeProto]) -> list[NodeProto]:
+    """The nodes, each behind those that write what it reads, otherwise as they came."""
+    left = list(nodes)
+    waiting = {name for node in left for name in node.output if name}
+    found: list[NodeProto] = []
+    while left:
+        ready = next((n for n in left if waiting.isdisjoint(reads(n))), left[0])  # a cycle stays one
+        left.remove(ready)
+        waiting.difference_update(ready.output)
+        found.append(ready)
+    return found
 
 
 def drop_unread_constants(graph: GraphProto) -> None:

@@ -114,7 +114,7 @@ class _WrittenOut:
             if read.intersection(node.output):
                 kept.append(node)
                 read.update(edit.reads(node))
-        nodes = [NodeProto.FromString(n.SerializeToString()) for n in reversed(kept)]
+        nodes = [NodeProto.FromString(n.SerializeToString()) for n in edit.in_order(kept[::-1])]
         del self.graph.node[:]
         self.graph.node.extend(nodes)
 

@@ -10,12 +10,15 @@ from onnx import ModelProto, OperatorSetIdProto, TensorProto, defs, helper, inli
 
 from hybridq.errors import ModelError, Problem
 from hybridq.graph import runtime
+from hybridq.graph.converter import keep_coordinates
+from hybridq.graph.hints import forget_inferred
 from hybridq.graph.words import first_line
 
 OPSET, IR_VERSION = 21, 10  # what models below are brought to: int16 needs this much
 NEWER_IR_VERSION = 11  # of opset 22 and above
 STANDARD = ("", "ai.onnx")
 OLDEST = 13  # what need not be converted where it cannot: quantizers a channel came with it
+COORDINATES = 11  # Resize says from here on how places correspond
 FIXED = 7  # models below are of a time when operators meant something else
 PRIVATE = "com.microsoft"
 
@@ -72,8 +75,9 @@ def inlined(proto: ModelProto) -> ModelProto:
 def brought_up(proto: ModelProto, path: str) -> ModelProto:
     """A model of opset 21, or of its own where that is higher and ONNX Runtime loads it. Raises ModelError."""
     version = opset_of(proto)
-    if version == 0:
-        raise ModelError("the model imports no standard operators", path=path)
+    if version == 0:  # operators of other domains alone; the quantizers beside them are standard ones
+        proto.opset_import.append(helper.make_opsetid("", OPSET))
+        version = OPSET
     wanted = min(max(version, OPSET), newest_opset())
     if version != wanted:
         try:
@@ -94,6 +98,9 @@ def _converted(proto: ModelProto, version: int, wanted: int, path: str) -> Model
         onnx.checker.check_model(found) if version < FIXED else None
     except Exception as error:
         raise ModelError(_refusal(proto, version, wanted, path, error)) from error
+    forget_inferred(found.graph, proto.graph)
+    if version < COORDINATES:
+        keep_coordinates(found.graph)
     return found
 
 

@@ -111,7 +111,8 @@ class Spreads:
         if tensor in self.facts.weights and tensor not in self.found:
             constant = np.asarray(self.facts.weights[tensor])
             values = constant.astype(np.float64)
-            return Spread(values, values) if constant.dtype.kind == "f" else None
+            told = constant.dtype.kind == "f" and constant.size and np.isfinite(values).all()
+            return Spread(values, values) if told else None
         measured = self.facts.ranges.get(tensor)
         return self.found.get(tensor) or (Spread.even(measured, self.facts.is_score(tensor)) if measured else None)
 
@@ -126,9 +127,9 @@ class Spreads:
             return None
 
     def _moved(self, node: NodeProto) -> list[Spread]:
-        names = moved(node)
+        names = [n for n in moved(node) if n not in self.facts.weights or self.facts.weights[n].size]
         read = [s for s in map(self._read, names) if s is not None]
-        if len(read) < len(names):
+        if len(read) < len(names) or not names:
             return []
         scores = any(s.scores for s in read)
         hull = Spread.even(Range(min(s.hull.min for s in read), max(s.hull.max for s in read)), scores)
@@ -142,6 +143,8 @@ class Spreads:
         applied = [self._apply(node, low), self._apply(node, high)]
         if not all(applied):
             return [hull] * len(node.output)
+        if not all(np.isfinite(values).all() for side in applied for values in side):
+            return [hull] * len(node.output)  # padded by an infinity
         return [Spread(a, b, scores) for a, b in zip(*applied, strict=True)]
 
     def _apply(self, node: NodeProto, values: list[Values]) -> list[Values]:
@@ -170,7 +173,8 @@ class Spreads:
         bounds = [self.facts.weights.get(n) if n else None for n in [*node.input[1:3], "", ""][:2]]
         low, high = (None if b is None else float(np.asarray(b).reshape(-1)[0]) for b in bounds)
         read = self._read(node.input[0])
-        return read.within(Range(-1e38 if low is None else low, 1e38 if high is None else high)) if read else None
+        ends = Range(max(-1e38 if low is None else low, -1e38), min(1e38 if high is None else high, 1e38))
+        return read.within(ends) if read else None
 
     def _relu(self, node: NodeProto) -> Spread | None:
         a = self._read(node.input[0])

@@ -135,7 +135,8 @@ def measure(
         known = Range(0.0, 0.0)
         if group.fixed is not None:
             known = known_range(Range(*group.fixed), [Range(p.min, p.max) for p in parts])
-        return Measured(known, {a: dict.fromkeys(BITS, known) for a in algorithms}, fixed=True)
+        unbounded = any(p.unbounded for p in parts)
+        return Measured(known, {a: dict.fromkeys(BITS, known) for a in algorithms}, fixed=True, unbounded=unbounded)
     whole = pool(parts)
     full = Range(whole.min, whole.max).with_zero()
     forms = {bits: _form(target, default, bits) for bits in BITS}

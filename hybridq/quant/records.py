@@ -12,7 +12,7 @@ from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
 
 WEIGHT_SUFFIX = ":weight"
-UNBOUNDED = "its results hold infinities or what stands for them, a mask: no integer can say them"
+UNBOUNDED = "its results hold infinities or what stands for them, a mask, or NaN: no integer can say them"
 FIELDS = ("dtype", "qtype", "qmethod", "algorithm", "min", "max", "scale", "zero_point", "fl")
 
 Numbers = float | tuple[float, ...]
