@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+ROOT = Path(__file__).resolve().parents[1]
 SIZE = 16
 SCORE = """
 def map50(outputs):
@@ -66,3 +70,10 @@ def furnish(folder: Path) -> None:
         (folder / name).write_text(listed)
     (folder / "score.py").write_text(SCORE)
     (folder / "labels.txt").write_text("0 " * len(names))
+
+
+def load(folder: str, name: str) -> ModuleType:
+    """A script of the project as a module; what lies beside it can be imported by it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / folder)
+        return importlib.import_module(name)

@@ -33,18 +33,23 @@ def perfect() -> list[dict[str, np.ndarray]]:
     return [as_output(truth) for _, truth in demo.evaluation()]
 
 
-def test_model_is_valid_small_and_fits_the_pictures():
-    path = demo.model_path()
+MODELS = {"small": (demo.model_path(), 600_000), "plain": (demo.plain_path(), 2_000_000)}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_is_valid_small_and_fits_the_pictures(name):
+    path, most = MODELS[name]
     onnx.checker.check_model(onnx.load(path), full_check=True)
-    assert path.stat().st_size < 600_000
+    assert path.stat().st_size < most
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     assert tuple(session.get_inputs()[0].shape) == demo.SHAPE
     assert session.get_inputs()[0].name == data.INPUT
     assert [o.name for o in session.get_outputs()] == [data.OUTPUT]
 
 
-def test_float_model_is_good_on_held_out_pictures():
-    session = ort.InferenceSession(demo.model_path(), providers=["CPUExecutionProvider"])
+@pytest.mark.parametrize("name", MODELS)
+def test_float_model_is_good_on_held_out_pictures(name):
+    session = ort.InferenceSession(MODELS[name][0], providers=["CPUExecutionProvider"])
     outputs = [{data.OUTPUT: session.run(None, feed)[0]} for feed, _ in demo.evaluation()]
     result = demo.score(outputs, outputs)
     assert result["ap50"] > 0.85

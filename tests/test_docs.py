@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from helpers_docs import load
 
 from hybridq.cli import main
 
@@ -30,9 +30,7 @@ REMEDY = "run `python docs/write_docs.py`"
 
 @pytest.fixture(scope="module")
 def writer() -> ModuleType:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "docs")
-        return importlib.import_module("write_docs")
+    return load("docs", "write_docs")
 
 
 def test_every_command_is_documented() -> None:

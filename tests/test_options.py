@@ -23,7 +23,7 @@ from hybridq.steps.proposal_options import ProposalOptions
 
 # a keyword of Python, and folders of the package
 NAMES = {"import": "import_cfg", "demo": "run_demo", "compare": "compare_models"}
-PRINTING = {"quiet", "verbose", "as_json", "github", "help"}
+PRINTING = {"quiet", "verbose", "as_json", "github", "help", "opened"}
 PARTS = {"step1": ("step1", "propose")}  # --proposal is a call of its own
 RENAMED = {"set": {"param": "params"}}
 

@@ -79,7 +79,12 @@ def test_the_wheel_holds_everything_and_nothing_else(installed: Path) -> None:
         missing = {n for n in wanted if n not in names and f"hybridq/{n}" not in names}
         assert wanted, folder
         assert not missing
-    assert {"hybridq/py.typed", "hybridq/demo/model.onnx", "hybridq/demo/digits.npz"} <= names
+    assert {
+        "hybridq/py.typed",
+        "hybridq/demo/model.onnx",
+        "hybridq/demo/plain.onnx",
+        "hybridq/demo/digits.npz",
+    } <= names
     assert all(n.startswith(("hybridq/", "hybridq-")) for n in names)
     assert not any("__pycache__" in n for n in names)
 
@@ -88,11 +93,13 @@ def test_it_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     assert "hybridq, version" in run(installed / "hybridq", "--version", cwd=tmp_path)
     said = run(installed / "hybridq", "demo", "-o", "shown", "--threads", "1", cwd=tmp_path)
     rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in said.splitlines() if "│" in line}
-    assert float(rows["float32"]) > 0.93
-    assert float(rows["all uint8"]) < 0.05
-    assert float(rows["hybrid"]) > float(rows["float32"]) - 0.03
+    assert len(rows) == 6
+    for detector in ("", "plain, "):
+        assert float(rows[f"{detector}float32"]) > 0.93
+        assert float(rows[f"{detector}all uint8"]) < 0.05
+        assert float(rows[f"{detector}hybrid"]) > float(rows[f"{detector}float32"]) - 0.03
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(f"│ {name:<9} │ {rows[name][:3]}" in readme for name in rows), "README.md shows other figures"
+    assert all(f"│ {name:<16} │ {rows[name][:3]}" in readme for name in rows), "README.md shows other figures"
     assert (tmp_path / "shown" / "build" / "report" / "index.html").is_file()
     assert not list(tmp_path.glob("shown/**/.hybridq-new"))
 

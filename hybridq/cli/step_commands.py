@@ -21,7 +21,7 @@ from hybridq.linting import Finding
 from hybridq.report import print_report
 from hybridq.report.build_json import BuildReport
 from hybridq.steps.common import read_state
-from hybridq.steps.demo import run_demo
+from hybridq.steps.demo import REPORT, run_demo
 from hybridq.steps.kinds import read
 from hybridq.steps.proposal_options import ProposalOptions
 from hybridq.steps.propose import propose
@@ -221,19 +221,24 @@ def step3(directory: Path, dataset: Path | None, quiet: bool, verbose: bool, as_
 
 @click.command()
 @click.option("-o", "--out", type=FOLDER, default="hybridq-demo", show_default=True, help="The folder to work in.")
+@click.option("--open", "opened", is_flag=True, help="Open the report in a browser at the end.")
 @threads
 @common
-def demo(out: Path, threads: int, quiet: bool, verbose: bool, as_json: bool) -> None:
-    """Show the whole flow on a bundled detector and bundled pictures, no download, under a minute.
+def demo(out: Path, opened: bool, threads: int, quiet: bool, verbose: bool, as_json: bool) -> None:
+    """Show the whole flow on bundled detectors and bundled pictures, no download, under a minute.
 
     \b
     hybridq demo -o /tmp/demo
+    hybridq demo --open
     """
     voice = talk(quiet, verbose, as_json)
     try:
-        run_demo(out, say=voice.say, threads=threads, progress=voice.progress)
+        rows = run_demo(out, say=voice.say, threads=threads, progress=voice.progress)
     finally:
         voice.done()
+    voice.data([{**asdict(one), "path": str(one.path)} for one in rows])
+    if opened:
+        click.launch(str(out / REPORT))
 
 
 COMMANDS = (step1, check, step2, step3, demo)

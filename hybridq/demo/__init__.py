@@ -16,6 +16,7 @@ from hybridq.demo.data import (
     calibration,
     evaluation,
     model_path,
+    plain_path,
     write_dataset,
 )
 from hybridq.demo.score import THRESHOLD, Detections, detections, f1, f1_vs_float, mean_ap50, metric, score
@@ -38,6 +39,7 @@ __all__ = [
     "mean_ap50",
     "metric",
     "model_path",
+    "plain_path",
     "score",
     "write_dataset",
 ]

@@ -29,8 +29,13 @@ FOLDER = Path(__file__).parent
 
 
 def model_path() -> Path:
-    """The float32 ONNX model."""
+    """The float32 ONNX model that the three steps are shown on: small, and slow in 8 bits on a CPU."""
     return FOLDER / "model.onnx"
+
+
+def plain_path() -> Path:
+    """A larger one for the same pictures, of plain 3x3 convolutions: what 8 bits are fast at."""
+    return FOLDER / "plain.onnx"
 
 
 def calibration() -> list[tuple[Feed, Truth]]:
