@@ -7,7 +7,7 @@ import pytest
 from helpers_graphs import given as graph
 from helpers_graphs import normal
 from helpers_search import feeds_of, small_case
-from random_graphs import random_case
+from random_graphs import Case, make_case, random_case
 
 from hybridq.graph import runtime
 from hybridq.graph.model import Group, Model
@@ -25,28 +25,12 @@ from hybridq.storage.weights import Weights
 class TestGrowing:
     @pytest.mark.parametrize("seed", range(14))
     def test_equals_a_graph_a_variant(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        case = random_case(seed)
-        feeds = [{"x": case.feed["x"][i : i + 1]} for i in range(1)]
-        reference = measure_reference(runtime.session(case.proto, threads=1), feeds, case.model)
-        plan = case.plan(case.all(case.calibrated.default))
-        for base in ({}, quantized(case.model, plan, case.weights)):
-            variants = [s.forms for s in sources(case.model, plan, case.weights)]
-            variants += [exact_forms(g) for g in case.model.groups] if base else []
-            variants = variants[:: max(1, -(-len(variants) // 12))]
-            more = {"base": base, "variants": variants, "reference": reference, "samples": [0], "from_base": False}
-            try:
-                grow(case.model, case.weights, base, variants)
-            except Ungrowable:
-                continue
-            together = np.stack(list(alone.noise_of(case.model, case.weights, **more)))
-            with monkeypatch.context() as patch:
-                patch.setattr(alone, "grow", _only_alone)
-                apart = np.stack(list(alone.noise_of(case.model, case.weights, **more)))
-            assert together.shape == apart.shape
-            scale = np.maximum(apart.max(), 1e-9)
-            live = reference.signal > 1e-6  # a constant may lie on a tie of rounding for good
-            # a tie of rounding may fall the other way in another graph: few slices may differ, and by little
-            assert np.mean((np.abs(together - apart) > 0.2 * apart + 1e-4 * scale)[..., live]) < 0.02
+        _grows_as_one_by_one(random_case(seed), monkeypatch, may_refuse=True)
+
+    def test_a_shuffle_that_moves_channels_over_the_batch_keeps_rows_apart(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _grows_as_one_by_one(shuffled(), monkeypatch, may_refuse=False)
 
     def test_most_models_grow(self) -> None:
         grown = 0
@@ -78,6 +62,51 @@ class TestGrowing:
         found = list(alone.noise_of(*words, range(len(feeds)), workers=workers))
         one_by_one = [next(iter(alone.noise_of(*words, [i]))) for i in range(len(feeds))]
         assert all(np.array_equal(a, b) for a, b in zip(found, one_by_one, strict=True))
+
+
+def _grows_as_one_by_one(case: Case, monkeypatch: pytest.MonkeyPatch, *, may_refuse: bool) -> None:
+    feeds = [{"x": case.feed["x"][:1]}]
+    reference = measure_reference(runtime.session(case.proto, threads=1), feeds, case.model)
+    plan = case.plan(case.all(case.calibrated.default))
+    for base in ({}, quantized(case.model, plan, case.weights)):
+        variants = [s.forms for s in sources(case.model, plan, case.weights)]
+        variants += [exact_forms(g) for g in case.model.groups] if base else []
+        variants = variants[:: max(1, -(-len(variants) // 12))]
+        more = {"base": base, "variants": variants, "reference": reference, "samples": [0], "from_base": False}
+        try:
+            grow(case.model, case.weights, base, variants)
+        except Ungrowable:
+            assert may_refuse
+            continue
+        together = np.stack(list(alone.noise_of(case.model, case.weights, **more)))
+        with monkeypatch.context() as patch:
+            patch.setattr(alone, "grow", _only_alone)
+            apart = np.stack(list(alone.noise_of(case.model, case.weights, **more)))
+        assert together.shape == apart.shape
+        scale = np.maximum(apart.max(), 1e-9)
+        live = reference.signal > 1e-6  # a constant may lie on a tie of rounding for good
+        # a tie of rounding may fall the other way in another graph: few slices may differ, and by little
+        assert np.mean((np.abs(together - apart) > 0.2 * apart + 1e-4 * scale)[..., live]) < 0.02
+
+
+def shuffled() -> Case:
+    """ShuffleNetV2's shuffle as its authors export it: channels change places with a batch of one."""
+    nodes = [
+        ("Conv", "x w b", "c", {"pads": [1] * 4}),
+        ("Relu", "c", "r"),
+        ("Reshape", "r pairs", "p"),
+        ("Transpose", "p", "t", {"perm": [1, 0, 2]}),
+        ("Reshape", "t halves", "h"),
+        ("Gather", "h zero", "one", {"axis": 0}),
+        ("Gather", "h one_", "other", {"axis": 0}),
+        ("Conv", "other v", "o"),
+        ("Concat", "one o", "both", {"axis": 1}),
+        ("Conv", "both u", "y"),
+    ]
+    tensors = {"w": normal(8, 8, 3, 3), "b": normal(8), "v": normal(4, 4, 1, 1), "u": normal(3, 8, 1, 1)}
+    tensors |= {"pairs": np.array([4, 2, 64]), "halves": np.array([2, -1, 4, 8, 8])}
+    tensors |= {"zero": np.array(0), "one_": np.array(1)}
+    return make_case(graph(nodes, tensors, ["y"], (1, 8, 8, 8)), {"x": normal(1, 8, 8, 8)})
 
 
 def quantized(model: Model, plan: QuantPlan, weights: Weights) -> dict[Key, Form]:
@@ -118,8 +147,6 @@ def two_headed() -> tuple[Model, list[dict[str, np.ndarray]], object]:
         ("Concat", "boxes scores", "y", {"axis": 1}),
     ]
     tensors = {"w": normal(8, 8, 3, 3), "b": normal(8), "wb": 100 * normal(4, 8, 1, 1), "ws": normal(2, 8, 1, 1)}
-    from random_graphs import make_case
-
     feeds = feeds_of(0, 6)
     case = make_case(graph(nodes, tensors, ["y"]), {"x": np.concatenate([f["x"] for f in feeds])})
     return case.model, feeds, case
@@ -157,8 +184,6 @@ class TestDamage:
         assert np.mean([w["y"][:, :4].mean() for w in weights]) == pytest.approx(1, rel=1e-4)
 
     def test_classification_is_measured_by_logarithms(self) -> None:
-        from random_graphs import make_case
-
         nodes = [
             ("Conv", "x w", "c"),
             ("GlobalAveragePool", "c", "p"),

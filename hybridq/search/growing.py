@@ -26,7 +26,7 @@ from hybridq.graph.model import Layer, Model
 from hybridq.graph.operators import BatchRows, row_of
 from hybridq.graph.opset import opset_imports, opset_of, quantizer_domain
 from hybridq.quant.qparams import QParams
-from hybridq.search.rows import Ungrowable, grown
+from hybridq.search.rows import Ungrowable, grown, lifted
 from hybridq.storage.weights import Weights
 
 Key = tuple[str, ...]
@@ -197,7 +197,10 @@ class _Writer:
     def _write(
         self, node: NodeProto, rows: Rows, sources: dict[str, str], changed: Mapping[str, NDArray[Any]]
     ) -> dict[str, str]:
-        copy, constants = grown(node, len(rows), set(sources), self.model, self.weights)
+        try:
+            copy, constants = grown(node, len(rows), set(sources), self.model, self.weights)
+        except Ungrowable:
+            return self._lifted(node, len(rows), sources)
         for i, name in enumerate(copy.input):
             if name in sources:
                 copy.input[i] = sources[name]
@@ -212,6 +215,18 @@ class _Writer:
         copy.name = self.fresh(node.name)
         self.nodes.append(copy)
         return made
+
+    def _lifted(self, node: NodeProto, count: int, sources: dict[str, str]) -> dict[str, str]:
+        """A node between two Reshapes that put an axis of rows before those of its input, and take it away again."""
+        copy = lifted(node, self.model, self.weights)
+        shapes = [self.model.tensors[n].shape or () for n in (node.input[0], node.output[0])]
+        apart, together = (np.asarray(x, np.int64) for x in ([count, *shapes[0]], [-1, *shapes[1][1:]]))
+        copy.input[0] = self._node("Reshape", [sources[node.input[0]], self.constant(apart, "apart")], "apart")
+        copy.output[0], copy.name = self.fresh(node.output[0]), self.fresh(node.name)
+        self.nodes.append(copy)
+        return {
+            node.output[0]: self._node("Reshape", [copy.output[0], self.constant(together, "rows")], node.output[0])
+        }
 
     def quantize(self, name: str) -> None:
         """Round the rows of a group's source as their forms say; rows that begin here leave the base."""

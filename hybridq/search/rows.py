@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto
+from onnx import NodeProto, helper
 
 from hybridq.graph.edit import attributes
 from hybridq.graph.model import Model
@@ -33,6 +33,29 @@ def grown(node: NodeProto, count: int, moving: set[str], model: Model, weights: 
     return copy, RULES[row_of(node).rows](_View(node, count, moving, model, weights))
 
 
+def lifted(node: NodeProto, model: Model, weights: Weights) -> NodeProto:
+    """A node that mixes axis 0, for tensors with an axis of rows put before their own: what is one row stays apart.
+
+    Channel shuffles that move the channels over the batch are such. Raises Ungrowable where the node has no such form.
+    """
+    view = _View(node, 1, set(node.input[:1]), model, weights)
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    rank = view.rank(node.input[0])
+    if any(n not in weights for n in node.input[1:]) or not view.fixed(node.input[0]) or not view.fixed(node.output[0]):
+        raise view.no()
+    del copy.attribute[:]
+    kind = row_of(node).rows
+    if kind is BatchRows.TRANSPOSE:
+        perm = view.attribute("perm", ()) or range(rank)[::-1]
+        copy.attribute.append(helper.make_attribute("perm", [0, *(p + 1 for p in perm)]))
+    elif kind is BatchRows.GATHER:
+        copy.attribute.append(helper.make_attribute("axis", view.attribute("axis", 0) % rank + 1))
+    else:
+        raise view.no()
+    return copy
+
+
 class _View:
     """One node with what the rules ask about it."""
 
@@ -54,6 +77,11 @@ class _View:
         if tensor is None or tensor.shape is None:
             raise self.no()
         return len(tensor.shape)
+
+    def fixed(self, name: str) -> bool:
+        """Whether every axis of a tensor is a number, and there is one."""
+        tensor = self.model.tensors.get(name)
+        return bool(tensor and tensor.shape and all(isinstance(d, int) for d in tensor.shape))
 
     def size(self, name: str, axis: int = 0) -> int | str:
         """Size of an axis as the model declares it."""
