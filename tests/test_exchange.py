@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import struct
 from contextlib import suppress
 from dataclasses import replace
@@ -25,11 +26,13 @@ from hybridq.exchange.formats import FORMATS, READABLE, recognised
 from hybridq.exchange.records import Options
 from hybridq.exchange.tensorrt_cache import STEPS
 from hybridq.exchange.tensorrt_cache import read as read_cache
+from hybridq.files import limits
 from hybridq.plan.plan import make_plan
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import quantize
 from hybridq.quant.qparams import qparams_of_ranges
 from hybridq.steps.step1 import step1
+from hybridq.steps.step4 import _read as read_foreign
 from hybridq.storage.state import State
 from tests.helpers_config import PATH, small
 from tests.helpers_exchange import content, edited_cfg, export, imported, plain_cfg, state, view
@@ -310,3 +313,13 @@ def test_formats_of_real_models_come_back(name: str, model: str, zoo: ModuleType
     change, _ = imported(name, content(export(name, s, text)), s)
     before, after = _stored(s, text), _stored(s, change.text)
     assert {k: p for k, (p, _) in before.items()} == {k: p for k, (p, _) in after.items()}
+
+
+def test_another_toolchains_file_may_be_larger_than_a_cfg(tmp_path: Path) -> None:
+    path = tmp_path / "encodings.json"
+    path.write_text("{}" + " " * (limits.CFG + 1))
+    assert read_foreign(path).strip() == "{}"
+    path.write_bytes(b" ")
+    os.truncate(path, limits.FOREIGN + 1)
+    with pytest.raises(ConfigError, match="more than 200000000"):
+        read_foreign(path)

@@ -39,7 +39,7 @@ class Writer:
     shared: dict[Hashable, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.fresh = edit.Names(self.given).fresh
+        self.fresh = edit.Names.of(self.given).fresh
 
     def once(self, key: Hashable, make: Callable[[], str]) -> str:
         """The tensor of a key, made when it is first asked for."""

@@ -14,12 +14,13 @@ from types import ModuleType
 
 from hybridq.compare.named import Against, Metric, Outputs, by_name
 from hybridq.errors import HybridqError
+from hybridq.files import limits
 from hybridq.files.reading import look_at
 
 __all__ = ["Metric", "Outputs", "bound", "evaluate", "load_metric", "metric_digest", "metric_name"]
 
 LABELS = (".txt", ".csv", ".tsv", ".json", ".npy", ".npz", ".names", ".labels", ".py")
-LABEL_BYTES, MOST_BESIDE = 10_000_000, 1000
+MOST_BESIDE = 1000
 HINT = "Give a Python file and a function in it, as in --metric score.py:accuracy."
 
 
@@ -89,7 +90,7 @@ def metric_digest(metric: Metric) -> str:
         return ""
     digest = hashlib.sha256(path.read_bytes())
     for beside in sorted(path.parent.iterdir())[:MOST_BESIDE]:
-        if beside.suffix.lower() in LABELS and beside.is_file() and beside.stat().st_size <= LABEL_BYTES:
+        if beside.suffix.lower() in LABELS and beside.is_file() and beside.stat().st_size <= limits.LABELS:
             digest.update(beside.name.encode() + beside.read_bytes())
     return digest.hexdigest()
 

@@ -10,7 +10,7 @@ from hybridq.config.check import check, read_cfg
 from hybridq.config.forms import to_github, to_json
 from hybridq.config.merge import is_edited, merge
 from hybridq.config.write import write_cfg
-from hybridq.config.yaml.text import decode
+from hybridq.config.yaml.text import decode, need_size
 
 __all__ = [
     "Change",
@@ -19,6 +19,7 @@ __all__ = [
     "is_edited",
     "list_layers",
     "merge",
+    "need_size",
     "read_cfg",
     "set_layers",
     "to_github",

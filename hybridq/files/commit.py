@@ -20,11 +20,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hybridq.errors import StorageError
+from hybridq.files import limits
 from hybridq.files.reading import exists, read_json, said, write_text
 
 FOLDER = ".hybridq-new"
 MARK = "COMMITTED.json"
-MAX_MARK = 10_000_000  # bytes
 OURS = {
     *("model.json", "weights.data", "model.quantization.cfg", "model.quantization.cfg.old", "cfg-1.schema.json"),
     *("hybrid.onnx", "hybrid.onnx.data", "build.json", "search.json", "search.log", "sources.json"),
@@ -177,7 +177,7 @@ def _read_mark(new: Path) -> Mark:
     path = new / MARK
     if path.is_symlink():
         raise _planted(new, "holds a mark that is a link")
-    data = read_json(path, limit=MAX_MARK, hint=f"An interrupted write was damaged. Remove {new}.")
+    data = read_json(path, limit=limits.MARK, hint=f"An interrupted write was damaged. Remove {new}.")
     if not isinstance(data, Mapping):
         raise _planted(new, "holds a damaged mark")
     mark = Mark(_names(new, data, "files"), _names(new, data, "remove"))

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from hybridq.errors import ModelError, Problem
 from hybridq.files.temporary import temporary_folder
 from hybridq.graph import runtime
-from hybridq.graph.edit import attribute, inputs_of, producers, subgraphs
+from hybridq.graph.edit import Names, attribute, inputs_of, producers, subgraphs
 from hybridq.graph.halves import drop_empty_casts, widen_halves
 from hybridq.graph.hints import drop_wrong
 from hybridq.graph.inlined import drop_identities, restore_functions
@@ -160,15 +160,9 @@ def _replace(held: Any, values: list[onnx.ValueInfoProto]) -> None:
 
 def name_everything(graph: onnx.GraphProto) -> None:
     """Give every node a name of its own: its first output's where it has none."""
-    taken: set[str] = set()
+    names = Names()
     for node in graph.node:
-        wanted = node.name or f"{node.op_type}/{next((o for o in node.output if o), '')}"
-        name, count = wanted, 1
-        while name in taken:
-            count += 1
-            name = f"{wanted}_{count}"
-        node.name = name
-        taken.add(name)
+        node.name = names.fresh(node.name or f"{node.op_type}/{next((o for o in node.output if o), '')}")
 
 
 def _fold(proto: onnx.ModelProto, path: str, without: list[str]) -> onnx.ModelProto:

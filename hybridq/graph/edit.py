@@ -107,10 +107,15 @@ def drop_unread_constants(graph: GraphProto) -> None:
 
 
 class Names:
-    """The names of tensors that a graph has; ``fresh`` gives one that it does not have yet."""
+    """Names that are taken; ``fresh`` gives one that is not yet."""
 
-    def __init__(self, graph: GraphProto) -> None:
-        self.taken = set(_names(graph))
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self.taken = set(taken)
+
+    @classmethod
+    def of(cls, graph: GraphProto) -> Names:
+        """Those of a graph's tensors and of the graphs inside."""
+        return cls(_names(graph))
 
     def fresh(self, name: str) -> str:
         """``name``, or the first free of ``name_2``, ``name_3``, ...; it is taken then."""

@@ -8,7 +8,7 @@ import numpy as np
 from google.protobuf.message import Message
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, TypeProto, helper, numpy_helper
 
-from hybridq.graph.edit import subgraphs
+from hybridq.graph.edit import Names, attribute, subgraphs
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 WIDE = "_float32"  # what stands behind the name of an input or output, for what the model computes with
@@ -30,8 +30,8 @@ def widen_halves(proto: ModelProto) -> bool:
         _widen(found)
     inputs = [v.name for v in graph.input if v in ends]
     outputs = [v.name for v in graph.output if v in ends and v.name not in inputs]
-    taken = {o for n in graph.node for o in n.output} | {t.name for t in graph.initializer} | {v.name for v in ends}
-    wide = {name: _free(f"{name}{WIDE}", taken) for name in dict.fromkeys([*inputs, *outputs])}
+    names = Names.of(graph)
+    wide = {name: names.fresh(f"{name}{WIDE}") for name in dict.fromkeys([*inputs, *outputs])}
     _rename(graph, wide)
     for value in ends:
         value.type.tensor_type.elem_type = HALF
@@ -78,7 +78,7 @@ def drop_empty_casts(graph: GraphProto) -> None:
     """Make an Identity of each Cast from float32 to float32 that ONNX Runtime left."""
     floats = {v.name for v in [*graph.input, *graph.value_info] if v.type.tensor_type.elem_type == FLOAT}
     for node in graph.node:
-        widens = node.op_type == "Cast" and any(a.name == "to" and a.i == FLOAT for a in node.attribute)
+        widens = node.op_type == "Cast" and attribute(node, "to") == FLOAT
         if widens and node.input[0] in floats:
             node.CopyFrom(helper.make_node("Identity", node.input, node.output, name=node.name))
 
@@ -96,11 +96,3 @@ def _rename(graph: GraphProto, names: dict[str, str]) -> None:
         tensor.name = names.get(tensor.name, tensor.name)
     for value in graph.value_info:
         value.name = names.get(value.name, value.name)
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """``name``, or one like it that no tensor has; it is taken then."""
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from hybridq.calibration.statistics import Histogram, TensorStatistics
 from hybridq.graph import edit
 from hybridq.graph.model import Group, Layer, Model, Weight
-from hybridq.graph.operators import Kind, Role, by_output_channel, lookup, row_of
+from hybridq.graph.operators import Kind, by_output_channel, lookup, row_of
+from hybridq.graph.scores import is_score
 from hybridq.graph.shared_parameters import moved
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.dtypes import Precision
@@ -106,18 +107,8 @@ class Facts:
             found[tensor] = self.calibrated.measured[group.name].range
 
     def is_score(self, tensor: str) -> bool:
-        """Whether a tensor holds nothing but probabilities: a Sigmoid, Softmax or the like, moved or multiplied."""
-        node = self.model.producers.get(tensor)
-        if node is None:
-            return False
-        row = row_of(node)
-        if row.kind is Kind.MOVEMENT:
-            return all(self.is_score(i) for i in moved(node))
-        if row.keeps_unit:
-            steered = [n for i, n in enumerate(node.input) if row.inputs[i] is Role.PARAMETER]
-            data = [n for n in node.input if n not in steered]
-            return all(self.is_score(n) for n in data) and all(n in self.weights for n in steered)
-        return row.makes_scores
+        """Whether a tensor holds nothing but probabilities."""
+        return is_score(tensor, self.model)
 
     def keeping(self, group: Group) -> list[str]:
         """Layers in 8 bits that must rise with a group, else what it gains is rounded away where they read it.

@@ -8,7 +8,7 @@ up: nobody reads a box that holds nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from hybridq.graph.joined import joined
 from hybridq.graph.model import Model
-from hybridq.graph.operators import Interval, Kind, Operator, row_of
+from hybridq.graph.operators import Operator
+from hybridq.graph.scores import is_score
 from hybridq.quant.metrics import Parts
 
 LEAST_PROBABILITY = 1e-3  # of a class: what is less likely decides nothing
@@ -50,7 +51,7 @@ def layouts(model: Model) -> dict[str, Layout]:
         axis = behind[0] if behind else _channels(sizes)
         pieces = behind[1] if behind else [(name, sizes[axis])]
         starts = np.cumsum([0, *(size for _, size in pieces)]).tolist()
-        scores = [(s, s + n) for s, (t, n) in zip(starts, pieces, strict=False) if _is_score(t, model)]
+        scores = [(s, s + n) for s, (t, n) in zip(starts, pieces, strict=False) if is_score(t, model)]
         parts = Parts(axis, tuple(n for _, n in pieces)) if behind else None
         found[name] = Layout(axis, parts, tuple(scores))
     return found
@@ -67,7 +68,7 @@ def classifications(model: Model) -> frozenset[str]:
         tensor = model.tensors.get(name)
         shape = tensor.shape if tensor else None
         sizes = [d for d in (shape or ())[1:] if d != 1]
-        if len(sizes) == 1 and _is_score(name, model, _shares_one):
+        if len(sizes) == 1 and is_score(name, model, _shares_one):
             found.add(name)
     return frozenset(found)
 
@@ -82,22 +83,6 @@ def _channels(shape: Sequence[int]) -> int:
 def _shares_one(row: Operator) -> bool:
     """Whether an operator's results along an axis sum to 1, as those of a Softmax do."""
     return row.makes_scores and row.axis is not None
-
-
-def _is_score(name: str, model: Model, makes: Callable[[Operator], bool] = lambda row: row.makes_scores) -> bool:
-    for _ in range(32):
-        node = model.producers.get(name)
-        if node is None:
-            return False
-        row = row_of(node)
-        if makes(row):
-            return True
-        if row.moves_all or row.interval is Interval.PRODUCT:
-            return all(_is_score(i, model, makes) for i in node.input)
-        if row.kind is not Kind.MOVEMENT:
-            return False
-        name = node.input[0]
-    return False
 
 
 def attention(

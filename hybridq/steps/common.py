@@ -15,7 +15,6 @@ from hybridq.storage.state import CFG, State
 
 HYBRID, BUILD, REPORT, SOURCES, SEARCH = "hybrid.onnx", "build.json", "report", "sources.json", "search.json"
 RESULTS = (HYBRID, HYBRID + ".data", BUILD, REPORT)  # void once step1 has run again
-MAX_CFG = 10_000_000  # bytes
 
 
 def read_cfg_text(directory: Path) -> str:
@@ -30,8 +29,7 @@ def cfg_text(path: Path, directory: Path) -> str:
         raise ConfigError(
             f"there is no {CFG} here", path=str(directory), hint="Run `hybridq step1` with `-o` this folder."
         )
-    if look_at(path, ConfigError) > MAX_CFG:
-        raise ConfigError(Problem("larger than 10 MB: not a cfg", path=str(path), line=1))
+    config.need_size(look_at(path, ConfigError), str(path))
     return config.decode(read_bytes(path, ConfigError), str(path))
 
 

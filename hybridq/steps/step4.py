@@ -15,6 +15,7 @@ from hybridq.exchange.formats import FORMATS, Format, named, recognised
 from hybridq.exchange.records import Content, Export, Options
 from hybridq.exchange.taking import take
 from hybridq.exchange.view import make_view
+from hybridq.files import limits
 from hybridq.files.commit import commit
 from hybridq.files.reading import exists, read_bytes, said
 from hybridq.graph.runtime import Feed
@@ -25,7 +26,6 @@ from hybridq.storage.state import State
 
 EXPORT = "export"  # the folder inside DIR where a format goes unless another place is given
 SAMPLES = 20  # that go along, for a toolchain that calibrates anew
-MAX_FOREIGN = 200_000_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -174,4 +174,4 @@ def import_file(
 def _read(source: Path) -> str:
     if source.is_dir():
         raise ConfigError("this is a folder; give the file inside", path=str(source))
-    return config.decode(read_bytes(source, ConfigError, limit=MAX_FOREIGN), str(source))
+    return config.decode(read_bytes(source, ConfigError, limit=limits.FOREIGN), str(source), limits.FOREIGN)

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hybridq.errors import ConfigError, Problem
+from hybridq.files import limits
 from hybridq.quant.words import nearest_hint
 
-SIZE_LIMIT = 10_000_000  # bytes; a cfg of 2,000 layers has half a million
 PROBLEM_LIMIT = 200  # of each severity; nobody reads more, and a binary file would have a million
 SOURCE_LIMIT = 400  # characters of a line worth showing
 SUGGESTION_LIMIT = 20  # nearest names looked up per file; difflib takes milliseconds for each
@@ -98,12 +98,16 @@ def source_of(text: str, path: str) -> Source:
 RESTORE = "Restore the file from a copy, or write it anew with `hybridq step1 ... --force`."
 
 
-def decode(data: bytes, path: str) -> str:
-    """The text of a cfg. Raises ConfigError, located, for what is no UTF-8 text of a reasonable size."""
-    if len(data) > SIZE_LIMIT:
-        limit = SIZE_LIMIT // 1_000_000
-        message = f"the file has {len(data) / 1e6:.1f} MB; a cfg has at most {limit} MB"
+def need_size(size: int, path: str, most: int = limits.CFG) -> None:
+    """Raise ConfigError, located, for a file of more than ``most`` bytes."""
+    if size > most:
+        message = f"the file has {size / 1e6:.1f} MB; a cfg has at most {most // 1_000_000} MB"
         raise ConfigError(Problem(message, path, 1, 1, 2, RESTORE, code="size"))
+
+
+def decode(data: bytes, path: str, most: int = limits.CFG) -> str:
+    """The text of a cfg. Raises ConfigError, located, for what is no UTF-8 text of at most so many bytes."""
+    need_size(len(data), path, most)
     if data[:2] in _ENCODINGS:
         hint = "Save it as UTF-8 (most editors: Save with Encoding)."
         raise ConfigError(Problem("the file is UTF-16, not UTF-8", path, 1, 1, 2, hint, code="encoding"))
