@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import reduce
 from multiprocessing import get_context
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from helpers_statistics import of_samples
 from onnx import TensorProto, helper, numpy_helper
 
-from hybridq.calibration.calibrate import CalibrationStats, NotANumberError, calibrate, convergence, prepare
+from hybridq.calibration.calibrate import CalibrationStats, NotANumberError, Pile, calibrate, convergence, prepare
 from hybridq.calibration.instrument import SUBSAMPLE
 from hybridq.errors import DatasetError, ModelError
 from hybridq.graph import runtime
@@ -181,6 +182,24 @@ def test_an_executor_gives_the_same_bytes(kind: str) -> None:
             workers=2,
         )
     assert same(whole, spread)
+
+
+def test_merging_many_parts_copies_each_sample_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, proto = view(net())
+    parts = [calibrate(model, proto, batches(feeds(1), 1, first=i), algorithms=HISTOGRAM, threads=1) for i in range(64)]
+    copied: list[int] = []
+    plain = CalibrationStats.merge
+
+    def counting(one: CalibrationStats, other: CalibrationStats) -> CalibrationStats:
+        copied.append(one.samples + other.samples)
+        return plain(one, other)
+
+    monkeypatch.setattr(CalibrationStats, "merge", counting)
+    pile = Pile(parts[0])
+    for part in parts[1:]:
+        pile.add(part)
+    assert same(pile.merged(), reduce(plain, parts))
+    assert sum(copied) <= 64 * 6
 
 
 def test_without_a_search_no_histogram_is_kept() -> None:

@@ -12,7 +12,7 @@ from helpers_cli import Run
 BUILT = ("model.json", "weights.data", "model.quantization.cfg", "hybrid.onnx", "build.json", "search.json")
 GIVEN = ("small.onnx", "3.png", "sample.npy", "dataset.txt")
 READERS = (("check", "build"), ("list", "build"), ("diff", "build"), ("step2", "build"), ("step3", "build"))
-FAST, MANY = 300, 1500
+FAST, MANY = 300, 5000
 SHARDS = 10
 WORDS = [b"null", b"[]", b"{}", b"-1", b"1e999", b'"', b"\xff", b"\n", b"  "]
 
@@ -57,7 +57,7 @@ def one(folder: Path, run: Run, pick: random.Random) -> None:
         source = "sample.npy" if name == "sample.npy" else "dataset.txt"
         words = ("step1", "small.onnx", "--dataset", source, "-o", "other", "--std", "255", "--threads", "1")
     elif words[0] == "step3":
-        words = (*words, "--threads", "1")
+        words = (*words, "--threads", "1", "--seconds", "0")
     built = (folder / "build" / "hybrid.onnx").read_bytes()
     done = run(*words)
     text = done.out + done.err

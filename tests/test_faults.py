@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import io
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,8 @@ from hybridq.compare.metric import evaluate, load_metric
 from hybridq.dataset.arrays import load_npy
 from hybridq.dataset.spec import InputSpec
 from hybridq.errors import DatasetError, HybridqError, ModelError, StorageError
-from hybridq.execution.workers import TRIES, Workers
+from hybridq.execution.spread import TRIES, spread
+from hybridq.execution.workers import Workers
 from hybridq.files.temporary import temporary_folder
 from hybridq.graph import runtime, watch
 
@@ -47,17 +50,22 @@ def slow_double(number: int, folder: str = "", deaths: int = 0) -> int:
 class TestWorkers:
     def test_a_worker_that_dies_is_replaced(self, tmp_path: Path) -> None:
         with Workers(2) as pool:
-            found = [pool.submit(slow_double, n, str(tmp_path) if n == 3 else "", TRIES - 1) for n in range(6)]
-            assert [f.result(60) for f in found] == [0, 2, 4, 6, 8, 10]
+            shards = [(n, str(tmp_path) if n == 3 else "", TRIES - 1) for n in range(6)]
+            assert sorted(spread(slow_double, shards, pool, 4)) == [(n, 2 * n) for n in range(6)]
 
     def test_a_shard_that_kills_every_worker_is_told(self, tmp_path: Path) -> None:
         with Workers(1) as pool, pytest.raises(HybridqError, match=f"died {TRIES} times"):
-            pool.submit(slow_double, 1, str(tmp_path), 100).result(60)
+            list(spread(slow_double, [(1, str(tmp_path), 100)], pool, 1))
         assert len(list(tmp_path.iterdir())) == TRIES
 
     def test_an_error_of_the_work_is_its_own(self) -> None:
         with Workers(1) as pool, pytest.raises(ZeroDivisionError):
-            pool.submit(divmod, 1, 0).result(60)
+            list(spread(divmod, [(1, 0)], pool, 1))
+
+    def test_an_executor_that_gives_no_new_worker_is_told(self, tmp_path: Path) -> None:
+        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        with pool, pytest.raises(HybridqError, match="gives no new one"):
+            list(spread(slow_double, [(1, str(tmp_path), 100)], pool, 1))
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
     def test_no_worker_outlives_its_parent(self, tmp_path: Path, number: int) -> None:
@@ -81,6 +89,22 @@ class TestWorkers:
         while alive(workers) and time.monotonic() < end:
             time.sleep(0.1)
         assert not alive(workers)
+
+
+@posix
+class TestStandardOutput:
+    """What cannot be printed is said where that can be, once, and never ends as if all were well."""
+
+    @pytest.mark.parametrize("redirection", [">/dev/full", ">&-", ">&- 2>&- <&-"])
+    @pytest.mark.parametrize("command", ["--help", "list {folder}", "list {folder} --json"])
+    def test_lost_output_is_no_success(self, small_folder: Path, command: str, redirection: str) -> None:
+        start = "from hybridq.cli import main; main()"
+        line = f"{sys.executable} -c '{start}' {command.format(folder=small_folder / 'build')} {redirection}"
+        found = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+        assert found.returncode == 1
+        assert "Traceback" not in found.stderr
+        assert "Exception ignored" not in found.stderr
+        assert ("standard output: cannot be written" in found.stderr) == ("2>" not in redirection)
 
 
 def alive(pids: list[int]) -> list[int]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import islice
 from typing import Any
 
@@ -23,6 +23,7 @@ from hybridq.calibration.instrument import SUBSAMPLE, Output, Program, instrumen
 from hybridq.calibration.statistics import INFINITE, SIGNLESS, Histogram, TensorStatistics, codes_of
 from hybridq.calibration.unbounded import Whole, counting, is_odd, softmax_readers
 from hybridq.errors import DatasetError, ModelError
+from hybridq.execution.spread import spread
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed, Session, run, session
 
@@ -118,23 +119,33 @@ def _spread(
     executor: Executor,
     workers: int,
 ) -> CalibrationStats:
-    """Give shards to an executor, never more than two a worker at a time, and merge them as they come back."""
-    found = _Recorder(program).finish()
-    running: set[Future[CalibrationStats]] = set()
-    shards = _shards(batches)
+    """Give shards to an executor, two a worker at a time, and merge them as they come back."""
+    found = Pile(_Recorder(program).finish())
+    shards = ((program, shard, batch, threads) for shard in _shards(batches))
     try:
-        while True:
-            for shard in islice(shards, 2 * max(workers, 1) - len(running)):
-                running.add(executor.submit(measure, program, shard, batch, threads))
-            if not running:
-                return found
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                found = found.merge(future.result())
+        for _, part in spread(measure, shards, executor, 2 * max(workers, 1)):
+            found.add(part)
+        return found.merged()
     finally:
-        for future in running:
-            future.cancel()
         _kept_session.cache_clear()
+
+
+class Pile:
+    """Statistics of parts on their way to be merged: small ones with small ones, so that it takes n log n in all."""
+
+    def __init__(self, empty: CalibrationStats) -> None:
+        self._empty = empty
+        self._parts: list[CalibrationStats] = []
+
+    def add(self, part: CalibrationStats) -> None:
+        """Take in one more part."""
+        while self._parts and self._parts[-1].samples <= part.samples:
+            part = self._parts.pop().merge(part)
+        self._parts.append(part)
+
+    def merged(self) -> CalibrationStats:
+        """All of them."""
+        return reduce(CalibrationStats.merge, reversed(self._parts), self._empty)
 
 
 def _shards(batches: Iterable[Batch]) -> Iterator[list[Batch]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 import textwrap
 from typing import Any
 
@@ -11,7 +13,16 @@ import click
 from hybridq import __version__
 from hybridq.cli import cfg_commands, exchange_commands, faults, report_commands, search_commands, step_commands
 from hybridq.cli.options import AS_JSON
-from hybridq.cli.terminal import Terminated, echo, ended_by_signals, finish_output, prepare_streams, shown_json
+from hybridq.cli.terminal import (
+    Terminated,
+    echo,
+    ended_by_signals,
+    give_up_output,
+    is_lost_output,
+    need_output,
+    prepare_streams,
+    shown_json,
+)
 from hybridq.config import to_json
 from hybridq.errors import HybridqError, OptionError
 from hybridq.files.reading import said
@@ -41,16 +52,24 @@ class Commands(click.Group):
                 with formatter.section(title):
                     formatter.write_dl(rows)
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """As click has it; where what is printed cannot be written (a full disk), it is said, with exit code 1."""
+        prepare_streams()
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            give_up_output()
+            with contextlib.suppress(OSError):  # nobody listens at all
+                echo(f"standard output: cannot be written: {said(error)}", err=True)
+            sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; wrong input ends with exit code 1 and problems, a fault of ours with what to send."""
-        prepare_streams()
         try:
             with ended_by_signals():
                 found = super().invoke(ctx)
-                full = finish_output()
-                if full is None:
-                    return found
-            foreseen: HybridqError = HybridqError(f"cannot be written: {said(full)}", path="standard output")
+                need_output()
+                return found
         except OptionError as error:
             raise click.UsageError(str(error)) from error
         except HybridqError as error:
@@ -61,6 +80,8 @@ class Commands(click.Group):
         except NOT_OURS:
             raise
         except Exception as error:
+            if is_lost_output(error):
+                raise
             foreseen = faults.unforeseen(error)
         _report(foreseen, ctx.invoked_subcommand or "", ctx.meta.get(AS_JSON, False))
         return ctx.exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -17,6 +18,8 @@ from rich.segment import Segment
 
 # Control characters but for line ends and tabs, and those that turn the direction of writing.
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+NO_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF, errno.EPIPE, errno.EIO)
 
 
 def shown(text: str) -> str:
@@ -70,20 +73,43 @@ def ended_by_signals() -> Iterator[None]:
 
 
 def prepare_streams() -> None:
-    """Let streams write what their encoding has and escape the rest, instead of failing at a name."""
+    """Let streams write what their encoding has and escape the rest, instead of failing at a name.
+
+    A stream that was closed is one that cannot be written: else the next file that is opened would take its number,
+    and get what is printed.
+    """
+    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            _replace_closed(number, name)
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError):  # a stream of a test, or one that was closed
+        with contextlib.suppress(AttributeError, ValueError):  # a stream of a test
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
-def finish_output() -> OSError | None:
-    """Write out what waits for standard output; the error where it cannot be (a full disk), and then no second one."""
-    try:
+def _replace_closed(number: int, name: str) -> None:
+    with contextlib.suppress(OSError):
+        opened = os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
+        if opened != number:
+            os.dup2(opened, number)
+            os.close(opened)
+        setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", encoding="utf-8"))
+
+
+def need_output() -> None:
+    """Write out what waits for standard output. Raises OSError where it cannot be: a full disk, a closed pipe."""
+    with contextlib.suppress(ValueError):  # closed
         sys.stdout.flush()
-    except OSError as error:
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return error
-    except ValueError:  # closed
-        return None
-    return None
+
+
+def is_lost_output(error: Exception) -> bool:
+    """Whether an error is that of printing; one of files has a name, or our words already."""
+    return isinstance(error, OSError) and error.filename is None and error.errno in NO_OUTPUT
+
+
+def give_up_output() -> None:
+    """Let what still waits for standard output go nowhere, so that it does not fail once more at the end."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        need_output()
+        return
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from tokenize import TokenError
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -29,6 +32,8 @@ NPY_ERRORS = (
     TokenError,
 )
 NUMERIC = "fiub"
+MAX_HEADER = 10_000  # bytes; NumPy itself parses no longer one
+Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +54,7 @@ class Reader:
     def take(self, values: Array) -> Array:
         """Check type and shape, add a missing batch axis, normalize. Values that fit are not copied."""
         if values.dtype.kind not in NUMERIC:
-            hint = "Save plain numbers: np.save(path, array.astype(np.float32))."
-            raise DatasetError(f"holds values of type {values.dtype}, not real numbers", hint=hint)
+            raise not_numbers(values.dtype)
         values = fit_shape(values, self.spec)
         if not self.spec.is_float:
             return fit_integers(values, self.spec)
@@ -93,33 +97,58 @@ def load_npy(path: Path, spec: InputSpec | None = None) -> Array:
     """
     try:
         look_at(path, DatasetError)
-        if spec is not None:
-            _check_header(path, spec)
-        values = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            if file.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
+                file.seek(0)
+                return _numbers(file, path, spec)
+        other = np.load(path, allow_pickle=False)
     except NPY_ERRORS as error:
         raise DatasetError(f"is no readable .npy: {_reason(error)}", hint=_npy_hint(error)) from error
-    if not isinstance(values, np.ndarray):
-        values.close()
-        raise DatasetError("is an .npz archive", hint="Give the .npz itself as the dataset, or one .npy a sample.")
-    return values
+    if not isinstance(other, np.ndarray):
+        other.close()
+    raise DatasetError("is an .npz archive", hint="Give the .npz itself as the dataset, or one .npy a sample.")
 
 
-def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether in Fortran order, and type, from the first bytes of a ``.npy``."""
-    read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(file)
-    return shape, fortran, dtype
-
-
-def _check_header(path: Path, spec: InputSpec) -> None:
-    """Raise DatasetError for a wrong shape without reading a value; what else is wrong, reading will tell."""
-    try:
-        with path.open("rb") as file:
-            shape, _, dtype = npy_header(file)
-    except NPY_ERRORS:
-        return
-    if dtype.kind in NUMERIC:
+def _numbers(file: BinaryIO, path: Path, spec: InputSpec | None) -> Array:
+    """What stands behind a header that is looked at first."""
+    shape, fortran, dtype = npy_header(file)
+    if dtype.hasobject:
+        raise ValueError("Object arrays are pickled")
+    if dtype.kind not in NUMERIC:
+        raise not_numbers(dtype)
+    if spec is not None:
         fit_shape(np.broadcast_to(np.zeros((), dtype), shape), spec)  # takes no memory
+    count, there = math.prod(shape), path.stat().st_size - file.tell()
+    if count * dtype.itemsize > there:
+        raise ValueError(f"its header speaks of {count * dtype.itemsize} bytes of values, but {there} are there")
+    values = np.fromfile(file, dtype, count)
+    return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)
+
+
+def not_numbers(dtype: np.dtype[Any]) -> DatasetError:
+    """The error for values that are no real numbers."""
+    hint = "Save plain numbers: np.save(path, array.astype(np.float32))."
+    return DatasetError(f"holds values of type {dtype}, not real numbers", hint=hint)
+
+
+def npy_header(file: IO[bytes]) -> Header:
+    """Shape, whether in Fortran order, and type, from the first bytes of a ``.npy``."""
+    version = npy.read_magic(file)
+    length = file.read(2 if version == (1, 0) else 4)
+    size = int.from_bytes(length, "little")
+    if size > MAX_HEADER:
+        raise ValueError(f"its header has {size} bytes")
+    return _header(version, length + file.read(size))
+
+
+@lru_cache(maxsize=64)
+def _header(version: tuple[int, int], text: bytes) -> Header:
+    """A header, read once for all the samples that have the same."""
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = read(io.BytesIO(text))
+    if min(shape, default=0) < 0:
+        raise ValueError(f"its shape is {shape}")
+    return shape, fortran, dtype
 
 
 def _reason(error: Exception) -> str:

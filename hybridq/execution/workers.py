@@ -1,4 +1,4 @@
-"""Worker processes: one that dies is replaced and its shard repeated; none outlives the command that started it."""
+"""Worker processes: new ones where one died; none outlives the command that started it."""
 
 from __future__ import annotations
 
@@ -13,29 +13,27 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from hybridq.errors import HybridqError
-
-TRIES = 3  # times that a shard is given to a worker
 LOOK = 0.5  # seconds between two looks at whether the parent is there
 
 
 class Workers(Executor):
     """``count`` processes that compute pure functions of picklable arguments, as any executor does.
 
-    A shard whose worker dies (out of memory, killed) is given to a new one, up to ``TRIES`` times; then its future
-    holds a HybridqError.
+    Where one of them dies (out of memory, killed) all that was given to them fails with ``BrokenProcessPool``, as in
+    Python's own pool; but what is given afterwards goes to new ones (``spread`` gives it again).
     """
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._lock = threading.Lock()
         self._pool = self._start()
 
     def submit(self, work: Callable[..., Any], /, *arguments: Any, **words: Any) -> Future[Any]:
         """Compute ``work(*arguments, **words)`` in a process."""
-        outer: Future[Any] = Future()
-        self._give(outer, 1, work, arguments, words)
-        return outer
+        try:
+            return self._pool.submit(work, *arguments, **words)
+        except BrokenProcessPool:
+            self._pool = self._start()
+            return self._pool.submit(work, *arguments, **words)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes; with ``cancel_futures`` at once, whatever they are at."""
@@ -51,59 +49,6 @@ class Workers(Executor):
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")  # a fork would copy ONNX Runtime's threads half alive
         return ProcessPoolExecutor(self._count, context, initializer=_begin, initargs=(os.getpid(),))
-
-    def _give(self, outer: Future[Any], turn: int, work: Callable[..., Any], arguments: Any, words: Any) -> None:
-        with self._lock:
-            pool = self._pool
-            try:
-                inner = pool.submit(work, *arguments, **words)
-            except BrokenProcessPool:
-                pool = self._pool = self._start()
-                inner = pool.submit(work, *arguments, **words)
-
-        def done(found: Future[Any]) -> None:
-            if found.cancelled() or not outer.set_running_or_notify_cancel():
-                outer.cancel()
-                return
-            error = found.exception()
-            if isinstance(error, BrokenProcessPool) and turn < TRIES:
-                self._replace(pool)
-                threading.Thread(target=again, daemon=True).start()  # not in the dying pool's own thread
-            elif isinstance(error, BrokenProcessPool):
-                outer.set_exception(_died(error))
-            elif error is not None:
-                outer.set_exception(error)
-            else:
-                outer.set_result(found.result())
-
-        def again() -> None:
-            repeated: Future[Any] = Future()
-            repeated.add_done_callback(lambda f: _copy(f, outer))
-            self._give(repeated, turn + 1, work, arguments, words)
-
-        inner.add_done_callback(done)
-
-    def _replace(self, broken: ProcessPoolExecutor) -> None:
-        with self._lock:
-            if self._pool is broken:
-                self._pool = self._start()
-
-
-def _copy(found: Future[Any], outer: Future[Any]) -> None:
-    error = found.exception()
-    if error is not None:
-        outer.set_exception(error)
-    else:
-        outer.set_result(found.result())
-
-
-def _died(error: BaseException) -> HybridqError:
-    found = HybridqError(
-        f"a worker process died {TRIES} times at the same shard",
-        hint="Mostly the memory is too small: take fewer --workers.",
-    )
-    found.__cause__ = error
-    return found
 
 
 def _begin(parent: int) -> None:
