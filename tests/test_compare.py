@@ -356,8 +356,8 @@ def test_a_metric_of_the_user_is_run_on_both(script: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("score.py", "does not name a metric"),
-        ("score.py:", "does not name a metric"),
+        ("score.py", "names no function"),
+        ("score.py:", "names no function"),
         ("absent.py:mean", "no such file"),
         ("score.py:median", "has no function 'median'\n  It has mean, broken, nothing."),
     ],

@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers_cli import Run
+from hypothesis import given
+from hypothesis import strategies as st
 
 import hybridq
 from hybridq.compare import load_metric
 from hybridq.compare.metric import bound, metric_digest, metric_name
 from hybridq.compare.named import NAMED
+from hybridq.compare.named.boxes import DECODERS, found_boxes
+from hybridq.compare.named.ctc import distance, read
 from hybridq.errors import HybridqError
 
 
@@ -68,7 +72,7 @@ def test_top1(tmp_path: Path) -> None:
         metric(SCORES[:1])
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMED) - {"top1"}))
+@pytest.mark.parametrize("name", sorted(set(NAMED) - {"boxes", "ctc", "top1"}))
 def test_the_float_model_scores_best_against_itself(name: str) -> None:
     metric = bound(load_metric(name), SCORES)
     assert metric(SCORES) == (100.0 if name == "psnr" else 1.0)
@@ -89,6 +93,11 @@ def test_every_metric_has_its_definition_in_the_docs() -> None:
         ("top1", "needs labels"),
         ("top1:absent.txt", "absent.txt"),
         ("psnr:x", "takes nothing after its name"),
+        ("boxes", "no layout of boxes"),
+        ("boxes:yolov9", "boxes:yolov8"),
+        ("boxes:ssd:absent.txt", "absent.txt"),
+        ("ctc", "needs the characters"),
+        ("ctc:absent.txt", "absent.txt"),
     ],
 )
 def test_a_wrong_name_is_refused_with_a_remedy(spec: str, says: str) -> None:
@@ -120,3 +129,89 @@ def test_a_search_holds_their_budget(run: Run) -> None:
     found = hybridq.step3("new", metric="psnr", threads=1, seconds=0).report.metric
     assert found is not None
     assert found.float_value == 100.0
+
+
+# -- boxes ---------------------------------------------------------------------------------------------------------
+
+BOXES = np.array([[10, 10, 30, 30], [50, 50, 90, 90], [12, 10, 30, 30]], float)  # the third is the first again
+SCORED = np.array([[0.9, 0.0], [0.0, 0.8], [0.5, 0.0]])
+
+
+def _boxes(layout: str, corners: Any = BOXES, scores: Any = SCORED) -> dict[str, Any]:
+    """A sample's outputs in a layout."""
+    corners, scores = np.asarray(corners, np.float32), np.asarray(scores, np.float32)
+    centred = np.column_stack([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]])
+    if layout == "yolov8":
+        return {"out": np.column_stack([centred, scores]).T[None]}
+    if layout == "yolov5":
+        return {"out": np.column_stack([centred, np.full(len(centred), 0.5), 2 * scores])[None]}
+    background = 1 - scores.sum(1, keepdims=True)
+    return {"scores": np.column_stack([background, scores])[None], "boxes": corners[None]}
+
+
+@pytest.mark.parametrize("layout", list(DECODERS))
+def test_boxes_are_decoded_suppressed_and_matched(layout: str) -> None:
+    rows = found_boxes(DECODERS[layout], _boxes(layout))
+    np.testing.assert_allclose(rows[:, :4], BOXES[:2], atol=1e-5)
+    np.testing.assert_allclose(rows[:, 4:], [[0.9, 0], [0.8, 1]], atol=1e-6)
+    same, moved = _boxes(layout), _boxes(layout, BOXES + np.array([[0], [30], [0]]))  # the second box is elsewhere
+    assert _score(f"boxes:{layout}", [same], [same]) == 1.0
+    assert _score(f"boxes:{layout}", [same], [moved]) == 2 * 1 / (2 + 2)
+    assert _score(f"boxes:{layout}", [same], [_boxes(layout, BOXES, SCORED[:, ::-1])]) == 0.0  # other classes
+    faint = _boxes(layout, BOXES, SCORED * 0.2)
+    assert _score(f"boxes:{layout}", [same], [faint]) == 0.0
+    assert _score(f"boxes:{layout}", [faint], [faint]) == 1.0  # nothing found, nothing missed
+
+
+def test_mean_average_precision_against_labels(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("0 10 10 30 30 1 50 50 90 90\n0 10 10 30 30\n")
+    metric = load_metric(f"boxes:ssd:{labels}")
+    hit, empty = _boxes("ssd"), _boxes("ssd", BOXES, SCORED * 0)
+    assert metric([hit, hit]) == pytest.approx(1.0)
+    assert metric([hit, empty]) == pytest.approx((0.5 + 1.0) / 2)  # class 0: one of two found; class 1: its only one
+    ahead = _boxes("ssd", [[200, 200, 220, 220], *BOXES[:1]], [[0.95, 0], [0.9, 0]])  # a wrong one with a better score
+    assert metric([ahead, empty]) == pytest.approx((0.5 * 0.5 + 0.0) / 2)
+    with pytest.raises(HybridqError, match="2 lines of labels for 1 samples"):
+        metric([hit])
+    labels.write_text("0 10 10 30\n")
+    with pytest.raises(HybridqError, match="not five numbers a box"):
+        load_metric(f"boxes:ssd:{labels}")
+
+
+def test_outputs_of_another_layout_are_told() -> None:
+    with pytest.raises(HybridqError, match="no output has this layout"):
+        _score("boxes:yolov8", SCORES, SCORES)
+
+
+# -- text ----------------------------------------------------------------------------------------------------------
+
+
+def _text(classes: list[int], count: int = 4) -> dict[str, Any]:
+    return {"text": np.eye(count, dtype=np.float32)[classes][None]}
+
+
+def test_text_is_read_and_compared(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.txt"
+    keys.write_text("a\nb\nc\n")
+    spec = f"ctc:{keys}"
+    assert read(_text([1, 1, 0, 1, 2, 2])["text"], "abc") == ["aab"]
+    assert read(_text([1, 4, 2], 5)["text"], "abc") == ["a b"]
+    assert read(_text([1, 0, 2])["text"].transpose(1, 0, 2), "abc") == ["ab"]
+    one = _text([1, 0, 2, 3])
+    assert _score(spec, [one], [one]) == 1.0
+    assert _score(spec, [one], [_text([1, 0, 3, 3])]) == pytest.approx(2 / 3)  # "ac" for "abc"
+    assert _score(spec, [one], [_text([0, 0, 0, 0])]) == 0.0
+    with pytest.raises(HybridqError, match="3 characters for an output"):
+        _score(spec, [_text([1], 9)], [_text([1], 9)])
+    keys.write_text("\n")
+    with pytest.raises(HybridqError, match="holds no character"):
+        load_metric(spec)
+
+
+@given(st.text("abc", max_size=6), st.text("abc", max_size=6), st.text("abc", max_size=6))
+def test_edits_are_a_distance(a: str, b: str, c: str) -> None:
+    assert (distance(a, b) == 0) == (a == b)
+    assert distance(a, b) == distance(b, a)
+    assert distance(a, c) <= distance(a, b) + distance(b, c)
+    assert abs(len(a) - len(b)) <= distance(a, b) <= max(len(a), len(b))

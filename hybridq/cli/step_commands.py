@@ -198,6 +198,7 @@ def tell_build(voice: Talk, report: BuildReport) -> None:
 @click.argument("directory", type=FOLDER, metavar="DIR")
 @click.option("--dataset", type=FILE, help="Samples to compare on.  [default: the calibration set]")
 @comparison
+@click.option("--what-if", is_flag=True, help="Measure each quantizer alone: the page then predicts other choices.")
 @common
 def step3(directory: Path, dataset: Path | None, quiet: bool, verbose: bool, as_json: bool, **given: Any) -> None:
     """Compare float32 with DIR/hybrid.onnx: accuracy, per-layer error, size, speed.
@@ -205,6 +206,7 @@ def step3(directory: Path, dataset: Path | None, quiet: bool, verbose: bool, as_
     \b
     hybridq step3 build --dataset eval.txt
     hybridq step3 build --dataset eval.txt --metric score.py:ap50
+    hybridq step3 build --dataset eval.txt --what-if --draw boxes
     """
     voice = talk(quiet, verbose, as_json)
     try:

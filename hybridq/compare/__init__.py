@@ -6,11 +6,12 @@ ONNX Runtime against itself, whether it computes what the file says. Decides not
 
 from hybridq.compare.by_name import pairs_by_name
 from hybridq.compare.drift import DriftWatch
-from hybridq.compare.metric import Metric, load_metric
+from hybridq.compare.metric import Metric, Outputs, load_function, load_metric
 from hybridq.compare.results import (
     ComparisonReport,
     Drift,
     Figures,
+    Histogram,
     LayerPair,
     LayerReport,
     MetricReport,
@@ -26,17 +27,20 @@ __all__ = [
     "Drift",
     "DriftWatch",
     "Figures",
+    "Histogram",
     "Inside",
     "LayerPair",
     "LayerReport",
     "Metric",
     "MetricReport",
     "OutputReport",
+    "Outputs",
     "Sizes",
     "SliceReport",
     "Timing",
     "compare",
     "layer_pairs",
+    "load_function",
     "load_metric",
     "pairs_by_name",
 ]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hybridq.compare import probes
 from hybridq.compare.drift import DriftWatch
+from hybridq.compare.histograms import HistogramWatch
 from hybridq.compare.probes import OUTPUT, Piece, Unprobed, View
 from hybridq.compare.results import Figures, LayerPair, LayerReport
 from hybridq.errors import ModelError
@@ -47,6 +48,7 @@ class LayerProbe:
     hybrid: Session
     chunks: tuple[Chunk, ...]
     notes: Mapping[str, str]
+    spread: HistogramWatch
     entire: dict[str, Damage] = field(default_factory=dict)
     individual: dict[str, Damage] = field(default_factory=dict)
     samples: int = 0
@@ -71,6 +73,7 @@ class LayerProbe:
         for pair in chunk.pairs:
             damage = self.entire.setdefault(pair.name, Damage())
             damage.add(reference[pair.float_tensor], hybrid[pair.hybrid_tensor])
+            self.spread.add(pair.name, pair.float_tensor, reference[pair.float_tensor])
         del hybrid
         tensors = {OUTPUT + pair.name: pair for pair in chunk.pairs}
         for session in chunk.alone:
@@ -90,6 +93,7 @@ class LayerProbe:
             entire=Figures.of(entire) if entire else None,
             individual=Figures.of(individual) if individual else None,
             note=self.notes.get(pair.name, ""),
+            histogram=self.spread.of(pair.name),
         )
 
 
@@ -117,7 +121,7 @@ def probe_layers(
         Chunk(chunk, own, load_pieces(views[1], here, infos, threads, notes))
         for chunk, here, own in _shared_out(_by_size(measured, pieces, infos, chunk_bytes), pieces, watched)
     )
-    return LayerProbe(pairs, drift, inside, beside, chunks, notes)
+    return LayerProbe(pairs, drift, inside, beside, chunks, notes, HistogramWatch(drift.ranges))
 
 
 def _leave_out_unread(

@@ -7,17 +7,18 @@ import importlib.util
 import math
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from hybridq.compare.named import Against, Metric, Outputs, by_name
 from hybridq.errors import HybridqError
 from hybridq.files import limits
 from hybridq.files.reading import look_at
 
-__all__ = ["Metric", "Outputs", "bound", "evaluate", "load_metric", "metric_digest", "metric_name"]
+__all__ = ["Metric", "Outputs", "bound", "evaluate", "load_function", "load_metric", "metric_digest", "metric_name"]
 
 LABELS = (".txt", ".csv", ".tsv", ".json", ".npy", ".npz", ".names", ".labels", ".py")
 MOST_BESIDE = 1000
@@ -30,24 +31,33 @@ def load_metric(spec: str, folder: Path | None = None) -> Metric:
     Relative paths of a module start at ``folder`` (default: here).
 
     The function gets one dict a sample, output name to array, in the order of the dataset, and returns a number:
-    higher is better. The file's own folder is importable while it loads. Raises HybridqError.
+    higher is better. Raises HybridqError.
     """
     named = by_name(spec)
     if named is not None:
         return named
+    metric: Metric = load_function(spec, folder)
+    return metric
+
+
+def load_function(spec: str, folder: Path | None = None, hint: str = HINT) -> Callable[..., Any]:
+    """The function that ``module.py:function`` names; the file's own folder is importable while it loads.
+
+    Raises HybridqError with ``hint``.
+    """
     file, colon, name = spec.rpartition(":")
     if not colon or not file or not name.isidentifier():
-        raise HybridqError(f"'{spec}' does not name a metric", hint=HINT)
+        raise HybridqError(f"'{spec}' names no function", hint=hint)
     path = (folder or Path()) / file
-    look_at(path, HybridqError, hint=HINT)
+    look_at(path, HybridqError, hint=hint)
     module = _load(path)
     found = getattr(module, name, None)
     if not callable(found):
         others = [k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
-        hint = f"It has {', '.join(others)}." if others else "It defines no function."
-        raise HybridqError(f"has no function '{name}'", path=str(path), hint=hint)
-    metric: Metric = found
-    return metric
+        said = f"It has {', '.join(others)}." if others else "It defines no function."
+        raise HybridqError(f"has no function '{name}'", path=str(path), hint=said)
+    function: Callable[..., Any] = found
+    return function
 
 
 def evaluate(metric: Metric, outputs: Sequence[Outputs], name: str) -> float:

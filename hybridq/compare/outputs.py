@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,15 +20,21 @@ from hybridq.graph.operators import row_of
 from hybridq.graph.runtime import Feed, Session
 from hybridq.quant.metrics import Damage, Parts, SliceDamage
 
+Watch = Callable[[Feed, Outputs, Outputs], object]
+
 
 @dataclass
 class OutputProbe:
-    """The untouched models' outputs, sample by sample; the arrays are kept only for a user's metric."""
+    """The untouched models' outputs, sample by sample; the arrays are kept only for a user's metric.
+
+    ``watch`` is shown every sample: what was fed, float's outputs, the hybrid model's.
+    """
 
     reference: Session
     hybrid: Session
     parts: Mapping[str, Parts]
     keep: bool
+    watch: Watch | None = None
     samples: int = 0
     shapes: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     whole: dict[str, Damage] = field(default_factory=dict)
@@ -46,6 +52,8 @@ class OutputProbe:
                 self._add(name, a[name], b[name])
             else:
                 self.odd[name] = None
+        if self.watch is not None:
+            self.watch(feed, a, b)
         if self.keep:
             self.kept[0].append(a)
             self.kept[1].append(b)

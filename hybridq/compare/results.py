@@ -105,6 +105,15 @@ class OutputReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts of a layer's float values in bins of one width over ``[min, max]``; the outermost hold what is beyond."""
+
+    min: float
+    max: float
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LayerReport:
     """One layer: ``entire`` in the whole hybrid model, ``individual`` as the only quantized layer.
 
@@ -119,6 +128,7 @@ class LayerReport:
     entire: Figures | None
     individual: Figures | None
     note: str = ""
+    histogram: Histogram | None = None
 
 
 @dataclass(frozen=True, slots=True)

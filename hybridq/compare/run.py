@@ -15,7 +15,7 @@ from hybridq.compare import probes
 from hybridq.compare.drift import DriftWatch, drift_warning, scale_warnings
 from hybridq.compare.layers import LayerProbe, probe_layers
 from hybridq.compare.metric import Metric
-from hybridq.compare.outputs import OutputProbe, concatenated
+from hybridq.compare.outputs import OutputProbe, Watch, concatenated
 from hybridq.compare.results import ComparisonReport, LayerPair, Sizes, Timing
 from hybridq.compare.timing import time_pairs, unsteady
 from hybridq.errors import DatasetError, ModelError
@@ -75,11 +75,13 @@ def compare(
     metric: Metric | None = None,
     threads: int = 0,
     seconds: float = 2.0,
+    watch: Watch | None = None,
 ) -> ComparisonReport:
     """Run both models on every sample and measure what differs; ``feeds`` is read once.
 
     ``metric`` is the user's figure over all outputs of one model, higher is better; only then are outputs kept.
     ``seconds`` are spent on timing the untouched models, first sample, ``threads`` threads; 0: no timing.
+    ``watch`` is called with every sample's feed, float's outputs and the hybrid model's.
 
     Raises ModelError when a model cannot run or the outputs' names differ, DatasetError without any sample, and
     HybridqError when the metric fails.
@@ -92,17 +94,17 @@ def compare(
         float_model, hybrid_model = protos = seeded(protos[0]), seeded(protos[1])
         seconds = 0.0  # timing would draw some
     sessions = runtime.session(float_model, threads=threads), runtime.session(hybrid_model, threads=threads)
-    watch, looks = inside.watch(), bool(inside.layers or inside.ranges)
-    layers = probe_layers(*protos, inside.layers, watch, threads=threads) if looks else None
-    outputs = OutputProbe(*sessions, concatenated(protos[0]), keep=metric is not None)
+    drifting, looks = inside.watch(), bool(inside.layers or inside.ranges)
+    layers = probe_layers(*protos, inside.layers, drifting, threads=threads) if looks else None
+    outputs = OutputProbe(*sessions, concatenated(protos[0]), keep=metric is not None, watch=watch)
 
     def timed(feed: Feed) -> Timing | None:
         return time_pairs(*sessions, feed, seconds=seconds, threads=threads) if seconds > 0 else None
 
     timing = _pass(feeds, outputs, layers, inside.samples, timed)
-    report = _report(protos[0].graph.name, outputs, layers, watch, metric, sizes)
+    report = _report(protos[0].graph.name, outputs, layers, drifting, metric, sizes)
     chance = f"random numbers are drawn inside, by '{drawing[0]}': both models drew the same ones" if drawing else ""
-    scales = scale_warnings(watch, (i.name for i in protos[0].graph.input))
+    scales = scale_warnings(drifting, (i.name for i in protos[0].graph.input))
     late = unsteady(timing) if timing is not None else ""
     warnings = tuple(w for w in (chance, *report.warnings, *scales, late) if w)
     return replace(report, timing=timing, warnings=warnings)

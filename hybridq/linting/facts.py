@@ -65,6 +65,11 @@ class Facts:
     stats: Mapping[str, TensorStatistics]
     least: Precision | None = None
 
+    @property
+    def raised(self) -> Precision:
+        """What a layer is raised to: float32 where the model runs on ONNX Runtime, else the target's next precision."""
+        return Precision.FLOAT32 if self.target.latency_aware else self.wider[0]
+
     def by_channel(self, layer: Layer, weight: Weight) -> NDArray[np.float64]:
         """A layer's weights as (output channels, weights of each)."""
         node, values = self.model.nodes[layer.node], np.asarray(self.weights[weight.tensor], np.float64)

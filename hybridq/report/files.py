@@ -6,49 +6,49 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hybridq.compare import ComparisonReport, Figures, LayerReport
+from hybridq.report.extras import Extras
 from hybridq.report.known import Known
 from hybridq.report.page import page
-from hybridq.report.plots import ParetoPoint
 from hybridq.report.verdict import Verdict, judge
 
 COLUMNS = ("sqnr_db", "cosine", "euclidean", "normalized_euclidean", "mse", "largest_error")
 
 
-def render(
-    report: ComparisonReport, points: Sequence[ParetoPoint] = (), judged: Verdict | None = None
-) -> dict[str, str]:
+def render(report: ComparisonReport, judged: Verdict | None = None, extras: Extras | None = None) -> dict[str, str]:
     """Every file's name and text.
 
-    ``points`` are a search's trials, drawn on the page if there are any; ``judged`` is by default what the report alone
-    allows to say.
+    ``judged`` is by default what the report alone allows to say; ``extras`` are what the page shows besides.
     """
-    judged = judged or judge(report, Known())
+    judged, extras = judged or judge(report, Known()), extras or Extras()
+    told = report_json(report, judged, extras)
     return {
-        "report.json": json.dumps(report_json(report, judged), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        "report.json": json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         "layers.csv": layers_csv(report),
         "entire_qnt_error_analysis.txt": error_analysis(report, lambda layer: layer.entire),
         "individual_qnt_error_analysis.txt": error_analysis(report, lambda layer: layer.individual),
-        "index.html": page(report, judged, points),
+        "index.html": page(report, judged, extras),
     }
 
 
-def report_json(report: ComparisonReport, judged: Verdict) -> dict[str, Any]:
+def report_json(report: ComparisonReport, judged: Verdict, extras: Extras | None = None) -> dict[str, Any]:
     """All of ``report.json``."""
-    return {**report.to_json(), "verdict": judged.to_json()}
+    prediction = extras.prediction if extras else None
+    told = prediction.to_json() if prediction else None
+    return {**report.to_json(), "verdict": judged.to_json(), "what_if": told}
 
 
 def write_report(
-    report: ComparisonReport, folder: Path, points: Sequence[ParetoPoint] = (), judged: Verdict | None = None
+    report: ComparisonReport, folder: Path, judged: Verdict | None = None, extras: Extras | None = None
 ) -> list[Path]:
     """Write every file into ``folder``, which is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, text in render(report, points, judged).items():
+    for name, text in render(report, judged, extras).items():
         paths.append(folder / name)
         paths[-1].write_bytes(text.encode())
     return paths

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import math
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 from hybridq.compare import OutputReport, SliceReport
+
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of characters that show nothing or turn what is around them
 
 
 def decibels(value: float | None) -> str:
@@ -59,3 +65,24 @@ def short(text: str, most: int) -> str:
 def sentence(text: str) -> str:
     """With a capital first letter."""
     return text[:1].upper() + text[1:]
+
+
+def visible(text: str, most: int = 400) -> str:
+    """A text that a page can show: control and direction characters as their codes, a long one cut in the middle."""
+    safe = "".join(
+        f"\\u{ord(c):04x}" if unicodedata.category(c) in UNSEEN and c != "\n" else c for c in short(text, most)
+    )
+    return short(safe, most)
+
+
+def few_digits(value: Any, digits: int) -> Any:
+    """Plain values as JSON has them, numbers with so many significant digits; dataclasses become objects."""
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {k: few_digits(v, digits) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [few_digits(v, digits) for v in value]
+    if is_dataclass(value):
+        return {f.name: few_digits(getattr(value, f.name), digits) for f in fields(value)}
+    return value

@@ -65,14 +65,25 @@ class Times:
 def measure_times(bench: Bench, start: Choice, precision: Precision, threads: int) -> Times:
     """Profile the model in 8 bits and with everything raised."""
     plan, _ = bench.plan(start)
-    units = units_of(bench.model, plan)
-    layers = {n: precision for g in units for n in g.layers}
-    feed = bench.reference.feeds[0]
-    low = profile(bench.build(start), bench.model, feed, threads)
-    high = profile(bench.build(start.with_layers(layers)), bench.model, feed, threads)
-    given = profile(assemble(bench.model.proto, bench.weights), bench.model, feed, threads)
-    whole = [round(sum(x.values()), 3) for x in (low, given)]
-    by_layer = [{n: round(x.get(n, 0.0), 3) for n in layers} for x in (low, high)]
+    layers = {n: precision for g in units_of(bench.model, plan) for n in g.layers}
+    given = assemble(bench.model.proto, bench.weights)
+    protos = bench.build(start), bench.build(start.with_layers(layers)), given
+    return times_of(bench.model, layers, *protos, bench.reference.feeds[0], threads)
+
+
+def times_of(
+    model: Model,
+    layers: Iterable[str],
+    low: onnx.ModelProto,
+    high: onnx.ModelProto,
+    given: onnx.ModelProto,
+    feed: Feed,
+    threads: int,
+) -> Times:
+    """Profile a model with ``layers`` in 8 bits, with all of them raised, and as it was given."""
+    found = [profile(proto, model, feed, threads) for proto in (low, high, given)]
+    whole = [round(sum(x.values()), 3) for x in (found[0], found[2])]
+    by_layer = [{n: round(x.get(n, 0.0), 3) for n in layers} for x in found[:2]]
     return Times(by_layer[0], by_layer[1], boundary_time(threads), whole[0], whole[1])
 
 

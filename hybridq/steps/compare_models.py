@@ -17,7 +17,8 @@ from hybridq.files.commit import commit
 from hybridq.files.reading import look_at
 from hybridq.graph.edit import inputs_of
 from hybridq.graph.words import first_line
-from hybridq.report import Known, Verdict, judge, report_json, write_report
+from hybridq.report import Extras, Known, Verdict, judge, report_json, write_report
+from hybridq.report.gallery import Gallery
 from hybridq.steps.common import REPORT
 from hybridq.steps.comparison_options import ComparisonOptions
 from hybridq.steps.kinds import share, takes
@@ -59,13 +60,15 @@ def compare_models(
     paths = Path(float_model), Path(other_model)
     protos = _load(paths[0]), _load(paths[1])
     data = open_dataset(dataset, _same_inputs(*protos, paths[1]), preprocessing, wanted.samples)
+    gallery = Gallery(preprocessing, wanted.drawer)
     found = compare(
         *paths,
-        (sample.feed for sample in counted(data, "comparing", data.count, progress)),
+        gallery.feeds(counted(data, "comparing", data.count, progress)),
         inside=Inside(pairs_by_name(*protos), samples=wanted.layer_samples),
         metric=wanted.scored,
         threads=wanted.threads,
         seconds=wanted.seconds,
+        watch=gallery.add,
     )
     found = replace(found, model=paths[1].stem)
     flags = tuple(step1_flags(preprocessing))
@@ -73,7 +76,7 @@ def compare_models(
     if out is None:
         return Compared(found, judged, None)
     with commit(Path(out)) as new:
-        write_report(found, new / REPORT, (), judged)
+        write_report(found, new / REPORT, judged, Extras(shots=gallery.shots(), sqnr=gallery.sqnr))
     return Compared(found, judged, Path(out) / REPORT)
 
 

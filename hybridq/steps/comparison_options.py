@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from hybridq.compare import Metric, load_metric
+from hybridq.report.pictures import Draw, drawer
 from hybridq.steps.kinds import AnyText, Checked, Number
 
+DRAW = "Draw the outputs on the page's pictures: boxes, boxes:yolov8, classes, mask, or FUNCTION(picture, outputs)."
 METRIC = (
-    "agreement, equal, iou, psnr, top1:LABELS.txt, or your own figure: FUNCTION(outputs) -> float, higher is better; "
+    "agreement, boxes:yolov8, ctc:KEYS.txt, equal, iou, psnr, top1:LABELS.txt, or your own figure: "
+    "FUNCTION(outputs) -> float, higher is better; "
     "outputs is a list of one dict {output name: array} "
     "per sample, in the order of the dataset."
 )
@@ -27,6 +30,13 @@ class ComparisonOptions(Checked):
     layer_samples: Annotated[int, Number("Samples measured inside, layer by layer.", 0, whole=True)] = 16
     threads: Annotated[int, Number("Threads of ONNX Runtime; 0: all cores.", 0, whole=True)] = 0
     seconds: Annotated[float, Number("Spent on timing; 0: no timing.", 0)] = 2.0
+
+    draw: Annotated[str | None, AnyText(DRAW, "HOW|FILE.py:FUNCTION")] = None
+
+    @property
+    def drawer(self) -> Draw | None:
+        """What draws."""
+        return drawer(self.draw) if self.draw else None
 
     @property
     def scored(self) -> Metric | None:

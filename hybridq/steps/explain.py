@@ -12,7 +12,7 @@ from hybridq.compare.results import plain
 from hybridq.config.names import Names
 from hybridq.errors import ConfigError
 from hybridq.graph.model import Layer, Model
-from hybridq.linting.facts import Facts
+from hybridq.linting.facts import Facts, Finding
 from hybridq.linting.run import lint
 from hybridq.plan.layer_weights import entry_key
 from hybridq.plan.plan import make_plan
@@ -100,6 +100,34 @@ class Explanation:
         return found
 
 
+@dataclass(frozen=True)
+class Ground:
+    """What explanations of a folder's layers stand on, worked out once. ``report`` is what step3 wrote, or empty."""
+
+    folder: Path
+    state: State
+    config: QuantConfig
+    plan: QuantPlan
+    facts: Facts
+    findings: tuple[Finding, ...]
+    report: Mapping[str, Any]
+    reasons: Mapping[str, Any]
+
+    def explain(self, layer: Layer) -> Explanation:
+        """One layer."""
+        return _explained(self, layer)
+
+
+def ground_of(folder: Path, state: State, config: QuantConfig, report: Mapping[str, Any]) -> Ground:
+    """What explanations stand on."""
+    model, weights, calibrated = state.model, state.weights, state.calibrated
+    target, plan = targets.load(calibrated.target), make_plan(model, calibrated, config, weights)
+    findings = tuple(lint(model, weights, calibrated, target))
+    reasons = (read_object(folder, SEARCH).get("chosen") or {}).get("reasons") or {}
+    facts = Facts(model, weights, calibrated, target, plan, {})
+    return Ground(folder, state, config, plan, facts, findings, report, reasons)
+
+
 def explain(directory: Path | str, layer: str) -> Explanation:
     """Why a layer of a folder has its precision, what that does to it, and what would help.
 
@@ -109,7 +137,7 @@ def explain(directory: Path | str, layer: str) -> Explanation:
     state = read_state(folder)
     config, _ = read_config(folder, state)
     found = state.model.layer[_name(layer, state, folder)]
-    return _explained(folder, state, config, found)
+    return ground_of(folder, state, config, read_object(folder / REPORT, "report.json")).explain(found)
 
 
 def _name(word: str, state: State, folder: Path) -> str:
@@ -126,13 +154,12 @@ def _name(word: str, state: State, folder: Path) -> str:
     return found[0]
 
 
-def _explained(folder: Path, state: State, config: QuantConfig, layer: Layer) -> Explanation:
-    model, plan = state.model, make_plan(state.model, state.calibrated, config, state.weights)
+def _explained(ground: Ground, layer: Layer) -> Explanation:
+    state, config, plan, model = ground.state, ground.config, ground.plan, ground.state.model
     planned, tensor = plan.layers[layer.name], model.tensors.get(layer.name)
-    alone, inside = _damage(read_object(folder / REPORT, "report.json"), layer.name)
+    alone, inside = _damage(ground.report, layer.name)
     edits = tuple(e for e in config.edits if e.key in (layer.name, layer.group, entry_key(layer)))
-    findings, remedies = _advice(folder, state, plan, planned, edits)
-    reasons = (read_object(folder, SEARCH).get("chosen") or {}).get("reasons") or {}
+    findings, remedies = _advice(ground, planned, edits)
     return Explanation(
         name=layer.name,
         op=layer.op,
@@ -151,7 +178,7 @@ def _explained(folder: Path, state: State, config: QuantConfig, layer: Layer) ->
         read_by=_read_by(model, plan, layer),
         alone_db=alone,
         inside_db=inside,
-        search=str(reasons.get(layer.name, "")),
+        search=str(ground.reasons.get(layer.name, "")),
         findings=findings,
         help=remedies,
     )
@@ -229,18 +256,14 @@ def _damage(report: Mapping[str, Any], name: str) -> tuple[float | None, float |
     return None, None
 
 
-def _advice(
-    folder: Path, state: State, plan: QuantPlan, planned: LayerPlan, edits: tuple[Edit, ...]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _advice(ground: Ground, planned: LayerPlan, edits: tuple[Edit, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What the lint says of a layer, and the commands that would help or take back what was asked."""
-    target, name = targets.load(state.calibrated.target), planned.name
-    told = [f for f in lint(state.model, state.weights, state.calibrated, target) if name in (f.layer, *f.layers)]
-    commands = [unset_command(str(folder), [name])] if edits else []
+    folder, model, name = str(ground.folder), ground.state.model, planned.name
+    told = [f for f in ground.findings if name in (f.layer, *f.layers)]
+    commands = [unset_command(folder, [name])] if edits else []
     if planned.done.bits == 8:
         remedies = [(f.layers or (f.layer,), f.precision) for f in told if f.precision is not None]
-        facts = Facts(state.model, state.weights, state.calibrated, target, plan, {})
-        wider = Precision.FLOAT32 if target.latency_aware else facts.wider[0]
-        together = facts.keeping(state.model.group[state.model.layer[name].group])
-        remedies.append(((name, *together), wider))
-        commands += [set_command(str(folder), layers, str(precision)) for layers, precision in remedies]
+        together = ground.facts.keeping(model.group[model.layer[name].group])
+        remedies.append(((name, *together), ground.facts.raised))
+        commands += [set_command(folder, layers, str(precision)) for layers, precision in remedies]
     return tuple(f.message for f in told), tuple(dict.fromkeys(commands))

@@ -13,10 +13,9 @@ from hybridq.graph.model import Model
 from hybridq.linting.facts import Facts
 from hybridq.linting.run import lint
 from hybridq.plan.plan import make_plan
-from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import WEIGHT_SUFFIX, QuantConfig
+from hybridq.report.extras import ParetoPoint
 from hybridq.report.known import Accuracy, Known, Remedy
-from hybridq.report.plots import ParetoPoint
 from hybridq.steps.common import BUILD, SEARCH, read_object, read_sources
 from hybridq.storage.state import State
 from hybridq.targets import Target
@@ -28,7 +27,7 @@ def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
     sources, search, built = read_sources(folder), read_object(folder, SEARCH), read_object(folder, BUILD)
     plan = make_plan(model, calibrated, config, state.weights)
     facts = Facts(model, state.weights, calibrated, target, plan, {})
-    wider = str(Precision.FLOAT32 if target.latency_aware else facts.wider[0])
+    wider = str(facts.raised)
     aim = () if target.name == "onnxruntime" else ("--target", target.name)
     own = [m.ranges.keys() for m in calibrated.measured.values() if m.ranges and not m.fixed]
     return Known(

@@ -11,11 +11,12 @@ import onnx
 from hybridq.compare import ComparisonReport, Inside, compare, layer_pairs
 from hybridq.dataset import Preprocessing, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, StorageError
-from hybridq.execution.progress import Progress, counted, no_progress
+from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit
 from hybridq.files.reading import exists
 from hybridq.quant.records import QuantConfig
-from hybridq.report import Verdict, judge, report_json, write_report
+from hybridq.report import Extras, Verdict, judge, report_json, write_report
+from hybridq.report.gallery import Gallery
 from hybridq.steps.common import (
     HYBRID,
     REPORT,
@@ -25,8 +26,10 @@ from hybridq.steps.common import (
 )
 from hybridq.steps.comparison_options import ComparisonOptions
 from hybridq.steps.kinds import read, takes
-from hybridq.steps.known import known_of, trials
+from hybridq.steps.known import known_of
 from hybridq.steps.step2 import built_from, edits_digest, verify_built
+from hybridq.steps.story import Watched, extras_of
+from hybridq.steps.whatif import what_if as predicted
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, State
 
@@ -40,20 +43,26 @@ class Step3Result:
     dataset: str
     is_calibration: bool
     verdict: Verdict
+    extras: Extras
 
     def to_json(self) -> dict[str, Any]:
         """What ``report.json`` holds."""
-        return report_json(self.report, self.verdict)
+        return report_json(self.report, self.verdict, self.extras)
 
 
 @takes(ComparisonOptions)
 def step3(
-    directory: Path | str, dataset: Any = None, *, progress: Progress = no_progress, **options: Any
+    directory: Path | str,
+    dataset: Any = None,
+    *,
+    what_if: bool = False,
+    progress: Progress = no_progress,
+    **options: Any,
 ) -> Step3Result:
     """Compare float32 and hybrid on ``dataset`` (by default the calibration set) and write ``report/``.
 
-    ``options`` are the fields of ``ComparisonOptions``. Raises StorageError when step2 has not run, DatasetError,
-    ConfigError, OptionError.
+    ``what_if`` measures each quantizer alone, so that the page can predict other choices. ``options`` are the fields of
+    ``ComparisonOptions``. Raises StorageError when step2 has not run, DatasetError, ConfigError, OptionError.
     """
     asked = read(ComparisonOptions, options)
     folder = Path(directory)
@@ -65,21 +74,24 @@ def step3(
     preprocessing = Preprocessing.from_json(state.preprocessing)
     limit = state.samples if asked.samples is None and dataset is None else asked.samples
     data = open_dataset(source, input_specs(state.model), preprocessing, limit)
+    watched = Watched(data, Gallery(preprocessing, asked.drawer))
     found = compare(
         storage.assemble(state.model.proto, state.weights),
         folder / HYBRID,
-        (sample.feed for sample in counted(data, "comparing", data.count, progress)),
+        watched.feeds(progress),
         inside=Inside(layer_pairs(state.model, hybrid), _ranges(state), asked.layer_samples),
         metric=asked.scored,
         threads=asked.threads,
         seconds=asked.seconds,
+        watch=watched.gallery.add,
     )
     found = replace(found, model=state.model.name, calibration_data=dataset is None)
     judged = judge(found, known_of(folder, state, config))
-    points = trials(folder)
+    prediction = predicted(state, config, data, asked.threads, progress) if what_if else None
+    extras = extras_of(folder, state, config, watched, prediction)
     with commit(folder) as new:
-        write_report(found, new / REPORT, points, judged)
-    return Step3Result(found, folder / REPORT, str(data.path), dataset is None, judged)
+        write_report(found, new / REPORT, judged, extras)
+    return Step3Result(found, folder / REPORT, str(data.path), dataset is None, judged, extras)
 
 
 def _built(folder: Path, state: State) -> tuple[QuantConfig, onnx.ModelProto]:

@@ -1,0 +1,51 @@
+"""How each layer's float values are spread: few bins over the calibrated range and what lies beside it, in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridq.compare.results import Histogram
+
+BINS = 48
+BESIDE = 0.125  # of the range on either side, so that what is outside shows
+ELEMENTS = 4096  # of a tensor and sample, evenly spaced
+
+
+@dataclass(slots=True)
+class HistogramWatch:
+    """Counts by layer; ``ranges`` are real (min, max) by tensor, else those of the first sample are taken."""
+
+    ranges: Mapping[str, tuple[float, float]]
+    ends: dict[str, tuple[float, float]] = field(default_factory=dict)
+    counts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def add(self, layer: str, tensor: str, x: NDArray[Any]) -> None:
+        """Take in one sample's values; the outermost bins hold all that lies beyond."""
+        flat = x.reshape(-1)
+        if x.dtype.kind != "f" or not flat.size:
+            return
+        some = flat[:: -(-flat.size // ELEMENTS)]
+        some = some[np.isfinite(some)]
+        if layer not in self.ends:
+            self.ends[layer] = self._ends(tensor, some)
+            self.counts[layer] = np.zeros(BINS, np.int64)
+        low, high = self.ends[layer]
+        at = ((some - low) * (BINS / (high - low))).clip(0, BINS - 1).astype(np.int64)
+        self.counts[layer] += np.bincount(at, minlength=BINS)
+
+    def of(self, layer: str) -> Histogram | None:
+        """What was counted of a layer."""
+        if layer not in self.counts:
+            return None
+        return Histogram(*self.ends[layer], tuple(self.counts[layer].tolist()))
+
+    def _ends(self, tensor: str, seen: NDArray[Any]) -> tuple[float, float]:
+        usual = float(seen.min(initial=0.0)), float(seen.max(initial=0.0))
+        low, high = self.ranges.get(tensor, usual)
+        beside = BESIDE * (high - low) or 0.5
+        return low - beside, high + beside

@@ -1,0 +1,54 @@
+// Bars in dB: the damage of every layer in the order of the graph, slices of outputs, samples. Zoom by stretch.
+HQ.bars = (() => {
+  const { el, svg, hover, press, button, colour } = HQ.dom;
+  const { tr, db, number } = HQ.words;
+  const WIDTH = 960, TOP = 60;
+
+  // `bars`: {label, db, precision, action}; low ones are damage. `unit` of the axis is dB.
+  function chart(bars, { height = 210, zoom = false, label = "" } = {}) {
+    let from = 0, to = bars.length;
+    const holder = el("div");
+    const draw = () => holder.replaceChildren(picture(bars, from, to, height, label));
+    draw();
+    if (!zoom || bars.length < 12) return holder;
+    const move = (factor, shift) => {
+      const count = Math.max(6, Math.min(bars.length, Math.round((to - from) * factor)));
+      const middle = (from + to) / 2 + shift * (to - from);
+      from = Math.max(0, Math.min(bars.length - count, Math.round(middle - count / 2)));
+      to = from + count;
+      draw();
+    };
+    const tools = el("div", { class: "bar" }, button("zoom in", () => move(0.5, 0)), button("zoom out", () => move(2, 0)),
+      button("back", () => move(1, -0.5)), button("on", () => move(1, 0.5)), button("all", () => { from = 0; to = bars.length; draw(); }));
+    return el("div", {}, tools, holder);
+  }
+
+  function picture(bars, from, to, height, label) {
+    const kept = bars.slice(from, to);
+    const finite = kept.map((b) => number(b.db)).filter(Number.isFinite);
+    const top = Math.max(10, 10 * Math.ceil(Math.min(TOP, Math.max(0, ...finite)) / 10));
+    const y = (v) => height - 16 - (Math.max(0, Math.min(v, top)) / top) * (height - 28);
+    const step = (WIDTH - 50) / Math.max(1, kept.length);
+    const found = [];
+    for (let v = 0; v <= top; v += top > 40 ? 20 : 10) {
+      found.push(svg("line", { class: "grid", x1: 46, x2: WIDTH, y1: y(v), y2: y(v) }), svg("text", { x: 40, y: y(v) + 4, "text-anchor": "end" }, `${v} dB`));
+    }
+    kept.forEach((bar, i) => found.push(one(bar, 48 + i * step, Math.max(0.8, step * 0.82), y, top)));
+    return svg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "group", "aria-label": tr(label) }, found);
+  }
+  function one(bar, x, width, y, top) {
+    const value = number(bar.db), known = value !== null && value !== undefined;
+    const high = known ? y(Math.max(top * 0.012, value)) : y(top);
+    const text = `${bar.label}\n${bar.precision || ""} ${known ? db(value) : tr("not measured")}`;
+    const node = svg("rect", { class: "mark", x, width, y: high, height: y(0) - high, rx: Math.min(2, width / 3), style: `fill:${colour(bar.precision)}`,
+      "fill-opacity": known ? null : 0.15, "aria-label": text, role: "img", "data-name": bar.label });
+    hover(node, text);
+    if (bar.action) {
+      node.setAttribute("role", "button");
+      node.setAttribute("tabindex", "0");
+      press(node, bar.action);
+    }
+    return node;
+  }
+  return { chart };
+})();

@@ -1,0 +1,194 @@
+"""What the page's what-if knows: every quantizer alone, a few joint models, costs. See ``report.prediction``.
+
+The same sources, the same growing graph and the same pairs as the search's; but noise is kept by output and slice, as
+step3 tells it, and the cfg as a person edited it is what counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from hybridq.build.builder import build
+from hybridq.execution.progress import Progress, no_progress
+from hybridq.graph.chance import seeded
+from hybridq.graph.model import Group, Model
+from hybridq.graph.runtime import Feed, run, session
+from hybridq.plan.plan import make_plan
+from hybridq.plan.quant_plan import QuantPlan
+from hybridq.plan.share_of_macs import high_fraction, share_of_macs
+from hybridq.quant.dtypes import Precision
+from hybridq.quant.records import Calibrated, LayerChoice, QuantConfig
+from hybridq.report.prediction import Additive, Figure, Joint, Prediction, Unit
+from hybridq.search.costs import Times, boundary_elements
+from hybridq.search.damage import Doubles, measure_reference
+from hybridq.search.errors import Run, figures_of, measured, noise_alone
+from hybridq.search.knapsack import NO_PAIRS, Pairs, hull
+from hybridq.search.noise import Source, pairs, sources, units_of
+from hybridq.storage.state import assemble
+from hybridq.storage.weights import Weights
+
+SHARES = (
+    0.05,
+    0.1,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.65,
+    0.8,
+)  # of the units that are raised in the joint models, drawn with a seed
+RIDGE = 1.0  # joint models' worth of belief that the sum is right as it is
+SPREAD = 10.0  # dB between joint models from which on a slope can be told
+Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is predicted: a cfg, ``low`` and ``high`` as the two precisions that a layer may have."""
+
+    model: Model
+    weights: Weights
+    calibrated: Calibrated
+    config: QuantConfig
+    low: Precision
+    high: Precision
+
+    def plan(self, raised: Iterable[str]) -> QuantPlan:
+        """The plan with these layers raised and all others as low as they go; what is raised already stays as asked."""
+        up, choices = set(raised), {}
+        for layer in self.model.layers:
+            asked = self.config.choices.get(layer.name)
+            high = asked if asked and asked.precision.bits > 8 else LayerChoice(self.high)
+            if not layer.float_only:
+                choices[layer.name] = high if layer.name in up else LayerChoice(self.low)
+        return make_plan(self.model, self.calibrated, replace(self.config, choices=choices), self.weights)
+
+    @property
+    def built(self) -> QuantPlan:
+        """The plan of the cfg as it is."""
+        return make_plan(self.model, self.calibrated, self.config, self.weights)
+
+
+def predict(
+    asked: Asked,
+    feeds: Sequence[Feed],
+    *,
+    alone: int = 16,
+    seed: int = 0,
+    threads: int = 1,
+    times: Callable[[], Times | None] = lambda: None,
+    progress: Progress = no_progress,
+) -> Prediction:
+    """Measure all that the what-if needs: joint models on ``feeds``, each quantizer on ``alone`` of them."""
+    model, lowest = asked.model, asked.plan(())
+    units = units_of(model, lowest)
+    one = session(seeded(assemble(model.proto, asked.weights.plain())), threads=threads)
+    reference = measure_reference(one, feeds, model)
+    few = np.unique(np.linspace(0, len(feeds) - 1, min(alone, len(feeds))).round().astype(int)).tolist()
+    found = sources(model, lowest, _with_biases(model, asked.weights, lowest))
+
+    def run_of(plan: QuantPlan) -> Run:
+        made = session(seeded(build(model, plan, asked.weights).assemble()), threads=threads)
+        return lambda feed: run(made, feed, list(reference.names))
+
+    cut = figures_of(model, reference, run_of(lowest))
+    say = partial(progress, "each quantizer alone")
+    noise = noise_alone(model, asked.weights, found, reference, [p for _, p in cut], few, threads, say)
+    additive, names = _additive(model, lowest, found, noise), [u.name for u in units]
+    up = {n for n, x in asked.built.layers.items() if x.done.bits > 8}
+    current = tuple(i for i, u in enumerate(units) if set(u.layers) & up)
+    sets = _sets(len(units), current, seed)
+    known = []
+    for i, (what, raised) in enumerate(sets):
+        plan = asked.built if what == "this build" else asked.plan(n for u in raised for n in units[u].layers)
+        known.append(measured(reference, cut, run_of(plan)))
+        progress("measuring joint models", i + 1, len(sets))
+    scaled = [replace(f, signal=f.signal * len(few) / len(feeds)) for f, _ in cut]
+    plain = [[f.plain(float(n)) for f, n in zip(scaled, additive.noise(r), strict=True)] for _, r in sets]
+    figures = tuple(_fitted(f, [(p[c], m[c]) for p, m in zip(plain, known, strict=True)]) for c, f in enumerate(scaled))
+    took = times()
+    made = Prediction(
+        low=str(asked.low),
+        high=str(asked.high),
+        samples=len(feeds),
+        alone=len(few),
+        figures=figures,
+        units=tuple(_unit(asked, u, i in current, took) for i, u in enumerate(units)),
+        model=additive,
+        elements=_elements(model, lowest, names, additive),
+        base_share=high_fraction(model, lowest),
+        boundary_ns=took.boundary if took else 0.0,
+        clock="" if took is None else "machine" if took.given else "board",
+        joints=(),
+        front=(),
+    )
+    joints = tuple(Joint(w, r, made.decibels(r), m) for (w, r), m in zip(sets, known, strict=True))
+    return replace(made, joints=joints, front=_front(made))
+
+
+def _with_biases(model: Model, weights: Weights, plan: QuantPlan) -> Weights:
+    """Weights with the biases that the 8-bit layers will have."""
+    repaired = {x.bias.tensor: x.bias.values for x in plan.layers.values() if x.bias is not None and x.bias.repaired}
+    return weights.changed(repaired) if repaired else weights
+
+
+def _sets(count: int, current: Sequence[int], seed: int) -> list[tuple[str, tuple[int, ...]]]:
+    """The joint models: the build, all in 8 bits, and some drawn, half of them from what the build has."""
+    random = np.random.default_rng(seed)
+    found: dict[tuple[int, ...], str] = {tuple(current): "this build"}
+    found.setdefault((), "all 8 bits")
+    for i, share in enumerate(SHARES):
+        drawn = random.choice(count, round(share * count), replace=False) if count else np.zeros(0, int)
+        chosen = set(map(int, drawn)) ^ (set(current) if i % 2 else set())
+        found.setdefault(tuple(sorted(chosen)), f"{share:.0%} of the layers, drawn")
+    return [(what, raised) for raised, what in found.items()]
+
+
+def _fitted(figure: Figure, points: Points) -> Figure:
+    """Offset and slope by least squares over (plain, measured) dB, the slope drawn towards 0."""
+    known = np.array([(p, m) for p, m in points if max(abs(p), abs(m)) < 150.0])
+    if not len(known):
+        return figure
+    plain, lacks = known[:, 0], known[:, 1] - known[:, 0]
+    centre, offset = float(plain.mean()), float(lacks.mean())
+    away = plain - centre
+    slope = float((away * (lacks - offset)).sum() / ((away**2).sum() + RIDGE * SPREAD**2))
+    return replace(figure, offset=offset, slope=slope, centre=centre)
+
+
+def _unit(asked: Asked, group: Group, raised: bool, times: Times | None) -> Unit:
+    model = asked.model
+    elements = sum(int(np.prod(w.shape)) for n in group.layers for w in model.layer[n].weights)
+    known = (times.low, times.high) if times else ({}, {})
+    low, high = (sum(t.get(n, 0.0) for n in group.layers) for t in known)
+    share = share_of_macs(model, group.layers)
+    sizes = elements * asked.low.bits // 8, elements * asked.high.bits // 8
+    return Unit(group.name, group.layers, share, *sizes, low, high, raised)
+
+
+def _additive(model: Model, plan: QuantPlan, found: Sequence[Source], noise: Doubles) -> Additive:
+    """The pairs of every figure; they are the same, only what they weigh differs."""
+    free = dict.fromkeys(model.group, 0.0)
+    made = [pairs(model, plan, found, column, free) for column in noise.T] or [NO_PAIRS]
+    own, weights = (np.stack([getattr(p, k) for p in made], axis=1) for k in ("own", "noise"))
+    return Additive(own, made[0].first, made[0].second, weights)
+
+
+def _elements(model: Model, plan: QuantPlan, names: Sequence[str], made: Additive) -> tuple[int, ...]:
+    """Elements that a boundary between the two units of each pair converts."""
+    known = boundary_elements(model, plan)
+    ends = zip(made.first.tolist(), made.second.tolist(), strict=True)
+    return tuple(max(known.get((names[a], names[b]), 0), known.get((names[b], names[a]), 0)) for a, b in ends)
+
+
+def _front(made: Prediction) -> tuple[tuple[int, ...], ...]:
+    """The hull of the Pareto front of MACs against noise over signal, outputs alike."""
+    signal = np.array([np.inf if f.label else max(f.signal, 1e-30) for f in made.figures])
+    own, weights = ((x / signal).sum(1) for x in (made.model.own, made.model.pairs))
+    share = np.array([u.share for u in made.units])
+    one = Pairs(tuple(u.name for u in made.units), own, made.model.first, made.model.second, weights, share)
+    return tuple(tuple(np.flatnonzero(s.raised).tolist()) for s in hull(one)) if len(own) else ()
