@@ -235,7 +235,7 @@ class Meaning:
         """An activation's range: contains zero, agrees with an edited scale, resembles what was measured."""
         entry, edited = changed.entry, changed.edited
         measured = self.calibrated.measured[changed.key]
-        wanted = activation_range(entry, edited, stored.dtype, measured)
+        wanted = activation_range(entry, edited, stored, measured)
         self._zero(changed, entry, wanted)
         numbers = edited & {*STEP_FIELDS, *RANGE_FIELDS}
         if not numbers:

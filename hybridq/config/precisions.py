@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from hybridq import targets
 from hybridq.graph.model import Group, Model
-from hybridq.quant.dtypes import Precision, Storage, widest
+from hybridq.quant.dtypes import Precision, Storage, narrowest, widest
 from hybridq.quant.records import UNBOUNDED, Calibrated
 
 FLOAT = Precision.FLOAT32
@@ -58,9 +58,11 @@ def group_precision(model: Model, group: Group, calibrated: Calibrated, done: Ma
     if group.layers:
         return widest([done[n] for n in group.layers])
     readers = readers_precisions(model, group, calibrated, done)
-    found = widest(readers) if readers and group.name in model.inputs else FLOAT
+    target = targets.load(calibrated.target)
+    choose = narrowest if target.narrow_inputs else widest
+    found = choose(readers) if readers and group.name in model.inputs else FLOAT
     endless = calibrated.measured[group.name].unbounded and found.is_integer
-    return targets.load(calibrated.target).float_precision if endless else found
+    return target.float_precision if endless else found
 
 
 def readers_precisions(
@@ -76,8 +78,10 @@ def group_storage(
 ) -> Storage:
     """How a target stores a group in ``kept``: on some, 16 bits have headroom only where no 8-bit layer reads them."""
     storage = targets.load(calibrated.target).activation(kept)
-    narrower = any(p.bits < kept.bits for p in readers_precisions(model, group, calibrated, done))
-    return replace(storage, headroom=1.0) if storage.headroom_alone and narrower else storage
+    narrower = [p for p in readers_precisions(model, group, calibrated, done) if p.bits < kept.bits]
+    if not storage.headroom_alone or not narrower:
+        return storage
+    return replace(storage, headroom=1.0, range_of=min(narrower, key=lambda p: p.bits))
 
 
 def fits_half(group: Group, calibrated: Calibrated) -> bool:

@@ -25,8 +25,10 @@ LAYERS, PARAMETERS = "custom_quantize_layers", "quantize_parameters"
 MADE_LATER = re.compile(r"__(int8|int16|float16)$")  # conversions, which only step 2 makes
 MOVED = re.compile(r"(-rs|_rs|_sw|_mm)$")  # the same values, reshaped, transposed, or a Gemm's before that
 PARTS = re.compile(r"_conv(_add)?$")  # a Concat before a 1x1 Conv becomes Convs of its inputs and their sum
-REPLACED = re.compile(r"(_2gavg)?_2(conv\d*|sl(-rs)?|mul)$")  # pooling as Convs, Gather as a slice
+REPLACED = re.compile(r"(_2gavg)?_2(conv\d*|mul)$")  # pooling as Convs
+SLICED = re.compile(r"_2sl(-rs)?$")  # Gather as a slice
 END = "_int8"  # the quantized form of a model input or output
+KEPT = ["fuse_concat_conv"]  # a Conv a part of a Concat and their sum: every part would be rounded once more
 CHANGED = re.compile(r"quantize_parameters\['(.+?)'\] were changed")
 REACH = re.compile(r"\b(from|to) *: (\(.*\))")
 SAID = {  # what the toolkit says below a changed range, and of the model's ends
@@ -73,6 +75,9 @@ class Plan:
             return "", False
         if name.endswith(END) and self.known(name.removesuffix(END)):
             return name.removesuffix(END), True
+        sliced = SLICED.search(name)
+        if sliced:
+            return self.owner(self.nodes.get(name[: sliced.start()], ""), reach)
         moved = MOVED.search(name)
         if moved:
             base, same = self.owner(name[: moved.start()], reach)
@@ -240,7 +245,7 @@ class Toolkit:
         from rknn.api import RKNN
 
         self.log, self.rknn = log, RKNN(verbose=True, verbose_file=str(log))
-        words: dict[str, Any] = {"target_platform": platform, "quantized_algorithm": "normal"}
+        words: dict[str, Any] = {"target_platform": platform, "quantized_algorithm": "normal", "disable_rules": KEPT}
         if feed.get("mean"):
             words |= {"mean_values": feed["mean"], "std_values": feed["std"]}
         self.rknn.config(quantized_method="channel", **words)

@@ -197,7 +197,9 @@ def _candidates(group: Group, precision: Precision, calibrated: Calibrated, conf
     entry, measured = config.entries[group.name], calibrated.measured[group.name]
     if isinstance(entry.min, float | int) and isinstance(entry.max, float | int) and entry.min <= entry.max:
         yield Range(float(entry.min), float(entry.max))
-    yield measured.chosen(entry.algorithm or calibrated.algorithm, precision)
+    algorithm = entry.algorithm or calibrated.algorithm
+    yield measured.chosen(algorithm, precision)
+    yield from measured.ranges.get(algorithm, {}).values()
     yield measured.range
 
 

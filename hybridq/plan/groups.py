@@ -49,7 +49,7 @@ def _kept(
     if group.float_only or passes:
         return FLOAT
     kept = precision
-    if wanted and not leaves and not _has_outside_readers(model, group):
+    if wanted and context.target.narrows_at_once and not leaves and not _has_outside_readers(model, group):
         kept = min(precision, widest(wanted), key=lambda p: p.bits)
     may = group.layers and kept.bits == 8 and not context.calibrated.as_given
     if may and _gives_float(context, group, done):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from hybridq.graph.model import Group, Model
+from hybridq.graph.model import Group, Layer, Model
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Measured
 from hybridq.targets import Target
@@ -41,3 +42,22 @@ def within(m: Measured, bounds: Range | None) -> Measured:
         return Range(max(r.min, bounds.min), min(r.max, bounds.max))
 
     return replace(m, ranges={a: {bits: cut(r) for bits, r in found.items()} for a, found in m.ranges.items()})
+
+
+def inherited(measured: Mapping[str, Measured], model: Model, target: Target) -> dict[str, Measured]:
+    """What was measured, with the range of what they read for the results of operators that the target ties to it."""
+    found = dict(measured)
+    for layer in model.layers:
+        source = model.group_of.get(layer.inputs[0]) if layer.inputs else None
+        if layer.op in target.inherits and source is not None and not _pools_all(model, layer):
+            own, given = found[layer.group], found[source.name]
+            ranges = (
+                given.ranges if not given.fixed else {a: dict.fromkeys(r, given.range) for a, r in own.ranges.items()}
+            )
+            found[layer.group] = replace(own, ranges=ranges, fixed=False)
+    return found
+
+
+def _pools_all(model: Model, layer: Layer) -> bool:
+    """Whether a pool's window is the whole picture: toolchains take it for another operator then."""
+    return all(n == 1 for n in (model.tensors[layer.name].shape or ())[2:])

@@ -9,6 +9,7 @@ from hybridq.graph.model import Layer
 from hybridq.graph.operators import Interval, Kernel, Movement, lookup, row_of
 from hybridq.plan.barriers import BEHIND_POOL, BETWEEN_INTEGERS, before_rounding
 from hybridq.plan.context import Context
+from hybridq.plan.fused import unrounded
 from hybridq.plan.quant_plan import GroupPlan, LayerPlan, Rounding, Stored
 
 INPUT = "an input of the model"
@@ -24,9 +25,11 @@ def roundings(
 ) -> dict[str, Rounding]:
     """The tensors that are rounded where they are made, by name; the others hold what they are made from."""
     found = {}
+    done = {name: plan.done for name, plan in layers.items()}
+    fused = unrounded(context.model, context.target, done)
     for group in context.model.groups:
         stored = groups[group.name].stored
-        if not stored.is_float:
+        if not stored.is_float and group.name not in fused:
             for tensor in group.tensors:
                 rounding = _rounding(context, tensor, stored, layers)
                 if rounding is not None:

@@ -76,7 +76,8 @@ class Storage:
     """How one kind of tensor is stored at some precision. ``scheme`` is None for float.
 
     ``headroom`` is the factor by which a measured range is widened: what calibration did not see is not clipped. With
-    ``headroom_alone`` a tensor has it only where no layer of fewer bits reads it, which would lose that bit.
+    ``headroom_alone`` a tensor has it only where no layer of fewer bits reads it, which would lose that bit: both have
+    the range that was chosen for those bits then, which ``range_of`` names.
     """
 
     dtype: Precision
@@ -84,6 +85,12 @@ class Storage:
     per_channel: bool = False
     headroom: float = 1.0
     headroom_alone: bool = False
+    range_of: Precision | None = None
+
+    @property
+    def ranged(self) -> Precision:
+        """The precision whose range it has."""
+        return self.range_of or self.dtype
 
 
 class Granularity(StrEnum):
@@ -94,6 +101,7 @@ class Granularity(StrEnum):
 
 
 _BITS = {Precision.FLOAT32: 32, Precision.FLOAT16: 16, Precision.INT16: 16, Precision.INT8: 8, Precision.UINT8: 8}
+_WIDTHS = {Precision.FLOAT32: 4, Precision.FLOAT16: 3, Precision.INT16: 2, Precision.INT8: 1, Precision.UINT8: 1}
 _LIMITS = {Precision.INT16: (-32768, 32767), Precision.INT8: (-128, 127), Precision.UINT8: (0, 255)}
 _ONNX = {
     Precision.FLOAT32: TensorProto.FLOAT,
@@ -106,5 +114,9 @@ _ONNX = {
 
 def widest(precisions: list[Precision]) -> Precision:
     """The precision with the most bits; among equals float before int, then the order of the list."""
-    order = {Precision.FLOAT32: 4, Precision.FLOAT16: 3, Precision.INT16: 2, Precision.INT8: 1, Precision.UINT8: 1}
-    return max(precisions, key=lambda p: order[p])
+    return max(precisions, key=lambda p: _WIDTHS[p])
+
+
+def narrowest(precisions: list[Precision]) -> Precision:
+    """The precision with the fewest bits; among equals int before float, then the order of the list."""
+    return min(precisions, key=lambda p: _WIDTHS[p])

@@ -52,9 +52,9 @@ def scheme_of(entry: Entry, edited: frozenset[str], storage: Storage) -> Scheme:
 # -- activations ------------------------------------------------------------------------------------------------------
 
 
-def activation_range(entry: Entry, edited: frozenset[str], precision: Precision, measured: Measured) -> Range:
-    """The real range of an activation at a precision: edited ends win, the others are what its algorithm chose."""
-    found = measured.chosen(entry.algorithm, precision)
+def activation_range(entry: Entry, edited: frozenset[str], storage: Storage, measured: Measured) -> Range:
+    """The real range of an activation stored so: edited ends win, the others are what its algorithm chose."""
+    found = measured.chosen(entry.algorithm, storage.ranged)
     low = _scalar(entry.min) if "min" in edited else found.min
     high = _scalar(entry.max) if "max" in edited else found.max
     return Range(min(low, high), max(low, high)).with_zero()
@@ -62,7 +62,7 @@ def activation_range(entry: Entry, edited: frozenset[str], precision: Precision,
 
 def activation_params(entry: Entry, edited: frozenset[str], storage: Storage, measured: Measured) -> QParams:
     """Parameters of an activation stored as integers."""
-    r = activation_range(entry, edited, storage.dtype, measured)
+    r = activation_range(entry, edited, storage, measured)
     scheme = scheme_of(entry, edited, storage)
     p = range_params(r, replace(storage, scheme=scheme), fixed=measured.fixed)
     return _with_steps(p, np.asarray(r.min), np.asarray(r.max), entry, counting(entry, edited, storage.dtype))
@@ -70,7 +70,7 @@ def activation_params(entry: Entry, edited: frozenset[str], storage: Storage, me
 
 def activation_entry(entry: Entry, edited: frozenset[str], storage: Storage, measured: Measured) -> Entry:
     """The entry of an activation stored so, every unedited number computed."""
-    r = activation_range(entry, edited, storage.dtype, measured)
+    r = activation_range(entry, edited, storage, measured)
     found = replace(entry, dtype=storage.dtype, min=r.min, max=r.max)
     if not storage.dtype.is_integer:
         return replace(found, qtype=None, scale=None, zero_point=None, fl=None)

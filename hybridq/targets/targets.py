@@ -33,6 +33,10 @@ class Target:
     ``fixed_ranges``: the range of a Sigmoid and the like is taken as known; otherwise it is measured.
     ``limits``: ranges within which an operator's input stays, where only such operators read it.
     ``costs``: by precision, times the time of 8 bits, for ``products`` (what has multiply-accumulates) and ``others``.
+    ``fuses``: by operator, the readers that it is computed together with, its result unrounded (``plan/fused.py``).
+    ``inherits``: operators whose result has the range of what they read.
+    ``narrows_at_once``: a result that only 8-bit layers read is written in 8 bits; otherwise first in its own.
+    ``narrow_inputs``: a model input takes the narrowest precision among its readers; otherwise the widest.
     ``completes``: an operator whose result reaches the first number is taken to reach the second.
     ``minimum_range`` is the narrowest range that the toolchain takes.
     ``search`` lists the precisions worth searching. ``source`` says where its facts are from, ``verified`` what of them
@@ -50,6 +54,10 @@ class Target:
     fixed_ranges: bool
     limits: dict[str, tuple[float, float]]
     completes: dict[str, tuple[float, float]]
+    fuses: dict[str, tuple[str, ...]]
+    inherits: tuple[str, ...]
+    narrows_at_once: bool
+    narrow_inputs: bool
     minimum_range: float
     latency_aware: bool
     max_kinds: int | None
@@ -103,6 +111,10 @@ def load(name: str) -> Target:
         fixed_ranges=data.get("fixed_ranges", True),
         limits={op: (low, high) for op, (low, high) in data.get("limits", {}).items()},
         completes={op: (near, end) for op, (near, end) in data.get("completes", {}).items()},
+        fuses={op: tuple(readers) for op, readers in data.get("fuses", {}).items()},
+        inherits=tuple(data.get("inherits", ())),
+        narrows_at_once=data.get("narrows_at_once", True),
+        narrow_inputs=data.get("narrow_inputs", False),
         minimum_range=data.get("minimum_range", 0.0),
         latency_aware=data["latency_aware"],
         max_kinds=data.get("max_kinds"),
