@@ -1,10 +1,12 @@
-"""How the three steps grow with the number of layers: CPU seconds on chains and ladders, start-up subtracted.
+"""How the three steps and the search's plan grow with the number of layers: CPU seconds, start-up subtracted.
 
     python bench/scaling.py [LAYERS ...]        by default 100 200 400 1000 2000
 
-A chain is convolutions in a row; a ladder has an Add across every two of them, so that tensors have several readers.
-Twice the layers should take twice the time: the last column is the time of each size over that of the one before it, by
-the number of layers. Start-up is what a model of three layers takes.
+The plan of a search is what it does without running a model: what may be raised, what noise each quantizer adds, and
+the best sets for every price and for 15 % of the multiply-accumulates, on made-up damages. A chain is convolutions in a
+row; a ladder has an Add across every two of them, so that tensors have several readers. Twice the layers should take
+twice the time: the last column is the time of each size over that of the one before it, by the number of layers.
+Start-up is what a model of three layers takes.
 """
 
 from __future__ import annotations
@@ -13,14 +15,22 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from hybridq.plan.plan import make_plan
+from hybridq.plan.share_of_macs import share_of_macs
+from hybridq.search.knapsack import solve
+from hybridq.search.noise import pairs, sources
+from hybridq.steps.common import read_config, read_state
+
 SIZES = [100, 200, 400, 1000, 2000]
 STEPS = ("step1", "step2", "step3")
+COLUMNS = (*STEPS, "plan")
 HYBRIDQ = [sys.executable, "-c", "from hybridq.cli import main; main()"]
 SHAPE = (1, 4, 4, 4)  # small maps: what is timed is the work on graphs
 
@@ -55,7 +65,23 @@ def measure(kind: str, layers: int) -> list[float]:
         (path / "dataset.txt").write_text("sample.npy\n")
         calibrate = [str(path / "model.onnx"), "--dataset", str(path / "dataset.txt"), "-o", str(path / "build")]
         given = {"step1": calibrate, "step2": [str(path / "build")], "step3": [str(path / "build")]}
-        return [_seconds([*HYBRIDQ, step, *given[step], "--threads", "1"]) for step in STEPS]
+        steps = [_seconds([*HYBRIDQ, step, *given[step], "--threads", "1"]) for step in STEPS]
+        return [*steps, _planning(path / "build")]
+
+
+def _planning(folder: Path) -> float:
+    """CPU seconds of what a search plans without running a model."""
+    state = read_state(folder)
+    config, _ = read_config(folder, state)
+    began = time.process_time()
+    plan = make_plan(state.model, state.calibrated, config, state.weights)
+    found = sources(state.model, plan, state.weights)
+    damage = np.random.default_rng(0).lognormal(0, 2, len(found))
+    cost = {g.name: share_of_macs(state.model, g.layers) for g in state.model.groups}
+    made = pairs(state.model, plan, found, damage, cost)
+    assert made.hull
+    solve(made, 0.15)
+    return time.process_time() - began
 
 
 def _seconds(command: list[str]) -> float:
@@ -68,7 +94,7 @@ def _seconds(command: list[str]) -> float:
 
 def main(sizes: list[int]) -> None:
     """Print a table of both kinds."""
-    print(f"{'':8} {'layers':>6} " + " ".join(f"{step:>7}" for step in STEPS) + f" {'together':>9} {'growth':>7}")
+    print(f"{'':8} {'layers':>6} " + " ".join(f"{step:>7}" for step in COLUMNS) + f" {'together':>9} {'growth':>7}")
     for kind in ("chain", "ladder"):
         start_up, last = measure(kind, 3), 0.0
         for i, layers in enumerate(sizes):

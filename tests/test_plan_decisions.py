@@ -35,8 +35,15 @@ def planned(seed: int, *, portable: bool = False) -> tuple[Case, QuantPlan]:
 
 def stored_forms(plan: QuantPlan) -> Counter[Precision]:
     """How many tensors take each stored form: where they are made, and in conversions."""
-    converted = {(b.tensor, b.wanted): b.conversion for b in plan.boundaries.values() if b.conversion is not None}
-    return Counter(s.precision for s in [*(r.stored for r in plan.roundings.values()), *converted.values()])
+    rounded = [plan.written(r.stored).precision for r in plan.roundings.values()]
+    wanted = [(b.tensor, plan.written(b.conversion)) for b in plan.boundaries.values() if b.conversion is not None]
+    converted = {(t, s.precision, _numbers(s)): s.precision for t, s in wanted}
+    return Counter([*rounded, *converted.values()])
+
+
+def _numbers(stored: Stored) -> tuple[float, ...]:
+    p = stored.qparams
+    return () if p is None else (float(p.scale), float(p.zero_point))
 
 
 def written_forms(model: onnx.ModelProto) -> Counter[Precision]:

@@ -23,22 +23,21 @@ def store(writer: Writer, name: str, raw: str, result: str, stored: Stored) -> N
     _round(writer, name, raw, f"{name}/{stored.precision}", result, stored)
 
 
-def read(writer: Writer, tensor: str, boundary: Boundary | None) -> str:
-    """The name under which a layer reads a tensor: as it is, or converted to fewer bits, once for all who want that."""
-    held = writer.values.get(tensor, tensor)
-    form = boundary.conversion if boundary else None
-    if boundary is None or form is None:
-        return held
-    return writer.once(("conversion", tensor, boundary.wanted), lambda: _convert(writer, held, boundary, form))
+def converted(writer: Writer, boundary: Boundary, form: Stored) -> str:
+    """The name of a tensor converted to fewer bits, once for all who want the same numbers."""
 
+    def make() -> str:
+        tensor, wanted = boundary.tensor, boundary.wanted
+        held = writer.values.get(tensor, tensor)
+        source = own_node(writer, held) if boundary.barrier else held
+        result = writer.fresh(f"{tensor}/as_{wanted}")
+        _round(writer, tensor, source, f"{tensor}/to_{wanted}", result, form)
+        writer.copies[result] = Copy(tensor)
+        return result
 
-def _convert(writer: Writer, held: str, boundary: Boundary, form: Stored) -> str:
-    tensor, wanted = boundary.tensor, boundary.wanted
-    source = own_node(writer, held) if boundary.barrier else held
-    result = writer.fresh(f"{tensor}/as_{wanted}")
-    _round(writer, tensor, source, f"{tensor}/to_{wanted}", result, form)
-    writer.copies[result] = Copy(tensor)
-    return result
+    p = form.qparams
+    numbers = (p.scale.tobytes(), p.zero_point.tobytes()) if p is not None else ()
+    return writer.once(("conversion", boundary.tensor, form.precision, *numbers), make)
 
 
 def _round(writer: Writer, name: str, raw: str, between: str, result: str, stored: Stored) -> None:

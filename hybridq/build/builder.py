@@ -26,7 +26,7 @@ def build(model: Model, plan: QuantPlan, weights: Weights) -> OnnxFile:
     writer = Writer(model.proto.graph, quantizer_domain(opset_of(model.proto)))
     for name in model.inputs:
         if name in plan.roundings:
-            boundaries.store_input(writer, name, plan.roundings[name].stored)
+            boundaries.store_input(writer, name, plan.written(plan.roundings[name].stored))
     for node in model.proto.graph.node:
         _write(writer, node, model, plan, weights)
     return _finish(writer, model, plan, weights)
@@ -51,7 +51,7 @@ def _write(writer: Writer, given: NodeProto, model: Model, plan: QuantPlan, weig
         if rounding is not None:
             node.output[i] = writer.fresh(f"{name}/float")
             raw = barriers.put(writer, node, node.output[i], rounding.barrier)
-            boundaries.store(writer, name, raw, name, rounding.stored)
+            boundaries.store(writer, name, raw, name, plan.written(rounding.stored))
 
 
 def _read(writer: Writer, node: NodeProto, layer: Layer, model: Model, plan: QuantPlan, weights: Weights) -> None:
@@ -64,10 +64,18 @@ def _read(writer: Writer, node: NodeProto, layer: Layer, model: Model, plan: Qua
         elif name and name == layer.bias and planned.bias is not None:
             node.input[i] = packing.bias(writer, planned.bias)
         elif name in layer.inputs:
-            node.input[i] = boundaries.read(writer, name, plan.boundaries.get((layer.name, name)))
+            node.input[i] = _held(writer, name, layer, plan)
             if planned.padding and i == 0:
-                form = plan.read(model.group_of[name].name, layer.name)
+                form = plan.written(plan.read(model.group_of[name].name, layer.name))
                 node.input[i] = padding.padded(writer, name, node.input[i], form, planned.padding)
+
+
+def _held(writer: Writer, tensor: str, layer: Layer, plan: QuantPlan) -> str:
+    """The name under which a layer reads a tensor: as it is, or converted."""
+    boundary = plan.boundaries.get((layer.name, tensor))
+    if boundary is None or boundary.conversion is None:
+        return writer.values.get(tensor, tensor)
+    return boundaries.converted(writer, boundary, plan.written(boundary.conversion))
 
 
 def _finish(writer: Writer, model: Model, plan: QuantPlan, weights: Weights) -> OnnxFile:

@@ -26,7 +26,7 @@ def make_plan(
     """Decide everything. ``config`` is checked already, so nothing here can be wrong, only without effect.
 
     ``portable`` leaves out what only ONNX Runtime needs: barriers, padded channels, other operators in place of pools,
-    roundings in other places than where a tensor is computed.
+    roundings in other places than where a tensor is computed, int8 written as uint8.
     """
     portable = portable or calibrated.as_given  # a model that arrived quantized is computed as it was
     context = Context(model, calibrated, config, weights, targets.load(config.target), portable)
@@ -40,4 +40,5 @@ def make_plan(
         groups=groups,
         roundings=roundings(context, layers, groups),
         boundaries=boundaries(context, layers, groups),
+        shifted=not portable,
     )

@@ -12,6 +12,7 @@ from hybridq.quant.dtypes import Precision
 from hybridq.quant.qparams import QParams
 
 FLOAT = Precision.FLOAT32
+SHIFTED = "uint8 with zero points 128 higher: the same values, for which ONNX Runtime has fast kernels on x64"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,8 @@ class LayerPlan:
 class QuantPlan:
     """Every decision. ``roundings`` by tensor, ``boundaries`` by layer and the tensor that it reads.
 
-    ``portable``: nothing in it serves ONNX Runtime alone.
+    ``portable``: nothing in it serves ONNX Runtime alone. ``shifted``: int8 tensors stand in the file as uint8, with
+    zero points 128 higher, which are the same real values (``docs/adr/0017-shifted.md``).
     """
 
     target: str
@@ -132,10 +134,19 @@ class QuantPlan:
     groups: Mapping[str, GroupPlan]
     roundings: Mapping[str, Rounding]
     boundaries: Mapping[tuple[str, str], Boundary]
+    shifted: bool
 
     def read(self, group: str, layer: str) -> Stored:
         """The form in which a layer reads a tensor of a group."""
         return read(self.groups[group], self.layers[layer].done)
+
+    def written(self, stored: Stored) -> Stored:
+        """How a stored form stands in the file."""
+        p = stored.qparams
+        if not self.shifted or p is None or p.precision is not Precision.INT8:
+            return stored
+        uint8 = Precision.UINT8
+        return Stored(uint8, QParams(uint8, p.scheme, p.scale, p.zero_point + (uint8.qmin - p.qmin), p.axis))
 
     def boundaries_of(self, layer: Layer) -> list[Boundary]:
         """The boundaries on what a layer reads."""

@@ -13,7 +13,7 @@ from hybridq.compare.fidelity import Fidelity
 from hybridq.files.reading import write_text
 from hybridq.files.seal import sealed
 from hybridq.graph.model import Layer, Model
-from hybridq.plan.quant_plan import QuantPlan
+from hybridq.plan.quant_plan import SHIFTED, QuantPlan
 from hybridq.plan.share_of_macs import high_fraction
 from hybridq.report.effects import Effects
 
@@ -47,7 +47,11 @@ class EditRow:
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What step2 did. ``float_only`` has the tensors that no precision rounds, by their groups' names, and why."""
+    """What step2 did.
+
+    ``float_only`` has the tensors that no precision rounds, by their groups' names, and why; ``written`` the precisions
+    that stand in the file in another type, and why.
+    """
 
     target: str
     layers: tuple[LayerRow, ...]
@@ -56,6 +60,7 @@ class BuildReport:
     weight_bytes: int
     float_weight_bytes: int
     float_only: Mapping[str, str] = field(default_factory=dict)
+    written: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -86,7 +91,14 @@ def report_build(effects: Effects, sizes: tuple[int, int]) -> BuildReport:
     )
     edits = tuple(EditRow(e.key, e.field, e.before, e.after, e.line, effects.of(e)) for e in effects.config.edits)
     floats = {g.name: g.float_only for g in plan.groups.values() if g.float_only}
-    return BuildReport(plan.target, rows, edits, high_fraction(model, plan), *sizes, floats)
+    return BuildReport(plan.target, rows, edits, high_fraction(model, plan), *sizes, floats, _written(plan))
+
+
+def _written(plan: QuantPlan) -> dict[str, str]:
+    stored = [g.stored for g in plan.groups.values()] + [
+        c for g in plan.groups.values() for c in g.conversions.values()
+    ]
+    return {str(s.precision): SHIFTED for s in stored if plan.written(s) is not s}
 
 
 def _word(plan: QuantPlan, name: str, asked: bool = False) -> str:
@@ -126,6 +138,7 @@ def write_build(
         "float_weight_bytes": report.float_weight_bytes,
         "fidelity": None if fidelity is None else _fidelity(fidelity),
         "float_only": dict(report.float_only),
+        "written": dict(report.written),
     }
     rows = [_row(r) for r in report.layers]
     edits = [{k: getattr(e, k) for k in ("key", "field", "before", "after", "line", "effect")} for e in report.edits]
