@@ -255,3 +255,23 @@ def test_what_is_built_is_told_with_its_reason() -> None:
     assert told == {"a": {"padding"}, "p": {"pool"}, "r": {"barrier"}, "b": {"rounded"}, "y": set()}
     portable = {row.name: set(row.built) for row in report_of(case, case.plan(choices, portable=True)).layers}
     assert {name: what - {"converted"} for name, what in portable.items()} == {name: set() for name in told}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "between", "padded"),
+    [
+        ((3, 3), [], True),
+        ((3, 3), [("Mul", "x half", "a")], True),
+        ((3, 3), [("Conv", "x m", "a")], False),
+        ((1, 601), [], False),
+    ],
+)
+def test_channels_are_padded_for_stems_that_stay_small(
+    kernel: tuple[int, int], between: list[tuple[str, str, str]], padded: bool
+) -> None:
+    """A picture's first convolution is worth it: not one further in, nor one whose weights would become a new model."""
+    rows = [*between, ("Conv", "a v" if between else "x v", "y")]
+    tensors = {"v": normal(16, 1, *kernel), "m": normal(1, 1, 1, 1), "half": np.array([0.5], np.float32)}
+    shape = (1, 1, 4, 700)
+    case = make_case(graph(rows, tensors, ["y"], shape), {"x": normal(*shape)})
+    assert bool(case.plan(case.all(U8)).layers["y"].padding) is padded

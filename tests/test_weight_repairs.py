@@ -15,19 +15,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import Case, make_case, random_case, run
 
+from hybridq.build.builder import build
 from hybridq.config import read_cfg, write_cfg
+from hybridq.graph.model import Model
 from hybridq.plan.layer_weights import integers
 from hybridq.plan.plan import make_plan
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.metrics import sqnr_db
 from hybridq.quant.numerics import dequantize, quantize
 from hybridq.quant.qparams import QParams
+from hybridq.quant.records import QuantConfig
 from hybridq.repair import gptq
 from hybridq.repair.channels import tied_channels
 from hybridq.repair.equalization import equalized
 from hybridq.repair.gptq import compensate, compensated_weights
 from hybridq.repair.observe import observer
 from hybridq.report.effects import Effects
+from hybridq.search import choose_repair
+from hybridq.search.choose_repair import Candidate, Repair
 from hybridq.steps import step1, step2
 from hybridq.steps.common import read_state
 from hybridq.storage.state import assemble
@@ -204,6 +209,36 @@ class TestRounding:
             graph([("MatMul", "x w0", "y", {})], tensors, ["y"], (1, 4, 8)), {"x": np.ones((1, 4, 8), np.float32)}
         )
         assert "y" in compensated_weights(case.model, case.plan(case.all(Precision.UINT8)), case.weights, [case.feed])
+
+
+@pytest.mark.parametrize("repair", [Repair.BETTER, Repair.AUTO])
+def test_what_is_chosen_by_measuring_measures_best(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repair: Repair
+) -> None:
+    """It does no more harm than what it could have stayed with, and is what is written."""
+    seen: list[tuple[Candidate, Candidate]] = []
+
+    def watched(made: list[Candidate], damage: Any) -> Candidate:
+        seen.append((made[0], best(made, damage)))
+        return seen[-1][1]
+
+    best = choose_repair._best
+    monkeypatch.setattr(choose_repair, "_best", watched)
+    given = feeds(6)
+    state = step1(path, given, tmp_path / "out", weights_repair=str(repair), threads=1).state
+    ((first, chosen),) = seen
+    assert chosen is not first
+    assert noise(state.model, chosen, given) < noise(state.model, first, given)
+    assert state.weights.rounded == chosen.weights.rounded
+
+
+def noise(model: Model, candidate: Candidate, given: list[dict[str, Array]]) -> float:
+    """Noise over signal at the output, all samples together."""
+    config = QuantConfig("onnxruntime", {}, candidate.calibrated.entries, {})
+    plan = make_plan(model, candidate.calibrated, config, candidate.weights)
+    hybrid = build(model, plan, candidate.weights).assemble()
+    pairs = [[run(p, feed)[0] for p in (assemble(model.proto, candidate.weights), hybrid)] for feed in given]
+    return float(sum(((a - b) ** 2).sum() for a, b in pairs) / sum((a**2).sum() for a, _ in pairs))
 
 
 @pytest.fixture

@@ -46,6 +46,6 @@ def _round(writer: Writer, name: str, raw: str, between: str, result: str, store
         half = writer.node("Cast", [raw], writer.fresh(between), to=TensorProto.FLOAT16)
         writer.node("Cast", [half], result, to=TensorProto.FLOAT)
         return
-    numbers = writer.numbers(name, stored.qparams)
+    numbers = writer.numbers(stored.qparams)
     writer.integers[result] = writer.node("QuantizeLinear", [raw, *numbers], writer.fresh(between))
     writer.node("DequantizeLinear", [writer.integers[result], *numbers], result)

@@ -15,7 +15,7 @@ def padded(writer: Writer, tensor: str, read: str, form: Stored, padding: Paddin
     assert p is not None
 
     def make() -> str:
-        numbers = writer.numbers(tensor, p)
+        numbers = writer.numbers(p)
         pads = writer.small(f"{read}/pads", np.array([0, 0, 0, 0, 0, padding.channels, 0, 0], np.int64))
         inputs = [writer.integers[read], pads, numbers[1]]
         wide = writer.node("Pad", inputs, writer.fresh(f"{read}/padded"), mode="constant")

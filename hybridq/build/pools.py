@@ -38,6 +38,6 @@ def _ones(writer: Writer, channels: int, window: tuple[int, ...]) -> str:
         scale = np.asarray(1 / math.prod(window), np.float32)
         p = QParams(Precision.INT8, Scheme.SYMMETRIC, scale, np.zeros((), np.int32), None)
         stored = writer.small(f"{name}/int8", np.ones((channels, 1, *window), np.int8))
-        return writer.node("DequantizeLinear", [stored, *writer.numbers(name, p)], writer.fresh(name))
+        return writer.node("DequantizeLinear", [stored, *writer.numbers(p)], writer.fresh(name))
 
     return writer.once(("ones", channels, window), make)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,9 @@ class Writer:
     shared: dict[Hashable, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.fresh = edit.Names.of(self.given).fresh
+        names = edit.Names.of(self.given)
+        names.taken.update(n.name for n in self.given.node)
+        self.fresh = names.fresh
 
     def once(self, key: Hashable, make: Callable[[], str]) -> str:
         """The tensor of a key, made when it is first asked for."""
@@ -48,9 +51,10 @@ class Writer:
         return self.shared[key]
 
     def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        """Append a node named after its output."""
+        """Append a node; its name is short, since names are a good part of a small file."""
         domain = self.quantizers if op in QUANTIZERS else ""
-        self.nodes.append(helper.make_node(op, inputs, [output], f"{output}/{op}", domain=domain, **attributes))
+        name = self.fresh(f"{op}_{len(self.nodes)}")
+        self.nodes.append(helper.make_node(op, inputs, [output], name, domain=domain, **attributes))
         return output
 
     def constant(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], make: Callable[[], Array]) -> str:
@@ -63,9 +67,14 @@ class Writer:
         """Add a small initializer."""
         return self.constant(name, values.dtype, values.shape, lambda: values)
 
-    def numbers(self, name: str, p: QParams) -> list[str]:
+    def numbers(self, p: QParams) -> list[str]:
         """Scale and zero point as initializers, shared by all who use the same."""
-        key = (p.precision, p.scale.tobytes(), p.zero_point.tobytes(), p.axis)
-        scale = self.once(("scale", *key), lambda: self.small(f"{name}/scale", p.scale))
-        zero = p.zero_point.astype(p.precision.numpy)
-        return [scale, self.once(("zero_point", *key), lambda: self.small(f"{name}/zero_point", zero))]
+        scale, zero = p.scale, p.zero_point.astype(p.precision.numpy)
+        held = (("scale", scale), ("zero_point", zero))
+        return [
+            self.once((word, values.dtype, values.shape, values.tobytes()), partial(self._short, word, values))
+            for word, values in held
+        ]
+
+    def _short(self, word: str, values: Array) -> str:
+        return self.small(f"{word}_{len(self.tensors)}", values)

@@ -33,8 +33,8 @@ Doubles = NDArray[np.float64]
 
 ROUNDS = (Layout.CONV, Layout.GEMM, Layout.MATMUL)  # of weights that it knows how to round together
 MOST_INPUTS = 2304  # of a product: more would take minutes, and its many errors cancel without help
-ROWS = 16384  # products that a layer's inputs are learned from, all samples together
-DAMPING = 1e-3  # of the mean square of an input, added to each: what few samples show is not trusted too far
+ROWS = 4096  # products that a layer's inputs are learned from, all samples together
+DAMPING = 0.1  # of the mean square of an input, added to each: what few samples show is not trusted too far
 BLOCK = 64  # inputs that are rounded before the rest is brought up to date
 MEMORY = 1 << 25  # numbers in the moments that are gathered at once
 
@@ -47,7 +47,20 @@ def compensated_weights(
     Shapes and integer types are those of the plan's weights. ``feeds`` are single samples; some 20 are enough. A layer
     whose inputs are so large that their squares are infinite is left out.
     """
-    found: dict[str, Array] = {}
+    return compensations(model, plan, weights, feeds, (DAMPING,), threads=threads)[0]
+
+
+def compensations(
+    model: Model,
+    plan: QuantPlan,
+    weights: Weights,
+    feeds: Sequence[Feed],
+    dampings: Sequence[float],
+    *,
+    threads: int = 0,
+) -> list[dict[str, Array]]:
+    """``compensated_weights`` for several dampings, of one pass over the samples."""
+    found: list[dict[str, Array]] = [{} for _ in dampings]
     for layers in _portions([x for x in model.layers if _fits(x, model, plan)], model):
         observe = observer(model, weights, [x.inputs[0] for x in layers], threads=threads)
         moments, square = dict[str, Doubles](), _squared(threads)
@@ -60,7 +73,9 @@ def compensated_weights(
         for layer in layers:
             moment = moments.pop(layer.name)
             if np.isfinite(moment).all():
-                found[layer.name] = _rounded(model.nodes[layer.node], layer, plan, weights, moment)
+                node = model.nodes[layer.node]
+                for made, damping in zip(found, dampings, strict=True):
+                    made[layer.name] = _rounded(node, layer, plan, weights, moment, damping)
     return found
 
 
@@ -170,7 +185,9 @@ def _moment(patches: Array, square: Callable[[Array], Array]) -> Doubles:
     return np.asarray(square(np.ascontiguousarray(patches, np.float32)), np.float64)
 
 
-def _rounded(node: NodeProto, layer: Layer, plan: QuantPlan, weights: Weights, moment: Doubles) -> Array:
+def _rounded(
+    node: NodeProto, layer: Layer, plan: QuantPlan, weights: Weights, moment: Doubles, damping: float
+) -> Array:
     held = plan.layers[layer.name].weights[0]
     params = held.qparams
     assert params is not None
@@ -181,46 +198,57 @@ def _rounded(node: NodeProto, layer: Layer, plan: QuantPlan, weights: Weights, m
     rows: list[Array] = [
         np.asarray((x.T if turned else x).reshape(len(moment), -1, moment.shape[1])) for x in (values, scale, zero)
     ]
-    found = compensate(rows[0], rows[1][..., :1].astype(np.float64), rows[2][..., :1], moment, params)
+    found = compensate(rows[0], rows[1][..., :1].astype(np.float64), rows[2][..., :1], moment, params, damping)
     whole = found.reshape(-1, moment.shape[1])
     return np.asarray((whole.T if turned else whole).reshape(values.shape).astype(params.precision.numpy))
 
 
-def compensate(values: Doubles, scale: Doubles, zero_point: NDArray[Any], moment: Doubles, p: QParams) -> Doubles:
+def compensate(
+    values: Doubles,
+    scale: Doubles,
+    zero_point: NDArray[Any],
+    moment: Doubles,
+    p: QParams,
+    damping: float = DAMPING,
+) -> Doubles:
     """Integers for ``values`` (groups, outputs, inputs) under ``moment`` (groups, inputs, inputs), as floats.
 
     ``scale`` and ``zero_point`` have the shape (groups, outputs, 1): one for all inputs of an output.
     """
     order = np.argsort(-np.diagonal(moment, axis1=1, axis2=2), axis=1, kind="stable")
     sorted_moment = np.take_along_axis(np.take_along_axis(moment, order[:, :, None], 1), order[:, None, :], 2)
-    factor = _factor(sorted_moment)
-    left = np.take_along_axis(values, order[:, None, :], 2).copy()
-    found = np.empty_like(left)
-    inputs = left.shape[2]
+    feedback = _feedback(sorted_moment, damping)
+    wanted = np.take_along_axis(values, order[:, None, :], 2)
+    found, errors = np.empty_like(wanted), np.zeros_like(wanted)
+    inputs = wanted.shape[2]
     for start in range(0, inputs, BLOCK):
         stop = min(start + BLOCK, inputs)
-        errors = np.empty((*left.shape[:2], stop - start))
+        owed = errors[:, :, :start] @ feedback[:, :start, start:stop]
         for j in range(start, stop):
-            column = left[:, :, j : j + 1]
-            q = np.clip(np.rint(column / scale) + zero_point, p.qmin, p.qmax)
-            error = (column - scale * (q - zero_point)) / factor[:, j : j + 1, j : j + 1]
-            found[:, :, j : j + 1] = q
-            left[:, :, j:stop] -= error * factor[:, j : j + 1, j:stop]
-            errors[:, :, j - start : j - start + 1] = error
-        left[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
+            column = slice(j, j + 1)
+            own = errors[:, :, start:j] @ feedback[:, start:j, column]
+            aim = wanted[:, :, column] + owed[:, :, j - start : j - start + 1] + own
+            q = np.clip(np.rint(aim / scale) + zero_point, p.qmin, p.qmax)
+            found[:, :, column] = q
+            errors[:, :, column] = wanted[:, :, column] - scale * (q - zero_point)
     result = np.empty_like(found)
     np.put_along_axis(result, np.broadcast_to(order[:, None, :], found.shape), found, 2)
     return result
 
 
-def _factor(moment: Doubles) -> Doubles:
-    """The upper Cholesky factor of the inverse of each moment, damped until there is one."""
+def _feedback(moment: Doubles, damping: float) -> Doubles:
+    """``f[k, j]``: how much of input k's error input j makes up for, k before j, shape as the moment's.
+
+    With ``moment = R R^T``, R upper triangular, ``f[k, j] = R[k, j] / R[j, j]``: what of the inputs not yet rounded
+    takes back the most of the errors made. The moment is damped until there is such a factor.
+    """
     inputs = moment.shape[1]
     mean = np.maximum(np.trace(moment, axis1=1, axis2=2) / inputs, 1e-30)
-    damping = DAMPING
     while True:
         damped = moment + (damping * mean)[:, None, None] * np.eye(inputs)
         try:
-            return np.asarray(np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1))
+            factor = np.linalg.cholesky(damped[:, ::-1, ::-1])[:, ::-1, ::-1]
         except np.linalg.LinAlgError:
             damping *= 10
+        else:
+            return np.asarray(factor / np.diagonal(factor, axis1=1, axis2=2)[:, None, :])

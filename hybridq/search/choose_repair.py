@@ -6,9 +6,12 @@ All are built with every layer at its default precision and compared at the outp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
+
+from numpy.typing import NDArray
 
 from hybridq.calibration.calibrate import CalibrationStats
 from hybridq.graph.chance import seeded
@@ -20,7 +23,7 @@ from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.params import TOGETHER
 from hybridq.quant.records import Calibrated, QuantConfig
 from hybridq.repair.bias_correction import corrected_biases
-from hybridq.repair.gptq import compensated_weights
+from hybridq.repair.gptq import DAMPING, compensations
 from hybridq.search.choice import Choice
 from hybridq.search.damage import measure_reference
 from hybridq.search.joint import Bench
@@ -34,10 +37,13 @@ class Repair(StrEnum):
     NONE = "none"
     BIAS = "bias"  # biases take back the mean error
     GPTQ = "gptq"  # weights are rounded together
+    BETTER = "better"  # biases, rounding together, or both: what measures better
     EQUALIZE = "equalize"  # channels share their tensor's range more evenly
     AUTO = "auto"  # the best of all, measured
 
 
+DAMPINGS = (0.01, 0.1)  # little trust in few samples, or more of it
+FEW = 32  # samples by which step1 chooses, unasked
 WORTH = 0.97  # an alternative must bring the damage below this share of what it was
 
 
@@ -59,7 +65,7 @@ def repaired(
     feeds: Sequence[Feed],
     threads: int,
 ) -> Candidate:
-    """The candidate that ``repair`` asks for; ``auto`` measures all.
+    """The candidate that ``repair`` asks for; ``better`` and ``auto`` measure several.
 
     ``equalize`` makes the candidate with equalized channels, None where the model has none to equalize.
     """
@@ -69,6 +75,8 @@ def repaired(
         return with_biases(model, plain, feeds, threads)
     if repair is Repair.GPTQ:
         return with_rounding(model, plain, feeds, threads)
+    if repair is Repair.BETTER:
+        return _better(model, plain, feeds[:FEW], threads)
     equal = equalize()
     if repair is Repair.EQUALIZE:
         return with_biases(model, equal or plain, feeds, threads)
@@ -77,7 +85,18 @@ def repaired(
         for start in ([plain, equal] if equal else [plain])
         for treat in (with_biases, with_rounding)
     ]
-    return _best(model, [plain, *made], feeds, threads)
+    return _best([plain, *made], _measuring(model, plain, feeds, threads))
+
+
+def _better(model: Model, plain: Candidate, feeds: Sequence[Feed], threads: int) -> Candidate:
+    """Corrected biases, weights rounded together, or biases of what that leaves."""
+    first = with_biases(model, plain, feeds, threads)
+    together = with_roundings(model, plain, feeds, DAMPINGS, threads)
+    if not together[0].weights.rounded:
+        return first
+    measure = _measuring(model, plain, feeds, threads)
+    rounded = min(together, key=measure)
+    return _best([first, rounded, with_biases(model, rounded, feeds, threads)], measure)
 
 
 def with_biases(model: Model, found: Candidate, feeds: Sequence[Feed], threads: int) -> Candidate:
@@ -93,19 +112,29 @@ def with_biases(model: Model, found: Candidate, feeds: Sequence[Feed], threads: 
 
 def with_rounding(model: Model, found: Candidate, feeds: Sequence[Feed], threads: int) -> Candidate:
     """Weights are rounded together; their entries say so."""
+    return with_roundings(model, found, feeds, (DAMPING,), threads)[0]
+
+
+def with_roundings(
+    model: Model, found: Candidate, feeds: Sequence[Feed], dampings: Sequence[float], threads: int
+) -> list[Candidate]:
+    """Weights rounded together, once for each damping."""
     usual = [x for x in model.layers if (e := found.calibrated.entries.get(entry_key(x))) and e.algorithm == "normal"]
-    made = compensated_weights(model, _plan(model, found), found.weights, feeds, threads=threads)
-    kept = {x.name: made[x.name] for x in usual if x.name in made}
+    made = compensations(model, _plan(model, found), found.weights, feeds, dampings, threads=threads)
+    return [_together(model, found, {x.name: one[x.name] for x in usual if x.name in one}) for one in made]
+
+
+def _together(model: Model, found: Candidate, rounded: Mapping[str, NDArray[Any]]) -> Candidate:
     entries = dict(found.calibrated.entries)
-    for name in kept:
+    for name in rounded:
         key = entry_key(model.layer[name])
         entries[key] = replace(entries[key], algorithm=TOGETHER)
-    text = f"{len(kept)} layers' weights rounded together (gptq)"
+    text = f"{len(rounded)} layers' weights rounded together (gptq)"
     return replace(
         found,
-        weights=found.weights.repaired(rounded=kept),
-        calibrated=replace(found.calibrated, entries=entries, rounded=tuple(kept)),
-        repairs=(*found.repairs, *([text] if kept else [])),
+        weights=found.weights.repaired(rounded=rounded),
+        calibrated=replace(found.calibrated, entries=entries, rounded=tuple(rounded)),
+        repairs=(*found.repairs, *([text] if rounded else [])),
     )
 
 
@@ -114,12 +143,22 @@ def _plan(model: Model, found: Candidate) -> QuantPlan:
     return make_plan(model, found.calibrated, config, found.weights)
 
 
-def _best(model: Model, candidates: Sequence[Candidate], feeds: Sequence[Feed], threads: int) -> Candidate:
-    """The candidate with the least damage at the outputs; the first unless another is clearly better."""
-    first = candidates[0]
+def _measuring(model: Model, first: Candidate, feeds: Sequence[Feed], threads: int) -> Callable[[Candidate], float]:
+    """What a candidate does to the outputs, as a function that measures each once."""
     reference = measure_reference(session(seeded(assemble(model.proto, first.weights)), threads=threads), feeds, model)
     aim = Bench(model, first.weights, first.calibrated, reference, threads).aim_of()
-    benches = [Bench(model, c.weights, c.calibrated, reference, threads, aim=aim) for c in candidates]
-    damages = [b.measure(Choice()).damage for b in benches]
-    best = min(range(len(candidates)), key=lambda i: (damages[i], i))
-    return candidates[best] if damages[best] < WORTH * damages[0] else first
+    known: dict[int, float] = {}
+
+    def damage(one: Candidate) -> float:
+        if id(one) not in known:
+            bench = Bench(model, one.weights, one.calibrated, reference, threads, aim=aim)
+            known[id(one)] = bench.measure(Choice()).damage
+        return known[id(one)]
+
+    return damage
+
+
+def _best(candidates: Sequence[Candidate], damage: Callable[[Candidate], float]) -> Candidate:
+    """The candidate with the least damage at the outputs; the first unless another is clearly better."""
+    best = min(candidates, key=damage)
+    return best if damage(best) < WORTH * damage(candidates[0]) else candidates[0]

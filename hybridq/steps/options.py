@@ -19,8 +19,9 @@ from hybridq.targets import Target
 WEIGHT_ONLY = (Precision.INT8, Precision.INT16)
 REPAIRS = (
     "What is done to weights so that 8 bits harm less, at no cost at run time: biases take back the mean error, "
-    "weights are rounded together (gptq), channels share a tensor's range evenly (equalize), or the best of all, "
-    "measured (auto).  [default: gptq on onnxruntime, bias where --dtype or another target was asked for]"
+    "weights are rounded together (gptq), the better of these or both (better), channels share a tensor's range evenly "
+    "(equalize), or the best of all (auto); better and auto measure.  "
+    "[default: better on onnxruntime; bias where --dtype, --algorithm or another target was asked for]"
 )
 RANGES = "How ranges are chosen.  [default: trimmed; normal where --dtype was asked for]"
 
@@ -124,9 +125,9 @@ class Step1Options(PreprocessingOptions):
         """
         if self.weights_repair is not None:
             return self.weights_repair
-        plain = self.literal or self.data_free or self.every_algorithm
+        plain = self.literal or self.data_free or self.every_algorithm or self.algorithm is not None
         rounds = self.goal.latency_aware and not plain and self.weights_algorithm is WeightAlgorithm.NORMAL
-        return Repair.GPTQ if rounds else Repair.BIAS
+        return Repair.BETTER if rounds else Repair.BIAS
 
     @property
     def ranges(self) -> Options:
