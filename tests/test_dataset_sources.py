@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import string
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +82,33 @@ def test_list_archive_and_iterable_give_the_same_feeds(tmp_path: Path, rows: Val
         assert [s.line for s in dataset] == ([1, 2, 3, 4, 5] if source == sources[0] else [0] * 5)
         taken = [rows[i] for i in spread(5, 2)] if dataset.count else rows[:2]
         assert same(feeds_of(open_dataset(source, TWO, samples=2)), taken)
+
+
+def test_an_archive_that_unpacks_to_a_gigabyte_is_passed_over(tmp_path: Path) -> None:
+    count = 4_000_000
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (count, 1, 3)})
+    path = tmp_path / "many.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as file:
+        file.write(header.getvalue())
+        for _ in range(48):
+            file.write(bytes(1_000_000))
+    began = time.process_time()
+    found = feeds_of(open_dataset(path, ONE, samples=2))
+    assert len(found) == 2
+    assert time.process_time() - began < 5.0
+
+
+@pytest.mark.parametrize("fortran", [False, True])
+def test_an_archive_that_speaks_of_more_than_it_holds_is_refused(tmp_path: Path, fortran: bool) -> None:
+    header = io.BytesIO()
+    shape = (10**9, 1, 3)
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": fortran, "shape": shape})
+    path = tmp_path / "lie.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", header.getvalue() + bytes(100))
+    with pytest.raises(DatasetError, match="speaks of 12000000000 bytes, but"):
+        open_dataset(path, ONE)
 
 
 @given(count=st.integers(1, 300), samples=st.integers(1, 320))

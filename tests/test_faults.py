@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from helpers_cli import Run
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -105,6 +106,19 @@ class TestStandardOutput:
         assert "Traceback" not in found.stderr
         assert "Exception ignored" not in found.stderr
         assert ("standard output: cannot be written" in found.stderr) == ("2>" not in redirection)
+
+
+@posix
+@pytest.mark.parametrize("out", ["x", "a\\b.onnx", "pipe.onnx", "s/.onnx/x", "\udcff.onnx", "device.onnx", "dir.onnx"])
+def test_a_model_is_written_to_a_file_of_its_own(folder: Path, run: Run, out: str) -> None:
+    os.mkfifo("pipe.onnx")
+    Path("device.onnx").symlink_to("/dev/full")
+    Path("dir.onnx").mkdir()
+    before = sorted(folder.rglob("*"))
+    done = run("step2", "build", "-o", out, "--threads", "1")
+    assert done.code in (1, 2), done.out
+    assert "fault of hybridq" not in done.err
+    assert sorted(folder.rglob("*")) == before
 
 
 def alive(pids: list[int]) -> list[int]:

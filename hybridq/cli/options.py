@@ -44,9 +44,11 @@ class NamedPath(click.Path):
     """A path that has a name: an empty one is an unset variable of a script, not the current folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse ``''``."""
+        """Refuse ``''``, and names that are no text, which ONNX Runtime does not open."""
         if value == "":
             self.fail("an empty name; is a variable of your script unset?", param, ctx)
+        if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+            self.fail(f"the name {value!a} is no UTF-8", param, ctx)
         return super().convert(value, param, ctx)
 
 

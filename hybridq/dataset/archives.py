@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -18,6 +19,8 @@ from hybridq.dataset.sources import FileSource, Row, single_file, single_input
 from hybridq.dataset.spec import Array, InputSpec, shape_fits, show_shape
 from hybridq.errors import DatasetError, Problem
 
+BLOCK = 1 << 20  # bytes that are passed over at once
+WHOLE = 1 << 30  # bytes of an array that has to be held as a whole
 ZIP_ERRORS = (*NPY_ERRORS, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 
 
@@ -49,17 +52,18 @@ class ArchiveSource:
         """The number of samples."""
         return next((s.count for s in self.stacks.values() if s.count is not None), 1)
 
-    def rows(self) -> Iterator[Row]:
-        """One row a sample."""
+    def rows(self, picks: Sequence[int] | None = None) -> Iterator[Row]:
+        """One row a sample; what lies between the picked ones is passed over."""
+        numbers = range(self.count or 0) if picks is None else picks
         with ExitStack() as opened:
             archive = opened.enter_context(zipfile.ZipFile(self.path))
-            streams = {name: _values(opened, archive, stack) for name, stack in self.stacks.items()}
-            for number in range(1, (self.count or 0) + 1):
+            streams = {name: _values(opened, archive, stack, numbers) for name, stack in self.stacks.items()}
+            for number in numbers:
                 try:
                     values = {name: next(stream) for name, stream in streams.items()}
                 except ZIP_ERRORS as error:
-                    raise DatasetError(f"sample {number} is damaged: {error}", path=self.path) from error
-                yield Row(f"sample {number}", 0, values)
+                    raise DatasetError(f"sample {number + 1} is damaged: {error}", path=self.path) from error
+                yield Row(f"sample {number + 1}", 0, values)
 
 
 def read_archive(path: Path, inputs: Sequence[InputSpec]) -> ArchiveSource:
@@ -131,9 +135,15 @@ def _match(
 
 
 def _head(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    """Shape, type and order of an array. Raises ValueError where the archive does not hold as much as it speaks of."""
     with archive.open(member) as file:
         shape, fortran, dtype = npy_header(file)
-        return shape, dtype, fortran
+    size, there = math.prod(shape) * dtype.itemsize, archive.getinfo(member).file_size
+    if size > there:
+        raise ValueError(f"the header of {member} speaks of {size} bytes, but the archive holds {there}")
+    if fortran and size > WHOLE:
+        raise ValueError(f"{member} is in Fortran order, and too large to be held as a whole: np.ascontiguousarray")
+    return shape, dtype, fortran
 
 
 def _stack(
@@ -157,24 +167,29 @@ def _stack(
     return Stack(member, shape, dtype, fortran, None, False)
 
 
-def _values(opened: ExitStack, archive: zipfile.ZipFile, stack: Stack) -> Iterator[Array]:
-    """The samples of one array in order; endless when it is the same for every sample."""
+def _values(opened: ExitStack, archive: zipfile.ZipFile, stack: Stack, picks: Sequence[int]) -> Iterator[Array]:
+    """Some samples of one array, in order; always the same one where it is the same for every sample."""
     file = opened.enter_context(archive.open(stack.member))
     if stack.count is None or stack.fortran:  # Fortran order interleaves the samples
         whole: Array = npy.read_array(file, allow_pickle=False)
-        number = 0
-        while stack.count is None or number < stack.count:
-            yield whole if stack.count is None else _one(whole, number, stack)
-            number += 1
+        yield from (whole if stack.count is None else _one(whole, number, stack) for number in picks)
         return
     npy_header(file)
     size = int(np.prod(stack.shape[1:], dtype=np.int64)) * stack.dtype.itemsize
-    lead = (1,) if stack.batched else ()
-    for _ in range(stack.count):
+    lead, at = (1,) if stack.batched else (), 0
+    for number in picks:
+        _pass_over(file, (number - at) * size)
+        at = number + 1
         data = file.read(size)
         if len(data) < size:
             raise EOFError(f"{stack.member} ends early")
         yield np.frombuffer(data, stack.dtype).reshape(lead + stack.shape[1:])
+
+
+def _pass_over(file: IO[bytes], size: int) -> None:
+    """Read on, and keep nothing of it."""
+    while size > 0 and (data := file.read(min(size, BLOCK))):
+        size -= len(data)
 
 
 def _one(values: Array, number: int, stack: Stack) -> Array:

@@ -51,8 +51,11 @@ class Source(Protocol):
     def notes(self) -> tuple[Problem, ...]:
         """What opening found worth saying."""
 
-    def rows(self) -> Iterator[Row]:
-        """The rows in order; every call starts anew (a one-shot iterable raises DatasetError the second time)."""
+    def rows(self, picks: Sequence[int] | None = None) -> Iterator[Row]:
+        """The rows in order, or those of ascending numbers; every call starts anew.
+
+        A one-shot iterable raises DatasetError the second time.
+        """
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,9 @@ class FileSource:
         """The number of rows."""
         return len(self.known)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, picks: Sequence[int] | None = None) -> Iterator[Row]:
         """The rows in order."""
-        return iter(self.known)
+        return iter(self.known) if picks is None else (self.known[i] for i in picks)
 
 
 def spread(count: int, samples: int | None) -> list[int]:
@@ -107,10 +110,9 @@ class Picked:
         """The number of picks."""
         return len(self.picks)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, picks: Sequence[int] | None = None) -> Iterator[Row]:
         """The picked rows in order."""
-        picks = set(self.picks)
-        return (row for i, row in enumerate(self.source.rows()) if i in picks)
+        return self.source.rows(self.picks if picks is None else [self.picks[i] for i in picks])
 
 
 def read_list(path: Path, inputs: Sequence[InputSpec], samples: int | None) -> FileSource:
@@ -285,8 +287,9 @@ class IterableSource:
         """The number of feeds if the iterable knows it."""
         return len(self.feeds) if isinstance(self.feeds, Sized) else None
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, picks: Sequence[int] | None = None) -> Iterator[Row]:
         """Rows in order; an iterator can be walked through once."""
+        wanted = None if picks is None else set(picks)
         feeds = self.feeds() if callable(self.feeds) else self.feeds
         if iter(feeds) is feeds and not callable(self.feeds):
             if self.started:
@@ -294,7 +297,8 @@ class IterableSource:
                 raise DatasetError("the samples come from an iterator, which is used up", hint=hint)
             self.started = True
         for number, feed in enumerate(feeds, 1):
-            yield self._row(number, feed)
+            if wanted is None or number - 1 in wanted:
+                yield self._row(number, feed)
 
     def _row(self, number: int, feed: Any) -> Row:
         name = f"sample {number}"

@@ -17,8 +17,8 @@ from hybridq.build.builder import build
 from hybridq.compare.fidelity import Fidelity, check_fidelity
 from hybridq.errors import ModelError, Problem, StorageError
 from hybridq.execution.progress import Progress, no_progress
-from hybridq.files.commit import commit, reading
-from hybridq.files.reading import exists
+from hybridq.files.commit import commit, is_ours, reading
+from hybridq.files.reading import exists, look_at
 from hybridq.files.seal import file_digest, read_sealed, text_digest
 from hybridq.graph.onnx_file import OnnxFile
 from hybridq.graph.trial import death
@@ -98,7 +98,8 @@ def step2(
     helper.set_model_props(
         file.proto, {p.key: p.value for p in file.proto.metadata_props} | {MARK: edits_digest(config)}
     )
-    with commit(target.parent, remove=(REPORT,) if target.parent == folder else ()) as new:
+    void = (f"{target.name}.data", *((REPORT,) if target.parent == folder else ()))
+    with commit(target.parent, remove=void) as new:
         written = new / target.name
         file.write(written, state.release)
         _check_model(written)
@@ -153,10 +154,11 @@ def built_from(model: onnx.ModelProto) -> str:
 
 def _refuse_foreign(target: Path) -> None:
     """Keep ``-o`` from replacing anything but a model that hybridq built."""
-    if target.is_dir():
-        raise StorageError("this is a folder; give a file", path=str(target))
+    if target.suffix != ".onnx" or not is_ours(target.name):
+        raise StorageError("a model's name ends in .onnx", path=str(target), hint="Give another -o.")
     if not exists(target):
         return
+    look_at(target, hint="Give another -o.")
     try:
         found = onnx.load(target, load_external_data=False)
     except Exception:  # no ONNX file at all
