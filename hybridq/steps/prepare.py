@@ -153,7 +153,7 @@ def prepare(path: Path, inputs: Sequence[str], outputs: Sequence[str], target: T
     changed = len(set(named)) < len(named)
     if changed:
         name_everything(given.graph)
-    recovered = recover(given, str(path)) if is_quantized(given) else None
+    recovered = recover(given, str(path)) if is_quantized(given) and _holds_parameters(given) else None
     if recovered is not None:
         given, changed = recovered.proto, True
     if inputs or outputs:
@@ -171,6 +171,16 @@ def prepare(path: Path, inputs: Sequence[str], outputs: Sequence[str], target: T
         apart=apart(proto, recovered.tensors) if recovered else frozenset(),
     )
     return Prepared(path, given, changed, proto, model, recovered)
+
+
+def _holds_parameters(given: onnx.ModelProto) -> bool:
+    """Whether a quantizer's work is in a model: some quantized operator with a constant scale or zero point.
+
+    Where all are fed or computed, quantization is what the model does, and not what was done to it.
+    """
+    held = {t.name for t in given.graph.initializer}
+    held |= {o for n in given.graph.node if n.op_type == "Constant" for o in n.output}
+    return any("Linear" in n.op_type and not held.isdisjoint(n.input[1:]) for n in given.graph.node)
 
 
 def _refuse_sequences(given: onnx.ModelProto, path: str) -> None:
