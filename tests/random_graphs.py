@@ -258,7 +258,7 @@ def rearranged(g: Grower, x: str) -> str:
 def rare(g: Grower, x: str) -> str:
     """Operators without an integer kernel, and some with more inputs than two."""
     if g.chance(0.3):
-        return g.pick([steered, masked])(g, x)
+        return g.pick([steered, masked, emptied, branched, unread])(g, x)
     shape = g.shapes[x]
     op = g.pick(["PRelu", "ReduceMean", "Max", "Sum", "Where", "Div", "Pow", "InstanceNormalization", "Einsum", "Gelu"])
     if op == "PRelu":
@@ -301,6 +301,41 @@ def masked(g: Grower, x: str) -> str:
     made = g.node("Softmax", [m], shape, axis=-1)
     del g.shapes[m]  # infinities end in the Softmax
     return made
+
+
+def emptied(g: Grower, x: str) -> str:
+    """A part without any element, computed upon and joined to the rest again."""
+    nothing, axis = g.const(np.array([0])), g.const(np.array([1]))
+    part = g.node("Slice", [x, nothing, nothing, axis], ())
+    made = g.node(g.pick(["Relu", "Sigmoid", "Neg"]), [part], ())
+    return g.node("Concat", [made, x][:: g.pick([1, -1])], g.shapes[x], axis=1)
+
+
+def branched(g: Grower, x: str) -> str:
+    """An If that reads a tensor from outside and takes the one branch for every batch of several samples."""
+    size = g.node("Gather", [g.node("Shape", [x], ()), g.const(0)], ())
+    several = g.node("Greater", [size, g.const(1)], ())
+    graphs = []
+    for op in ("Neg", "Abs"):
+        made = f"{op}_in_{len(g.nodes)}"
+        result = helper.make_tensor_value_info(made, FLOAT, None)
+        graphs.append(helper.make_graph([helper.make_node(op, [x], [made])], op, [], [result]))
+    g.read.add(x)
+    return g.node("If", [several], g.shapes[x], then_branch=graphs[0], else_branch=graphs[1])
+
+
+def unread(g: Grower, x: str) -> str:
+    """Operators of which nothing reads one of the outputs, or which do not even name it."""
+    shape = g.shapes[x]
+    if len(shape) == 3 and min(shape[1:]) > 1 and g.chance(0.5):
+        y = g.node("MaxPool", [x], (shape[0], shape[1] // 2, shape[2] // 2), (), kernel_shape=[2, 2], strides=[2, 2])
+    elif shape[0] > 1:
+        y = g.node("Split", [x, g.const(np.array([1, shape[0] - 1]))], (1, *shape[1:]), (), axis=1)
+    else:
+        y = g.node("Dropout", [x], shape, ())
+    if g.chance(0.5):
+        del g.nodes[-1].output[1:]
+    return y
 
 
 def steered(g: Grower, x: str) -> str:
@@ -386,7 +421,8 @@ def calibrate(proto: onnx.ModelProto, model: Model, feed: Feed) -> dict[str, Mea
         parts = [values[look[s]] for s in group.sources]
         kept = [counting(p, readers.get(s)) for s, p in zip(group.sources, parts, strict=True)]
         unbounded = any(k.size < p.size for k, p in zip(kept, parts, strict=True))
-        measured = Range(min(float(k.min()) for k in kept), max(float(k.max()) for k in kept)).with_zero()
+        ends = [0.0, *(float(end) for k in kept if k.size for end in (k.min(), k.max()))]
+        measured = Range(min(ends), max(ends))
         known = known_range(Range(*group.fixed), [measured]) if group.fixed else measured
         found[group.name] = Measured(known, {"normal": {8: known, 16: known}}, group.fixed is not None, unbounded)
     return found
@@ -496,7 +532,7 @@ class Noise:
         add(helper.make_node("Greater", [f"{noise}/size", "hair"], [f"{noise}/off"]))
         add(helper.make_node("Cast", [f"{noise}/off"], [f"{noise}/sign"], to=FLOAT))
         add(helper.make_node("Shape", [source], [f"{noise}/shape"]))
-        add(helper.make_node("Reshape", [noise, f"{noise}/shape"], [f"{noise}/shaped"]))
+        add(helper.make_node("Reshape", [noise, f"{noise}/shape"], [f"{noise}/shaped"], allowzero=1))
         add(helper.make_node("Mul", [f"{noise}/shaped", f"{noise}/sign"], [f"{noise}/added"]))
         add(helper.make_node("Add", [source, f"{noise}/added"], [result]))
         return result

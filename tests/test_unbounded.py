@@ -189,7 +189,20 @@ class TestCounting:
 
     def test_only_a_softmax_that_alone_reads(self) -> None:
         alone = attention(-1e4, "constant").model
-        assert set(softmax_readers(alone)) == {"m"}
+        assert set(softmax_readers(alone)) == {"s", "m"}
+
+    @pytest.mark.parametrize(("last", "found"), [("Add", {"s", "m", "n"}), ("Mul", {"n"})])
+    def test_through_further_masks(self, last: str, found: set[str]) -> None:
+        nodes = [
+            N("MatMul", ["x", "w"], ["s"]),
+            N("Add", ["s", "first"], ["m"]),
+            N(last, ["m", "second"], ["n"]),
+            N("Softmax", ["n"], ["p"]),
+            N("MatMul", ["p", "v"], ["y"]),
+        ]
+        held = {"first": normal(8), "second": normal(8, 8)}
+        net = Net(nodes, {"x": [8, 8]}, [{"x": normal(8, 8)}], w=normal(8, 8), v=normal(8, 4), **held)
+        assert set(softmax_readers(net.model)) == found
 
 
 class TestEmpty:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import NodeProto
 
 from hybridq.graph import edit, runtime
 from hybridq.graph.model import Group, Model
@@ -21,7 +22,9 @@ from hybridq.graph.runtime import Feed, Session
 
 Values = NDArray[np.float32]
 LOSES = 40.0  # exp(-40) of the largest is 4e-18: nothing beside 1 in float32
+FAR = 1000.0  # a row whose best lies so far below that of others is masked as a whole, by -10000 or less
 ENDLESS = 1e30  # no activation is larger; the lowest float32 is, and means -inf
+PASSING = ("Add", "Where", "Max", "Min")  # what loses before them still loses behind
 NARROWER = 4.0  # times narrower is the range without what loses; else nothing is gained by leaving it out
 
 
@@ -34,16 +37,20 @@ class Softmax:
 
 
 def softmax_readers(model: Model) -> dict[str, Softmax]:
-    """The Softmax behind each tensor that nothing else reads, by the tensor that is measured."""
-    found = {}
-    for group in model.groups:
-        reader = _only_softmax(model, group)
+    """The Softmax behind each tensor that nothing else reads, by the tensor that is measured.
+
+    Between the two there may be sums and choices of places: further masks, and biases.
+    """
+    readers: dict[str, Softmax] = {}
+    for group in reversed(model.groups):
+        reader = _only_softmax(model, group, readers)
         if reader is not None and len(group.sources) == 1:
-            found[group.sources[0]] = reader
-    return found
+            readers[group.name] = reader
+    return {g.sources[0]: readers[g.name] for g in model.groups if g.name in readers}
 
 
-def _only_softmax(model: Model, group: Group) -> Softmax | None:
+def _only_softmax(model: Model, group: Group, readers: Mapping[str, Softmax]) -> Softmax | None:
+    """``readers``: those of the groups behind this one."""
     found = None
     for tensor in group.tensors:
         if tensor in model.outputs:
@@ -52,9 +59,23 @@ def _only_softmax(model: Model, group: Group) -> Softmax | None:
             row = row_of(node)
             if row.makes_scores and row.axis is not None:
                 found = Softmax(tensor, int(edit.attribute(node, "axis", row.axis)))
+            elif node.op_type in PASSING:
+                found = _behind(model, tensor, node, readers)
+                if found is None:
+                    return None
             elif not any(model.group_of.get(o) is group for o in node.output):
                 return None
     return found
+
+
+def _behind(model: Model, tensor: str, node: NodeProto, readers: Mapping[str, Softmax]) -> Softmax | None:
+    """The Softmax behind a sum or choice that reads a tensor, where its rows lie along the last axis of both."""
+    group = model.group_of.get(node.output[0])
+    softmax = readers.get(group.name) if group else None
+    if softmax is None:
+        return None
+    rank, own = (len(model.tensors[t].shape or ()) for t in (softmax.tensor, tensor))
+    return Softmax(tensor, -1) if own and softmax.axis in (-1, rank - 1) else None
 
 
 def is_odd(low: float, high: float, softmax: Softmax | None) -> bool:
@@ -71,7 +92,8 @@ def counting(values: Values, softmax: Softmax | None) -> Values:
     kept: Values = values[finite]
     if softmax is not None and values.ndim:
         rows = np.where(finite, values, -np.inf)
-        winning: Values = values[finite & (rows >= rows.max(axis=softmax.axis, keepdims=True) - LOSES)]
+        best = rows.max(axis=softmax.axis, keepdims=True, initial=-np.inf)
+        winning: Values = values[finite & (rows >= best - LOSES) & (best >= best.max(initial=-np.inf) - FAR)]
         if _width(winning) * NARROWER < _width(kept):
             return winning
     return kept
