@@ -200,7 +200,7 @@ class TestCounting:
             N("Softmax", ["n"], ["p"]),
             N("MatMul", ["p", "v"], ["y"]),
         ]
-        held = {"first": normal(8), "second": normal(8, 8)}
+        held = {"first": normal(8, 8), "second": normal(8, 8)}
         net = Net(nodes, {"x": [8, 8]}, [{"x": normal(8, 8)}], w=normal(8, 8), v=normal(8, 4), **held)
         assert set(softmax_readers(net.model)) == found
 

@@ -11,10 +11,14 @@ W = {"w": (4, 4, 3, 3), "v": (8, 4, 1, 1)}
 BEFORE = "c = Conv<pads = [1, 1, 1, 1]>(x, w)"
 
 
-def window(text: str, out: str = "A, B, C, D", opset: int = 19, **tensors: object) -> Situation:
+def window(text: str, out: str = "A, B, C, D", opset: int = 19, uint8: float = 20, **tensors: object) -> Situation:
     """A Conv, then ``text`` from ``c`` to ``y``, both pictures."""
     return written(
-        f"{PICTURE} => (float[{out}] y) {{ {BEFORE} {text} }}", {"w": W["w"], **tensors}, opset=opset, x=(1, 4, 9, 9)
+        f"{PICTURE} => (float[{out}] y) {{ {BEFORE} {text} }}",
+        {"w": W["w"], **tensors},
+        opset=opset,
+        uint8=uint8,
+        x=(1, 4, 9, 9),
     )
 
 
@@ -224,7 +228,7 @@ CASES: dict[str, Situation] = {
         'y = Resize<mode = "nearest", nearest_mode = "ceil", coordinate_transformation_mode = "asymmetric">(c, , s)',
         s=np.float32([1, 1, 1.5, 2]),
     ),
-    "where-broadcast": window("b = Greater(c, z)  y = Where(b, c, s)", z=np.float32(0), s=(4, 1, 1)),
+    "where-broadcast": window("b = Greater(c, z)  y = Where(b, c, s)", uint8=10, z=np.float32(0), s=(4, 1, 1)),
     "max-of-three": window("y = Max(c, x, s)", s=(4, 1, 1)),
     "mean-of-three": window("a = Relu(c)  y = Mean(c, x, a)"),
     "sum-of-one": window("y = Sum(c)"),
