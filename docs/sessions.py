@@ -23,6 +23,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import zip_longest
 from pathlib import Path
 
@@ -56,10 +57,11 @@ def pages() -> list[Path]:
     return sorted(p for p in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")] if WORLD.search(_read(p)))
 
 
-def run(page: Path, folder: Path) -> str:
+def run(page: Path, folder: Path, *, reworded: bool = False) -> str:
     """Run a page in an empty folder; its text with today's figures.
 
-    Raises SessionError where it shows what is not so.
+    Raises SessionError where it shows what is not so; with ``reworded`` a line that is printed in other words is taken
+    as it is printed.
     """
     text = _read(page)
     _furnish(WORLD.findall(text)[0], folder)
@@ -70,7 +72,7 @@ def run(page: Path, folder: Path) -> str:
             first = text[: block.start(3)].count("\n")
             for step in _steps(body, first):
                 said = _said(step, folder)
-                lines[step.start : step.end] = _as_printed(step, said, page)
+                lines[step.start : step.end] = _as_printed(step, said, page, reworded)
         elif name and kind == "python":
             (folder / name).write_text(body, encoding="utf-8")
         elif name:
@@ -123,7 +125,7 @@ def _said(step: Step, folder: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
-def _as_printed(step: Step, said: list[str], page: Path) -> list[str]:
+def _as_printed(step: Step, said: list[str], page: Path, reworded: bool) -> list[str]:
     """The lines of a page with the figures of today; each must be among those printed, in their order."""
     found, at = [], 0
     for line in step.shown:
@@ -131,6 +133,9 @@ def _as_printed(step: Step, said: list[str], page: Path) -> list[str]:
             found.append(line)
             continue
         place = next((i for i in range(at, len(said)) if _skeleton(said[i]) == _skeleton(line)), None)
+        if place is None and reworded:
+            near = get_close_matches(line, said[at:], n=1, cutoff=0.6)
+            place = said.index(near[0], at) if near else None
         if place is None:
             raise SessionError(f"{page.name}: {step.line}\ndoes not print\n  {line}\nbut\n" + "\n".join(said))
         found.append(said[place].rstrip())
@@ -164,7 +169,7 @@ def main(names: list[str]) -> None:
     """Run pages and write them back."""
     for page in [Path(name).resolve() for name in names] or pages():
         with tempfile.TemporaryDirectory() as folder:
-            page.write_text(run(page, Path(folder)), encoding="utf-8")
+            page.write_text(run(page, Path(folder), reworded=True), encoding="utf-8")
         print(page.relative_to(ROOT))
 
 

@@ -63,6 +63,22 @@ It is called twice, with the float model's outputs and with the hybrid model's. 
 --proposal`) it is called for every choice, on the samples that the search measures: 16 to 64 of the calibration set,
 spread evenly over it; all of them, in order, where there are no more than 16. With more, a line's number does not find
 its label: give the search 16 samples (`--samples 16`) or `--min-sqnr`, and keep such a metric for step3.
+
+## Completion
+
+Commands, options and their words complete in the shell once one of these lines stands in its start file:
+
+```text
+eval "$(_HYBRIDQ_COMPLETE=bash_source hybridq)"       # ~/.bashrc
+eval "$(_HYBRIDQ_COMPLETE=zsh_source hybridq)"        # ~/.zshrc
+_HYBRIDQ_COMPLETE=fish_source hybridq | source        # ~/.config/fish/completions/hybridq.fish
+```
+
+## When something is wrong
+
+`hybridq --version --json` prints what a report needs to know of the machine. `hybridq bundle DIR` puts cfg, graph
+without weights, figures and versions into one file; no weight, sample, path, host or user is in it unless `--weights`
+asks.
 """
 
 

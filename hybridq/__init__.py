@@ -2,9 +2,9 @@
 
 The words of the command line are functions here, with the same options and defaults: ``step1``, ``check``, ``step2``,
 ``step3``, ``step4``; ``auto`` and ``propose`` (which is ``step1 --proposal``); ``set``, ``unset``, ``list``, ``diff``,
-``explain``; ``import_cfg`` (``import`` is a word of Python), ``compare_models`` (``compare`` is a package inside) and
-``run_demo``. They return frozen dataclasses and raise ``HybridqError`` with every problem found. Call them as
-``hybridq.set(...)``: two names are those of built-in types.
+``explain``, ``upgrade``, ``bundle``; ``import_cfg`` (``import`` is a word of Python), ``compare_models`` (``compare``
+is a package inside) and ``run_demo``. They return frozen dataclasses and raise ``HybridqError`` with every problem
+found. Call them as ``hybridq.set(...)``: two names are those of built-in types.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hybridq.errors import HybridqError
 
 if TYPE_CHECKING:
+    from hybridq.steps.bundle import bundle
     from hybridq.steps.compare_models import compare_models
     from hybridq.steps.demo import run_demo
     from hybridq.steps.editing import diff, unset
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
     from hybridq.steps.step3 import step3
     from hybridq.steps.step4 import import_file as import_cfg
     from hybridq.steps.step4 import step4
+    from hybridq.steps.upgrade import upgrade
 
 __all__ = [
     "HybridqError",
     "__version__",
     "auto",
+    "bundle",
     "check",
     "compare_models",
     "diff",
@@ -46,11 +49,13 @@ __all__ = [
     "step3",
     "step4",
     "unset",
+    "upgrade",
 ]
 __version__ = "0.1.0"
 
 _HOMES = {
     "auto": "propose",
+    "bundle": "bundle",
     "check": "step2",
     "compare_models": "compare_models",
     "diff": "editing",
@@ -65,6 +70,7 @@ _HOMES = {
     "step3": "step3",
     "step4": "step4",
     "unset": "editing",
+    "upgrade": "upgrade",
 }
 
 

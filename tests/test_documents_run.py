@@ -17,7 +17,11 @@ from helpers_docs import furnish
 from hybridq.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "demos" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    page
+    for page in (ROOT / "README.md", ROOT / "demos" / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    if "<!-- world: " not in page.read_text(encoding="utf-8")  # a session of its own: test_sessions.py runs it
+]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.S | re.M)
 HOLDERS = re.compile(
     r"\b(MODEL|DIR|FILE|FORMAT|SELECTOR|PRECISION)\b|\.\.\.|\[--?[\w-]+\]|\[OPTIONS\]"

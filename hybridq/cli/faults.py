@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 import sys
 import traceback
 from pathlib import Path
 
-import numpy as np
-import onnx
-import onnxruntime
-
-from hybridq import __version__
 from hybridq.errors import HybridqError, Problem
+from hybridq.execution.versions import told, versions
 from hybridq.graph.runtime import RuntimeModelError
 
 PACKAGE = Path(__file__).parent.parent
@@ -40,12 +35,11 @@ def of_runtime(error: RuntimeModelError) -> HybridqError:
 
 
 def _fault(what: str, detail: str) -> Problem:
-    versions = f"hybridq {__version__}, Python {platform.python_version()}, onnx {onnx.__version__}, onnxruntime "
-    versions += f"{onnxruntime.__version__}, numpy {np.__version__}, {platform.system()} {platform.machine()}"
     hint = f"""This is a fault of hybridq, not of your files. Please report it with
 the command: {shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}
-the versions: {versions}
-the model (its graph alone will do) and a sample, and what the command says with --verbose."""
+the versions: {told(versions())}
+what `hybridq bundle DIR` makes, where there is a folder (no weights, samples or paths are in it), else the model (its
+graph alone will do) and a sample, and what the command says with --verbose."""
     return Problem(what, hint=hint, code="fault", detail=detail)
 
 

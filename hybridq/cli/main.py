@@ -11,7 +11,15 @@ from typing import Any
 import click
 
 from hybridq import __version__
-from hybridq.cli import cfg_commands, exchange_commands, faults, report_commands, search_commands, step_commands
+from hybridq.cli import (
+    cfg_commands,
+    exchange_commands,
+    faults,
+    folder_commands,
+    report_commands,
+    search_commands,
+    step_commands,
+)
 from hybridq.cli.options import AS_JSON
 from hybridq.cli.terminal import (
     Terminated,
@@ -25,6 +33,7 @@ from hybridq.cli.terminal import (
 )
 from hybridq.config import to_json
 from hybridq.errors import HybridqError, OptionError
+from hybridq.execution.versions import versions
 from hybridq.files.reading import said
 from hybridq.graph import runtime
 from hybridq.graph.runtime import RuntimeModelError
@@ -34,11 +43,20 @@ GROUPS = {
     "All in one": ["auto"],
     "Editing the cfg": ["set", "unset", "list", "diff", "import"],
     "Looking closer": ["explain", "compare"],
+    "Folders": ["upgrade", "bundle"],
 }
 
 NOT_OURS = (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError)  # click knows what to do
 
 WRITES_IN_PARTS = ("auto", "check", "demo", "step4")  # what came before the problem stays
+
+
+def tell_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Print the version, as JSON with those of all that hybridq computes with, and end."""
+    if not asked or ctx.resilient_parsing:
+        return
+    click.echo(json.dumps(versions(), indent=2) if ctx.params.get("as_json") else f"hybridq, version {__version__}")
+    ctx.exit()
 
 
 class Commands(click.Group):
@@ -88,8 +106,11 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(__version__, prog_name="hybridq")
-def main() -> None:
+@click.option("--version", "version", is_flag=True, callback=tell_version, expose_value=False, help="Show the version.")
+@click.option(
+    "--json", "as_json", is_flag=True, is_eager=True, help="With --version: all that a report of a fault needs."
+)
+def main(as_json: bool) -> None:
     """Find the layers of an ONNX model that 8 bits break, give them more bits, prove it.
 
     \b
@@ -99,6 +120,8 @@ def main() -> None:
     hybridq step3 build/ --dataset eval.txt                    compare float32 with hybrid
     hybridq step4 build/ --to rknn2                            hand the result to another toolchain
     """
+    if as_json:
+        raise click.UsageError("--json goes with --version here, or behind a command: `hybridq list DIR --json`")
 
 
 def _report(error: HybridqError, command: str, as_json: bool) -> None:
@@ -122,5 +145,6 @@ for command in (
     *search_commands.COMMANDS,
     *cfg_commands.COMMANDS,
     *report_commands.COMMANDS,
+    *folder_commands.COMMANDS,
 ):
     main.add_command(command)

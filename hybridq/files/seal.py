@@ -35,10 +35,11 @@ def sealed(text: str) -> str:
     return f'{head}\n  "digest": "{text_digest(text)}",\n{rest}'
 
 
-def read_sealed(path: Path, version: str, hint: str, **words: Any) -> dict[str, Any]:
+def read_sealed(path: Path, version: str, hint: str, unsealed: str = "", **words: Any) -> dict[str, Any]:
     """The object of a sealed file whose ``format`` is ``version``.
 
-    Raises StorageError where it is of another version, or where its text is not the one that was written.
+    Raises StorageError where it is of another version, or where its text is not the one that was written; ``unsealed``
+    says what a file without any digest may be, and then `hybridq upgrade` is the remedy.
     """
     text = read_text(path, hint=hint, **words)
     try:
@@ -50,6 +51,9 @@ def read_sealed(path: Path, version: str, hint: str, **words: Any) -> dict[str, 
         raise StorageError(f"format {found!r}, but this hybridq reads {version!r}", path=str(path), hint=hint)
     head, line, rest = [*text.split("\n", 2), "", ""][:3]
     digest = LINE.fullmatch(line)
+    if unsealed and "digest" not in data:
+        remedy = "`hybridq upgrade` makes a folder of today's of an earlier one."
+        raise StorageError(unsealed, path=str(path), hint=remedy)
     if digest is None or text_digest(f"{head}\n{rest}") != digest[1]:
         raise StorageError("damaged or edited: it is not what hybridq wrote", path=str(path), hint=hint)
     return dict(data)

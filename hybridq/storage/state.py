@@ -23,7 +23,7 @@ from onnx import helper, numpy_helper
 from hybridq import __version__
 from hybridq.errors import StorageError
 from hybridq.files.commit import View, reading
-from hybridq.files.reading import look_at, write_text
+from hybridq.files.reading import look_at, read_json, write_text
 from hybridq.files.seal import file_digest, read_sealed, sealed, text_digest
 from hybridq.graph.canonical import SMALL
 from hybridq.graph.graph_json import dtype_name, elem_type, graph_from_json, graph_to_json
@@ -38,6 +38,7 @@ FORMAT = "hybridq.model/1"
 MODEL, WEIGHTS, CFG = "model.json", "weights.data", "model.quantization.cfg"
 SAMPLE = OURS + "sample/"  # prefix of the first sample's inputs among the tensors
 ALIGNMENT = 64
+EARLIER = "written by an earlier hybridq, or edited"
 Json = dict[str, Any]
 
 
@@ -118,13 +119,30 @@ def read_state(directory: Path, *, verify: bool = False) -> State:
         return _read(view, verify)
 
 
+def read_earlier(directory: Path) -> State | None:
+    """What a step1 left that did not seal its files yet; None where the folder is sealed, or holds nothing of ours.
+
+    Its weights are compared with their checksum. Raises StorageError where anything of it is damaged.
+    """
+    with reading(directory) as view:
+        path = view.path(MODEL)
+        data = read_json(path) if path.is_file() else None
+        if not isinstance(data, dict) or data.get("format") != FORMAT or "digest" in data:
+            return None
+        return _state(view, {**data, "digest": ""}, verify=True)
+
+
 def _read(view: View, verify: bool) -> State:
     path = view.path(MODEL)
     if not path.exists():
         raise StorageError(
             f"there is no {MODEL} here", path=str(view.directory), hint="Run `hybridq step1` with `-o` this folder."
         )
-    data = read_sealed(path, FORMAT, "Run step1 again.")
+    return _state(view, read_sealed(path, FORMAT, "Run step1 again.", unsealed=EARLIER), verify)
+
+
+def _state(view: View, data: Json, verify: bool) -> State:
+    """The state that ``data``, the object in model.json, tells of."""
     try:
         everything = _read_weights(view.path(WEIGHTS), data["weights"], verify)
         weights = Weights.of_row(everything)
@@ -139,7 +157,8 @@ def _read(view: View, verify: bool) -> State:
             digests={MODEL: data["digest"], WEIGHTS: data["weights"]["sha256"]},
         )
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise StorageError(f"damaged: {error!r}", path=str(path), hint="Run step1 again.") from error
+        where = str(view.path(MODEL))
+        raise StorageError(f"damaged: {error!r}", path=where, hint="Run step1 again.") from error
 
 
 def to_json(value: Any) -> Any:
