@@ -39,6 +39,9 @@ class Inside:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     samples: int | None = None
 
+    def __bool__(self) -> bool:
+        return bool(self.layers or self.ranges)
+
     def watch(self) -> DriftWatch:
         """What looks for drift."""
         return DriftWatch(self.ranges, {pair.float_tensor: pair.name for pair in self.layers})
@@ -83,8 +86,7 @@ def compare(
     ``seconds`` are spent on timing the untouched models, first sample, ``threads`` threads; 0: no timing.
     ``watch`` is called with every sample's feed, float's outputs and the hybrid model's.
 
-    Raises ModelError when a model cannot run or the outputs' names differ, DatasetError without any sample, and
-    HybridqError when the metric fails.
+    Raises ModelError when a model cannot run or the outputs' names differ, DatasetError, HybridqError of the metric.
     """
     protos = _proto(float_model), _proto(hybrid_model)
     _check_outputs(*protos)
@@ -94,8 +96,8 @@ def compare(
         float_model, hybrid_model = protos = seeded(protos[0]), seeded(protos[1])
         seconds = 0.0  # timing would draw some
     sessions = runtime.session(float_model, threads=threads), runtime.session(hybrid_model, threads=threads)
-    drifting, looks = inside.watch(), bool(inside.layers or inside.ranges)
-    layers = probe_layers(*protos, inside.layers, drifting, threads=threads) if looks else None
+    drifting = inside.watch()
+    layers = probe_layers(*protos, inside.layers, drifting, threads=threads) if inside else None
     outputs = OutputProbe(*sessions, concatenated(protos[0]), keep=metric is not None, watch=watch)
 
     def timed(feed: Feed) -> Timing | None:
@@ -103,11 +105,10 @@ def compare(
 
     timing = _pass(feeds, outputs, layers, inside.samples, timed)
     report = _report(protos[0].graph.name, outputs, layers, drifting, metric, sizes)
-    chance = f"random numbers are drawn inside, by '{drawing[0]}': both models drew the same ones" if drawing else ""
+    chance = [f"random numbers are drawn inside, by '{n}': both models drew the same ones" for n in drawing[:1]]
     scales = scale_warnings(drifting, (i.name for i in protos[0].graph.input))
-    late = unsteady(timing) if timing is not None else ""
-    warnings = tuple(w for w in (chance, *report.warnings, *scales, late) if w)
-    return replace(report, timing=timing, warnings=warnings)
+    late = [unsteady(timing)] if timing is not None else []
+    return replace(report, timing=timing, warnings=tuple(filter(None, [*chance, *report.warnings, *scales, *late])))
 
 
 def _pass(

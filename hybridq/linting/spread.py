@@ -133,19 +133,19 @@ class Spreads:
             return []
         scores = any(s.scores for s in read)
         hull = Spread.even(Range(min(s.hull.min for s in read), max(s.hull.max for s in read)), scores)
-        if len(names) == 1 and read[0].low.ndim == 0:
-            return [hull] * len(node.output)
+        one_range = len(names) == 1 and read[0].low.ndim == 0
+        applied = [] if one_range else self._by_element(node, names)
+        return [Spread(low, high, scores) for low, high in applied] or [hull] * len(node.output)
+
+    def _by_element(self, node: NodeProto, names: list[str]) -> list[tuple[Values, Values]]:
+        """Both ends of every output, element by element; nothing where they are not known or padded by an infinity."""
         ends = [self._full(n) for n in names]
         known = [e for e in ends if e is not None]
         if len(known) < len(ends):
-            return [hull] * len(node.output)
-        low, high = ([e[i] for e in known] for i in (0, 1))
-        applied = [self._apply(node, low), self._apply(node, high)]
-        if not all(applied):
-            return [hull] * len(node.output)
-        if not all(np.isfinite(values).all() for side in applied for values in side):
-            return [hull] * len(node.output)  # padded by an infinity
-        return [Spread(a, b, scores) for a, b in zip(*applied, strict=True)]
+            return []
+        low, high = (self._apply(node, [e[i] for e in known]) for i in (0, 1))
+        finite = all(np.isfinite(values).all() for values in [*low, *high])
+        return list(zip(low, high, strict=False)) if finite else []  # nothing where either is not known
 
     def _apply(self, node: NodeProto, values: list[Values]) -> list[Values]:
         """What a value-preserving node makes of values; nothing where that is not known."""

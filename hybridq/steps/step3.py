@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 
 from hybridq.compare import ComparisonReport, Inside, compare, layer_pairs
-from hybridq.dataset import Preprocessing, input_specs, open_dataset
+from hybridq.dataset import Dataset, Preprocessing, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, StorageError
 from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit
@@ -68,13 +68,8 @@ def step3(
     folder = Path(directory)
     state = read_state(folder, verify=True)
     config, hybrid = _built(folder, state)
-    source = dataset if dataset is not None else read_sources(folder).get("dataset")
-    if source is None:
-        raise DatasetError("where step1 found its samples is not known here", hint="Give --dataset.")
-    preprocessing = Preprocessing.from_json(state.preprocessing)
-    limit = state.samples if asked.samples is None and dataset is None else asked.samples
-    data = open_dataset(source, input_specs(state.model), preprocessing, limit)
-    watched = Watched(data, Gallery(preprocessing, asked.drawer))
+    data = _data(folder, state, dataset, asked.samples)
+    watched = Watched(data, Gallery(Preprocessing.from_json(state.preprocessing), asked.drawer))
     found = compare(
         storage.assemble(state.model.proto, state.weights),
         folder / HYBRID,
@@ -92,6 +87,15 @@ def step3(
     with commit(folder) as new:
         write_report(found, new / REPORT, judged, extras)
     return Step3Result(found, folder / REPORT, str(data.path), dataset is None, judged, extras)
+
+
+def _data(folder: Path, state: State, dataset: Any, samples: int | None) -> Dataset:
+    """The samples to compare on: the first so many of those that are given, or else of step1's."""
+    source = dataset if dataset is not None else read_sources(folder).get("dataset")
+    if source is None:
+        raise DatasetError("where step1 found its samples is not known here", hint="Give --dataset.")
+    limit = state.samples if samples is None and dataset is None else samples
+    return open_dataset(source, input_specs(state.model), Preprocessing.from_json(state.preprocessing), limit)
 
 
 def _built(folder: Path, state: State) -> tuple[QuantConfig, onnx.ModelProto]:
