@@ -176,3 +176,64 @@ def test_integer_outputs_are_refused() -> None:
     )
     with pytest.raises(ModelError, match="its output 'q' is of integers"):
         recover(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+
+
+ENDS = [helper.make_tensor_value_info(t, TensorProto.FLOAT, [1, 3, 8, 8]) for t in ("x", "y")]
+
+
+def written(path: Path, nodes: list[tuple[str, str, str]], **more: object) -> Path:
+    """A QDQ model of ``(op, inputs, output)`` rows; ``s`` and ``t`` are two scales, ``z`` the zero point."""
+    rows = [helper.make_node(op, inputs.split(), [out], name=f"{out}/n") for op, inputs, out in nodes]
+    numbers = {"s": np.float32(0.05), "t": np.float32(0.13), "z": np.uint8(120), "yes": np.array(True)}
+    held = [numpy_helper.from_array(np.asarray(v), k) for k, v in numbers.items()]
+    for out, branch in more.items():
+        graphs = {f"{name}_branch": _branch(branch, name) for name in ("then", "else")}
+        rows.insert(-1, helper.make_node("If", ["yes"], [out], name=f"{out}/n", **graphs))
+    graph = helper.make_graph(rows, "g", ENDS[:1], ENDS[1:], held)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def _branch(reads: object, name: str) -> onnx.GraphProto:
+    node = helper.make_node("Neg", [str(reads)], [f"{name}_out"], name=f"{name}/neg")
+    return helper.make_graph([node], name, [], [helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, None)])
+
+
+Q, DQ = "QuantizeLinear", "DequantizeLinear"
+ROUNDED = [("Mul", "x x", "m"), (Q, "m s z", "q"), (DQ, "q s z", "d")]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "more"),
+    [
+        ([*ROUNDED, ("Sub", "d m", "y")], {}),  # one reader sees the values themselves
+        ([*ROUNDED, ("Sub", "d i", "y")], {"i": "m"}),  # in a subgraph
+        ([*ROUNDED, (Q, "m t z", "q2"), (DQ, "q2 t z", "d2"), ("Sub", "d d2", "y")], {}),  # two quantizers
+        ([*ROUNDED, (Q, "d t z", "q2"), (DQ, "q2 t z", "d2"), ("Sub", "d d2", "y")], {}),  # one behind the other
+        ([*ROUNDED, ("Mul", "x x", "n"), ("Sub", "d n", "y")], {}),  # of two equal results one is quantized
+        ([*ROUNDED, ("Neg", "m", "k"), ("Sub", "d k", "y")], {}),
+    ],
+)
+def test_readers_see_a_tensor_as_they_did(
+    nodes: list[tuple[str, str, str]], more: dict[str, object], tmp_path: Path
+) -> None:
+    given = written(tmp_path / "given.onnx", nodes, **more)
+    result = step1(given, FEEDS, tmp_path / "b", threads=1)
+    assert not [p for p in result.problems if p.code == "quantized"]
+    built = step2(tmp_path / "b", threads=1)
+    for a, b in zip(outputs(given), outputs(built.path), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_what_leaves_otherwise_is_told_with_its_place(folder: Path, tmp_path: Path) -> None:
+    """uint16 becomes int16, which is symmetric: a zero point beside the middle cannot be kept."""
+    given = written(tmp_path / "given.onnx", [*ROUNDED, ("Relu", "d", "y")])
+    model = onnx.load(given)
+    held = {t.name: t for t in model.graph.initializer}
+    held["z"].CopyFrom(numpy_helper.from_array(np.array(1000, np.uint16), "z"))
+    del model.opset_import[:]
+    model.opset_import.append(helper.make_opsetid("", 21))
+    model.ir_version = 10
+    onnx.save(model, given)
+    told = [p.message for p in step1(given, FEEDS, tmp_path / "b", threads=1).problems if p.code == "quantized"]
+    assert any("output 'y' differs by up to" in m and "first tensor that does is 'm'" in m for m in told), told

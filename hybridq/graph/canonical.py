@@ -39,13 +39,15 @@ RUNTIME_TYPES = {  # ONNX Runtime's words
 HALVES = "hybridq.float16"  # metadata of a canonical model: what float16 became
 RENAMING = ["MatMulAddFusion", "GemmTransposeFusion", "TransposeOptimizer"]  # they name what no file named
 LAYER_FUSIONS = ["ConvBNFusion", "ConvMulFusion", "ConvAddFusion", "Pad_Fusion"]
+MERGING = ["CommonSubexpressionElimination"]  # of two equal results one may have a quantizer
 PRIVATE_FUSIONS = ["GeluFusionL1", "LayerNormFusionL1", "BiasGeluFusion", "FastGeluFusion", "SkipLayerNormFusion"]
 
 
 def canonicalize(given: onnx.ModelProto, path: str = "", *, folds_layers: bool = True) -> onnx.ModelProto:
     """The canonical graph of a float model, weights included; ``given`` is left as it is.
 
-    Without ``folds_layers`` a BatchNorm and the like stay beside their Conv, as a quantizer between them demands.
+    Without ``folds_layers`` a BatchNorm and the like stay beside their Conv, as a quantizer between them demands, and
+    equal results stay two.
     Raises ModelError when the opset cannot be converted or ONNX Runtime refuses the model.
     """
     proto = onnx.ModelProto()
@@ -57,7 +59,7 @@ def canonicalize(given: onnx.ModelProto, path: str = "", *, folds_layers: bool =
     try:
         before = brought_up(proto, path)
         drop_wrong(before, skeleton(before))
-        proto = _fold(before, path, [] if folds_layers else LAYER_FUSIONS)
+        proto = _fold(before, path, [] if folds_layers else [*LAYER_FUSIONS, *MERGING])
     except ModelError as error:
         if not halves:
             raise

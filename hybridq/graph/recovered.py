@@ -8,7 +8,8 @@ QOperator models (QLinearConv and the like) are written as QDQ first, which says
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,14 +49,14 @@ class Quantizer:
 class Recovered:
     """The float model, and its quantizers: ``tensors`` of activations, ``weights`` and ``biases`` of constants.
 
-    ``others`` are tensors with a second, other quantizer, which some readers see; it is left out.
+    ``dequantized`` names the tensor of the given model that holds a tensor's values as its readers saw them.
     """
 
     proto: onnx.ModelProto
     tensors: Mapping[str, Quantizer]
     weights: Mapping[str, Quantizer]
     biases: Mapping[str, Quantizer]
-    others: tuple[str, ...] = ()
+    dequantized: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_quantized(proto: onnx.ModelProto) -> bool:
@@ -67,7 +68,7 @@ def recover(given: onnx.ModelProto, path: str = "") -> Recovered:
     """The float graph of a quantized model. Raises ModelError for parameters that are computed, and integer ends."""
     work = _Work(as_qdq(given, path), path)
     work.run()
-    return Recovered(work.result(), work.tensors, work.weights, work.biases, tuple(work.others))
+    return Recovered(work.result(), work.tensors, work.weights, work.biases, work.dequantized)
 
 
 @dataclass
@@ -79,11 +80,12 @@ class _Work:
     tensors: dict[str, Quantizer] = field(default_factory=dict)
     weights: dict[str, Quantizer] = field(default_factory=dict)
     biases: dict[str, Quantizer] = field(default_factory=dict)
-    others: list[str] = field(default_factory=list)
     floats: dict[str, str] = field(default_factory=dict)
+    dequantized: dict[str, str] = field(default_factory=dict)
     made: dict[str, TensorProto] = field(default_factory=dict)
     nodes: list[NodeProto] = field(default_factory=list)
     integers: set[str] = field(default_factory=set)
+    copies: dict[str, dict[tuple[str, ...], str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         graph = self.proto.graph
@@ -92,6 +94,8 @@ class _Work:
             if node.op_type == "Constant" and (value := edit.attribute(node, "value")) is not None:
                 self.constants[node.output[0]] = value
         self.outputs = {o.name for o in graph.output}
+
+        self.raw = _read_raw(graph, self.constants)
 
     def run(self) -> None:
         """Every node in order: quantizers go, the others read floats."""
@@ -104,20 +108,32 @@ class _Work:
                 self._other(node)
 
     def _quantize(self, node: NodeProto) -> None:
-        source = self.floats.get(node.input[0], node.input[0])
+        source, parameters = self.floats.get(node.input[0], node.input[0]), tuple(node.input[1:])
         if node.output[0] in self.outputs:
             self._refuse(f"its output '{node.output[0]}' is of integers", "Let its DequantizeLinear be the output.")
-        found, before = self._quantizer(node), self.tensors.get(source)
+        found = self._quantizer(node)
         if source in self.constants:
             self._rounded(source, node.output[0], found)
             return
-        if before is None:
+        before = self.tensors.get(source)
+        if source in self.raw or (before is not None and not before.same_as(found)):
+            source = self._copied(source, parameters)
+        if source not in self.tensors:
             self.tensors[source] = found
             self._saturated(source, found)
-        elif not before.same_as(found):
-            self.others.append(source)
         self.floats[node.output[0]] = source
         self.integers.add(node.output[0])
+
+    def _copied(self, source: str, parameters: tuple[str, ...]) -> str:
+        """A copy of a tensor that some readers see rounded and others not, or otherwise: it takes the quantizer.
+
+        It is a Concat of one tensor, which no optimization takes away.
+        """
+        copies = self.copies.setdefault(source, {})
+        if parameters not in copies:
+            copy = copies[parameters] = f"{source}/rounded{len(copies) or ''}"
+            self.nodes.append(helper.make_node("Concat", [source], [copy], name=f"{copy}/node", axis=0))
+        return copies[parameters]
 
     def _saturated(self, source: str, found: Quantizer) -> None:
         """Put a Relu back where integers end at zero: quantizers drop it there, since saturation does its work."""
@@ -150,6 +166,7 @@ class _Work:
             self.tensors[result] = self.tensors[self.floats[source]]
         else:
             self.floats[result] = self.floats[source]
+        self.dequantized.setdefault(self.floats.get(source, ""), result)
 
     def _constant(self, node: NodeProto) -> None:
         """A dequantized constant, under the name it had before it was quantized."""
@@ -213,6 +230,15 @@ class _Work:
         proto.graph.initializer.extend(t for t in graph.initializer if t.name in read and t.name not in self.made)
         proto.graph.initializer.extend(t for n, t in self.made.items() if n in read)
         return proto
+
+
+def _read_raw(graph: onnx.GraphProto, constants: Collection[str]) -> frozenset[str]:
+    """Computed tensors that a quantizer reads and something else, too: a node, a subgraph, a caller, a quantizer."""
+    quantizers = {(n.input[0], *n.input[1:]) for n in graph.node if n.op_type == QUANTIZE}
+    quantized = Counter(source for source, *_ in quantizers if source not in constants)
+    valued = (n for n in graph.node if n.op_type not in (QUANTIZE, "Shape", "Size"))
+    others = {i for n in valued for i in edit.reads(n)} | {o.name for o in graph.output}
+    return frozenset(t for t, count in quantized.items() if t in others or count > 1)
 
 
 def _along(values: NDArray[Any], axis: int | None, ndim: int) -> NDArray[Any]:

@@ -44,7 +44,7 @@ def as_given(
     calibrated: Calibrated, model: Model, recovered: Recovered, target: Target, path: str
 ) -> tuple[Calibrated, list[Problem]]:
     """What was calibrated, with the given quantizers in place of chosen ranges; what the target cannot hold of them."""
-    problems = [_problem(f"'{t}' has two quantizers; the first one is taken", path) for t in recovered.others]
+    problems = list[Problem]()
     quantizers = {g.name: _of(g.sources, recovered) or _of(g.tensors, recovered) for g in model.groups}
     measured = {}
     for name, m in calibrated.measured.items():

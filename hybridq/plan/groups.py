@@ -27,7 +27,7 @@ def _group_plan(context: Context, group: Group, done: Mapping[str, Precision]) -
         return GroupPlan(group.name, precision, Stored(precision), {}, UNBOUNDED)
     kept = _kept(context, group, precision, wanted, done)
     narrower = sorted({p for p in wanted if p.bits < kept.bits})
-    if precision is FLOAT and _floats_as_given(context, group):
+    if (precision is FLOAT or not group.layers) and _floats_as_given(context, group):
         kept, narrower = FLOAT, []
     conversions = {p: _stored(context, group, context.target.activation(p)) for p in narrower}
     storage = group_storage(context.model, group, context.calibrated, done, kept)

@@ -43,6 +43,7 @@ from hybridq.steps.common import RESULTS, SOURCES
 from hybridq.steps.kinds import read, takes
 from hybridq.steps.options import Step1Options
 from hybridq.steps.prepare import Prepared, Seen, prepare
+from hybridq.steps.quantized import not_as_given
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, MODEL, WEIGHTS, State
 from hybridq.storage.weights import Weights
@@ -144,6 +145,8 @@ class _Work:
             calibrated, left = as_given(
                 calibrated, model, self.prepared.recovered, self.target, str(self.prepared.path)
             )
+            work = (self.prepared.path, self.prepared.recovered, model, calibrated, weights)
+            left += not_as_given(*work, first, options.threads)
         state = State(model, weights, calibrated, data.preprocessing.to_json(), stats.samples, dict(first))
         remarks = [convergence(stats).summary]
         if options.repair not in (Repair.NONE, Repair.BIAS):
