@@ -21,6 +21,8 @@ FEW = 0.05  # of the channels: the next layer sums over all of them, unless it i
 AUDIBLE = 0.05  # steps of the output
 DEPTHWISE = "DepthwiseConv"  # a Conv with one filter a channel, as targets name it
 MOST_NAMED = 8
+PAIR = 200  # bytes of a QuantizeLinear and a DequantizeLinear with their numbers
+NAMED = 6  # times that they and their readers say a tensor's name
 GAIN = 0.5  # of the multiply-accumulates: with fewer in fast kernels the boundaries cost as much as they save
 
 
@@ -108,3 +110,20 @@ def gainless(facts: Facts) -> Iterator[Finding]:
         )
         remedy = "step3 measures it; hybridq auto --min-speedup 1.0 keeps what pays; an NPU may gain all the same"
         yield Finding(weighted[0].name, "gainless", message, remedy, "note")
+
+
+def larger(facts: Facts) -> Iterator[Finding]:
+    """A model whose quantizers take more place in the file than its 8-bit weights give back."""
+    if not facts.target.latency_aware:
+        return
+    held = {w.tensor: w for x in facts.plan.layers.values() for w in x.weights if w.qparams is not None}
+    saved = sum(facts.weights[t].size * (4 - w.precision.bits // 8) for t, w in held.items())
+    tensors = [*facts.plan.roundings, *held]
+    added = sum(PAIR + NAMED * len(t) for t in tensors)
+    if held and added > saved:
+        message = (
+            f"{len(tensors)} quantizers add some {added / 1e3:.0f} kB to the file, weights in 8 bits give back "
+            f"{saved / 1e3:.0f} kB: it will be larger than the float file"
+        )
+        remedy = "hybridq auto --min-speedup 1.0 keeps what pays; small models gain speed at best"
+        yield Finding(next(iter(facts.plan.layers)), "larger", message, remedy, "note")

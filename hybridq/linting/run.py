@@ -32,6 +32,7 @@ RULES: dict[str, Rule] = {
     "unsettled": values.unsettled,
     "slow": kernels.slow,
     "gainless": kernels.gainless,
+    "larger": kernels.larger,
 }
 
 

@@ -1,0 +1,178 @@
+"""For each rule a model on which following the finding's line helps, measured on samples that step1 has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from helpers_graphs import given
+
+from hybridq.graph.runtime import run, session
+from hybridq.linting.run import RULES
+from hybridq.steps.editing import set_precision
+from hybridq.steps.step1 import Step1Result, step1
+from hybridq.steps.step2 import step2
+
+Array = np.ndarray[Any, Any]
+Feeds = list[dict[str, Array]]
+SHAPE = (1, 8, 6, 6)
+
+
+def conv(out: int, read: int, scale: float = 1.0) -> Array:
+    values = np.random.default_rng(out * read).normal(size=(out, read, 1, 1)) * scale / np.sqrt(read)
+    return values.astype(np.float32)
+
+
+def samples(count: int, seed: int) -> Feeds:
+    random = np.random.default_rng(seed)
+    return [{"x": random.normal(size=SHAPE).astype(np.float32)} for _ in range(count)]
+
+
+def uneven(feeds: Feeds) -> Feeds:
+    """A few values a thousand times as large as the others."""
+    size = np.where(np.arange(288) % 40 == 0, 100.0, 0.1).reshape(SHAPE)
+    return [{"x": (np.abs(f["x"]) * size).astype(np.float32)} for f in feeds]
+
+
+def peaked(feeds: Feeds) -> Feeds:
+    """One value in each sample far above all others."""
+    for feed in feeds:
+        feed["x"][0, 0, 0, 0] = 3e3
+    return feeds
+
+
+@dataclass(frozen=True)
+class Harmed:
+    """A model that a rule warns of; ``gain``: how many times less noise its remedy leaves in the worst channel."""
+
+    rows: list[tuple[Any, ...]]
+    tensors: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=lambda: {"dtype": "uint8"})
+    samples: Callable[[Feeds], Feeds] = lambda feeds: feeds
+    gain: float = 4.0
+
+
+BODY: list[tuple[Any, ...]] = [("Conv", "x w", "c"), ("Relu", "c", "f")]
+HEAD: list[tuple[Any, ...]] = [*BODY, ("Conv", "f wb", "b"), ("Conv", "f ws", "s")]
+PARTS = {"w": conv(16, 8), "wb": conv(4, 16), "ws": conv(3, 16, 3.0)}
+SPREAD = np.ones((8, 1, 1, 1), np.float32)
+SPREAD[0], SPREAD[1] = 20.0, 0.1
+WIDE_LAST = conv(7, 16)
+WIDE_LAST[:4] *= 300.0
+SUM_ROWS = [("Conv", "x w", "a"), ("Conv", "x v", "b"), ("Add", "a b", "s"), ("Sub", "s a", "y")]
+MODELS = {
+    "concat": Harmed(
+        [*HEAD, ("Sigmoid", "s", "ps"), ("Mul", "b k", "px"), ("Concat", "px ps", "y", {"axis": 1})],
+        {**PARTS, "k": np.float32(200)},
+        {"target": "rknn1"},
+    ),
+    "mixed output": Harmed([*BODY, ("Conv", "f v", "y")], {"w": PARTS["w"], "v": WIDE_LAST}),
+    "squashed": Harmed(
+        [("Conv", "x w", "c"), ("Sigmoid", "c", "y")],
+        {"w": conv(8, 8, 60.0)},
+        {"dtype": "uint8", "algorithm": "normal"},
+    ),
+    "channel spread": Harmed([("Conv", "x w", "y", {"group": 8})], {"w": SPREAD}, {"target": "rknn1"}),
+    "coarse": Harmed(
+        [("Conv", "x w", "c"), ("Relu", "c", "r"), ("Add", "r one", "a"), ("Log", "a", "y")],
+        {"w": np.eye(8, dtype=np.float32).reshape(8, 8, 1, 1), "one": np.float32(1e-2)},
+        {"dtype": "uint8", "algorithm": "normal"},
+        uneven,
+    ),
+    "outlier": Harmed(
+        [("Conv", "x w", "c"), ("Conv", "c v", "y")],
+        {"w": np.eye(8, dtype=np.float32).reshape(8, 8, 1, 1), "v": conv(8, 8)},
+        {"dtype": "uint8"},
+        peaked,
+    ),
+    "sum": Harmed(SUM_ROWS, {"w": conv(8, 8), "v": conv(8, 8, 1e-2)}),
+}
+NOT_OF_PRECISION = {"zero", "unsettled", "slow", "gainless", "larger"}  # more samples, or time and place
+
+
+def test_every_rule_that_sets_a_precision_has_a_model() -> None:
+    assert set(MODELS) == set(RULES) - NOT_OF_PRECISION
+
+
+@pytest.mark.parametrize("code", MODELS)
+def test_following_the_line_helps(code: str, tmp_path: Path) -> None:
+    made = MODELS[code]
+    path = tmp_path / "m.onnx"
+    onnx.save(given(made.rows, made.tensors, ["y"], SHAPE), path)
+    calibration, unseen = (made.samples(samples(24, seed)) for seed in (1, 2))
+    result = step1(path, calibration, tmp_path / "out", threads=1, **made.options)
+    before = noise(path, result, unseen)
+    found = [f for f in result.findings if f.code == code]
+    assert found
+    for finding in found:
+        words = finding.command(str(result.directory)).split()
+        assert words[:2] == ["hybridq", "set"]
+        set_precision(result.directory, " or ".join(finding.layers), str(finding.precision))
+    assert noise(path, result, unseen) < before / made.gain
+
+
+def noise(path: Path, result: Step1Result, feeds: Feeds) -> float:
+    """Noise over variance of the output's worst channel, on samples that were not calibrated on."""
+    step2(result.directory, threads=1)
+    pair = [session(p, threads=1) for p in (path, result.directory / "hybrid.onnx")]
+    a, b = (np.concatenate([run(one, feed)[0] for feed in feeds]).astype(np.float64) for one in pair)
+    axes = (0, 2, 3)
+    return float((((a - b) ** 2).mean(axes) / np.maximum(a.var(axes), 1e-12)).max())
+
+
+class TestMoreSamples:
+    """What no precision mends: ranges that did not settle, tensors that were never used."""
+
+    def noise(self, tmp_path: Path, calibration: Feeds, unseen: Feeds) -> tuple[set[str], float]:
+        path = tmp_path / "m.onnx"
+        rows = [("Conv", "x w b", "c"), ("Relu", "c", "r"), ("Conv", "r v", "y")]
+        tensors = {"w": conv(16, 8), "b": np.full(16, -1.0, np.float32), "v": conv(8, 16)}
+        onnx.save(given(rows, tensors, ["y"], SHAPE), path)
+        result = step1(path, calibration, tmp_path / "out", threads=1, dtype="uint8", force=True)
+        return {f.code for f in result.findings}, noise(path, result, unseen)
+
+    @pytest.mark.parametrize("code", ["unsettled", "zero"])
+    def test_more_of_them_help(self, code: str, tmp_path: Path) -> None:
+        every = samples(24, 1)
+        size = np.linspace(0.2, 3.0, 24) if code == "unsettled" else np.full(24, 3.0)
+        every = [{"x": f["x"] * np.float32(s)} for f, s in zip(every, size, strict=True)]
+        few = every[:12] if code == "unsettled" else [{"x": f["x"] * np.float32(1e-3)} for f in every]
+        told, before = self.noise(tmp_path, few, every)
+        assert code in told
+        _, after = self.noise(tmp_path, [*every, *every[::-1]], every)
+        assert after < before / 4
+
+
+@pytest.mark.parametrize(("channels", "told"), [(2, True), (64, False)])
+def test_a_file_that_grows_is_told_of(channels: int, told: bool, tmp_path: Path) -> None:
+    """The note is true: the built file is larger than the given one where it says so, and only there."""
+    rows: list[tuple[Any, ...]] = [("Conv", "x w", "c0"), ("Relu", "c0", "r0")]
+    tensors: dict[str, Any] = {"w": conv(channels, 8)}
+    for i in range(4):
+        rows += [("Conv", f"r{i} w{i}", f"c{i + 1}"), ("Relu", f"c{i + 1}", f"r{i + 1}")]
+        tensors[f"w{i}"] = conv(channels, channels)
+    path = tmp_path / "m.onnx"
+    onnx.save(given(rows, tensors, ["r4"], SHAPE), path)
+    result = step1(path, samples(4, 1), tmp_path / "out", threads=1)
+    step2(result.directory, threads=1)
+    grows = (result.directory / "hybrid.onnx").stat().st_size > path.stat().st_size
+    assert ("larger" in {f.code for f in result.findings}) is told is grows
+
+
+def test_silu_is_told_where_its_values_are_a_few_steps(tmp_path: Path) -> None:
+    """Gates of themselves are no exception: typical values of one or two steps are told, and more bits mend them."""
+    rows = [("Conv", "x w", "c"), ("Sigmoid", "c", "s"), ("Mul", "c s", "m"), ("Conv", "m v", "y")]
+    tensors = {"w": np.eye(8, dtype=np.float32).reshape(8, 8, 1, 1), "v": conv(8, 8)}
+    path = tmp_path / "m.onnx"
+    onnx.save(given(rows, tensors, ["y"], SHAPE), path)
+    result = step1(path, uneven(samples(24, 1)), tmp_path / "out", threads=1, dtype="uint8", algorithm="normal")
+    found = next(f for f in result.findings if f.code == "coarse" and "c" in f.layers)
+    assert "steps" in found.message
+    before = noise(path, result, uneven(samples(24, 2)))
+    set_precision(result.directory, " or ".join(found.layers), str(found.precision))
+    assert noise(path, result, uneven(samples(24, 2))) < before
