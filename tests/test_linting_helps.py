@@ -40,8 +40,8 @@ def uneven(feeds: Feeds) -> Feeds:
 
 
 def peaked(feeds: Feeds) -> Feeds:
-    """One value in each sample far above all others."""
-    for feed in feeds:
+    """In every sixth sample one value far above all others."""
+    for feed in feeds[::6]:
         feed["x"][0, 0, 0, 0] = 3e3
     return feeds
 
@@ -90,7 +90,7 @@ MODELS = {
         {"dtype": "uint8"},
         peaked,
     ),
-    "sum": Harmed(SUM_ROWS, {"w": conv(8, 8), "v": conv(8, 8, 1e-2)}),
+    "sum": Harmed(SUM_ROWS, {"w": conv(8, 8), "v": conv(8, 8, 1e-2)[::-1].copy()}),
 }
 NOT_OF_PRECISION = {"zero", "unsettled", "slow", "gainless", "larger"}  # more samples, or time and place
 
@@ -107,22 +107,25 @@ def test_following_the_line_helps(code: str, tmp_path: Path) -> None:
     calibration, unseen = (made.samples(samples(24, seed)) for seed in (1, 2))
     result = step1(path, calibration, tmp_path / "out", threads=1, **made.options)
     before = noise(path, result, unseen)
-    found = [f for f in result.findings if f.code == code]
-    assert found
-    for finding in found:
-        words = finding.command(str(result.directory)).split()
-        assert words[:2] == ["hybridq", "set"]
-        set_precision(result.directory, " or ".join(finding.layers), str(finding.precision))
+    assert code in {f.code for f in result.findings}
+    follow(result, code)
     assert noise(path, result, unseen) < before / made.gain
 
 
 def noise(path: Path, result: Step1Result, feeds: Feeds) -> float:
-    """Noise over variance of the output's worst channel, on samples that were not calibrated on."""
+    """Noise over variance of the output's worst channel, mean over samples that were not calibrated on."""
     step2(result.directory, threads=1)
     pair = [session(p, threads=1) for p in (path, result.directory / "hybrid.onnx")]
     a, b = (np.concatenate([run(one, feed)[0] for feed in feeds]).astype(np.float64) for one in pair)
-    axes = (0, 2, 3)
-    return float((((a - b) ** 2).mean(axes) / np.maximum(a.var(axes), 1e-12)).max())
+    share = ((a - b) ** 2).mean((2, 3)) / np.maximum(a.var((2, 3)), 1e-6 * a.var((0, 2, 3)))
+    return float(share.mean(axis=0).max())
+
+
+def follow(result: Step1Result, code: str) -> None:
+    """Type the line of each finding of a rule."""
+    for finding in (f for f in result.findings if f.code == code):
+        assert finding.command(str(result.directory)).split()[:2] == ["hybridq", "set"]
+        set_precision(result.directory, " or ".join(finding.layers), str(finding.precision))
 
 
 class TestMoreSamples:
@@ -142,9 +145,9 @@ class TestMoreSamples:
         size = np.linspace(0.2, 3.0, 24) if code == "unsettled" else np.full(24, 3.0)
         every = [{"x": f["x"] * np.float32(s)} for f, s in zip(every, size, strict=True)]
         few = every[:12] if code == "unsettled" else [{"x": f["x"] * np.float32(1e-3)} for f in every]
-        told, before = self.noise(tmp_path, few, every)
+        told, before = self.noise(tmp_path, few, every[12:])
         assert code in told
-        _, after = self.noise(tmp_path, [*every, *every[::-1]], every)
+        _, after = self.noise(tmp_path, every, every[12:])
         assert after < before / 4
 
 
@@ -171,8 +174,7 @@ def test_silu_is_told_where_its_values_are_a_few_steps(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     onnx.save(given(rows, tensors, ["y"], SHAPE), path)
     result = step1(path, uneven(samples(24, 1)), tmp_path / "out", threads=1, dtype="uint8", algorithm="normal")
-    found = next(f for f in result.findings if f.code == "coarse" and "c" in f.layers)
-    assert "steps" in found.message
+    assert any("c" in f.layers and "steps" in f.message for f in result.findings if f.code == "coarse")
     before = noise(path, result, uneven(samples(24, 2)))
-    set_precision(result.directory, " or ".join(found.layers), str(found.precision))
-    assert noise(path, result, uneven(samples(24, 2))) < before
+    follow(result, "coarse")
+    assert noise(path, result, uneven(samples(24, 2))) < before / 4

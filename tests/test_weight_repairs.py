@@ -27,7 +27,7 @@ from hybridq.quant.qparams import QParams
 from hybridq.quant.records import QuantConfig
 from hybridq.repair import gptq
 from hybridq.repair.channels import tied_channels
-from hybridq.repair.equalization import equalized
+from hybridq.repair.equalization import equalized, expected_reach
 from hybridq.repair.gptq import compensate, compensated_weights
 from hybridq.repair.observe import observer
 from hybridq.report.effects import Effects
@@ -35,6 +35,7 @@ from hybridq.search import choose_repair
 from hybridq.search.choose_repair import Candidate, Repair
 from hybridq.steps import step1, step2
 from hybridq.steps.common import read_state
+from hybridq.steps.editing import set_precision
 from hybridq.storage.state import assemble
 
 Array = np.ndarray[Any, Any]
@@ -209,6 +210,43 @@ class TestRounding:
             graph([("MatMul", "x w0", "y", {})], tensors, ["y"], (1, 4, 8)), {"x": np.ones((1, 4, 8), np.float32)}
         )
         assert "y" in compensated_weights(case.model, case.plan(case.all(Precision.UINT8)), case.weights, [case.feed])
+
+
+class TestEqualizedUnasked:
+    """Step1 equalizes channels by itself where all samples agree how loud they are."""
+
+    @settings(max_examples=50, deadline=None)
+    @given(seed=st.integers(0, 10**6), samples=st.integers(1, 9), channels=st.integers(1, 5))
+    def test_expected_reach(self, seed: int, samples: int, channels: int) -> None:
+        seen = np.exp2(np.random.default_rng(seed).normal(0, 3, (samples, channels)))
+        found = expected_reach(seen)
+        assert (found >= seen.max(axis=0)).all()
+        assert found.max() == seen.max()
+        steady = np.broadcast_to(seen[:1], seen.shape)
+        np.testing.assert_array_equal(expected_reach(steady), seen[0])
+
+    def test_a_channel_that_is_loud_in_one_sample_is_left_alone(self) -> None:
+        seen = np.array([[8.0, 1.0, 0.0]] * 7 + [[8.0, 1.0, 1.0]])
+        assert expected_reach(seen).tolist() == [8.0, 1.0, 8.0]
+
+    def test_by_default(self, path: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        assert step1(path, feeds(8), out, threads=1).state.calibrated.equalized == ("b", "y")
+        set_precision(out, "*", "float32")
+        step2(out, threads=1)
+        one, other = (run(onnx.load(p), feeds(1, 5)[0])[0] for p in (path, out / "hybrid.onnx"))
+        np.testing.assert_array_equal(one, other)
+
+    @pytest.mark.parametrize(
+        "options", [{"dtype": "uint8"}, {"algorithm": "normal"}, {"weights_repair": "gptq"}, {"target": "rknn2"}]
+    )
+    def test_not_where_something_was_asked_for(self, path: Path, tmp_path: Path, options: dict[str, str]) -> None:
+        assert not step1(path, feeds(8), tmp_path / "out", threads=1, **options).state.calibrated.equalized
+
+    def test_not_on_few_samples_nor_on_those_that_come_once(self, path: Path, tmp_path: Path) -> None:
+        for few in (feeds(7), iter(feeds(8))):
+            made = step1(path, few, tmp_path / "out", threads=1, force=True).state
+            assert not made.calibrated.equalized
 
 
 @pytest.mark.parametrize("repair", [Repair.BETTER, Repair.AUTO])

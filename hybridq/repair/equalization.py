@@ -9,6 +9,10 @@ rounded to a power of two, so that the float model stays the same to the last bi
 Through Weight Equalization and Bias Correction", 2019, equalize weights; here it is the measured activations, since
 weights have a scale a channel). The square root leaves weak channels as much headroom as it gives them steps: at their
 full reach, samples that calibration has not seen would be clipped in every channel at once.
+
+Few samples say little of a channel that is loud in one of them and silent in the others: the next may be louder. The
+reach of a channel is therefore taken as ``largest * (largest / median)`` over the samples, at most its tensor's: as far
+above the loudest sample as that lies above the middle one.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ Doubles = NDArray[np.float64]
 
 EXPONENT = 0.5
 LEAST = 1 / 64  # of its tensor's reach: a channel that is nearly dead is not blown up further
+TINY = float(np.finfo(np.float32).tiny)
 ONE_SIDED = 1e-3  # of the whole range: a side that matters less sets no channel's scale
 
 
@@ -55,17 +60,26 @@ def equalized(model: Model, weights: Weights, feeds: Sequence[Feed], *, threads:
 def _reaches(
     model: Model, weights: Weights, channels: Channels, tensors: Sequence[str], feeds: Iterable[Feed], threads: int
 ) -> dict[str, tuple[Doubles, Doubles]]:
-    """How far each channel reaches below and above zero, shaped as the tensor's numbers."""
+    """How far each channel is expected to reach below and above zero, shaped as the tensor's numbers."""
     observe = observer(model, weights, tensors, threads=threads)
-    shapes = {t: channels.numbers[t].shape for t in tensors}
-    found = {t: (np.zeros(shape), np.zeros(shape)) for t, shape in shapes.items()}
+    ranks = {t: channels.numbers[t].shape for t in tensors}
+    lows: dict[str, list[Array]] = {t: [] for t in tensors}
+    highs: dict[str, list[Array]] = {t: [] for t in tensors}
     for feed in feeds:
         values = observe(feed)
-        for tensor, (low, high) in found.items():
-            axes = tuple(i for i in range(low.ndim) if low.shape[i] == 1)
-            np.maximum(low, -values[tensor].min(axes, keepdims=True), out=low)
-            np.maximum(high, values[tensor].max(axes, keepdims=True), out=high)
-    return found
+        for tensor, shape in ranks.items():
+            axes = tuple(i for i, size in enumerate(shape) if size == 1)
+            lows[tensor].append(np.maximum(-values[tensor].min(axes, keepdims=True), 0.0))
+            highs[tensor].append(np.maximum(values[tensor].max(axes, keepdims=True), 0.0))
+    return {t: (expected_reach(np.array(lows[t])), expected_reach(np.array(highs[t]))) for t in tensors}
+
+
+def expected_reach(seen: Array) -> Doubles:
+    """The reach of channels by that in each sample, (samples, *channels), zero or more; at most the largest of all."""
+    largest, middle = seen.max(axis=0).astype(np.float64), np.median(seen, axis=0)
+    with np.errstate(invalid="ignore"):
+        growth = largest / np.maximum(middle, LEAST * largest + TINY)
+    return np.asarray(np.minimum(largest * growth, largest.max(initial=0.0)), np.float64)
 
 
 def _scales(channels: Channels, reaches: dict[str, tuple[Doubles, Doubles]]) -> Doubles:
@@ -73,6 +87,9 @@ def _scales(channels: Channels, reaches: dict[str, tuple[Doubles, Doubles]]) -> 
     shares = np.zeros(channels.count)
     for tensor, (low, high) in reaches.items():
         whole = float(low.max() + high.max())
+        if not np.isfinite(whole):
+            shares[channels.numbers[tensor].ravel()] = 1.0
+            continue
         for side in (low, high):
             if side.max() > ONE_SIDED * whole:
                 np.maximum.at(shares, channels.numbers[tensor].ravel(), (side / side.max()).ravel())

@@ -37,7 +37,7 @@ class Repair(StrEnum):
     NONE = "none"
     BIAS = "bias"  # biases take back the mean error
     GPTQ = "gptq"  # weights are rounded together
-    BETTER = "better"  # biases, rounding together, or both: what measures better
+    BETTER = "better"  # biases, rounding together, or both, channels equalized before: what measures better
     EQUALIZE = "equalize"  # channels share their tensor's range more evenly
     AUTO = "auto"  # the best of all, measured
 

@@ -19,8 +19,8 @@ from hybridq.targets import Target
 WEIGHT_ONLY = (Precision.INT8, Precision.INT16)
 REPAIRS = (
     "What is done to weights so that 8 bits harm less, at no cost at run time: biases take back the mean error, "
-    "weights are rounded together (gptq), the better of these or both (better), channels share a tensor's range evenly "
-    "(equalize), or the best of all (auto); better and auto measure.  "
+    "weights are rounded together (gptq), channels share a tensor's range evenly (equalize), the better of biases and "
+    "rounding with channels equalized where samples agree (better), the best of all (auto); better and auto measure.  "
     "[default: better on onnxruntime; bias where --dtype, --algorithm or another target was asked for]"
 )
 RANGES = "How ranges are chosen.  [default: trimmed; normal where --dtype was asked for]"

@@ -38,7 +38,7 @@ from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated, LayerChoice
 from hybridq.repair.equalization import equalized
 from hybridq.search.choose_algorithm import choose_algorithm
-from hybridq.search.choose_repair import Candidate, Repair, repaired
+from hybridq.search.choose_repair import FEW, Candidate, Repair, repaired
 from hybridq.steps.common import RESULTS, SOURCES
 from hybridq.steps.kinds import read, takes
 from hybridq.steps.options import Step1Options
@@ -50,6 +50,7 @@ from hybridq.storage.weights import Weights
 from hybridq.targets import Target
 
 REPAIR_SAMPLES = 64
+EVEN_SAMPLES = 8  # fewer do not tell how loud a channel may become
 FORMAT_MARK = b'"hybridq.model/'
 SCHEMAS, CFG_SCHEMA = Path(__file__).parent.parent / "schemas", "cfg-1.schema.json"  # for the person's editor
 
@@ -110,15 +111,16 @@ class _Work:
     options: Step1Options
     target: Target
     progress: Progress
+    equalized: tuple[str, ...] = ()  # layers whose channels were
 
     def with_data(self, dataset: Any, executor: Executor | None, directory: Path) -> Step1Result:
         """Measure ranges on samples."""
         options = self.options
         data = open_dataset(dataset, input_specs(self.prepared.model), options.preprocessing, options.samples)
-        audit, seen = Audit.of(data), Seen()
-        stats = self._measure(data, audit, seen, executor)
+        audit, seen, start = Audit.of(data), Seen(), self._even(data)
+        stats = start._measure(data, audit, seen, executor)
         audit.check()
-        work = replace(self, prepared=self.prepared.of_shapes(seen, options.threads))
+        work = replace(start, prepared=start.prepared.of_shapes(seen, options.threads))
         result = work._chosen(stats, data, seen, executor)
         problems = [
             *data.notes,
@@ -231,7 +233,9 @@ class _Work:
 
     def _candidate(self, stats: CalibrationStats) -> Candidate:
         weights = storage.weights_of(self.prepared.proto)
-        return Candidate(weights, self._decide(weights, stats), stats)
+        calibrated = replace(self._decide(weights, stats), equalized=self.equalized)
+        said = (f"channels of {len(self.equalized)} layers equalized",) if self.equalized else ()
+        return Candidate(weights, calibrated, stats, said)
 
     def _repaired(
         self, plain: Candidate, data: Dataset, feeds: list[Feed], executor: Executor | None
@@ -251,20 +255,37 @@ class _Work:
         self, weights: Weights, data: Dataset, feeds: list[Feed], executor: Executor | None
     ) -> Candidate | None:
         """The model with equalized channels, calibrated anew; None where no channel can be."""
-        model, threads = self.prepared.model, self.options.threads
-        made = equalized(model, weights, feeds, threads=threads)
-        if not made:
+        other = self._with_equalized(weights, feeds)
+        if not other.equalized:
             return None
-        proto = storage.assemble(model.proto, {**weights, **made})
-        other = replace(self, prepared=replace(self.prepared, proto=proto))
         try:
-            stats = other._measure(data, Audit.of(data), Seen(), executor)
+            return other._candidate(other._measure(data, Audit.of(data), Seen(), executor))
         except DatasetError:  # samples from an iterator, which is used up
             return None
-        found, changed = other._candidate(stats), set(made)
+
+    def _even(self, data: Dataset) -> _Work:
+        """The same with channels equalized, where step1 may do so unasked and samples tell how they differ.
+
+        A sample that cannot be read, or that the model does not take, is told when all are measured.
+        """
+        weights = storage.weights_of(self.prepared.proto)
+        asked = self.options.repair is not Repair.BETTER or self.prepared.recovered is not None
+        if asked or _is_big(weights) or (data.count or 0) < EVEN_SAMPLES:
+            return self
+        self.progress("equalizing channels", 0, None)
+        try:
+            return self._with_equalized(weights, [sample.feed for sample in data.part(0, FEW)])
+        except (HybridqError, ValueError):
+            return self
+
+    def _with_equalized(self, weights: Weights, feeds: list[Feed]) -> _Work:
+        model = self.prepared.model
+        made = equalized(model, weights, feeds, threads=self.options.threads)
+        if not made:
+            return self
+        proto, changed = storage.assemble(model.proto, {**weights, **made}), set(made)
         layers = tuple(x.name for x in model.layers if changed & {x.bias, *(w.tensor for w in x.weights)})
-        said = (f"{len(made)} tensors of weights and biases equalized",)
-        return replace(found, calibrated=replace(found.calibrated, equalized=layers), repairs=said)
+        return replace(self, prepared=replace(self.prepared, proto=proto), equalized=layers)
 
 
 def _is_big(weights: Weights) -> bool:
