@@ -21,7 +21,8 @@ from hybridq.dataset.spec import InputSpec
 from hybridq.errors import DatasetError, Problem
 
 KINDS = ".jpg, .png, .bmp or .npy"
-MOST_PROBLEMS = 50
+MOST_PROBLEMS = 50  # that are told
+ENOUGH_PROBLEMS = 100  # after which a list is not read on
 SEED = 0  # of the choice among the samples of a long list
 TOKEN = re.compile(r"""\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^\s"'#]\S*))(?=\s|$)""")
 
@@ -121,23 +122,35 @@ def read_list(path: Path, inputs: Sequence[InputSpec], samples: int | None) -> F
     ``#`` starts a comment, quotes hold spaces. Of a longer list ``samples`` lines are taken, spread over it; what is
     taken is checked at once: raises DatasetError with every wrong line and every missing file.
     """
-    lines = [(n, *split_columns(text)) for n, text in enumerate(_text(path).split("\n"), 1)]
-    lines = [line for line in lines if line[1] or line[2]]
+    lines = [(n, text) for n, text in enumerate(_text(path).split("\n"), 1) if not _says_nothing(text)]
     rows: list[Row] = []
     problems: list[Problem] = []
     for i in spread(len(lines), samples):
-        number, columns, said = lines[i]
-        if said:
-            problems.append(Problem(said, str(path), number))
-            continue
-        row = Row(" ".join(columns), number, *_values(path.parent, columns, inputs))
-        problems += _column_problem(path, row, columns, inputs) or _file_problems(path, row)
-        rows.append(row)
+        row, wrong = _row(path, *lines[i], inputs)
+        problems += wrong
+        rows += [row] if row else []
+        if len(problems) >= ENOUGH_PROBLEMS:
+            break
     _raise_all(problems, str(path))
     if not rows:
         hint = f"Write one sample a line: the path of a {KINDS}."
         raise DatasetError("the list names no sample", path=str(path), hint=hint)
     return FileSource(str(path), tuple(rows))
+
+
+def _says_nothing(text: str) -> bool:
+    """Whether a line is empty or a comment."""
+    said = text.lstrip()
+    return not said or said.startswith("#")
+
+
+def _row(path: Path, number: int, text: str, inputs: Sequence[InputSpec]) -> tuple[Row | None, list[Problem]]:
+    """A line as a sample, and what is wrong with it."""
+    columns, said = split_columns(text)
+    if said:
+        return None, [Problem(said, str(path), number)]
+    row = Row(" ".join(columns), number, *_values(path.parent, columns, inputs))
+    return row, _column_problem(path, row, columns, inputs) or _file_problems(path, row)
 
 
 def _text(path: Path) -> str:
@@ -226,9 +239,11 @@ def file_problem(path: Path) -> tuple[str, str]:
 
 
 def _raise_all(problems: list[Problem], path: str) -> None:
+    """Tell the first problems; the rest of a list that is wrong from its head on is not looked at."""
     if len(problems) > MOST_PROBLEMS:
-        more = len(problems) - MOST_PROBLEMS
-        problems = [*problems[:MOST_PROBLEMS], Problem(f"and {more} more problems of this kind", path)]
+        more, last = len(problems) - MOST_PROBLEMS, problems[-1].line
+        rest = f"; what comes after line {last} was not looked at" if len(problems) >= ENOUGH_PROBLEMS else ""
+        problems = [*problems[:MOST_PROBLEMS], Problem(f"and {more} more problems of this kind{rest}", path)]
     if problems:
         raise DatasetError(problems)
 
@@ -241,7 +256,8 @@ def read_folder(folder: Path, inputs: Sequence[InputSpec], samples: int | None) 
     except OSError as error:
         raise DatasetError(f"cannot be read: {error.strerror}", path=str(folder)) from error
     usable = [p for p in entries if p.suffix.lower() in SUFFIXES | {".npy"} and p.is_file()]
-    others = [p.name for p in entries if p not in set(usable)]
+    known = set(usable)
+    others = [p.name for p in entries if p not in known]
     if not usable:
         inner = " Folders inside it are not searched." if any(p.is_dir() for p in entries) else ""
         raise DatasetError(f"the folder holds no {KINDS}", path=str(folder), hint=f"Name the files in a list.{inner}")
