@@ -20,6 +20,7 @@ from hybridq.errors import ConfigError, DatasetError
 from hybridq.graph import mincut
 from hybridq.graph.mincut import source_side
 from hybridq.quant.dtypes import Precision
+from hybridq.search import work
 from hybridq.search.answers import changed
 from hybridq.search.choice import Choice, Figures, Tuning
 from hybridq.search.coarse import coarse_damages
@@ -28,7 +29,7 @@ from hybridq.search.judge import Judge
 from hybridq.search.knapsack import Pairs, hull, solve
 from hybridq.search.noise import sources
 from hybridq.search.search import Budget, SearchOptions, SearchResult, search
-from hybridq.search.work import Deadline, planned
+from hybridq.search.work import Deadline, Effort, Prices, TimeUp, Work, allowed, planned
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "schemas" / "search-1.schema.json").read_text(encoding="utf-8"))
 F32 = Precision.FLOAT32
@@ -116,19 +117,53 @@ class TestCut:
 
 
 class TestWork:
-    def test_more_work_a_sample_leaves_fewer_measurements(self) -> None:
+    def test_more_that_may_be_spent_is_more_that_is_measured(self) -> None:
         small, large = (planned(random_case(0).model, 20, s) for s in (60.0, 1.0))
         assert (small.samples, small.alone >= large.alone, small.trials >= large.trials) == (large.samples, True, True)
 
-    def test_a_deadline_allows_a_thousand_runs_where_that_is_more(self) -> None:
-        clock = Deadline.starting()
-        clock.allow(0.001)
-        assert 50 < clock.left <= 51
-        clock.allow(0.5)
-        assert 420 < clock.left <= 425
-        assert Deadline.starting(1e-9).over
+    def test_a_thousand_runs_are_allowed_where_that_is_more_and_what_was_asked_for(self) -> None:
+        small, large = (Prices(inference, 0.1, 0.01, 0.01, 0.01) for inference in (0.001, 0.5))
+        assert 40 < allowed(small) < 60
+        assert allowed(large) == pytest.approx(500 / 60 * allowed(small))
+        assert allowed(small, 1.0) == allowed(small)
+        assert allowed(small, 600.0) == pytest.approx(10 * allowed(small))
 
-    def test_a_search_whose_time_is_over_gives_the_best_found(self) -> None:
+    def test_prices_grow_with_samples_and_a_graph_of_its_own_costs_more(self) -> None:
+        prices = Prices.of(small_case(0)[0].model)
+        assert 0 < prices.joint(1) < prices.joint(2)
+        assert 0 < prices.alone(1) < prices.alone(2)
+        assert prices.alone(1) < prices.alone(1, together=False)
+
+    def test_nothing_is_spent_that_is_not_there(self) -> None:
+        effort = Effort(1.0, reserve=0.2)
+        effort.spend(0.7)
+        with pytest.raises(TimeUp):
+            effort.spend(0.2)
+        effort.reserve = 0.0
+        effort.spend(0.2)
+        assert effort.spent == pytest.approx(0.9)
+        assert Deadline(1e-9).over
+        assert not Deadline().over
+
+    @pytest.mark.parametrize("share", [0.05, 0.3, 0.6])
+    def test_a_search_that_may_not_go_on_gives_the_best_found(self, share: float, monkeypatch: Any) -> None:
+        case, feeds = small_case(3)
+        whole = find(case, feeds)
+        monkeypatch.setattr(work, "USUAL_RUNS", 0)
+        monkeypatch.setattr(work, "USUAL_SECONDS", share * worth(whole, case, feeds))
+        monkeypatch.setattr("hybridq.search.search.planned", lambda *_, **__: Work(len(feeds), len(feeds), 100))
+        cut, resumed = find(case, feeds), find(case, feeds, previous=whole.content)
+        jsonschema.validate(cut.content, SCHEMA)
+        measured = [f["damage"] for f in cut.content["measured"].values() if f["high"] <= 0.15]
+        assert cut.figures.damage <= cut.content["all_8bit"]["damage"]
+        assert cut.figures.damage == min(measured)
+        assert len(cut.content["measured"]) < len(whole.content["measured"])
+        assert (dict(cut.layers), cut.tuning) == (
+            dict(resumed.layers),
+            resumed.tuning,
+        )  # known or not, it costs the same
+
+    def test_a_clock_ends_a_search_with_the_best_found(self) -> None:
         case, feeds = small_case(3)
         calls = itertools.count()
 
@@ -139,9 +174,14 @@ class TestWork:
 
         result = find(case, feeds, deadline=Stop())
         jsonschema.validate(result.content, SCHEMA)
-        assert result.figures.damage <= result.content["all_8bit"]["damage"]
         measured = [f["damage"] for f in result.content["measured"].values() if f["high"] <= 0.15]
         assert result.figures.damage == min(measured)
+
+
+def worth(found: SearchResult, case: Case, feeds: list[Any]) -> float:
+    """About what a search has spent."""
+    prices = Prices.of(case.model)
+    return len(found.content["measured"]) * prices.joint(len(feeds)) + len(found.content["alone"]) * prices.alone(4)
 
 
 class TestCoarse:

@@ -85,6 +85,11 @@ def _together(
     return measure
 
 
+def grows(model: Model, weights: Weights, variants: Sequence[Forms], reference: Reference) -> bool:
+    """Whether one graph can carry variants of a model, by the first of them."""
+    return not variants or _together(model, weights, {}, variants[:1], reference, 1, True) is not None
+
+
 def fingerprint(forms: Forms) -> str:
     """A text that is the same for the same quantizers with the same parameters."""
     digest = hashlib.sha256()

@@ -18,9 +18,15 @@ FLOOR = 1e-12
 
 
 def is_classification(outputs: Sequence[NDArray[Any]]) -> bool:
-    """Whether every sample's output is one row of float scores, one a class, three classes or more."""
-    alike = len({x.shape for x in outputs}) == 1
-    return alike and all(x.dtype.kind == "f" and x.size > 2 and x.size == max(x.shape, default=0) for x in outputs)
+    """Whether every sample's output is one row of float scores, one a class, three classes or more.
+
+    Classes lie along axis 1 of (1, C) or (1, C, 1, 1); scores of anchors, (1, N, 1), are no classes.
+    """
+    shapes = {x.shape for x in outputs}
+    if len(shapes) != 1 or any(x.dtype.kind != "f" for x in outputs):
+        return False
+    shape = shapes.pop()
+    return len(shape) in (2, 4) and shape[1] > 2 and int(np.prod(shape)) == shape[1]
 
 
 def changed(reference: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]], *, logarithms: bool) -> float:

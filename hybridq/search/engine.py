@@ -1,24 +1,28 @@
 """The steps of a search, in order.
 
 1. What step1 left is measured: where it is good enough, nothing is raised and nothing else is done.
-2. Every quantizer alone: its damage at the model outputs (``search.noise``, ``search.growing``).
-3. What costs no bits: ranges by other algorithms, rounded weights, corrected biases (``search.tuning``).
-4. Noise adds up, so a knapsack with pairs gives the Pareto front (``search.knapsack``).
-5. The joint models are built and measured, and the best is repaired and trimmed (``search.trim``).
-6. Precisions that are cheaper and do as well (``search.narrow``), and why each layer has what it has.
+2. Every quantizer alone: its damage at the model outputs (``search.noise``, ``search.growing``). Noise adds up, so a
+   knapsack with pairs says what to raise (``search.knapsack``).
+3. What costs no bits: ranges by other algorithms, rounded weights, corrected biases (``search.tuning``), judged with
+   the layers raised that the knapsack would raise with them (``search.starts``).
+4. The joint models of the Pareto front are built and measured; the best is repaired, its ranges and roundings are
+   changed one by one (``search.polish``), and what brings nothing is taken back (``search.trim``).
+5. Precisions that are cheaper and do as well (``search.narrow``), and why each layer has what it has.
 
-When the time is over the best choice that was measured is the result.
+When all that may be spent is spent (``search.work``), the best choice that was measured is the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.execution.progress import Progress
+from hybridq.plan.quant_plan import QuantPlan
 from hybridq.plan.share_of_macs import high_fraction, share_of_macs
 from hybridq.quant.dtypes import Precision
 from hybridq.search.board import board_times
@@ -26,24 +30,24 @@ from hybridq.search.budget import USUAL_HIGH
 from hybridq.search.choice import Choice, Figures, Tuning
 from hybridq.search.coarse import coarse_damages
 from hybridq.search.costs import Times, measure_times
+from hybridq.search.damage import Doubles
 from hybridq.search.frontier import Candidate, Frontier
-from hybridq.search.joint import Bench, TimeUp
+from hybridq.search.joint import Bench
 from hybridq.search.judge import Judge
 from hybridq.search.knapsack import NO_PAIRS
 from hybridq.search.narrow import narrowed
-from hybridq.search.noise import pairs, sources
+from hybridq.search.noise import Source, pairs, sources
 from hybridq.search.polish import polished
 from hybridq.search.reasons import kept_for_a_reason, reasons
 from hybridq.search.result import content, finished
 from hybridq.search.speed import SHARES, fast_enough
+from hybridq.search.starts import ranked_starts
 from hybridq.search.trim import cheapest_enough, improve, trim
-from hybridq.search.tuning import Alternatives, of_sources, prepare, tuned
-from hybridq.search.work import Work
+from hybridq.search.tuning import Alternatives, alternatives, of_sources, prepare
+from hybridq.search.work import TimeUp, Work
 from hybridq.targets import Target
 
-MENDING = 0.05  # share of the MACs that may mend what is broken before ranges are tried
-STARTS = 2  # of the starts that promise most are followed
-MENDED = 0.3  # of the damage: what is left of it where something was broken
+STARTS = 2  # that promise most are followed
 
 Units = tuple[str, ...]
 
@@ -66,6 +70,20 @@ class SearchResult:
     figures: Figures
     content: dict[str, Any] = field(repr=False)
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Every quantizer of a plan with its damage alone."""
+
+    plan: QuantPlan
+    found: Sequence[Source]
+    damage: Doubles
+
+    def tuned(self, tuning: Tuning, known: Alternatives) -> Apart:
+        """About what it is with another tuning, by what was measured of its parts."""
+        shares = np.array([known.share(s, tuning) for s in self.found])
+        return replace(self, damage=self.damage * shares)
 
 
 @dataclass
@@ -91,11 +109,6 @@ class Engine:
         """The most MACs above 8 bits."""
         return self.judge.budget.high
 
-    @property
-    def _most(self) -> int | None:
-        """How many units are tried to be taken back."""
-        return self.work.trials // 4 if self.work.scarce else None
-
     def say(self, what: str, done: int, total: int | None) -> None:
         """Report progress with the best so far."""
         best = self._best_known()
@@ -119,84 +132,95 @@ class Engine:
 
     def _search(self) -> tuple[Frontier, Units, bool]:
         start = self.bench.measure(self.given)
-        if self.judge.budget.min_speedup is None and (
-            self.judge.settled(start) or (self.judge.budget.asks_quality and self.judge.holds(start))
+        budget = self.judge.budget
+        if budget.min_speedup is None and (
+            self.judge.settled(start) or (budget.asks_quality and self.judge.holds(start))
         ):
             return self._empty(self.given), (), True
+        fronts = self._fronts()
+        if budget.min_speedup is not None:
+            return (fronts[0], *self._fast(fronts[0]))
+        if budget.asks_quality:
+            return (fronts[0], *self._good_enough(fronts[0]))
+        made = [(f, self._within_limit(f)) for f in fronts]
+        return self._refined(*min(made, key=lambda m: m[0].judged(m[1])))
+
+    def _fronts(self) -> list[Frontier]:
+        """The additive model with the ranges and roundings that promise most, the best first."""
+        samples = list(range(len(self.bench.reference.feeds)))[:: self._stride()][: self.work.alone]
+        whole = self._apart(Choice(), samples)
+        self.alone = of_sources(whole.found, whole.damage.tolist())
+        self.bench.measure(
+            self._raised(self._front(whole, Choice({}, self.given.tuning)))
+        )  # all that there may be time for
         self.say("rounding weights, correcting biases", 0, None)
         prepare(self.bench, self.given.tuning)
-        samples = list(range(len(self.bench.reference.feeds)))[:: self._stride()][: self.work.alone]
-        plain = self._frontier(Choice(), samples)
-        starts, self.found = tuned(
-            self.bench,
-            self.given.tuning,
-            self.alone,
-            samples,
-            self._mended(plain),
-            scarce=self.work.scarce,
-        )
-        fronts = sorted((self._frontier(s, samples) for s in starts), key=self._promise)
-        if self.judge.budget.min_speedup is not None or self.judge.budget.asks_quality or self.work.scarce:
-            return (fronts[0], *self._choose(fronts[0]))
-        made = [(f, *self._choose(f)) for f in fronts[:STARTS]]
-        return min(made, key=lambda m: m[0].judged(m[1]))
+        self.found = alternatives(self.bench, self.alone, samples)
+
+        def tried(tuning: Tuning) -> Choice:
+            return self._raised(self._front(whole.tuned(tuning, self.found), Choice({}, tuning)))
+
+        likeliest = ranked_starts(self.bench, self.given.tuning, self.found, tried, self.work.trials // 5)
+        followed = [Choice({}, t) for t in likeliest[: 1 if self.work.scarce or not self.judge.asks_share else STARTS]]
+        if self.work.coarse:
+            return [self._front(whole.tuned(c.tuning, self.found), c) for c in followed]
+        return [self._front(self._apart(c, samples), c) for c in followed]
 
     def _stride(self) -> int:
         """Samples that quantizers are measured on are spread over all."""
         return max(1, len(self.bench.reference.feeds) // self.work.alone)
 
-    def _mended(self, front: Frontier) -> dict[str, Precision]:
-        """The few cheap layers whose bits take off most of the damage, if there are such."""
-        choice = front.choice(front.at(min(self.limit, MENDING)).raised)
-        broken = self.bench.measure(choice).damage < MENDED * self.bench.measure(Choice()).damage
-        return dict(choice.layers) if broken else {}
+    def _apart(self, start: Choice, samples: list[int]) -> Apart:
+        """Every quantizer of a choice alone."""
+        plan, weights = self.bench.plan(start)
+        found = sources(self.bench.model, plan, weights)
+        if self.work.coarse:
+            return Apart(plan, found, coarse_damages(self.bench, plan, weights, found, samples))
+        return Apart(plan, found, self.bench.damages([s.forms for s in found], samples))
 
-    def _promise(self, front: Frontier) -> float:
-        """The least damage that a start reaches within the budget, by a first look."""
-        shares = [x * min(self.limit, 2 * USUAL_HIGH) for x in (1.0, 0.67, 0.33)]
-        looks = [front.choice(front.at(share).raised) for share in shares]
-        return min(f.damage for f in self.bench.measure_all(looks))
+    def _front(self, apart: Apart, start: Choice) -> Frontier:
+        model = self.bench.model
+        cost = {g.name: share_of_macs(model, g.layers) for g in model.groups}
+        made = pairs(model, apart.plan, apart.found, apart.damage, cost)
+        return Frontier(self.bench, start, made, high_fraction(model, apart.plan), self.precisions[0])
 
-    def _frontier(self, start: Choice, samples: list[int]) -> Frontier:
-        bench = self.bench
-        plan, weights = bench.plan(start)
-        found = sources(bench.model, plan, weights)
-        if self.work.scarce:
-            damage = coarse_damages(bench, plan, weights, found, samples)
-        else:
-            damage = bench.damages([s.forms for s in found], samples)
-        if start.tuning == Tuning():
-            self.alone = of_sources(found, damage.tolist())
-        cost = {g.name: share_of_macs(bench.model, g.layers) for g in bench.model.groups}
-        made = pairs(bench.model, plan, found, damage, cost)
-        return Frontier(bench, start, made, high_fraction(bench.model, plan), self.precisions[0])
+    def _raised(self, front: Frontier) -> Choice:
+        """What the additive model would raise."""
+        return front.choice(front.at(min(self.limit, USUAL_HIGH)).raised)
 
     def _empty(self, start: Choice) -> Frontier:
         """A front without anything to raise."""
         return Frontier(self.bench, start, NO_PAIRS, 0.0, self.precisions[0])
 
-    def _choose(self, front: Frontier) -> tuple[Units, bool]:
-        """Units to raise, and whether the budget holds."""
-        if self.judge.budget.min_speedup is not None:
-            return self._fast(front)
-        candidates = [*front.within(self.limit, self.work.trials // 3), *self._remedies(front)]
+    def _candidates(self, front: Frontier) -> list[Candidate]:
+        """Sets within the limit, measured."""
+        candidates = [*self._remedies(front), *front.within(self.limit, self.work.trials // 6)]
         self.bench.measure_all([front.choice(c.raised) for c in candidates])
-        if self.judge.budget.asks_quality:
-            return self._good_enough(front, candidates)
-        best = min(candidates, key=lambda c: (front.judged(c.raised), c.high))
-        units = improve(front, best.raised, self.limit, self.work.trials // 12)
-        units = self._settled(front, candidates, trim(front, units, most=self._most))
+        return candidates
+
+    def _within_limit(self, front: Frontier) -> Units:
+        """The best units to raise within the limit."""
+        best = min(self._candidates(front), key=lambda c: (front.judged(c.raised), c.high))
+        return improve(front, best.raised, self.limit, self.work.trials // 40)
+
+    def _refined(self, front: Frontier, units: Units) -> tuple[Frontier, Units, bool]:
+        """The best set with ranges and roundings that fit it, and no more units than it takes."""
+        if not self.judge.settled(self.bench.measure(front.choice(units))):
+            chosen = polished(self.bench, front.choice(units), self.found, self.alone, self.work.trials // 4)
+            front = replace(front, start=Choice({}, chosen.tuning))
+            units = improve(front, units, self.limit, self.work.trials // 80)
+        units = self._settled(front, trim(front, units, most=self.work.trials // 8))
         high = self.bench.measure(front.choice(units)).high
         allowed = max(self.limit, front.base_high) if self.judge.budget.asks_nothing else self.limit
-        return units, high <= allowed + 1e-12  # what must stay float is no choice
+        return front, units, high <= allowed + 1e-12  # what must stay float is no choice
 
-    def _settled(self, front: Frontier, candidates: list[Candidate], units: Units) -> Units:
+    def _settled(self, front: Frontier, units: Units) -> Units:
         """No more than it takes to give float's own answers, where those are reached."""
         if not self.judge.settled(self.bench.measure(front.choice(units))):
             return units
-        sorted_candidates = sorted([*candidates, front.candidate_of(units)], key=lambda c: (c.high, c.damage))
-        least = cheapest_enough(front, sorted_candidates, self.judge.settled)
-        return trim(front, least, self.judge.settled, self._most) if least is not None else units
+        candidates = [*front.within(self.limit, self.work.trials // 6), front.candidate_of(units)]
+        least = cheapest_enough(front, sorted(candidates, key=lambda c: (c.high, c.damage)), self.judge.settled)
+        return trim(front, least, self.judge.settled, self.work.trials // 8) if least is not None else units
 
     def _remedies(self, front: Frontier) -> list[Candidate]:
         """What the lint advises: each remedy and all together, as far as they fit."""
@@ -225,22 +249,20 @@ class Engine:
             self.times = measure_times(self.bench, start, self.precisions[0], self.threads)
         return self.times
 
-    def _good_enough(self, front: Frontier, candidates: list[Candidate]) -> tuple[Units, bool]:
+    def _good_enough(self, front: Frontier) -> tuple[Units, bool]:
+        candidates = self._candidates(front)
         ordered = sorted(candidates, key=lambda c: (c.high, c.damage))
         units = cheapest_enough(front, ordered, self.judge.enough)
         if units is not None:
-            return trim(front, units, self.judge.enough, self._most), True
+            return trim(front, units, self.judge.enough, self.work.trials // 4), True
         best = max(candidates, key=lambda c: self.judge.reached(self.bench.measure(front.choice(c.raised))))
-        units = improve(front, best.raised, self.limit, self.work.trials // 12)
+        units = improve(front, best.raised, self.limit, self.work.trials // 40)
         return units, self.judge.enough(self.bench.measure(front.choice(units)))
 
     def _narrowed(self, front: Frontier, units: Units) -> Choice:
         chosen = front.choice(units)
         if self.judge.budget.min_speedup is not None:
             return chosen
-        if not self.judge.budget.asks_quality and not self.judge.settled(self.bench.measure(chosen)):
-            most = self.work.trials // 3
-            chosen = polished(self.bench, chosen, self.found, self.alone, most)
         if not units:
             return chosen
         quality = self.judge.enough if self.judge.budget.asks_quality else None
@@ -262,6 +284,7 @@ class Engine:
 
     def _result(self, question: dict[str, Any], front: Frontier, chosen: Choice, feasible: bool) -> SearchResult:
         bench = self.bench
+        bench.effort.reserve = 0.0
         why = reasons(bench, chosen)
         costs = self._costs(front.start) if chosen.layers else self.times
         figures = bench.figures(chosen)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -21,17 +23,15 @@ from hybridq.plan.plan import make_plan
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.plan.share_of_macs import high_fraction
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, LayerChoice, QuantConfig
-from hybridq.search.alone import chunks, fingerprint, noise_of
+from hybridq.search.alone import chunks, fingerprint, grows, noise_of
 from hybridq.search.answers import changed
 from hybridq.search.choice import Choice, Figures
 from hybridq.search.damage import Doubles, Objective, Reference, objective, one_row
 from hybridq.search.figures import Sqnr, Sums
 from hybridq.search.growing import Forms
+from hybridq.search.noise import sources
+from hybridq.search.work import Effort, Prices, TimeUp
 from hybridq.storage.weights import Weights
-
-
-class TimeUp(Exception):  # noqa: N818 - no error: the search ends with the best found
-    """The time that a search may take is over."""
 
 
 @dataclass
@@ -41,6 +41,8 @@ class Bench:
     ``weights`` are the given ones and ``calibrated`` has them rounded one by one; ``corrections`` and ``rounded`` hold
     the repairs that a choice may use, by layer. ``known`` and ``tried`` go by the key of a choice, ``alone`` by the
     fingerprint of a quantizer: its damage on each of the samples that quantizers are measured on, in their order.
+    Whatever is asked for has its price, whether it was measured before (``paid``: samples by fingerprint) or not: a
+    search that goes on where it was killed comes as far as one that was not.
     """
 
     model: Model
@@ -57,7 +59,8 @@ class Bench:
     tried: dict[str, Choice] = field(default_factory=dict)
     alone: dict[str, list[float]] = field(default_factory=dict)
     save: Callable[[], None] | None = None
-    late: Callable[[], bool] = lambda: False
+    effort: Effort = field(default_factory=Effort)
+    paid: dict[str, int] = field(default_factory=dict)
     progress: Progress = no_progress
 
     def plan(self, choice: Choice) -> tuple[QuantPlan, Weights]:
@@ -98,11 +101,60 @@ class Bench:
         plan, weights = self.plan(choice)
         return build(self.model, plan, weights).assemble()
 
+    @cached_property
+    def prices(self) -> Prices:
+        """What measuring costs."""
+        return Prices.of(self.model)
+
+    @cached_property
+    def grows(self) -> bool:
+        """Whether one graph can carry many quantizers."""
+        plan, weights = self.plan(Choice())
+        variants = [s.forms for s in sources(self.model, plan, weights)]
+        return grows(self.model, self.weights, variants, self.reference)
+
     def measure(self, choice: Choice) -> Figures:
         """Build and run a choice on every sample, or recall what was measured. Raises TimeUp."""
+        self._pay(choice)
+        return self._measured(choice)
+
+    def figures(self, choice: Choice) -> Figures:
+        """``measure``, whether there is time or not."""
         self.tried.setdefault(choice.key, choice)
+        return self._measured(choice, must=True)
+
+    def measure_all(self, choices: Sequence[Choice], what: str = "measuring joint models") -> list[Figures]:
+        """Several choices, ``workers`` at a time; the result is the same as one by one. Raises TimeUp.
+
+        Where there is no time for all, the first are measured.
+        """
+        self.aim_of()
+        paid = list(takewhile(self._affords, choices))
+        found: list[Figures] = []
+        with ThreadPoolExecutor(max(1, self.workers)) as pool:
+            results = pool.map(self._measured, paid) if self.workers > 1 else map(self._measured, paid)
+            for figures in results:
+                found.append(figures)
+                self.progress(what, len(found), len(choices))
+        if len(paid) < len(choices):
+            raise TimeUp
+        return found
+
+    def _pay(self, choice: Choice) -> None:
+        if choice.key not in self.tried:
+            self.effort.spend(self.prices.joint(len(self.reference.feeds)))
+            self.tried[choice.key] = choice
+
+    def _affords(self, choice: Choice) -> bool:
+        try:
+            self._pay(choice)
+        except TimeUp:
+            return False
+        return True
+
+    def _measured(self, choice: Choice, *, must: bool = False) -> Figures:
         if choice.key not in self.known:
-            if self.late():
+            if self.effort.deadline.over and not must:
                 raise TimeUp
             aim = self.aim_of()
             noise, kept, high, sqnr = self._noise(choice)
@@ -120,31 +172,13 @@ class Bench:
                 self.save()
         return self.known[choice.key]
 
-    def figures(self, choice: Choice) -> Figures:
-        """``measure``, whether there is time or not."""
-        late, self.late = self.late, lambda: False
-        try:
-            return self.measure(choice)
-        finally:
-            self.late = late
-
-    def measure_all(self, choices: Sequence[Choice], what: str = "measuring joint models") -> list[Figures]:
-        """Several choices, ``workers`` at a time; the result is the same as one by one."""
-        self.aim_of()
-        found: list[Figures] = []
-        with ThreadPoolExecutor(max(1, self.workers)) as pool:
-            results = pool.map(self.measure, choices) if self.workers > 1 else map(self.measure, choices)
-            for figures in results:
-                found.append(figures)
-                self.progress(what, len(found), len(choices))
-        return found
-
     def damages(self, variants: Sequence[Forms], samples: Sequence[int], what: str = "each quantizer alone") -> Doubles:
         """Damage of variants of the float model, each as if ``samples`` were all there are; kept and resumed.
 
         ``samples`` are always the first of one and the same row of samples. Raises TimeUp.
         """
         keys = [fingerprint(v) for v in variants]
+        self._pay_alone(keys, len(samples))
         missing = {k: v for k, v in zip(keys, variants, strict=True) if len(self.alone.get(k, ())) < len(samples)}
         for start, chunk in chunks(self.model, list(missing)):
             for done, row in enumerate(self._rows([missing[k] for k in chunk], samples), start=1):
@@ -158,6 +192,12 @@ class Bench:
         scale = len(self.reference.feeds) / len(samples)
         return np.array([scale * sum(self.alone[k][: len(samples)]) for k in keys])
 
+    def _pay_alone(self, keys: Sequence[str], samples: int) -> None:
+        unpaid = [k for k in dict.fromkeys(keys) if self.paid.get(k, 0) < samples]
+        if unpaid:
+            self.effort.spend(len(unpaid) * self.prices.alone(samples, together=self.grows))
+        self.paid.update(dict.fromkeys(unpaid, samples))
+
     def _rows(self, variants: Sequence[Forms], samples: Sequence[int]) -> Iterator[list[float]]:
         """Sample by sample what each variant adds to the damage."""
         aim = self.aim_of()
@@ -165,7 +205,7 @@ class Bench:
             self.model, self.weights, {}, variants, self.reference, samples, threads=self.threads, workers=self.workers
         )
         for i, rows in zip(samples, noise, strict=True):
-            if self.late():
+            if self.effort.deadline.over:
                 raise TimeUp
             yield aim.of(i, rows[1:]).tolist()
 

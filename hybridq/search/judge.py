@@ -21,6 +21,11 @@ class Judge:
     budget: Budget
     float_metric: float | None = None
 
+    @property
+    def asks_share(self) -> bool:
+        """Whether the best within a share of the multiply-accumulates is wanted, and nothing else is asked for."""
+        return self.budget.min_speedup is None and not self.budget.asks_quality
+
     def enough(self, figures: Figures) -> bool:
         """Whether the quality asked for is there."""
         drop, metric = self.budget.max_drop, figures.metric

@@ -1,4 +1,4 @@
-"""The last touch: ranges and roundings of a chosen set changed one by one, each as the whole model takes it."""
+"""The last touch: ranges, roundings and biases of a chosen set changed one by one, each as the whole model takes it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.records import WEIGHT_SUFFIX
 from hybridq.search.choice import Choice, Tuning, rounding
 from hybridq.search.joint import Bench
-from hybridq.search.tuning import Alternatives
+from hybridq.search.tuning import CORRECTED, Alternatives
 
 BETTER = 0.995  # a change must bring the damage below this share of what it was
-HOPE = 0.98  # of the damage that a quantizer does alone: what an alternative must promise to be tried
+LIKELY = 1.1  # times the damage that a quantizer does alone now: what does more is not tried
 
 Change = Callable[[Tuning], Tuning]
 
@@ -39,32 +39,47 @@ def _changes(
 ) -> Iterator[tuple[float, str, Change]]:
     """Damage that each change may take off, a name, and the change; only of what is still in 8 bits."""
     low = {n for n, x in plan.layers.items() if x.done.bits == 8}
-    for group, (share, how) in found.ranges.items():
+    for group, forms in found.ranges.items():
         stored = plan.groups[group].stored.qparams
-        if stored is not None and stored.precision.bits == 8 and (share < HOPE or group in tuning.ranges):
-            yield abs(1 - share) * alone[group], group, _range(group, how)
-    for layer, (share, how) in found.weights.items():
-        if layer in low and (share < HOPE or layer in tuning.weights):
-            yield abs(1 - share) * alone[layer + WEIGHT_SUFFIX], layer + WEIGHT_SUFFIX, _rounding(layer, how)
+        if stored is None or stored.precision.bits > 8:
+            continue
+        now = forms.get(tuning.ranges.get(group, ""), 1.0)
+        for how in _likeliest({"": 1.0, **forms}, now, tuning.ranges.get(group, "")):
+            gain = now - ({"": 1.0, **forms})[how]
+            yield gain * alone.get(group, 0.0), f"{group} {how}", _range(group, how)
+    for layer in low & (set(found.weights) | set(found.biases)):
+        forms = {"": 1.0, **found.weights.get(layer, {}), **found.biases.get(layer, {})}
+        now = found.of_layer(layer, tuning)
+        there = tuning.weights.get(layer, CORRECTED if layer in tuning.biases else "")
+        for how in _likeliest(forms, now, there):
+            key = layer + WEIGHT_SUFFIX
+            yield (now - forms[how]) * alone.get(key, 0.0), f"{key} {how}", _rounding(layer, how)
+
+
+def _likeliest(forms: Mapping[str, float], now: float, there: str) -> list[str]:
+    """Forms other than the one that is there which alone do hardly more damage, at most two."""
+    other = [how for how, share in forms.items() if how != there and share < LIKELY * max(now, 1e-12)]
+    return sorted(other, key=lambda how: (forms[how], how))[:2]
 
 
 def _range(group: str, how: str) -> Change:
-    """Take a range's alternative, or give it up where it is there."""
+    """Another range, "" for the one that was there at first."""
 
     def change(tuning: Tuning) -> Tuning:
         rest = {g: a for g, a in tuning.ranges.items() if g != group}
-        return replace(tuning, ranges=rest if group in tuning.ranges else rest | {group: how})
+        return replace(tuning, ranges=rest | {group: how} if how else rest)
 
     return change
 
 
 def _rounding(layer: str, how: str) -> Change:
-    """Take another rounding of a layer's weights (and with it the bias that fits the usual one away), or give it up."""
+    """A layer's weights rounded otherwise (and without the bias that fits the usual way), or its bias corrected."""
 
     def change(tuning: Tuning) -> Tuning:
         rest = {n: a for n, a in tuning.weights.items() if n != layer}
-        if layer in tuning.weights:
-            return replace(tuning, weights=rest)
-        return replace(tuning, weights=rest | {layer: rounding(how)}, biases=tuning.biases - {layer})
+        biases = tuning.biases - {layer}
+        if how == CORRECTED:
+            return replace(tuning, weights=rest, biases=biases | {layer})
+        return replace(tuning, weights=rest | {layer: rounding(how)} if how else rest, biases=biases)
 
     return change

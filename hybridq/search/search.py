@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,7 +34,7 @@ from hybridq.search.engine import Engine, SearchResult
 from hybridq.search.joint import Bench
 from hybridq.search.judge import judge_of
 from hybridq.search.result import content, recall
-from hybridq.search.work import USUAL_SECONDS, Deadline, planned
+from hybridq.search.work import TOLD, Deadline, Effort, Prices, allowed, planned
 from hybridq.storage.state import assemble, to_json
 from hybridq.storage.weights import Weights
 
@@ -87,12 +86,16 @@ def search(
     budget, options = budget or Budget(), options or SearchOptions()
     _need_metric(budget, options.metric)
     high = _high_precisions(calibrated, options.precisions)
-    deadline = options.deadline or Deadline.starting(budget.time)
+    deadline = options.deadline or Deadline(budget.time)
     whole = list(islice(feeds, MOST_SAMPLES))
-    work = planned(model, options.samples or len(whole), min(budget.time or USUAL_SECONDS, USUAL_SECONDS))
+    worth = allowed(Prices.of(model), budget.time)
+    seconds = min(worth, budget.time or worth)
+    work = planned(model, options.samples or len(whole), seconds)
     chosen = _spread(whole, options.samples or work.samples)
     options.progress("running the float model", 0, None)
-    bench = _bench(model, weights, calibrated, chosen, options, deadline)
+    bench = _bench(model, weights, calibrated, chosen, options)
+    bench.effort = Effort(worth, deadline, reserve=TOLD * worth)
+    work = planned(model, work.samples, seconds, together=bench.grows)
     question = _question(bench, high, options.seed, work.alone)
     times = recall(bench, question, options.previous)
     engine = Engine(
@@ -129,13 +132,10 @@ def _bench(
     calibrated: Calibrated,
     feeds: Sequence[Feed],
     options: SearchOptions,
-    deadline: Deadline,
 ) -> Bench:
-    """Where choices are measured; how long the float model takes says how long the search may take."""
+    """Where choices are measured."""
     one = session(seeded(assemble(model.proto, weights.plain())), threads=1)
-    began = time.process_time()
     reference = measure_reference(one, feeds, model)
-    deadline.allow((time.process_time() - began) / len(feeds))
     given = [dict(zip(reference.names, sample, strict=True)) for sample in reference.given]
     return Bench(
         model,
@@ -147,7 +147,6 @@ def _bench(
         bound(options.metric, given) if options.metric else None,
         weights.biases,
         weights.rounded,
-        late=lambda: deadline.over,
     )
 
 

@@ -1,18 +1,16 @@
 """What costs no bits: ranges by another algorithm, weights rounded otherwise, corrected biases.
 
-Each is measured alone first, where the quantizer it changes does damage at all. Clipping, shifted means and errors that
-cancel are no independent noise, so what helps alone may hurt together: whole repairs of weights are tried first, then
-the better ranges in nested sets, clearest gain first, and the joint model decides.
+Each is measured alone first, where the quantizer it changes does damage at all.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from hybridq.quant.dtypes import Precision
 from hybridq.quant.params import TOGETHER
 from hybridq.quant.records import WEIGHT_SUFFIX
 from hybridq.repair.bias_correction import corrected_biases
@@ -22,28 +20,39 @@ from hybridq.search.growing import Forms
 from hybridq.search.joint import Bench
 from hybridq.search.noise import Source, weight_forms
 
-STEPS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)  # ranges that alone do less than this share of the damage
-FEW_STEPS = (0.5, 0.8)
-FEW_SAMPLES = 4
+CORRECTED = "corrected"  # the one other form of a bias
 CLEAR = 0.95  # a repair of one layer that alone does less than this share of the damage helps
-WORTH = 0.97  # a set must bring the damage below this share of what it was
-REPAIRS = 2  # of weights and biases, the best of which meet every set of ranges
 MATTERS = 0.99  # of the damage: quantizers that do the rest have no alternative worth a measurement
 
-Best = Mapping[str, tuple[float, str]]  # by group or layer: share of the damage there is now, algorithm
+Shares = Mapping[str, Mapping[str, float]]  # by group or layer, by algorithm: share of the damage there is now
 
 
 @dataclass(frozen=True)
 class Alternatives:
-    """What does least damage alone, for groups' ranges, layers' weights and layers' biases."""
+    """What other forms of a quantizer do alone: groups' ranges, layers' weights, layers' biases ("corrected")."""
 
-    ranges: Best = field(default_factory=dict)
-    weights: Best = field(default_factory=dict)
-    biases: Best = field(default_factory=dict)
+    ranges: Shares = field(default_factory=dict)
+    weights: Shares = field(default_factory=dict)
+    biases: Shares = field(default_factory=dict)
 
-    def clear(self, held: Best, share: float = CLEAR) -> dict[str, str]:
-        """Those that alone do less than a share of the damage there is."""
-        return {k: how for k, (s, how) in held.items() if s < share}
+    def clear(self, held: Shares, below: float = CLEAR) -> dict[str, str]:
+        """The best form of each that has one which alone does less than a share of the damage there is."""
+        best = {name: min(forms, key=lambda how: (forms[how], how)) for name, forms in held.items()}
+        return {name: how for name, how in best.items() if held[name][how] < below}
+
+    def share(self, source: Source, tuning: Tuning) -> float:
+        """What a tuning leaves of a source's damage, as far as it was measured."""
+        if not source.unit:
+            how = tuning.ranges.get(source.group, "")
+            return self.ranges.get(source.group, {}).get(how, 1.0)
+        found = [self.of_layer(key[1], tuning) for key in source.forms]
+        return sum(found) / len(found)
+
+    def of_layer(self, layer: str, tuning: Tuning) -> float:
+        """What a tuning leaves of the damage that a layer's weights do."""
+        if layer in tuning.weights:
+            return self.weights.get(layer, {}).get(tuning.weights[layer], 1.0)
+        return self.biases.get(layer, {}).get(CORRECTED, 1.0) if layer in tuning.biases else 1.0
 
 
 @dataclass(frozen=True)
@@ -66,74 +75,35 @@ def prepare(bench: Bench, given: Tuning) -> None:
         bench.rounded = compensated_weights(bench.model, plan, bench.weights, feeds, threads=bench.threads)
 
 
-def tuned(
-    bench: Bench,
-    given: Tuning,
-    alone: Mapping[str, float],
-    samples: Sequence[int],
-    raised: Mapping[str, Precision] | None = None,
-    *,
-    scarce: bool = False,
-) -> tuple[list[Choice], Alternatives]:
-    """Starts for the search, and what helps each quantizer alone.
-
-    The starts: the best of all sets, the best that leaves ranges or weights alone, what is there.
-
-    ``alone`` is the damage of layers' weights and groups' tensors by ``LAYER:weight`` and group. What is best with all
-    layers in 8 bits need not be best once some are raised: the search looks at each. ``raised`` layers have more bits
-    while the sets are measured: what is broken without them would hide what else helps. ``scarce``: few joint models.
-    """
-    layers = raised or {}
-    few = samples[: max(FEW_SAMPLES, len(samples) // 2)]  # an alternative is far better, or it is not worth having
-    found = _alternatives(bench, alone, few)
-    repairs = [c for _, c in _ranked(bench, layers, [given, *_repairs(bench, found)])]
-    sets = [found.clear(found.ranges, step) for step in (FEW_STEPS if scarce else STEPS)]
-    trials = [replace(r, ranges=s) for r in repairs[: 1 if scarce else REPAIRS] for s in sets]
-    ranked = _ranked(bench, layers, [*repairs, *trials, *(Tuning(s) for s in sets)])
-    start = bench.measure(Choice(layers)).damage
-    better = [t for damage, t in ranked if damage < WORTH * start]
-    untouched = [t for t in better if not t.weights and not t.biases]
-    as_measured = [t for t in better if not t.ranges]
-    starts = [*better[:2], *untouched[:1], *as_measured[:1], given, Tuning()]
-    return list({(c := Choice({}, t)).key: c for t in starts}.values()), found
-
-
-def _ranked(bench: Bench, layers: Mapping[str, Precision], trials: Sequence[Tuning]) -> list[tuple[float, Tuning]]:
-    """Different tunings with their damage while ``layers`` have more bits, the least first."""
-    different = list({(c := Choice(layers, t)).key: c for t in trials}.values())
-    measured = [f.damage for f in bench.measure_all(different)]
-    ranked = sorted(zip(measured, different, strict=True), key=lambda x: (x[0], x[1].key))
-    return [(damage, choice.tuning) for damage, choice in ranked]
-
-
-def _repairs(bench: Bench, found: Alternatives) -> Iterator[Tuning]:
+def repairs(bench: Bench, found: Alternatives) -> Iterator[Tuning]:
     """Ways to treat the weights and biases of the whole model."""
     weights = {n: rounding(how) for n, how in found.clear(found.weights).items()}
     yield Tuning()
-    yield Tuning(biases=frozenset(bench.corrections))
-    yield Tuning(biases=frozenset(found.clear(found.biases)))
     yield Tuning(weights=dict.fromkeys(bench.rounded, "gptq"))
+    yield Tuning(biases=frozenset(bench.corrections))
     yield Tuning(weights=weights)
-    nothing = (float("inf"), "")
-    of_bias = {
-        n for n in found.clear(found.biases) if found.biases[n] <= found.weights.get(n, nothing)
-    }  # at most one of the two a layer: both take back the same error
-    yield Tuning(weights={n: how for n, how in weights.items() if n not in of_bias}, biases=frozenset(of_bias))
+    of_bias = frozenset(n for n in found.clear(found.biases) if _rather_bias(found, n))
+    yield Tuning(weights={n: how for n, how in weights.items() if n not in of_bias}, biases=of_bias)
+    yield Tuning(biases=frozenset(found.clear(found.biases)))
 
 
-def _alternatives(bench: Bench, alone: Mapping[str, float], samples: Sequence[int]) -> Alternatives:
-    """For each quantizer that matters the alternative that does least damage alone."""
+def _rather_bias(found: Alternatives, layer: str) -> bool:
+    """Whether a corrected bias helps a layer more than other weights do: both take back the same error."""
+    return found.biases[layer][CORRECTED] <= min(found.weights.get(layer, {}).values(), default=math.inf)
+
+
+def alternatives(bench: Bench, alone: Mapping[str, float], samples: Sequence[int]) -> Alternatives:
+    """What every other form of the quantizers that matter does alone."""
     matters = _mattering(alone)
     variants = [v for v in (*_ranges(bench, matters), *_weights(bench, matters), *_biases(bench, matters)) if v.forms]
     found = bench.damages([v.forms for v in variants], samples, "other ranges and roundings, each alone")
     now = {(v.kind, v.name): d for v, d in zip(variants, found.tolist(), strict=True) if not v.how}
-    best: dict[str, dict[str, tuple[float, str]]] = {"ranges": {}, "weights": {}, "biases": {}}
+    shares: dict[str, dict[str, dict[str, float]]] = {"ranges": {}, "weights": {}, "biases": {}}
     for v, damage in zip(variants, found.tolist(), strict=True):
         there = now[v.kind, v.name]
-        share = damage / there if there > 0 else 1.0
-        if v.how and share < best[v.kind].get(v.name, (float("inf"), ""))[0]:
-            best[v.kind][v.name] = (share, v.how)
-    return Alternatives(**{kind: dict(sorted(held.items())) for kind, held in best.items()})
+        if v.how:
+            shares[v.kind].setdefault(v.name, {})[v.how] = damage / there if there > 0 else 1.0
+    return Alternatives(**shares)
 
 
 def _mattering(alone: Mapping[str, float]) -> set[str]:
@@ -185,7 +155,7 @@ def _biases(bench: Bench, matters: set[str]) -> list[Variant]:
     for layer, bias in bench.corrections.items():
         if layer + WEIGHT_SUFFIX in matters:
             corrected = bench.weights.changed({bench.model.layer[layer].bias: bias})
-            for how, weights in (("", bench.weights), ("corrected", corrected)):
+            for how, weights in (("", bench.weights), (CORRECTED, corrected)):
                 found.append(Variant("biases", layer, how, weight_forms(bench.model, plan, weights, [layer])))
     return found
 

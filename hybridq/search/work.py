@@ -1,85 +1,153 @@
-"""How much a search measures, and when its time is over.
+"""How much a search measures, and when it ends.
 
-What is measured follows from the size of the model and not from a clock, so that a result does not depend on what else
-the machine does; a clock only ends a search that takes longer than it may.
+Everything that is measured has a price: the seconds that one core needs for it, about, worked out from the sizes of the
+model alone. A search spends what it is allowed, the most promising first, and ends with the best found. So the same
+question gets the same answer whatever else the machine does; only where somebody set a time does a clock end it sooner.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from hybridq.graph.model import Model
 
-USUAL_SECONDS = 60.0  # CPU seconds that a search may take by itself, or
+USUAL_SECONDS = 60.0  # that calibrating, searching, building and comparing may take by themselves, or
 USUAL_RUNS = 1000  # float inferences of one sample, whichever is more
-KEPT = 0.85  # of it; the rest is for building and comparing the result
+KEPT = 0.85  # of it is the search's
 MACS_A_SECOND = 1e11  # of one core that has AVX-512 or the like, about
 ELEMENTS_A_SECOND = 3.3e9
-TOGETHER = 20.0  # seconds for joint models, about
-APART = 15.0  # seconds for quantizers alone, about
-BUILDING = 0.08  # seconds to build a joint model and its session, about, and a layer:
-BUILDING_LAYER = 8e-4
+IN_8_BITS = 0.65  # of a float inference: the model with most layers in 8 bits
+BUILDING, BUILDING_NODE = 0.01, 5e-4  # seconds to build a joint model and its session, and a node of the graph
+LOOKING, LOOKING_ELEMENT = 3e-4, 3e-8  # seconds to compare the outputs of one sample, and an element of them
+GROWING, GROWING_NODE = 3e-3, 6e-5  # seconds that a quantizer adds to the making of a growing graph
+GROWN = 0.4  # of a float inference: a quantizer in a growing graph, which joins about half way
+AT_ONCE = 0.3  # of comparing elements one row at a time: many rows together
+TOLD = 0.1  # of what is allowed is kept to say why layers are raised
+TOGETHER = 0.55  # of what is allowed is for joint models, about
+APART = 0.3  # for quantizers alone, about
 SAMPLES = (8, 64)  # calibration samples that every choice is measured on: at least, at most
+SAMPLES_SECONDS = 0.4  # of float inferences that they should not exceed
 ALONE = (1, 16)  # of these, on which each quantizer is measured
-TRIALS = (24, 150)  # joint models
+FINE = 2  # of these at least, or whole groups are measured first
+TRIALS = (24, 400)  # joint models
 SCARCE = 70  # of these
+
+
+class TimeUp(Exception):  # noqa: N818 - no error: the search ends with the best found
+    """What a search may spend is spent."""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Seconds of one core, about: the float model on a sample, building a joint model, comparing a sample's outputs.
+
+    ``growing`` is what a quantizer adds to the making of a graph that carries many, ``row`` what comparing its outputs
+    takes there.
+    """
+
+    inference: float
+    building: float
+    looking: float
+    growing: float
+    row: float
+
+    @classmethod
+    def of(cls, model: Model) -> Prices:
+        """The prices of a model."""
+        sizes = {n: _elements(t.shape) for n, t in model.tensors.items()}
+        nodes = len(model.proto.graph.node)
+        outputs = sum(sizes.get(n, 0) for n in model.outputs)
+        return cls(
+            sum(x.macs for x in model.layers) / MACS_A_SECOND + sum(sizes.values()) / ELEMENTS_A_SECOND,
+            BUILDING + BUILDING_NODE * nodes,
+            LOOKING + LOOKING_ELEMENT * outputs,
+            GROWING + GROWING_NODE * nodes,
+            AT_ONCE * LOOKING_ELEMENT * outputs,
+        )
+
+    def joint(self, samples: int) -> float:
+        """A joint model on so many samples."""
+        return self.building + samples * (IN_8_BITS * self.inference + self.looking)
+
+    def alone(self, samples: int, *, together: bool = True) -> float:
+        """One quantizer on so many samples, in a graph ``together`` with others or in one of its own."""
+        if together:
+            return self.growing + samples * (GROWN * self.inference + self.row)
+        return self.building + samples * (self.inference + self.looking)
+
+
+def _elements(shape: tuple[int | str, ...] | None) -> int:
+    return int(np.prod([d for d in shape or () if isinstance(d, int)]))
 
 
 @dataclass(frozen=True)
 class Work:
-    """Samples of every joint model and of each quantizer alone, and how many joint models there may be, about."""
+    """Samples of every joint model and of each quantizer alone, and how many joint models there may be, about.
+
+    ``coarse``: quantizers are so many and dear that whole groups are measured first.
+    """
 
     samples: int
     alone: int
     trials: int
+    coarse: bool = False
 
     @property
     def scarce(self) -> bool:
-        """Whether joint models are dear, so that only the likeliest are tried."""
+        """Whether joint models are so dear that only the likeliest are tried."""
         return self.trials < SCARCE
 
 
-def planned(model: Model, available: int, budget: float = USUAL_SECONDS) -> Work:
-    """What fits into a budget of CPU seconds where so many samples are available."""
-    share = budget / USUAL_SECONDS
-    elements = sum(int(np.prod([d for d in t.shape or () if isinstance(d, int)])) for t in model.tensors.values())
-    run = sum(x.macs for x in model.layers) / MACS_A_SECOND + elements / ELEMENTS_A_SECOND
-    samples = min(available, int(np.clip(0.4 / max(run, 1e-9), *SAMPLES)))
-    quantizers = 2.2 * len(model.groups)  # tensors, weights, edges
-    alone = int(np.clip(share * APART / max(0.6 * quantizers * run, 1e-9), *ALONE))
-    joint = BUILDING + BUILDING_LAYER * len(model.layers) + samples * run
-    return Work(samples, min(alone, samples), int(np.clip(share * TOGETHER / joint, *TRIALS)))
+def allowed(prices: Prices, seconds: float | None = None) -> float:
+    """Seconds' worth of work that a search may do: the usual, or as many as were asked for where that is more."""
+    return KEPT * max(USUAL_SECONDS, USUAL_RUNS * prices.inference, seconds or 0.0)
+
+
+def planned(model: Model, available: int, seconds: float = KEPT * USUAL_SECONDS, *, together: bool = True) -> Work:
+    """What fits into so many seconds' worth of work where so many samples are available.
+
+    ``together``: one graph can carry many quantizers.
+    """
+    prices = Prices.of(model)
+    samples = min(available, int(np.clip(SAMPLES_SECONDS / max(prices.inference, 1e-9), *SAMPLES)))
+    quantizers = 4.5 * len(model.groups)  # tensors, weights, edges, and the other forms of those that matter
+    once, one = (prices.alone(n, together=together) for n in (0, 1))
+    alone = (APART * seconds / quantizers - once) / max(one - once, 1e-9) if quantizers else 1.0
+    trials = int(np.clip(TOGETHER * seconds / prices.joint(samples), *TRIALS))
+    return Work(samples, min(int(np.clip(alone, *ALONE)), samples), trials, alone < FINE)
 
 
 @dataclass
 class Deadline:
-    """When a search ends with the best found: after ``seconds`` of the clock, or else of usual CPU time."""
+    """When a search ends by the clock: ``seconds`` after it began, if any were set, less what the rest needs."""
 
     seconds: float | None = None
-    wall: float = 0.0
-    cpu: float = 0.0
-    usual: float = USUAL_SECONDS
-
-    @classmethod
-    def starting(cls, seconds: float | None = None) -> Deadline:
-        """The clock runs from now."""
-        return cls(seconds, time.perf_counter(), time.process_time())
-
-    def allow(self, run: float) -> None:
-        """A float inference takes ``run`` CPU seconds: as many as are usual are allowed, if that is more."""
-        self.usual = max(USUAL_SECONDS, USUAL_RUNS * run)
+    began: float = field(default_factory=time.perf_counter)
 
     @property
     def over(self) -> bool:
         """Whether the time is over."""
-        return self.left <= 0
+        return self.seconds is not None and time.perf_counter() - self.began >= KEPT * self.seconds
 
-    @property
-    def left(self) -> float:
-        """Seconds that are left, of the clock or of CPU time."""
-        if self.seconds is not None:
-            return KEPT * self.seconds - (time.perf_counter() - self.wall)
-        return KEPT * self.usual - (time.process_time() - self.cpu)
+
+@dataclass
+class Effort:
+    """Seconds' worth of work that may be done and that was done; a ``reserve`` is kept to say why a choice is good."""
+
+    allowed: float = float("inf")
+    deadline: Deadline = field(default_factory=Deadline)
+    spent: float = 0.0
+    reserve: float = 0.0
+
+    def affords(self, price: float) -> bool:
+        """Whether something may still be done."""
+        return self.spent + price <= self.allowed - self.reserve and not self.deadline.over
+
+    def spend(self, price: float) -> None:
+        """Pay for something. Raises TimeUp where it can no longer be afforded."""
+        if not self.affords(price):
+            raise TimeUp
+        self.spent += price

@@ -81,7 +81,7 @@ def auto(
     if isinstance(evaluation, (str, Path)) and not Path(evaluation).exists():
         raise DatasetError("no such file", path=str(evaluation))
     folder, shared = Path(out), dict[str, Any](threads=first.threads, progress=progress)
-    deadline = Deadline.starting(wanted.time)
+    deadline = Deadline(wanted.time)
     calibrated = step1(model, dataset, folder, progress=progress, **words)
     found = propose(folder, dataset, workers=first.workers, deadline=deadline, **shared, **asked)
     built = step2(folder, **shared)
