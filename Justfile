@@ -27,6 +27,14 @@ cov *args:
 mutants *args:
     {{bin}}/python bench/mutants.py {{args}}
 
+# one table against other tools, at `--environments FOLDER`; --write puts it into docs/benchmarks.md
+versus *args:
+    {{bin}}/python -m bench {{args}}
+
+# run the pages that are sessions again and put today's figures into them
+sessions *args:
+    {{bin}}/python docs/sessions.py {{args}}
+
 # speed of what step2 builds
 bench *args:
     {{bin}}/python bench/builder.py {{args}}

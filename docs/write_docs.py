@@ -1,6 +1,7 @@
 """Write what documents repeat from the program, so that it is true.
 
-    python docs/write_docs.py              # docs/cli.md from --help, docs/architecture.md, docs/reference/
+    python docs/write_docs.py              # docs/cli.md from --help, docs/architecture.md, docs/reference/,
+                                           # and the code in Chinese pages from the English ones
     python docs/write_docs.py --outputs    # README.md's outputs too, from a real run of the demo
 
 ``tests/test_docs.py`` fails when a document has fallen behind.
@@ -24,6 +25,8 @@ from hybridq.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 CLI, ARCHITECTURE, README = ROOT / "docs" / "cli.md", ROOT / "docs" / "architecture.md", ROOT / "README.md"
+TRANSLATED = {ROOT / "README.zh.md": README, ROOT / "docs" / "tutorial.zh.md": ROOT / "docs" / "tutorial.md"}
+BLOCK = re.compile(r"^```\w+.*?^```$", re.S | re.M)
 WIDTH = 110
 CLI_HEAD = """# Command line
 
@@ -163,6 +166,12 @@ def _page(name: str, command: click.Command) -> str:
     return f"## {name}\n\n```text\n{command.get_help(context)}\n```\n"
 
 
+def leveled(text: str, english: str) -> str:
+    """A translation whose blocks of code are those of the English page, one by one."""
+    blocks = iter(BLOCK.findall(english))
+    return BLOCK.sub(lambda found: next(blocks, found[0]), text)
+
+
 def outputs() -> dict[str, str]:
     """What the demo prints, and what step2 says to a wrong word in its cfg."""
     with tempfile.TemporaryDirectory() as folder:
@@ -194,6 +203,10 @@ def _write(with_outputs: bool) -> None:
         block = re.compile(rf"(<!-- output: {name} -->\n```text\n).*?(```\n)", re.S)
         readme = block.sub(lambda m, found=found: m[1] + found + m[2], readme)  # type: ignore[misc]
     README.write_text(readme, encoding="utf-8")
+    for page, english in TRANSLATED.items():
+        page.write_text(
+            leveled(page.read_text(encoding="utf-8"), english.read_text(encoding="utf-8")), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -19,12 +19,14 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [
     ROOT / "README.md",
+    ROOT / "README.zh.md",
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").rglob("*.md")),
     ROOT / "demos" / "README.md",
 ]
 SECTIONS = re.split(r"^## hybridq ?", (ROOT / "docs" / "cli.md").read_text(encoding="utf-8"), flags=re.M)
 HELP = {section.partition("\n")[0]: section for section in SECTIONS[1:]}
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "demos").glob("*.ipynb"))
 REMEDY = "run `python docs/write_docs.py`"
 
 
@@ -135,6 +137,27 @@ def test_links_lead_somewhere() -> None:
                 assert (page.parent / link).exists(), f"{page.relative_to(ROOT)}: {link}"
 
 
+@pytest.mark.parametrize("name", ["README.zh.md", "tutorial.zh.md"])
+def test_a_translation_is_level_with_the_english(writer: ModuleType, name: str) -> None:
+    (page,) = (page for page in writer.TRANSLATED if page.name == name)
+    chinese, english = (p.read_text(encoding="utf-8") for p in (page, writer.TRANSLATED[page]))
+    assert writer.BLOCK.findall(chinese) == writer.BLOCK.findall(english), REMEDY
+    assert headings(chinese) == headings(english)
+    assert rows(chinese) == rows(english)
+
+
+def headings(text: str) -> list[int]:
+    """How deep each heading is, code left out."""
+    return [len(mark) for mark in re.findall(r"(?m)^(#+) ", re.sub(r"(?s)```.*?```", "", text))]
+
+
+def rows(text: str) -> list[str]:
+    """The numbers and code in each row of a table, which no translation changes; what to read on may differ."""
+    found = [row for row in re.findall(r"(?m)^\|(.*)\|$", text) if "](" not in row]
+    told = [" ".join(re.findall(r"`[^`]+`|(?<![\w.])\d+(?:\.\d+)?", row)) for row in found]
+    return [row for row in told if row]
+
+
 def test_decisions_have_context_choice_and_price() -> None:
     pages = sorted((ROOT / "docs" / "adr").glob("0*.md"))
     listed = (ROOT / "docs" / "adr" / "README.md").read_text(encoding="utf-8")
@@ -154,7 +177,7 @@ def test_scripts_of_ci_are_sound_shell() -> None:
         subprocess.run(["bash", "-n", ROOT / ".ci" / script], check=True)
 
 
-@pytest.mark.parametrize("name", ["step1", "step2", "step3", "step4"])
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebooks_keep_the_outputs_of_a_whole_run(name: str) -> None:
     path = ROOT / "demos" / f"{name}.ipynb"
     text = path.read_text(encoding="utf-8")

@@ -1,0 +1,271 @@
+"""One table of hybridq against the tools that people use today: ``python -m bench``.
+
+    python -m bench                              hybridq and ONNX Runtime's own quantizer, in this environment
+    python -m bench --environments FOLDER        FOLDER/nncf, aimet, ppq, rknn2: environments, those that are there
+    python -m bench --make FOLDER                make those environments first (hundreds of megabytes)
+    python -m bench --models small --tools hybridq,nncf
+    python -m bench --write                      put the table into docs/benchmarks.md and a line into docs/history.json
+
+The same models (those that the project trained), calibration and evaluation samples for every tool; one thread. A tool
+gives a quantized ONNX model, whose score, size and speed are measured here, or, where its result runs in its own
+simulator only, outputs, whose score is. Speed is float32's CPU time over the model's, medians of alternating runs. A
+tool that is not installed is left out and said to be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+import hybridq
+from hybridq import demo
+from hybridq.execution.versions import versions
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+PAGE, HISTORY = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "history.json"
+START, END = "<!-- table -->", "<!-- end of the table -->"
+HEAD = "| tool | score | size, kB | speed | its time, s | its memory, MB |"
+RUNS = 41  # alternating pairs
+Outputs = list[NDArray[Any]]
+Samples = list[dict[str, NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model with what it is calibrated and scored on; ``score`` takes the first output of every evaluation sample."""
+
+    name: str
+    path: Path
+    calibration: Samples
+    evaluation: Samples
+    metric: str
+    score: Callable[[Outputs], float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tool on one model. ``speed`` None: its result runs in its own simulator only."""
+
+    model: str
+    tool: str
+    score: float
+    size: int | None
+    speed: float | None
+    seconds: float
+    megabytes: float
+
+
+def subjects() -> Iterator[Subject]:
+    """The two detectors of the demo, and the transformer of the documentation."""
+    calibration, evaluation = ([feed for feed, _ in pairs] for pairs in (demo.calibration(), demo.evaluation()))
+
+    def ap50(outputs: Outputs) -> float:
+        return demo.score([{"detections": one} for one in outputs])["ap50"]
+
+    yield Subject("small", demo.model_path(), calibration[:32], evaluation, "AP50", ap50)
+    yield Subject("plain", demo.plain_path(), calibration[:32], evaluation, "AP50", ap50)
+    sys.path.insert(0, str(HERE))
+    from kinds_data import tokens
+
+    batches = [tokens(np.random.default_rng([0, seed]), count) for seed, count in ((1, 32), (2, 200))]
+    fed = [[{"ids": x[None]} for x in batch.x] for batch in batches]
+    labels = batches[1].truth["label"]
+
+    def right(outputs: Outputs) -> float:
+        return float(np.mean([one.argmax() == label for one, label in zip(outputs, labels, strict=True)]))
+
+    yield Subject("tokens", ROOT / "demos" / "models" / "tokens.onnx", *fed, "same topic", right)
+
+
+# --- tools ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A script in ``contenders/``, the environment that it needs, and what is installed there."""
+
+    name: str
+    script: str
+    options: tuple[str, ...] = ()
+    environment: str = ""  # this one
+    packages: tuple[str, ...] = ()
+
+
+TOOLS = (
+    Tool("hybridq, default", "by_hybridq.py"),
+    Tool("hybridq, every layer uint8", "by_hybridq.py", ("uint8",)),
+    Tool("hybridq auto", "by_hybridq.py", ("auto",)),
+    Tool("hybridq auto --min-speedup 1", "by_hybridq.py", ("fast",)),
+    Tool("onnxruntime, MinMax", "by_onnxruntime.py", ("MinMax",)),
+    Tool("onnxruntime, Entropy", "by_onnxruntime.py", ("Entropy",)),
+    Tool("NNCF", "by_nncf.py", (), "nncf", ("nncf", "onnx", "onnxruntime")),
+    Tool("AIMET-ONNX", "by_aimet.py", (), "aimet", ("aimet-onnx",)),
+    Tool("ESP-PPQ", "by_ppq.py", (), "ppq", ("torch", "esp-ppq", "onnx", "onnxruntime")),
+    Tool("RKNN-Toolkit2", "by_rknn2.py", (), "rknn2", ("rknn-toolkit2==2.5.0",)),
+)
+
+
+def python_of(tool: Tool, environments: Path | None) -> Path | None:
+    """The interpreter that runs a tool; None where its environment is not there."""
+    if not tool.environment:
+        return Path(sys.executable)
+    found = environments / tool.environment / "bin" / "python" if environments else None
+    return found if found and found.exists() else None
+
+
+def make(environments: Path) -> None:
+    """Make the environment of every tool; one that does not install is told and left out."""
+    for tool in (t for t in TOOLS if t.environment):
+        python = environments / tool.environment / "bin" / "python"
+        if not python.exists():
+            subprocess.run([sys.executable, "-m", "venv", environments / tool.environment], check=True)
+        done = subprocess.run([python, "-m", "pip", "install", "-q", *tool.packages], check=False)
+        print(f"{tool.name}: {'installed' if done.returncode == 0 else 'does not install here'}", flush=True)
+
+
+def run(tool: Tool, python: Path, subject: Subject) -> Row | str:
+    """A tool's figures for a model, or why there are none."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part, samples in (("calibration", subject.calibration), ("evaluation", subject.evaluation)):
+            np.savez(folder / f"{part}.npz", **{k: np.stack([s[k] for s in samples]) for k in samples[0]})
+        command = [python, HERE / "contenders" / tool.script, subject.path, folder, *tool.options]
+        words = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(
+            [str(word) for word in command], env=words, cwd=folder, capture_output=True, encoding="utf-8", check=False
+        )
+        if done.returncode:
+            return (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1][:120]
+        return figures(tool, subject, folder, json.loads((folder / "cost.json").read_text()))
+
+
+def figures(tool: Tool, subject: Subject, folder: Path, cost: Mapping[str, float]) -> Row:
+    """Score, size and speed of what a tool left in ``folder``."""
+    built = folder / "quantized.onnx"
+    spent = (round(cost["seconds"], 1), round(cost["megabytes"], 0))
+    if not built.exists():
+        with np.load(folder / "outputs.npz") as held:
+            return Row(subject.name, tool.name, round(subject.score(list(held["first"])), 4), None, None, *spent)
+    outputs = [session_of(built).run(None, s)[0] for s in subject.evaluation]
+    size = built.stat().st_size
+    return Row(subject.name, tool.name, round(subject.score(outputs), 4), size, speed(subject, built), *spent)
+
+
+def session_of(path: Path) -> onnxruntime.InferenceSession:
+    """A session of one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def speed(subject: Subject, built: Path) -> float:
+    """Float32's CPU time over the model's: the median of ratios of alternating runs."""
+    pair, feed, ratios = [session_of(subject.path), session_of(built)], subject.evaluation[0], []
+    for number in range(RUNS):
+        times = {}
+        for at in (0, 1) if number % 2 else (1, 0):
+            started = time.process_time()
+            pair[at].run(None, feed)
+            times[at] = time.process_time() - started
+        ratios.append(times[0] / times[1])
+    return round(median(ratios), 2)
+
+
+# --- telling ----------------------------------------------------------------------------------------------------
+
+
+def table(rows: list[Row], left_out: Mapping[str, str]) -> str:
+    """A part a model, a row a tool."""
+    lines = []
+    for subject in dict.fromkeys(row.model for row in rows):
+        lines += [f"### {subject}", "", HEAD, "|---|---|---|---|---|---|"]
+        lines += [_line(row) for row in rows if row.model == subject] + [""]
+    lines += [f"Left out: {name} ({why})." for name, why in left_out.items()]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _line(row: Row) -> str:
+    size = "" if row.size is None else f"{row.size / 1e3:.0f}"
+    fast = "simulated" if row.speed is None else f"{row.speed:.2f}"
+    return f"| {row.tool} | {row.score:.3f} | {size} | {fast} | {row.seconds:.0f} | {row.megabytes:.0f} |"
+
+
+def write(rows: list[Row], left_out: Mapping[str, str]) -> None:
+    """Put the table into its page, the plots beside it, and hybridq's own figures into the history."""
+    text = PAGE.read_text(encoding="utf-8")
+    told = f"{date.today().isoformat()}; " + ", ".join(f"{k} {v}" for k, v in versions().items())
+    head, tail = text[: text.index(START)], text[text.index(END) :]
+    PAGE.write_text(f"{head}{START}\n\n{told}\n\n{table(rows, left_out)}\n{tail}", encoding="utf-8")
+    own = [asdict(row) for row in rows if row.tool.startswith("hybridq")]
+    history = json.loads(HISTORY.read_text(encoding="utf-8")) if HISTORY.exists() else []
+    history = [one for one in history if one["version"] != hybridq.__version__]
+    history.append({"version": hybridq.__version__, "date": date.today().isoformat(), "figures": own})
+    HISTORY.write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+    plot(rows)
+
+
+def plot(rows: list[Row]) -> None:
+    """Score over size for every tool that leaves a model: one picture a model."""
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys(row.model for row in rows))
+    figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.4), layout="constrained", squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        for row in (r for r in rows if r.model == name and r.size is not None):
+            mark = "o" if row.tool.startswith("hybridq") else "x"
+            axis.plot(row.size / 1e3, row.score, mark, label=row.tool)
+        axis.set_title(name)
+        axis.set_xlabel("size, kB")
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("score")
+    axes[0][-1].legend(fontsize=6)
+    figure.savefig(PAGE.with_suffix(".svg"), metadata={"Date": None})
+
+
+def main() -> int:
+    """Run every tool that is there on every model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--environments", type=Path)
+    parser.add_argument("--make", type=Path, metavar="FOLDER")
+    parser.add_argument("--models", default="")
+    parser.add_argument("--tools", default="", help="words that a tool's name begins with")
+    parser.add_argument("--write", action="store_true")
+    chosen = parser.parse_args()
+    if chosen.make:
+        make(chosen.make)
+    environments = chosen.environments or chosen.make
+    words, rows, left_out = [w for w in chosen.tools.split(",") if w], [], {}
+    for subject in (s for s in subjects() if not chosen.models or s.name in chosen.models.split(",")):
+        for tool in (t for t in TOOLS if not words or any(t.name.lower().startswith(w.lower()) for w in words)):
+            python = python_of(tool, environments)
+            found = run(tool, python, subject) if python else f"no environment {tool.environment}"
+            if isinstance(found, str):
+                left_out[f"{tool.name} on {subject.name}" if python else tool.name] = found
+            else:
+                rows.append(found)
+            print(found if isinstance(found, Row) else f"{tool.name}, {subject.name}: {found}", flush=True)
+    print(table(rows, left_out))
+    if chosen.write:
+        write(rows, left_out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""What the scripts of the tools share. Each runs in its tool's environment: ``by_TOOL.py MODEL FOLDER [OPTION ...]``.
+
+FOLDER has ``calibration.npz`` and ``evaluation.npz``, one array an input, samples first, each with its batch axis. A
+script leaves ``quantized.onnx`` there, or ``outputs.npz`` with every evaluation sample's first output as ``first``.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Samples = list[dict[str, Any]]
+
+
+def samples(folder: Path, part: str) -> Samples:
+    """One dict of arrays a sample."""
+    with np.load(folder / f"{part}.npz") as held:
+        arrays = dict(held)
+    return [{k: v[i] for k, v in arrays.items()} for i in range(len(next(iter(arrays.values()))))]
+
+
+def main(quantize: Callable[..., None]) -> None:
+    """Call ``quantize(model, folder, *options)`` and write down what it cost: CPU seconds, memory at its peak."""
+    model, folder, *options = sys.argv[1:]
+    started = time.process_time()
+    quantize(Path(model), Path(folder), *options)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    cost = {"seconds": time.process_time() - started, "megabytes": peak}
+    (Path(folder) / "cost.json").write_text(json.dumps(cost))
