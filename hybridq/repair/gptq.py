@@ -136,7 +136,7 @@ def _patches(node: NodeProto, values: Array, layer: Layer, rows: int) -> Array:
     sample, *position = np.unravel_index(_chosen(math.prod(places), rows), places)
     place: Any = (sample, slice(None), *position)
     taken: Array = views[place]  # (products, channels, *kernel)
-    return taken.reshape(len(taken), groups, -1).transpose(1, 0, 2)
+    return taken.reshape(len(taken), groups, math.prod(shape[1:])).transpose(1, 0, 2)
 
 
 def _chosen(count: int, most: int) -> NDArray[np.int64]:

@@ -33,7 +33,7 @@ def picture_of(name: str, values: Array, preprocessing: Preprocessing, order: st
     Values that are no pixels even so are stretched from their least to their most.
     """
     layout = image_layout(values.shape)
-    if layout is None or min(values.shape[layout.height], values.shape[layout.width]) < LEAST:
+    if layout is None or not values.size or min(values.shape[layout.height], values.shape[layout.width]) < LEAST:
         return None
     axes = [layout.height, layout.width, *([layout.channel] if layout.channel is not None else [])]
     kept = np.transpose(values, [*(i for i in range(values.ndim) if i not in axes), *axes])

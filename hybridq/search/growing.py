@@ -333,7 +333,7 @@ class _Writer:
                 whole = self._node("Concat", names, f"{output.name}/rows", axis=0) if len(names) > 1 else names[0]
                 self.nodes.append(helper.make_node("Identity", [whole], [made]))
                 held_as[output.name] = made
-                outputs.append(helper.make_tensor_value_info(made, output.type.tensor_type.elem_type, None))
+                outputs.append(_named(output, made))
             else:
                 rows[output.name] = (BASE,)
                 outputs.append(output)
@@ -347,3 +347,13 @@ class _Writer:
             opset_imports=opset_imports(self.model.proto),
         )
         return Grown(proto, rows, held_as)
+
+
+def _named(output: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:
+    """An output of the same type, be it a sequence, under another name and of any shape."""
+    made = onnx.ValueInfoProto()
+    made.CopyFrom(output)
+    made.name = name
+    if made.type.HasField("tensor_type"):
+        made.type.tensor_type.ClearField("shape")
+    return made

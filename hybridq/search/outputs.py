@@ -44,7 +44,7 @@ def layouts(model: Model) -> dict[str, Layout]:
     for name in model.outputs:
         tensor = model.tensors.get(name)
         shape = tensor.shape if tensor else None
-        if not shape or len(shape) < 3 or not all(isinstance(d, int) for d in shape[1:]):
+        if not shape or len(shape) < 3 or not all(isinstance(d, int) and d for d in shape[1:]):
             continue
         behind = joined(name, model.producers, {n: t.shape for n, t in model.tensors.items()})
         sizes = [1, *(int(d) for d in shape[1:])]

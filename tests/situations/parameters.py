@@ -188,7 +188,8 @@ CASES: dict[str, Situation] = {
             "high": np.float32(8000),
             "little": np.float32(1e-6),
         },
-        uint8=10,
+        uint8=0,
+        int16=0,
         x=(1, 64),
     ),
     "mel-edges-fed": written(
