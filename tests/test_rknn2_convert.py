@@ -253,6 +253,14 @@ def test_what_only_a_sigmoid_reads_stays_within_seven(outputs: tuple[str, ...], 
     assert found.ranges["normal"][8] == Range(*kept)
 
 
+def test_a_float16_tensor_that_int8_reads_has_the_range_of_its_conversion() -> None:
+    s = state("rknn2")
+    found = export("rknn2", s, edited_cfg(s, {"conv1": "float16"}))
+    plan = json.loads(bytes(found.files["plan.json"]))["plan"]
+    r = s.calibrated.measured["conv1"].range
+    assert plan["ranges"]["conv1"] == pytest.approx([r.min, r.max], abs=(r.max - r.min) / 255)
+
+
 def test_int16_has_headroom_only_where_no_int8_layer_reads() -> None:
     s = state("rknn2")
     alone = view(s, edited_cfg(s, {"128": "int16", "cls": "int16"})).tensor["128"].stored

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from helpers_graphs import I8, I16, normal
+from helpers_graphs import F16, I8, I16, normal
 from helpers_graphs import given as graph
 from random_graphs import Case, expose, make_case, run
 
@@ -100,6 +100,19 @@ def test_the_two_ends_must_have_one_precision() -> None:
     case, _ = planned(graph([("Conv", "x w", "c"), ("Sigmoid", "c", "y")], W, ["y"]))
     assert kept_whole(case.model, {"c": I16, "y": I16}) == {"c"}
     assert not kept_whole(case.model, {"y": I16})
+
+
+def test_float16_is_rounded_everywhere_and_reads_integers_as_float16() -> None:
+    nodes = [("Conv", "x w", "c"), ("Sigmoid", "c", "s"), ("Conv", "s v", "y"), ("Conv", "x v", "z")]
+    case, plan = planned(graph(nodes, W, ["y", "z"]), {"c": F16, "s": F16})
+    assert not kept_whole(case.model, {"c": F16, "s": F16})
+    assert {b.tensor: b.conversion.precision for b in plan.boundaries.values() if b.conversion} == {"x": F16, "s": I8}
+
+
+def test_an_input_is_as_narrow_as_its_narrowest_reader() -> None:
+    case, plan = planned(graph([("Conv", "x w", "a"), ("Conv", "x v", "b"), ("Add", "a b", "y")], W, ["y"]), {"a": I16})
+    assert plan.groups["x"].stored.precision is I8
+    assert case.plan({**case.all(I8), "a": I16, "b": I16}).groups["x"].stored.precision is I16
 
 
 def test_a_sum_takes_one_term_as_it_was_computed() -> None:

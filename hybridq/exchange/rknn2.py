@@ -23,6 +23,7 @@ from hybridq.exchange.restate import restated
 from hybridq.exchange.view import TensorView, View
 from hybridq.graph.operators import Layout, lookup, row_of
 from hybridq.quant.dtypes import Precision
+from hybridq.quant.qparams import Range
 
 BECOMES = {Precision.UINT8: Precision.INT8, Precision.FLOAT32: Precision.FLOAT16}
 WORDS = {Precision.INT8: "int8", Precision.INT16: "int16", Precision.FLOAT16: "float16"}
@@ -56,7 +57,7 @@ def _plan(view: View, options: Options) -> dict[str, object]:
     nodes |= {x.node: x.name for x in view.layers} | {a: x.name for x in view.layers for a in x.aliases}
     plan = rknn2_convert.Plan(
         types=layer_types(view),
-        ranges={n: [t.range.min, t.range.max] for t in view.tensors if t.stored.qparams for n in entry_names(t)},
+        ranges={n: [r.min, r.max] for t in view.tensors if (r := _range(view, t)) for n in entry_names(t)},
         observed={t.name: [t.observed.min, t.observed.max] for t in view.tensors},
         readers={t.name: read for t in view.tensors if (read := [x.name for x in view.layers if t.name in x.inputs])},
         nodes=nodes,
@@ -66,6 +67,14 @@ def _plan(view: View, options: Options) -> dict[str, object]:
         outputs=list(view.model.outputs),
     )
     return {"plan": asdict(plan), "feed": {"mean": options.mean, "std": options.std}}
+
+
+def _range(view: View, t: TensorView) -> Range | None:
+    """The range of a tensor that some layer reads as integers: its own, or that of what it is converted to."""
+    if t.stored.qparams is not None:
+        return t.range
+    forms = [s.qparams for s in view.plan.groups[t.group].conversions.values() if s.qparams is not None]
+    return forms[0].range if forms else None
 
 
 def _joins(view: View) -> dict[str, str]:

@@ -34,10 +34,11 @@ def unrounded(model: Model, target: Target, done: Mapping[str, Precision]) -> fr
 
 
 def _together(model: Model, target: Target, layer: Layer, reader: Layer, done: Mapping[str, Precision]) -> bool:
-    """Whether the target computes both in one operator."""
+    """Whether the target computes both in one operator, with integers."""
     kind = SWISH if _is_swish(model, reader) else reader.op
-    same = len({done[x.name] for x in (layer, *model.readers[layer.group])}) == 1
+    kinds = {done[x.name] for x in (layer, *model.readers[layer.group])}
     grouped = int(edit.attribute(model.nodes[layer.node], "group", 1)) > 1
+    same = len(kinds) == 1 and done[layer.name].is_integer
     return same and kind in target.fuses.get(layer.op, ()) and not grouped
 
 

@@ -26,12 +26,17 @@ def _group_plan(context: Context, group: Group, done: Mapping[str, Precision]) -
     if context.calibrated.measured[group.name].unbounded:  # all read it as it is: a saturated mask would no longer lose
         return GroupPlan(group.name, precision, Stored(precision), {}, UNBOUNDED)
     kept = _kept(context, group, precision, wanted, done)
-    narrower = sorted({p for p in wanted if p.bits < kept.bits})
+    narrower = sorted({p for p in wanted if p.bits < kept.bits or _in_half(context, kept, p)})
     if (precision is FLOAT or not group.layers) and _floats_as_given(context, group):
         kept, narrower = FLOAT, []
     conversions = {p: _stored(context, group, context.target.activation(p)) for p in narrower}
     storage = group_storage(context.model, group, context.calibrated, done, kept)
     return GroupPlan(group.name, precision, _stored(context, group, storage), conversions, group.float_only)
+
+
+def _in_half(context: Context, kept: Precision, wanted: Precision) -> bool:
+    """Whether a float16 layer reads integers as float16, as some targets convert them."""
+    return context.target.converts_to_half and kept.is_integer and wanted is Precision.FLOAT16
 
 
 def _floats_as_given(context: Context, group: Group) -> bool:

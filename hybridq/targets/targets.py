@@ -37,6 +37,7 @@ class Target:
     ``inherits``: operators whose result has the range of what they read.
     ``narrows_at_once``: a result that only 8-bit layers read is written in 8 bits; otherwise first in its own.
     ``narrow_inputs``: a model input takes the narrowest precision among its readers; otherwise the widest.
+    ``converts_to_half``: float16 layers read integers as float16; otherwise as they are.
     ``completes``: an operator whose result reaches the first number is taken to reach the second.
     ``minimum_range`` is the narrowest range that the toolchain takes.
     ``search`` lists the precisions worth searching. ``source`` says where its facts are from, ``verified`` what of them
@@ -58,6 +59,7 @@ class Target:
     inherits: tuple[str, ...]
     narrows_at_once: bool
     narrow_inputs: bool
+    converts_to_half: bool
     minimum_range: float
     latency_aware: bool
     max_kinds: int | None
@@ -115,6 +117,7 @@ def load(name: str) -> Target:
         inherits=tuple(data.get("inherits", ())),
         narrows_at_once=data.get("narrows_at_once", True),
         narrow_inputs=data.get("narrow_inputs", False),
+        converts_to_half=data.get("converts_to_half", False),
         minimum_range=data.get("minimum_range", 0.0),
         latency_aware=data["latency_aware"],
         max_kinds=data.get("max_kinds"),
