@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+import hybridq
 from hybridq.errors import StorageError
 from hybridq.files.commit import FOLDER, MARK, View, is_ours, reading, recover
 from hybridq.files.reading import look_at, read_json
 from hybridq.files.seal import read_sealed, sealed
+from hybridq.steps.common import BUILD, SEARCH, SOURCES, read_config, read_result, read_state
+from hybridq.steps.known import known_of, trials
 
 CORPUS = Path(__file__).parent / "damaged"
 FOREIGN = [
@@ -164,3 +170,53 @@ def test_json_of_any_depth_is_told(tmp_path: Path) -> None:
     (tmp_path / "f.json").write_text("[" * 200_000)
     with pytest.raises(StorageError, match="is no JSON"):
         read_json(tmp_path / "f.json")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def changed(value: Any, draw: st.DrawFn) -> Any:
+    """A JSON value of which some part, or all, is another."""
+    if not value or not isinstance(value, (dict, list)) or draw(st.integers(0, 3)) == 0:
+        return draw(JSON)
+    key = draw(st.sampled_from(sorted(value) if isinstance(value, dict) else range(len(value))))
+    made = value.copy()
+    made[key] = changed(value[key], draw)
+    return made
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), name=st.sampled_from([SEARCH, BUILD, "report/report.json", SOURCES]))
+def test_what_can_be_made_anew_may_hold_any_json(small_folder: Path, data: st.DataObject, name: str) -> None:
+    """A verdict, its plot and an explanation look at these files and are made without what does not fit."""
+    build = small_folder / "build"
+    path = build / name
+    before = path.read_bytes() if path.exists() else None
+    whole = json.loads(before or (CORPUS / "search.json").read_bytes())
+    try:
+        path.write_text(json.dumps(changed(whole, data.draw)), encoding="utf-8")
+        state = read_state(build)
+        known_of(build, state, read_config(build, state)[0])
+        trials(build)
+        hybridq.explain(build, state.model.layers[0].name)
+    finally:
+        if before is None:
+            path.unlink()
+        else:
+            path.write_bytes(before)
+
+
+def test_a_search_of_the_right_shape_is_read(small_folder: Path) -> None:
+    build = small_folder / "build"
+    (build / SEARCH).write_bytes((CORPUS / "search.json").read_bytes())
+    try:
+        assert trials(build)
+        assert read_result(build, SEARCH)
+        assert read_result(build, BUILD)
+        assert read_result(build / "report", "report.json")
+    finally:
+        (build / SEARCH).unlink()

@@ -67,7 +67,8 @@ def _write(path: Path, found: dict[str, bytes]) -> None:
     """The whole file, or none."""
     part = path.with_name(f".{path.name}.part")
     try:
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+        part.unlink(missing_ok=True)  # left by a bundle that was killed; a link there is not followed
+        with zipfile.ZipFile(part, "x", zipfile.ZIP_DEFLATED) as archive:
             for name, data in found.items():
                 archive.writestr(zipfile.ZipInfo(name, DATE), data, zipfile.ZIP_DEFLATED)
         part.replace(path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hybridq import config
 from hybridq.errors import ConfigError, Problem, StorageError
@@ -13,7 +15,17 @@ from hybridq.quant.records import QuantConfig
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, State
 
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+
 HYBRID, BUILD, REPORT, SOURCES, SEARCH = "hybrid.onnx", "build.json", "report", "sources.json", "search.json"
+REPORT_JSON = "report.json"
+SCHEMAS = Path(__file__).parent.parent / "schemas"
+RESULT_SCHEMAS = {
+    BUILD: "build-1.schema.json",
+    SEARCH: "search-1.schema.json",
+    REPORT_JSON: "report-1.schema.json",
+}
 RESULTS = (HYBRID, HYBRID + ".data", BUILD, REPORT)  # void once step1 has run again
 
 
@@ -55,6 +67,19 @@ def read_object(directory: Path, name: str) -> dict[str, Any]:
     except StorageError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def read_result(directory: Path, name: str) -> dict[str, Any]:
+    """As ``read_object``; empty, too, where the file is not of the shape that its schema says."""
+    found = read_object(directory, name)
+    return found if found and _validator(RESULT_SCHEMAS[name]).is_valid(found) else {}
+
+
+@cache
+def _validator(schema: str) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(json.loads((SCHEMAS / schema).read_text(encoding="utf-8")))
 
 
 def read_state(directory: Path, *, verify: bool = False) -> State:

@@ -21,7 +21,7 @@ from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Edit, QuantConfig
 from hybridq.quant.words import nearest_hint
 from hybridq.report.actions import set_command, unset_command
-from hybridq.steps.common import REPORT, SEARCH, read_config, read_object, read_state
+from hybridq.steps.common import REPORT, REPORT_JSON, SEARCH, read_config, read_result, read_state
 from hybridq.storage.state import State
 
 
@@ -123,7 +123,7 @@ def ground_of(folder: Path, state: State, config: QuantConfig, report: Mapping[s
     model, weights, calibrated = state.model, state.weights, state.calibrated
     target, plan = targets.load(calibrated.target), make_plan(model, calibrated, config, weights)
     findings = tuple(lint(model, weights, calibrated, target))
-    reasons = (read_object(folder, SEARCH).get("chosen") or {}).get("reasons") or {}
+    reasons = read_result(folder, SEARCH).get("chosen", {}).get("reasons", {})
     facts = Facts(model, weights, calibrated, target, plan, {})
     return Ground(folder, state, config, plan, facts, findings, report, reasons)
 
@@ -137,7 +137,7 @@ def explain(directory: Path | str, layer: str) -> Explanation:
     state = read_state(folder)
     config, _ = read_config(folder, state)
     found = state.model.layer[_name(layer, state, folder)]
-    return ground_of(folder, state, config, read_object(folder / REPORT, "report.json")).explain(found)
+    return ground_of(folder, state, config, read_result(folder / REPORT, REPORT_JSON)).explain(found)
 
 
 def _name(word: str, state: State, folder: Path) -> str:

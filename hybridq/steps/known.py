@@ -16,7 +16,7 @@ from hybridq.plan.plan import make_plan
 from hybridq.quant.records import WEIGHT_SUFFIX, QuantConfig
 from hybridq.report.extras import ParetoPoint
 from hybridq.report.known import Accuracy, Known, Remedy
-from hybridq.steps.common import BUILD, SEARCH, read_object, read_sources
+from hybridq.steps.common import BUILD, SEARCH, read_result, read_sources
 from hybridq.storage.state import State
 from hybridq.targets import Target
 
@@ -24,7 +24,7 @@ from hybridq.targets import Target
 def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
     """Everything that a verdict on the folder's build may look at."""
     model, calibrated, target = state.model, state.calibrated, targets.load(config.target)
-    sources, search, built = read_sources(folder), read_object(folder, SEARCH), read_object(folder, BUILD)
+    sources, search, built = read_sources(folder), read_result(folder, SEARCH), read_result(folder, BUILD)
     plan = make_plan(model, calibrated, config, state.weights)
     facts = Facts(model, state.weights, calibrated, target, plan, {})
     wider = str(facts.raised)
@@ -53,7 +53,7 @@ def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
 
 def trials(folder: Path) -> list[ParetoPoint]:
     """The Pareto front of a search, for the page's plot."""
-    held = read_object(folder, SEARCH)
+    held = read_result(folder, SEARCH)
     try:
         chosen = held["chosen"]["high_fraction"]
         found = [(float(p["high_fraction"]), float(p["sqnr_db"])) for p in held["front"]]

@@ -39,7 +39,7 @@ from hybridq.quant.records import Calibrated, LayerChoice
 from hybridq.repair.equalization import equalized
 from hybridq.search.choose_algorithm import choose_algorithm
 from hybridq.search.choose_repair import FEW, Candidate, Repair, repaired
-from hybridq.steps.common import RESULTS, SOURCES
+from hybridq.steps.common import RESULTS, SCHEMAS, SOURCES
 from hybridq.steps.kinds import read, takes
 from hybridq.steps.options import Step1Options
 from hybridq.steps.prepare import Prepared, Seen, prepare
@@ -52,7 +52,7 @@ from hybridq.targets import Target
 REPAIR_SAMPLES = 64
 EVEN_SAMPLES = 8  # fewer do not tell how loud a channel may become
 FORMAT_MARK = b'"hybridq.model/'
-SCHEMAS, CFG_SCHEMA = Path(__file__).parent.parent / "schemas", "cfg-1.schema.json"  # for the person's editor
+CFG_SCHEMA = "cfg-1.schema.json"  # for the person's editor
 
 
 @dataclass(frozen=True)

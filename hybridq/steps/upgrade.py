@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hybridq.files.commit import commit
 from hybridq.files.reading import exists
-from hybridq.steps.common import RESULTS, read_config, read_state
-from hybridq.steps.step1 import CFG_SCHEMA, SCHEMAS
+from hybridq.steps.common import RESULTS, SCHEMAS, read_config, read_state
+from hybridq.steps.step1 import CFG_SCHEMA
 from hybridq.storage import state as storage
 
 
