@@ -3,8 +3,9 @@
     python bench/best_line.py --kinds FOLDER [--zoo ../shared/zoo] [--only detector] [--all]
 
 Tried: every kind of operator to float32, each of the first and the last five layers to float32, every ``--algorithm``.
-Lines are judged on the evaluation samples, which no default may see: the best of many is a little lucky. Prints the
-default's figures, the best line by dB and by score, and what the default falls short of them.
+A line that lifts more than half of the arithmetic out of 8 bits is another model, and is left out. Lines are judged on
+the evaluation samples, which no default may see: the best of many is a little lucky. Prints the default's figures, the
+best line by dB and by score, and by how much the default falls short of both.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ import hybridq
 from hybridq.build.builder import build
 from hybridq.calibration.ranges import ALGORITHMS
 from hybridq.plan.plan import make_plan
+from hybridq.plan.share_of_macs import share_of_macs
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import LayerChoice, QuantConfig
 from hybridq.storage.state import State
 
 ENDS = 5  # layers at each end
+MOST = 0.5  # of the multiply-accumulates that a line may lift
 
 
 def lines(state: State) -> Iterator[tuple[str, list[str]]]:
@@ -58,7 +61,8 @@ def tried(subject: Subject, folder: Path) -> dict[str, dict[str, float]]:
         start.model, start.calibrated, QuantConfig("onnxruntime", {}, start.calibrated.entries, {}), start.weights
     )
     for name, raised in lines(start):
-        if any(done.layers[n].done is not Precision.FLOAT32 for n in raised):
+        lifted = [n for n in raised if done.layers[n].done is not Precision.FLOAT32]
+        if lifted and share_of_macs(start.model, lifted) <= MOST:
             found[name] = figures_of(subject, start, raised, folder)
     for algorithm in ALGORITHMS:
         found[f"--algorithm {algorithm}"] = figures_of(subject, calibrated(algorithm=algorithm), [], folder)
@@ -78,10 +82,13 @@ def main() -> int:
         own = found.pop("")
         score = f", {own['score']:.2f} points" if "score" in own else ""
         print(f"{subject.name}: {own['db']:.1f} dB (worst sample {own['worst_db']:.1f}){score}")
+        short = {}
         for key in ("db", "score"):
             if key in own:
                 best = max(found, key=lambda n: found[n][key])
+                short[key] = max(found[best][key] - own[key], 0.0)
                 print(f"    {found[best][key] - own[key]:+6.2f} {key:5} {best}", flush=True)
+        print(f"    short by {min(short.values()):.2f} ({min(short, key=lambda k: short[k])})", flush=True)
         for name in sorted(found, key=lambda n: -found[n]["db"]) if chosen.all else ():
             said = " ".join(f"{k} {v - own[k]:+.2f}" for k, v in found[name].items())
             print(f"        {name}: {said}", flush=True)

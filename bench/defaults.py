@@ -4,7 +4,8 @@
 
 Prints a table: the score on the evaluation samples against the float model, SQNR in dB, share of multiply-accumulates
 above 8 bits, the file's size over the float file's, with ``--time`` speed against float32 and what calibration costs in
-plain inferences. ``train_kinds.py`` makes FOLDER.
+plain inferences. ``--against OPTIONS`` builds the model with these options of step1 as well: ``mean`` and ``least`` are
+the mean and the least over the samples of what the default has more than that, in dB. ``train_kinds.py`` makes FOLDER.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ import hybridq
 from hybridq.compare.timing import time_pairs
 from hybridq.graph import runtime
 
-COLUMNS = ("score", "db", "worst_db", "high", "size", "speed", "calibration")
+COLUMNS = ("score", "db", "worst_db", "high", "size", "speed", "calibration", "mean", "least")
 
 
-def measure(subject: Subject, folder: Path, options: Mapping[str, Any], timed: bool) -> dict[str, float]:
+def measure(
+    subject: Subject, folder: Path, options: Mapping[str, Any], timed: bool, against: Mapping[str, Any] | None = None
+) -> dict[str, float]:
     started = time.process_time()
     made = hybridq.step1(subject.path, list(subject.calibration), folder, threads=1, force=True, **options)
     took = time.process_time() - started
@@ -42,6 +45,12 @@ def measure(subject: Subject, folder: Path, options: Mapping[str, Any], timed: b
         timing = time_pairs(one, other, feed, seconds=2.0, threads=1)
         found["speed"] = round(timing.speedup, 2)
         found["calibration"] = round(1e3 * took / timing.float_ms / len(subject.calibration), 1)
+    if against is not None:
+        own = subject.by_sample(built)
+        hybridq.step1(subject.path, list(subject.calibration), folder, threads=1, force=True, **against)
+        hybridq.step2(folder)
+        more = [a - b for a, b in zip(own, subject.by_sample(built), strict=True)]
+        found |= {"mean": round(sum(more) / len(more), 2), "least": round(min(more), 2)}
     return found
 
 
@@ -65,6 +74,7 @@ def main() -> int:
     parser.add_argument("--kinds", type=Path)
     parser.add_argument("--only", default="")
     parser.add_argument("--step1", default="", help="options of step1, as the Python API names them")
+    parser.add_argument("--against", help="options of step1 that the default is compared with, sample by sample")
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     chosen = parser.parse_args()
@@ -72,7 +82,8 @@ def main() -> int:
     print("| model | " + " | ".join(COLUMNS) + " |\n|---|" + "---|" * len(COLUMNS))
     for subject in subjects(chosen.zoo, chosen.kinds, [o for o in chosen.only.split(",") if o]):
         with tempfile.TemporaryDirectory() as folder:
-            row = measure(subject, Path(folder), options_of(chosen.step1), chosen.time)
+            against = None if chosen.against is None else options_of(chosen.against)
+            row = measure(subject, Path(folder), options_of(chosen.step1), chosen.time, against)
         rows[subject.name] = row
         print(f"| {subject.name} | " + " | ".join(str(row.get(c, "")) for c in COLUMNS) + " |", flush=True)
     if chosen.json:

@@ -59,6 +59,10 @@ class Subject:
             said["score"] = next((scored[k] for k in ZOO_SCORES if k in scored), float("nan"))
         return {k: round(float(v), 4) for k, v in said.items()}
 
+    def by_sample(self, model: Path) -> list[float]:
+        """SQNR in dB of each evaluation sample."""
+        return [_db([a], [b]) for a, b in zip(self.reference, outputs_of(model, self.evaluation), strict=True)]
+
 
 def subjects(zoo: Path | None, kinds: Path | None, only: Sequence[str] = ()) -> Iterator[Subject]:
     """All models of both folders whose names hold one of ``only``."""

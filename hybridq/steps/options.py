@@ -125,9 +125,18 @@ class Step1Options(PreprocessingOptions):
         """
         if self.weights_repair is not None:
             return self.weights_repair
-        plain = self.literal or self.data_free or self.every_algorithm or self.algorithm is not None
-        rounds = self.goal.latency_aware and not plain and self.weights_algorithm is WeightAlgorithm.NORMAL
-        return Repair.BETTER if rounds else Repair.BIAS
+        return Repair.BETTER if self._is_free and not self.every_algorithm else Repair.BIAS
+
+    @property
+    def equalizes(self) -> bool:
+        """Whether channels are equalized before anything is measured: by default, for a search as well."""
+        return self.repair is Repair.BETTER or (self._is_free and self.weights_repair is None)
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether nothing was said of how to choose, for what hybridq itself runs."""
+        asked = self.literal or self.data_free or self.algorithm is not None
+        return self.goal.latency_aware and not asked and self.weights_algorithm is WeightAlgorithm.NORMAL
 
     @property
     def ranges(self) -> Options:

@@ -269,7 +269,7 @@ class _Work:
         A sample that cannot be read, or that the model does not take, is told when all are measured.
         """
         weights = storage.weights_of(self.prepared.proto)
-        asked = self.options.repair is not Repair.BETTER or self.prepared.recovered is not None
+        asked = not self.options.equalizes or self.prepared.recovered is not None
         if asked or _is_big(weights) or (data.count or 0) < EVEN_SAMPLES:
             return self
         self.progress("equalizing channels", 0, None)
