@@ -87,7 +87,7 @@ def prepare(model: Model, proto: onnx.ModelProto, *, histogram: bool) -> Program
     return replace(program, softmax=softmax_readers(model))
 
 
-def measure(program: Program, batches: Sequence[Batch], batch: int, threads: int) -> CalibrationStats:
+def measure(program: Program, batches: Iterable[Batch], batch: int, threads: int) -> CalibrationStats:
     """One shard, in any process. The session stays for the next shard of the same program."""
     return measure_with(program, _kept_session(program, threads), batches, batch)
 
@@ -120,7 +120,7 @@ def _spread(
     workers: int,
 ) -> CalibrationStats:
     """Give shards to an executor, two a worker at a time, and merge them as they come back."""
-    found = Pile(_Recorder(program).finish())
+    found = Pile.of(program)
     shards = ((program, shard, batch, threads) for shard in _shards(batches))
     try:
         for _, part in spread(measure, shards, executor, 2 * max(workers, 1)):
@@ -136,6 +136,11 @@ class Pile:
     def __init__(self, empty: CalibrationStats) -> None:
         self._empty = empty
         self._parts: list[CalibrationStats] = []
+
+    @classmethod
+    def of(cls, program: Program) -> Pile:
+        """Nothing measured yet."""
+        return cls(_Recorder(program).finish())
 
     def add(self, part: CalibrationStats) -> None:
         """Take in one more part."""

@@ -6,6 +6,7 @@ What a model was trained with is unknown, so nothing here guesses a mean or a st
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -67,7 +68,7 @@ class Watch:
     spec: InputSpec
     low: Float64 = field(default_factory=lambda: np.zeros(0))
     high: Float64 = field(default_factory=lambda: np.zeros(0))
-    total: Float64 = field(default_factory=lambda: np.zeros(0))
+    totals: list[Float64] = field(default_factory=list)  # sums by channel, a sample each
     elements: int = 0  # a channel
     extremes: list[tuple[float, float]] = field(default_factory=list)  # one pair a sample
     places: list[Place] = field(default_factory=list)
@@ -88,8 +89,9 @@ class Watch:
             return figures
         low, high, total = figures
         if not self.elements:
-            self.low, self.high, self.total = low, high, np.zeros_like(total)
-        self.low, self.high, self.total = np.minimum(self.low, low), np.maximum(self.high, high), self.total + total
+            self.low, self.high = low, high
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+        self.totals.append(total)
         self.elements += values.size // len(low)
         self.images += image
         least, most = float(low.min()), float(high.max())
@@ -98,6 +100,16 @@ class Watch:
         if least == most and values.size > 1:
             self.constant.append((place, least))
         return figures
+
+    def merge(self, later: Watch) -> None:
+        """Take in what was seen of samples that follow."""
+        if later.elements:
+            self.low = np.minimum(self.low, later.low) if self.elements else later.low
+            self.high = np.maximum(self.high, later.high) if self.elements else later.high
+        self.elements += later.elements
+        self.images += later.images
+        for name in ("totals", "extremes", "places", "not_finite", "infinite", "constant"):
+            getattr(self, name).extend(getattr(later, name))
 
     @property
     def magnitudes(self) -> list[float]:
@@ -109,9 +121,9 @@ class Watch:
         """The summary, a row a channel."""
         if not self.elements:
             return []
-        mean = self.total / self.elements
+        mean = [math.fsum(channel) / self.elements for channel in zip(*self.totals, strict=True)]
         name, single = self.spec.name, len(mean) == 1
-        figures = zip(self.low.tolist(), self.high.tolist(), mean.tolist(), strict=True)
+        figures = zip(self.low.tolist(), self.high.tolist(), mean, strict=True)
         return [AuditRow(name, None if single else c, *each) for c, each in enumerate(figures)]
 
 
@@ -136,6 +148,7 @@ class Audit:
         self.samples = 0
         self._watches = {spec.name: Watch(spec) for spec in inputs}
         self.places: list[Place] = []  # of every sample, in order
+        self._digests: list[bytes] = []  # likewise
         self._seen: dict[bytes, Place] = {}
         self._repeated: list[tuple[Place, Place]] = []
         self._repeats = 0
@@ -153,10 +166,20 @@ class Audit:
             figures = watch.add(values, Place(file, sample.line), is_image(file) and name in sample.files)
             digest.update(str(values.shape).encode() + figures.tobytes())
             digest.update(_subsample(values).tobytes())
+        self._count(Place(sample.name, sample.line), digest.digest())
+
+    def merge(self, later: Audit) -> None:
+        """Take in an audit of samples that follow: the same as if all had been seen here."""
+        for name, watch in self._watches.items():
+            watch.merge(later._watches[name])
+        for place, digest in zip(later.places, later._digests, strict=True):
+            self._count(place, digest)
+
+    def _count(self, place: Place, digest: bytes) -> None:
         self.samples += 1
-        place = Place(sample.name, sample.line)
         self.places.append(place)
-        first = self._seen.setdefault(digest.digest(), place)
+        self._digests.append(digest)
+        first = self._seen.setdefault(digest, place)
         if first is not place:
             self._repeats += 1
             if len(self._repeated) < MOST_NAMED:

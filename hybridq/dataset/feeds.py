@@ -78,6 +78,20 @@ class Dataset:
         ends = [end for end in (last, self.stop) if end is not None]
         return replace(self, start=first, stop=min(ends) if ends else None)
 
+    @property
+    def splits(self) -> bool:
+        """Whether parts of it can be read anywhere: its samples lie in files of their own."""
+        source = self.source.source if isinstance(self.source, Picked) else self.source
+        return isinstance(source, FileSource)
+
+    def shards(self, size: int) -> Iterator[tuple[int, Dataset]]:
+        """Parts of ``size`` samples with the number of their first, for other processes in whatever folder they run."""
+        rows = islice(self.source.rows(), self.start, self.stop)
+        first = 0
+        while held := tuple(replace(row, values=_absolute(row)) for row in islice(rows, size)):
+            yield first, replace(self, source=FileSource(self.path, held), start=0, stop=None, sizing=())
+            first += len(held)
+
     def __iter__(self) -> Iterator[Sample]:
         readers = {spec.name: Reader(spec, self.preprocessing) for spec in self.inputs}
         empty = self.start == 0 and self.stop != 0
@@ -128,6 +142,10 @@ class Dataset:
     def _located(self, problem: Problem, row: Row, name: str) -> Problem:
         subject = repr(row.files[name]) if name in row.files else f"{row.name}, input {name!r}"
         return replace(problem, message=f"{subject} {problem.message}", path=self.path, line=row.line)
+
+
+def _absolute(row: Row) -> dict[str, Any]:
+    return {name: value.absolute() if isinstance(value, Path) else value for name, value in row.values.items()}
 
 
 def open_dataset(

@@ -39,6 +39,17 @@ def spread(
             future.cancel()
 
 
+def in_order(found: Iterable[tuple[int, Any]]) -> Iterator[Any]:
+    """Results by their numbers, from 0 on; those that come early wait."""
+    early: dict[int, Any] = {}
+    following = 0
+    for number, result in found:
+        early[number] = result
+        while following in early:
+            yield early.pop(following)
+            following += 1
+
+
 def _again(executor: Executor, work: Callable[..., Any], shard: tuple[Any, ...], turn: int) -> Future[Any]:
     """Give a shard to a new worker. Raises HybridqError where it had enough, or where there is no new one."""
     hint = "Mostly the memory is too small: take fewer --workers."

@@ -58,6 +58,18 @@ class Seen:
         if shapes in self.place:
             self.counts[self.place[shapes]] += 1
 
+    def merge(self, later: Seen) -> None:
+        """Take in what was seen of the samples that follow."""
+        self.first = later.first if self.first is None else self.first
+        self.last = later.last if later.last is not None else self.last
+        for shapes, at in later.place.items():
+            if shapes not in self.place and len(self.feeds) < SHAPES:
+                self.place[shapes] = len(self.feeds)
+                self.feeds.append(later.feeds[at])
+                self.counts.append(0)
+            if shapes in self.place:
+                self.counts[self.place[shapes]] += later.counts[at]
+
 
 @dataclass(frozen=True)
 class Prepared:

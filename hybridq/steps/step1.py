@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,14 @@ from typing import Any
 from hybridq import config
 from hybridq.calibration.calibrate import (
     PAIRS_ONLY,
-    Batch,
     CalibrationStats,
-    NotANumberError,
-    calibrate,
     convergence,
 )
 from hybridq.calibration.datafree import data_free
 from hybridq.calibration.ranges import ALGORITHMS, RangeAlgorithm
-from hybridq.dataset import Audit, AuditRow, Dataset, Sample, input_specs, open_dataset
+from hybridq.dataset import AuditRow, Dataset, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, HybridqError, OptionError, Problem, StorageError
 from hybridq.execution.progress import Progress, no_progress
-from hybridq.execution.workers import Workers
 from hybridq.files.commit import commit, recover
 from hybridq.files.reading import exists, read_bytes, write_text
 from hybridq.files.seal import text_digest
@@ -41,6 +36,7 @@ from hybridq.search.choose_algorithm import choose_algorithm
 from hybridq.search.choose_repair import FEW, Candidate, Repair, repaired
 from hybridq.steps.common import RESULTS, SCHEMAS, SOURCES
 from hybridq.steps.kinds import read, takes
+from hybridq.steps.one_pass import Pass
 from hybridq.steps.options import Step1Options
 from hybridq.steps.prepare import Prepared, Seen, prepare
 from hybridq.steps.quantized import not_as_given
@@ -117,11 +113,12 @@ class _Work:
         """Measure ranges on samples."""
         options = self.options
         data = open_dataset(dataset, input_specs(self.prepared.model), options.preprocessing, options.samples)
-        audit, seen, start = Audit.of(data), Seen(), self._even(data)
-        stats = start._measure(data, audit, seen, executor)
+        start = self._even(data)
+        stats, looked = start._pass(executor).over(data)
+        audit = looked.audit
         audit.check()
-        work = replace(start, prepared=start.prepared.of_shapes(seen, options.threads))
-        result = work._chosen(stats, data, seen, executor)
+        work = replace(start, prepared=start.prepared.of_shapes(looked.seen, options.threads))
+        result = work._chosen(stats, data, looked.seen, executor)
         problems = [
             *data.notes,
             *audit.problems,
@@ -181,26 +178,8 @@ class _Work:
         problems = self.prepared.problems(0.0)
         return Step1Result(directory, state, [], problems, found.remarks(model), findings=findings)
 
-    def _measure(self, data: Dataset, audit: Audit, seen: Seen, executor: Executor | None) -> CalibrationStats:
-        options = self.options
-        try:
-            with _pool(options.workers, executor) as pool:
-                return calibrate(
-                    self.prepared.model,
-                    self.prepared.proto,
-                    _batches(data, options.batch, audit, seen, self.progress),
-                    algorithms=set(ALGORITHMS),  # with a histogram always: findings need one
-                    threads=options.threads,
-                    batch=options.batch,
-                    executor=pool,
-                    workers=options.workers,
-                )
-        except HybridqError as error:
-            audit.check()  # says more: it knows the sample's file
-            if isinstance(error, NotANumberError) and error.sample < len(audit.places):
-                raise error.at(audit.places[error.sample].located) from error
-            self.prepared.explain(seen.last, data.path, options.threads)
-            raise
+    def _pass(self, executor: Executor | None) -> Pass:
+        return Pass(self.prepared, self.options, self.progress, executor)
 
     def _algorithms(self) -> list[str]:
         """Every algorithm the pass can serve: those without a histogram cost less."""
@@ -259,7 +238,7 @@ class _Work:
         if not other.equalized:
             return None
         try:
-            return other._candidate(other._measure(data, Audit.of(data), Seen(), executor))
+            return other._candidate(other._pass(executor).over(data)[0])
         except DatasetError:  # samples from an iterator, which is used up
             return None
 
@@ -342,26 +321,6 @@ def _refuse_foreign(directory: Path) -> None:
     raise StorageError(
         f"holds {found}, which hybridq did not write", path=str(directory), hint="Give another -o, or --force."
     )
-
-
-def _batches(data: Dataset, size: int, audit: Audit, seen: Seen, progress: Progress) -> Iterator[Batch]:
-    """Batches with the index of their first sample; every single sample is audited and seen, every batch counted."""
-
-    def see(sample: Sample) -> None:
-        seen.add(sample)
-        audit.add(sample)
-
-    index = 0
-    for sample in data.batches(size, see):
-        yield index, sample.feed
-        index += sample.count
-        progress("calibrating", index, data.count)
-
-
-def _pool(workers: int, executor: Executor | None) -> AbstractContextManager[Executor | None]:
-    if executor is not None or workers <= 1:
-        return nullcontext(executor)
-    return Workers(workers)
 
 
 def _cfg_text(fresh: str, state: State, before: tuple[str, State] | None, directory: Path) -> tuple[str, list[Problem]]:
