@@ -122,14 +122,17 @@ def resnet18(size: int = 224) -> onnx.ModelProto:
     return _classifier(net, x, size)
 
 
-def silu_yolo(size: int = 320, classes: int = 80) -> onnx.ModelProto:
-    """A detector of the YOLOv8n kind: SiLU, C2f blocks, SPPF, a PAN neck, two-branch heads; about 1.1 GMAC at 320."""
+def silu_yolo(size: int = 320, classes: int = 80, depth: int = 1) -> onnx.ModelProto:
+    """A detector of the YOLOv8n kind: SiLU, C2f blocks, SPPF, a PAN neck, two-branch heads; about 1.1 GMAC at 320.
+
+    ``depth`` times as many bottlenecks in the backbone: 2 gives 230 layers.
+    """
     net = Net("silu_yolo", channels={"images": 3})
     x = _conv_silu(net, _conv_silu(net, "images", 16, 3, 2), 32, 3, 2)
-    x = _c2f(net, x, 32, 1, True)
-    p3 = _c2f(net, _conv_silu(net, x, 64, 3, 2), 64, 2, True)
-    p4 = _c2f(net, _conv_silu(net, p3, 128, 3, 2), 128, 2, True)
-    p5 = _sppf(net, _c2f(net, _conv_silu(net, p4, 256, 3, 2), 256, 1, True))
+    x = _c2f(net, x, 32, depth, True)
+    p3 = _c2f(net, _conv_silu(net, x, 64, 3, 2), 64, 2 * depth, True)
+    p4 = _c2f(net, _conv_silu(net, p3, 128, 3, 2), 128, 2 * depth, True)
+    p5 = _sppf(net, _c2f(net, _conv_silu(net, p4, 256, 3, 2), 256, depth, True))
     n4 = _c2f(net, _concat(net, _upsample(net, p5), p4), 128, 1, False)
     n3 = _c2f(net, _concat(net, _upsample(net, n4), p3), 64, 1, False)
     n4 = _c2f(net, _concat(net, _conv_silu(net, n3, 64, 3, 2), n4), 128, 1, False)

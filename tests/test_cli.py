@@ -192,6 +192,18 @@ class TestBudgets:
         assert (done.code, done.json["feasible"]) == (0, True)
         assert "not reachable" not in done.err
 
+    def test_time_ends_a_search_with_the_best_found(self, run: Run, folder: Path) -> None:
+        done = run("auto", *self.WORDS, "--time", "0.001", "--json")
+        assert (done.code, done.json["budget"]) == (0, {"time": 0.001})
+        assert Path("new/hybrid.onnx").exists()
+        whole = run("auto", *self.WORDS, "--time", "600", "--force", "--json")
+        assert (whole.code, whole.json["budget"]) == (0, {"time": 600})
+        assert len(done.json["measured"]) < len(whole.json["measured"])
+        assert whole.json["chosen"]["damage"] <= done.json["chosen"]["damage"]
+        wrong = run("auto", *self.WORDS, "--time", "0", "--force")
+        assert wrong.code != 0
+        assert "time" in wrong.err
+
     def test_a_search_that_gains_nothing_says_so_first(self, run: Run, folder: Path) -> None:
         for command in (("auto", *self.WORDS), ("step1", *self.WORDS, "--proposal", "--force")):
             done = run(*command, "--max-high", "0")

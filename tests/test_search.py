@@ -152,7 +152,8 @@ class TestWork:
         monkeypatch.setattr(work, "USUAL_RUNS", 0)
         monkeypatch.setattr(work, "USUAL_SECONDS", share * worth(whole, case, feeds))
         monkeypatch.setattr("hybridq.search.search.planned", lambda *_, **__: Work(len(feeds), len(feeds), 100))
-        cut, resumed = find(case, feeds), find(case, feeds, previous=whole.content)
+        cut, again, resumed = find(case, feeds), find(case, feeds), find(case, feeds, previous=whole.content)
+        assert json.dumps(again.content) == json.dumps(cut.content)
         jsonschema.validate(cut.content, SCHEMA)
         measured = [f["damage"] for f in cut.content["measured"].values() if f["high"] <= 0.15]
         assert cut.figures.damage <= cut.content["all_8bit"]["damage"]
