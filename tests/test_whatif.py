@@ -97,7 +97,7 @@ def test_the_front_goes_from_nothing_to_everything_and_gets_better(folder: Path)
 
 
 SELECTIONS = 20
-MODELS = ("pfld_ghostone", "squeezenet", "ultraface_rfb320", "fastestdet", "vww_mobilenet")
+MODELS = ("pfld_ghostone", "squeezenet", "ultraface_rfb320", "fastestdet", "super_resolution")
 
 
 def measured(asked: Asked, feeds: list[Any], given: list[Any], names: list[str], layers: set[str]) -> dict[str, float]:

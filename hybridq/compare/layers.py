@@ -71,7 +71,7 @@ class LayerProbe:
             self.drift.add(name, reference[name])
         hybrid = _values(self.hybrid, feed, [p.hybrid_tensor for p in chunk.pairs])
         for pair in chunk.pairs:
-            damage = self.entire.setdefault(pair.name, Damage())
+            damage = self.entire.setdefault(pair.name, Damage(quick=True))
             damage.add(reference[pair.float_tensor], hybrid[pair.hybrid_tensor])
             self.spread.add(pair.name, pair.float_tensor, reference[pair.float_tensor])
         del hybrid
@@ -80,7 +80,7 @@ class LayerProbe:
             inputs = {found.name: reference[found.name] for found in session.get_inputs()}
             alone = _values(session, inputs, [found.name for found in session.get_outputs()])
             for name, value in alone.items():
-                damage = self.individual.setdefault(tensors[name].name, Damage())
+                damage = self.individual.setdefault(tensors[name].name, Damage(quick=True))
                 damage.add(reference[tensors[name].float_tensor], value)
 
     def _report(self, pair: LayerPair) -> LayerReport:
