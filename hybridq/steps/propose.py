@@ -31,7 +31,7 @@ from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.search.board import read_profile
 from hybridq.search.choice import unrepaired
 from hybridq.search.search import SearchOptions, SearchResult, search
-from hybridq.search.work import Deadline
+from hybridq.search.work import Deadline, planned
 from hybridq.steps.common import SEARCH, read_object, read_sources, read_state
 from hybridq.steps.kinds import read, share, takes
 from hybridq.steps.options import Step1Options, need_threads
@@ -70,7 +70,8 @@ def auto(
 ) -> AutoResult:
     """Calibrate, search, build and compare; ``options`` are those of ``step1`` and of ``propose``.
 
-    ``evaluation`` is what step3 compares on, by default the calibration set. A search that was interrupted goes on
+    ``evaluation`` is what step3 compares on, by default the calibration set. The page predicts other choices (step3's
+    ``what_if``) unless that takes long on this model, or the time is over. A search that was interrupted goes on
     where it was. Raises as the steps do.
     """
     words, asked = share(options | {"every_algorithm": True}, Step1Options, ProposalOptions)
@@ -87,7 +88,8 @@ def auto(
     built = step2(folder, **shared)
     known = isinstance(dataset, (str, Path))  # else nobody but the caller knows the samples
     seen = dataset if evaluation is None and not known else evaluation
-    compared = step3(folder, seen, metric=wanted.metric, seconds=seconds, **shared)
+    predicts = not planned(calibrated.state.model, MOST_SAMPLES).scarce and (wanted.time is None or deadline.left > 0)
+    compared = step3(folder, seen, metric=wanted.metric, seconds=seconds, what_if=predicts, **shared)
     return AutoResult(calibrated, found, built, compared)
 
 

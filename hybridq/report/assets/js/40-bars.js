@@ -2,7 +2,7 @@
 HQ.bars = (() => {
   const { el, svg, hover, press, button, colour } = HQ.dom;
   const { tr, db, number } = HQ.words;
-  const WIDTH = 960, TOP = 60;
+  const TOP = 60, width = () => (innerWidth < 700 ? 420 : 960);
 
   // `bars`: {label, db, precision, action}; low ones are damage. `unit` of the axis is dB.
   function chart(bars, { height = 210, zoom = false, label = "" } = {}) {
@@ -28,13 +28,13 @@ HQ.bars = (() => {
     const finite = kept.map((b) => number(b.db)).filter(Number.isFinite);
     const top = Math.max(10, 10 * Math.ceil(Math.min(TOP, Math.max(0, ...finite)) / 10));
     const y = (v) => height - 16 - (Math.max(0, Math.min(v, top)) / top) * (height - 28);
-    const step = (WIDTH - 50) / Math.max(1, kept.length);
+    const wide = width(), step = (wide - 50) / Math.max(1, kept.length);
     const found = [];
     for (let v = 0; v <= top; v += top > 40 ? 20 : 10) {
-      found.push(svg("line", { class: "grid", x1: 46, x2: WIDTH, y1: y(v), y2: y(v) }), svg("text", { x: 40, y: y(v) + 4, "text-anchor": "end" }, `${v} dB`));
+      found.push(svg("line", { class: "grid", x1: 46, x2: wide, y1: y(v), y2: y(v) }), svg("text", { x: 40, y: y(v) + 4, "text-anchor": "end" }, `${v} dB`));
     }
     kept.forEach((bar, i) => found.push(one(bar, 48 + i * step, Math.max(0.8, step * 0.82), y, top)));
-    return svg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "group", "aria-label": tr(label) }, found);
+    return svg("svg", { viewBox: `0 0 ${wide} ${height}`, role: "group", "aria-label": tr(label) }, found);
   }
   function one(bar, x, width, y, top) {
     const value = number(bar.db), known = value !== null && value !== undefined;

@@ -35,7 +35,7 @@ HQ.graph = (() => {
   }
 
   function picture(layers, edges, rank, lane, columns, choose) {
-    const wide = 960 / columns, tall = Math.max(13, wide * 0.55);
+    const whole = innerWidth < 700 ? 420 : 960, wide = whole / columns, tall = Math.max(13, wide * 0.55);
     const rows = Math.floor(Math.max(...rank) / columns) + 1;
     const lanes = Array(rows).fill(1);
     rank.forEach((r, i) => { const row = Math.floor(r / columns); lanes[row] = Math.max(lanes[row], lane[i] + 1); });
@@ -46,7 +46,7 @@ HQ.graph = (() => {
     const height = starts[rows - 1] + lanes[rows - 1] * tall + 10;
     const lines = edges.map(([a, b]) => line(layers[a], layers[b], [x(a) + size[0], y(a) + size[1] / 2], [x(b), y(b) + size[1] / 2], wide));
     const nodes = layers.map((layer, i) => node(layer, x(i), y(i), size, choose));
-    return svg("svg", { viewBox: `0 0 960 ${height}`, role: "group", "aria-label": tr("graph of the layers") }, lines, nodes);
+    return svg("svg", { viewBox: `0 0 ${whole} ${height}`, role: "group", "aria-label": tr("graph of the layers") }, lines, nodes);
   }
   function line(from, to, [x1, y1], [x2, y2], wide) {
     const boundary = from.precision !== to.precision;
