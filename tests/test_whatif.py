@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from types import ModuleType
@@ -18,9 +19,11 @@ from hybridq.build.builder import build
 from hybridq.graph.runtime import run, session
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.metrics import SliceDamage
-from hybridq.report.prediction import Additive, Figure, Prediction
+from hybridq.report import Known, judge
+from hybridq.report.prediction import NEARLY, SHARE, Additive, Figure, Prediction
 from hybridq.search.whatif import Asked, predict
 from hybridq.steps.common import read_config, read_state
+from hybridq.steps.whatif import remedy_of
 
 WITHIN, NEVER = 1.5, 4.0  # dB
 
@@ -94,6 +97,24 @@ def test_the_front_goes_from_nothing_to_everything_and_gets_better(folder: Path)
     assert share == sorted(share)
     assert len(made.front[-1]) == len(made.units)
     assert noise[-1] == 0 < noise[0]
+
+
+def test_what_is_promised_gains_and_is_named_with_its_figure(folder: Path) -> None:
+    made = predict(_asked(folder), FEEDS[:6], alone=4)
+    raised = made.promising()
+    share = made.base_share + sum(made.units[u].share for u in raised)
+    within = [s for s in made.front if made.base_share + sum(made.units[u].share for u in s) <= SHARE]
+    assert share <= SHARE
+    assert min(made.decibels(raised)) >= max(min(made.decibels(s)) for s in within) - NEARLY
+    advised = remedy_of(made)
+    assert advised is not None
+    assert advised.layers == tuple(n for u in raised for n in made.units[u].layers)
+    known = Known(predicted=advised)
+    report = hybridq.step3(folder, FEEDS, threads=1, seconds=0).report
+    calm = dataclasses.replace(report, layers=())  # no layer stands out
+    first = judge(calm, known).actions[0]
+    assert first.layers == advised.layers
+    assert str(first).endswith("predicted")
 
 
 SELECTIONS = 20

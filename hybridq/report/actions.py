@@ -61,6 +61,7 @@ def next_actions(report: ComparisonReport, known: Known, *, good: bool) -> tuple
         _front(report, known),
         _raise([x for x in guilty if _alone(x) < SEVERE_DB], known),
         _lint(report, known),
+        _predicted(report, known),
         _raise(guilty, known),
         _cut(report, known),
         _algorithm(report, known),
@@ -133,6 +134,12 @@ def _front(report: ComparisonReport, known: Known) -> Iterator[Action]:
     now = min((o.sqnr_db for o in report.outputs), default=0.0)
     if best is not None and best.sqnr_db is not None and best.sqnr_db > now + BETTER_DB:
         yield _remedied(best, known, Gain(best.sqnr_db, "measured"))
+
+
+def _predicted(report: ComparisonReport, known: Known) -> Iterator[Action]:
+    """What the what-if expects to help most; nothing where a layer stands out that it may have missed."""
+    if known.predicted is not None and known.predicted.sqnr_db is not None:
+        yield _remedied(known.predicted, known, Gain(known.predicted.sqnr_db, "predicted"))
 
 
 def _lint(report: ComparisonReport, known: Known) -> Iterator[Action]:

@@ -35,7 +35,8 @@ class Known:
     ``algorithm`` chose the ranges, ``recorded`` are those whose ranges are at hand without calibrating. ``together``
     has, by layer, what must rise with it so that its gain is not rounded away; ``wider`` the precision to raise to.
     ``edited`` are layers whose parameters a person edited, ``by_design`` those that step1 leaves in float, ``joined``
-    the tensors that a Concat joins into an output. ``all_8bit`` and ``front`` are a search's.
+    the tensors that a Concat joins into an output. ``all_8bit`` and ``front`` are a search's,
+    ``predicted`` is what the what-if would raise.
     """
 
     folder: str = "DIR"
@@ -53,5 +54,6 @@ class Known:
     joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lint: tuple[Remedy, ...] = ()
     front: tuple[Remedy, ...] = ()
+    predicted: Remedy | None = None
     all_8bit: Accuracy | None = None
     searched: bool = False

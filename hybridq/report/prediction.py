@@ -26,6 +26,8 @@ from hybridq.report.words import few_digits
 Doubles = NDArray[np.float64]
 
 DIGITS = 4  # significant ones of what the page is given
+SHARE = 0.15  # of the MACs above 8 bits, at most, in what is advised
+NEARLY, LEAST = 0.5, 1.0  # dB: sets this near to the best are as good; a gain below this is none
 MOST_DB = 200.0  # where no noise is left
 
 
@@ -127,6 +129,22 @@ class Prediction:
     def current(self) -> tuple[int, ...]:
         """The units that are raised in the built model."""
         return tuple(i for i, u in enumerate(self.units) if u.raised)
+
+    def promising(self) -> tuple[int, ...]:
+        """The set of the front that gains most on the worst figure, with what is raised already; () where none does.
+
+        It has at most ``SHARE`` of the MACs, and of sets that gain within ``NEARLY`` dB the smallest.
+        """
+        now, base = min(self.decibels(self.current), default=MOST_DB), set(self.current)
+        found = []
+        for one in self.front:
+            raised = tuple(sorted(base | set(one)))
+            share = self.base_share + sum(self.units[u].share for u in raised)
+            if raised != self.current and share <= SHARE:
+                found.append((min(self.decibels(raised)), -len(raised), raised))
+        best = max((db for db, *_ in found), default=now)
+        good = [one for one in found if one[0] >= best - NEARLY and one[0] > now + LEAST]
+        return max(good, key=lambda one: one[1])[2] if good else ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the page, numbers with ``DIGITS`` digits."""

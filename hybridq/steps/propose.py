@@ -88,7 +88,7 @@ def auto(
     built = step2(folder, **shared)
     known = isinstance(dataset, (str, Path))  # else nobody but the caller knows the samples
     seen = dataset if evaluation is None and not known else evaluation
-    predicts = not planned(calibrated.state.model, MOST_SAMPLES).scarce and (wanted.time is None or deadline.left > 0)
+    predicts = not planned(calibrated.state.model, MOST_SAMPLES).scarce and not deadline.over
     compared = step3(folder, seen, metric=wanted.metric, seconds=seconds, what_if=predicts, **shared)
     return AutoResult(calibrated, found, built, compared)
 

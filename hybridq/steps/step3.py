@@ -29,6 +29,7 @@ from hybridq.steps.kinds import read, takes
 from hybridq.steps.known import known_of
 from hybridq.steps.step2 import built_from, edits_digest, verify_built
 from hybridq.steps.story import Watched, extras_of
+from hybridq.steps.whatif import remedy_of
 from hybridq.steps.whatif import what_if as predicted
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, State
@@ -81,8 +82,9 @@ def step3(
         watch=watched.gallery.add,
     )
     found = replace(found, model=state.model.name, calibration_data=dataset is None)
-    judged = judge(found, known_of(folder, state, config))
     prediction = predicted(state, config, data, asked.threads, progress) if what_if else None
+    advised = remedy_of(prediction) if prediction else None
+    judged = judge(found, replace(known_of(folder, state, config), predicted=advised))
     extras = extras_of(folder, state, config, watched, prediction)
     with commit(folder) as new:
         write_report(found, new / REPORT, judged, extras)

@@ -17,6 +17,7 @@ from hybridq.graph.runtime import Feed
 from hybridq.linting.facts import Facts
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import QuantConfig
+from hybridq.report.known import Remedy
 from hybridq.report.prediction import Prediction
 from hybridq.search.board import board_times
 from hybridq.search.costs import Times, times_of
@@ -38,6 +39,18 @@ def what_if(state: State, config: QuantConfig, data: Dataset, threads: int, prog
     feeds = _spread(data, min(work.samples, MOST))
     times = partial(_times, asked, target, feeds[0], threads)
     return predict(asked, feeds, alone=work.alone, threads=threads or 1, times=times, progress=progress)
+
+
+def remedy_of(made: Prediction) -> Remedy | None:
+    """What the prediction would raise, with the lowest SQNR of a whole output that it expects."""
+    raised = made.promising()
+    layers = tuple(n for u in raised if not made.units[u].raised for n in made.units[u].layers)
+    if not layers:
+        return None
+    share = sum(made.units[u].share for u in raised if not made.units[u].raised)
+    after = zip(made.figures, made.decibels(raised), strict=True)
+    told = f"raise '{layers[0]}'" if len(layers) == 1 else f"raise {len(layers)} layers, {share:.1%} of the MACs"
+    return Remedy(layers, made.high, told, min(db for f, db in after if not f.label))
 
 
 def _asked(state: State, config: QuantConfig, target: Target) -> Asked:
