@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ from numpy.typing import NDArray
 
 import hybridq
 from hybridq import demo
+from hybridq.compare.timing import time_pairs
 from hybridq.execution.versions import versions
 
 HERE = Path(__file__).resolve().parent
@@ -41,7 +41,6 @@ ROOT = HERE.parent
 PAGE, HISTORY = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "history.json"
 START, END = "<!-- table -->", "<!-- end of the table -->"
 HEAD = "| tool | score | size, kB | speed | its time, s | its memory, MB |"
-RUNS = 41  # alternating pairs
 Outputs = list[NDArray[Any]]
 Samples = list[dict[str, NDArray[Any]]]
 
@@ -177,15 +176,9 @@ def session_of(path: Path) -> onnxruntime.InferenceSession:
 
 def speed(subject: Subject, built: Path) -> float:
     """Float32's CPU time over the model's: the median of ratios of alternating runs."""
-    pair, feed, ratios = [session_of(subject.path), session_of(built)], subject.evaluation[0], []
-    for number in range(RUNS):
-        times = {}
-        for at in (0, 1) if number % 2 else (1, 0):
-            started = time.process_time()
-            pair[at].run(None, feed)
-            times[at] = time.process_time() - started
-        ratios.append(times[0] / times[1])
-    return round(median(ratios), 2)
+    pair = session_of(subject.path), session_of(built)
+    found = time_pairs(*pair, subject.evaluation[0], seconds=2.0, threads=1, clock=time.process_time)
+    return round(found.speedup, 2)
 
 
 # --- telling ----------------------------------------------------------------------------------------------------
