@@ -234,8 +234,8 @@ def test_a_concat_has_its_own_parameters_where_the_target_says_so() -> None:
         outputs=("y",),
     )
     target = targets.load("rknn2")
-    apart = analyse(proto, ties_outputs=target.ties_outputs, ties_inputs=target.ties_inputs)
-    tied = analyse(proto, ties_outputs=True)
+    apart = analyse(proto, outputs_share=target.outputs_share, inputs_share=target.inputs_share)
+    tied = analyse(proto, outputs_share=True)
     assert {g.name for g in apart.groups} == {"x", "a", "c", "y"}
     assert "c" in apart.layer
     assert {g.name for g in tied.groups} == {"x", "y"}
@@ -245,7 +245,7 @@ def test_a_concat_has_its_own_parameters_where_the_target_says_so() -> None:
 def test_what_only_a_sigmoid_reads_stays_within_seven(outputs: tuple[str, ...], kept: tuple[float, float]) -> None:
     n = helper.make_node
     proto = _model(n("Conv", ["x", "w"], ["a"], "A"), n("Sigmoid", ["a"], ["s"], "S"), outputs=outputs)
-    model = analyse(proto, ties_outputs=True)
+    model = analyse(proto, outputs_share=True)
     wide = Range(-9.0, 3.0)
     measured = Measured(wide, {"normal": {8: wide, 16: wide}})
     found = within(measured, limit(model, model.group["a"], targets.load("rknn2")))
@@ -283,7 +283,7 @@ def test_a_cfg_with_anchors_is_read_and_noise_is_no_edit() -> None:
 def test_a_sigmoid_that_comes_near_one_reaches_it(seen: float, taken: float) -> None:
     n = helper.make_node
     proto = _model(n("Conv", ["x", "w"], ["a"], "A"), n("Sigmoid", ["a"], ["s"], "S"), outputs=("s",))
-    model = analyse(proto, ties_outputs=True, fixed_ranges=False)
+    model = analyse(proto, outputs_share=True, fixed_ranges=False)
     r = Range(0.0, seen)
     found = completed(Measured(r, {"normal": {8: r}}), model, model.group["s"], targets.load("rknn2"))
     assert found.ranges["normal"][8].max == taken

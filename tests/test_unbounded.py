@@ -55,7 +55,7 @@ class Net:
         )
         given = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
         self.proto, self.feeds, self.target = canonicalize(given), feeds, load(target)
-        self.model = analyse(self.proto, given, ties_outputs=self.target.ties_outputs)
+        self.model = analyse(self.proto, given, outputs_share=self.target.outputs_share)
         self.weights = storage.weights_of(self.proto)
 
     def stats(self, *algorithms: str) -> CalibrationStats:

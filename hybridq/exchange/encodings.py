@@ -19,7 +19,6 @@ from hybridq.graph.model import Model
 from hybridq.plan.quant_plan import Stored
 from hybridq.quant.dtypes import Scheme
 from hybridq.quant.qparams import QParams
-from hybridq.quant.records import Calibrated
 
 
 def offsets(p: QParams) -> list[int]:
@@ -105,11 +104,6 @@ def put(
 def weight_axis(model: Model, tensor: str) -> int | None:
     """The channel axis of a weight by its tensor."""
     return next((w.axis for x in model.layers for w in x.weights if w.tensor == tensor), None)
-
-
-def mapper_of(text: str, path: str, model: Model, calibrated: Calibrated) -> Mapper:
-    """A mapper for a file of encodings."""
-    return Mapper(path, text, model, calibrated)
 
 
 def is_symmetric(p: QParams) -> bool:

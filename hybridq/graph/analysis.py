@@ -30,23 +30,23 @@ def analyse(
     *,
     name: str = "model",
     sha256: str = "",
-    ties_outputs: bool = False,
-    ties_inputs: bool = True,
+    outputs_share: bool = False,
+    inputs_share: bool = True,
     fixed_ranges: bool = True,
     apart: frozenset[str] = frozenset(),
 ) -> Model:
     """Our view of a canonical model.
 
-    ``given`` supplies the names that the model had before. ``ties_outputs``: values concatenated only to leave the
+    ``given`` supplies the names that the model had before. ``outputs_share``: values concatenated only to leave the
     graph share parameters too (NPUs do so); otherwise such a Concat runs in float and keeps its inputs apart. Without
-    ``ties_inputs`` every Concat is a layer with parameters of its own; without ``fixed_ranges`` all are measured.
+    ``inputs_share`` every Concat is a layer with parameters of its own; without ``fixed_ranges`` all are measured.
     ``apart`` names nodes that neither share parameters nor are absorbed.
     """
-    view = view_of(canonical.graph, ties_inputs, apart)
+    view = view_of(canonical.graph, inputs_share, apart)
     view.steering = steering(view.graph, view.is_activation, lambda node: _sums(node, view))
     _absorb(view)
     sources = _sources(view)
-    view.members = share_parameters(view, sources, ties_outputs=ties_outputs)
+    view.members = share_parameters(view, sources, outputs_share=outputs_share)
     view.group = {tensor: group for group, tensors in view.members.items() for tensor in tensors}
     known = aliases(given.graph, _homes(view), view.tensors) if given else {}
     layers = tuple(_layer(view, node, known) for node in view.graph.node if _is_layer(view, node))

@@ -1,7 +1,7 @@
 """``Model``, ``Layer``, ``Tensor``, ``Group``: our view of the canonical float graph, no weights inside.
 
 A *layer* is one compute node with the activation it absorbs, named by its output tensor after that activation. A
-*group* is a set of float tensors tied by value-preserving operators (Reshape, Concat, MaxPool, ...): they share one
+*group* is a set of float tensors joined by data movement (Reshape, Concat, MaxPool, ...): they share one
 set of quantization parameters. Every float tensor that a precision can apply to is in exactly one group.
 """
 

@@ -13,14 +13,14 @@ from hybridq.graph.operators import Movement, row_of
 from hybridq.graph.view import View
 
 
-def share_parameters(view: View, sources: Iterable[str], *, ties_outputs: bool) -> dict[str, list[str]]:
+def share_parameters(view: View, sources: Iterable[str], *, outputs_share: bool) -> dict[str, list[str]]:
     """The groups of tensors that share parameters, each under its earliest tensor.
 
-    ``sources``: where values enter a group, in graph order. ``ties_outputs``: values concatenated only to leave the
+    ``sources``: where values enter a group, in graph order. ``outputs_share``: values concatenated only to leave the
     graph share parameters too.
     """
     parent = {name: name for name in sources}
-    apart = set() if ties_outputs else _keeps_apart(view)
+    apart = set() if outputs_share else _keeps_apart(view)
     for node in view.graph.node:
         if node.name in apart or not moves_data(node, view):
             continue
@@ -48,7 +48,7 @@ def moves_data(node: NodeProto, view: View) -> bool:
     ends = [*node.output[:1], *moved(node)]
     if movement is Movement.NONE or not all(view.is_activation(e) for e in ends):
         return False
-    if node.name in view.apart or (row_of(node).moves_all and not view.ties_inputs):
+    if node.name in view.apart or (row_of(node).moves_all and not view.inputs_share):
         return False
     if movement is Movement.NEAREST:
         return bool(edit.attribute(node, "mode", b"nearest") == b"nearest")

@@ -22,7 +22,7 @@ class View:
     consumers: dict[str, tuple[NodeProto, ...]]
     producers: dict[str, NodeProto]
     outputs: set[str]
-    ties_inputs: bool
+    inputs_share: bool
     apart: frozenset[str]
     absorbed: dict[str, NodeProto] = field(default_factory=dict)  # compute node's name -> its activation
     absorbed_names: set[str] = field(default_factory=set)
@@ -35,7 +35,7 @@ class View:
         return name in self.tensors and name not in self.initializers and self.tensors[name].dtype == "float32"
 
 
-def view_of(graph: onnx.GraphProto, ties_inputs: bool, apart: frozenset[str]) -> View:
+def view_of(graph: onnx.GraphProto, inputs_share: bool, apart: frozenset[str]) -> View:
     """The view of a canonical graph, with nothing found yet (the arguments are those of ``analyse``)."""
     tensors = {}
     for value in [*graph.input, *graph.output, *graph.value_info]:
@@ -48,7 +48,7 @@ def view_of(graph: onnx.GraphProto, ties_inputs: bool, apart: frozenset[str]) ->
         consumers=edit.consumers(graph.node),
         producers=edit.producers(graph.node),
         outputs={o.name for o in graph.output},
-        ties_inputs=ties_inputs,
+        inputs_share=inputs_share,
         apart=apart,
     )
 

@@ -93,11 +93,11 @@ class Joined:
     inputs: tuple[str, ...]
     mixed: Mixture
     params: QParams
-    tied: bool
+    shares: bool
 
 
 def concats(facts: Facts) -> Iterator[Finding]:
-    """Concats whose inputs' ranges differ: tied to one scale, or (a note) kept apart here but not on NPUs.
+    """Concats whose inputs' ranges differ: sharing one scale, or (a note) kept apart here but not on NPUs.
 
     Concats that share a scale are one finding, told of the one whose inputs are furthest apart.
     """
@@ -105,14 +105,14 @@ def concats(facts: Facts) -> Iterator[Finding]:
     told: set[str] = set()
     for node in facts.model.proto.graph.node:
         joined = _joined(facts, node) if row_of(node).moves_all else None
-        if joined is None or (not joined.tied and told & set(joined.inputs)):
+        if joined is None or (not joined.shares and told & set(joined.inputs)):
             continue
         told.add(joined.out)
-        name = facts.model.group_of[joined.out].name if joined.tied else joined.out
+        name = facts.model.group_of[joined.out].name if joined.shares else joined.out
         if name not in found or joined.mixed.excess > found[name].mixed.excess:
             found[name] = joined
     for joined in found.values():
-        yield _tied(facts, joined) if joined.tied else _apart(facts, joined)
+        yield _sharing(facts, joined) if joined.shares else _apart(facts, joined)
 
 
 def _joined(facts: Facts, node: NodeProto) -> Joined | None:
@@ -136,7 +136,7 @@ def _parts(facts: Facts, inputs: Sequence[str]) -> str:
     return " and ".join(f"'{i}' ({span(facts.ranges[i])})" for i in (narrow, wide))
 
 
-def _tied(facts: Facts, joined: Joined) -> Finding:
+def _sharing(facts: Facts, joined: Joined) -> Finding:
     mixed, group = joined.mixed, facts.model.group_of[joined.out]
     name, keeping = facts.outward(joined.out), facts.keeping(group)
     name = name if name in group.tensors else joined.out
@@ -164,11 +164,11 @@ def _apart(facts: Facts, joined: Joined) -> Finding:
 def outputs(facts: Facts) -> Iterator[Finding]:
     """Outputs whose slices differ in size, and every 8-bit layer on the way from where they are mixed."""
     found = Spreads(facts).of_tail()
-    tied = {facts.model.group_of[f.layer].name for f in concats(facts) if f.precision is not None}
+    sharing = {facts.model.group_of[f.layer].name for f in concats(facts) if f.precision is not None}
     mixed: dict[str, Mixture] = {}
     for layer in facts.model.layers:
         spread, params = found.get(layer.name), facts.qparams(layer.name)
-        if spread is None or params is None or layer.group in tied:
+        if spread is None or params is None or layer.group in sharing:
             continue
         axes = ([Part(r, spread.is_score(r)) for r in axis] for axis in spread.slices())
         harmed = [m for m in (mixture(parts, float(params.scale)) for parts in axes) if m is not None]

@@ -63,9 +63,9 @@ def _kept(
 
 
 def _has_outside_readers(model: Model, group: Group) -> bool:
-    """Whether something else than layers and the group's own movers reads it: a subgraph, a Concat that runs in float.
+    """Whether something else than layers and the group's own data movement reads it.
 
-    Shape and Size read no values.
+    A subgraph does, and a Concat that runs in float. Shape and Size read no values.
     """
     for tensor in group.tensors:
         for node in model.consumers.get(tensor, ()):

@@ -177,8 +177,8 @@ def prepare(path: Path, inputs: Sequence[str], outputs: Sequence[str], target: T
         given,
         name=path.stem,
         sha256=digest,
-        ties_outputs=target.ties_outputs,
-        ties_inputs=target.ties_inputs,
+        outputs_share=target.outputs_share,
+        inputs_share=target.inputs_share,
         fixed_ranges=target.fixed_ranges and recovered is None,
         apart=apart(proto, recovered.tensors) if recovered else frozenset(),
     )

@@ -28,8 +28,8 @@ class Target:
     """A target: its precisions in order of preference (the first is the default) and its habits.
 
     ``latency_aware``: the model runs on ONNX Runtime, so layers that 8 bits slow down start in float32.
-    ``ties_outputs``: values concatenated for an output share parameters (NPUs do so; a CPU need not).
-    ``ties_inputs``: what a Concat joins shares parameters with its result; otherwise it has its own.
+    ``outputs_share``: values concatenated for an output share parameters (NPUs do so; a CPU need not).
+    ``inputs_share``: what a Concat joins shares parameters with its result; otherwise it has its own.
     ``fixed_ranges``: the range of a Sigmoid and the like is taken as known; otherwise it is measured.
     ``limits``: ranges within which an operator's input stays, where only such operators read it.
     ``costs``: by precision, times the time of 8 bits, for ``products`` (what has multiply-accumulates) and ``others``.
@@ -50,8 +50,8 @@ class Target:
     verified: str
     precisions: dict[Precision, Support]
     search: tuple[Precision, ...]
-    ties_outputs: bool
-    ties_inputs: bool
+    outputs_share: bool
+    inputs_share: bool
     fixed_ranges: bool
     limits: dict[str, tuple[float, float]]
     completes: dict[str, tuple[float, float]]
@@ -108,8 +108,8 @@ def load(name: str) -> Target:
         verified=data["verified"],
         precisions={Precision(k): _support(v) for k, v in data["precisions"].items()},
         search=tuple(Precision(p) for p in data["search"]),
-        ties_outputs=data["ties_outputs"],
-        ties_inputs=data.get("ties_inputs", True),
+        outputs_share=data["outputs_share"],
+        inputs_share=data.get("inputs_share", True),
         fixed_ranges=data.get("fixed_ranges", True),
         limits={op: (low, high) for op, (low, high) in data.get("limits", {}).items()},
         completes={op: (near, end) for op, (near, end) in data.get("completes", {}).items()},
