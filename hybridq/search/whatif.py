@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+import onnx
 
 from hybridq.build.builder import build
-from hybridq.execution.progress import Progress, no_progress
+from hybridq.execution.progress import Progress, counted, no_progress
 from hybridq.graph.chance import seeded
 from hybridq.graph.model import Group, Model
-from hybridq.graph.runtime import Feed, run, session
+from hybridq.graph.runtime import Feed, Session, run, session
 from hybridq.plan.plan import make_plan
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.plan.share_of_macs import high_fraction, share_of_macs
@@ -24,23 +25,14 @@ from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated, LayerChoice, QuantConfig
 from hybridq.report.prediction import Additive, Figure, Joint, Prediction, Unit
 from hybridq.search.costs import Times, boundary_elements
-from hybridq.search.damage import Doubles, measure_reference
-from hybridq.search.errors import Run, figures_of, measured, noise_alone
+from hybridq.search.damage import Doubles, Reference, measure_reference
+from hybridq.search.errors import Place, Run, figures_of, measured, noise_alone
 from hybridq.search.knapsack import NO_PAIRS, Pairs, hull
 from hybridq.search.noise import Source, pairs, sources, units_of
 from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights
 
-SHARES = (
-    0.05,
-    0.1,
-    0.2,
-    0.3,
-    0.4,
-    0.5,
-    0.65,
-    0.8,
-)  # of the units that are raised in the joint models, drawn with a seed
+SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)  # of the units that joint models raise, drawn with a seed
 RIDGE = 1.0  # joint models' worth of belief that the sum is right as it is
 SPREAD = 10.0  # dB between joint models from which on a slope can be told
 Points = Sequence[tuple[float, float]]
@@ -72,6 +64,11 @@ class Asked:
         """The plan of the cfg as it is."""
         return make_plan(self.model, self.calibrated, self.config, self.weights)
 
+    def current(self, units: Sequence[Group]) -> tuple[int, ...]:
+        """The places of those units that the cfg raises."""
+        up = {n for n, x in self.built.layers.items() if x.done.bits > 8}
+        return tuple(i for i, u in enumerate(units) if set(u.layers) & up)
+
 
 def predict(
     asked: Asked,
@@ -85,32 +82,17 @@ def predict(
 ) -> Prediction:
     """Measure all that the what-if needs: joint models on ``feeds``, each quantizer on ``alone`` of them."""
     model, lowest = asked.model, asked.plan(())
-    units = units_of(model, lowest)
-    one = session(seeded(assemble(model.proto, asked.weights.plain())), threads=threads)
-    reference = measure_reference(one, feeds, model)
+    units, names = units_of(model, lowest), [u.name for u in units_of(model, lowest)]
+    reference = measure_reference(_session_of(assemble(model.proto, asked.weights.plain()), threads), feeds, model)
     few = np.unique(np.linspace(0, len(feeds) - 1, min(alone, len(feeds))).round().astype(int)).tolist()
-    found = sources(model, lowest, _with_biases(model, asked.weights, lowest))
-
-    def run_of(plan: QuantPlan) -> Run:
-        made = session(seeded(build(model, plan, asked.weights).assemble()), threads=threads)
-        return lambda feed: run(made, feed, list(reference.names))
-
-    cut = figures_of(model, reference, run_of(lowest))
-    say = partial(progress, "each quantizer alone")
-    noise = noise_alone(model, asked.weights, found, reference, [p for _, p in cut], few, threads, say)
-    additive, names = _additive(model, lowest, found, noise), [u.name for u in units]
-    up = {n for n, x in asked.built.layers.items() if x.done.bits > 8}
-    current = tuple(i for i, u in enumerate(units) if set(u.layers) & up)
+    cut = figures_of(model, reference, _run_of(asked, lowest, reference, threads))
+    additive = _measured_alone(asked, lowest, reference, [p for _, p in cut], few, threads, progress)
+    current = asked.current(units)
     sets = _sets(len(units), current, seed)
-    known = []
-    for i, (what, raised) in enumerate(sets):
-        plan = asked.built if what == "this build" else asked.plan(n for u in raised for n in units[u].layers)
-        known.append(measured(reference, cut, run_of(plan)))
-        progress("measuring joint models", i + 1, len(sets))
-    scaled = [replace(f, signal=f.signal * len(few) / len(feeds)) for f, _ in cut]
-    plain = [[f.plain(float(n)) for f, n in zip(scaled, additive.noise(r), strict=True)] for _, r in sets]
-    figures = tuple(_fitted(f, [(p[c], m[c]) for p, m in zip(plain, known, strict=True)]) for c, f in enumerate(scaled))
-    took = times()
+    plans = (asked.built if w == "this build" else asked.plan(n for u in r for n in units[u].layers) for w, r in sets)
+    told = counted(plans, "measuring joint models", len(sets), progress)
+    known = [measured(reference, cut, _run_of(asked, plan, reference, threads)) for plan in told]
+    figures, took = _fitted_to(cut, additive, sets, known, len(few) / len(feeds)), times()
     made = Prediction(
         low=str(asked.low),
         high=str(asked.high),
@@ -128,6 +110,45 @@ def predict(
     )
     joints = tuple(Joint(w, r, made.decibels(r), m) for (w, r), m in zip(sets, known, strict=True))
     return replace(made, joints=joints, front=_front(made))
+
+
+def _session_of(proto: onnx.ModelProto, threads: int) -> Session:
+    return session(seeded(proto), threads=threads)
+
+
+def _run_of(asked: Asked, plan: QuantPlan, reference: Reference, threads: int) -> Run:
+    """What runs the model of a plan."""
+    made = _session_of(build(asked.model, plan, asked.weights).assemble(), threads)
+    return lambda feed: run(made, feed, list(reference.names))
+
+
+def _measured_alone(
+    asked: Asked,
+    lowest: QuantPlan,
+    reference: Reference,
+    places: Sequence[Place],
+    few: Sequence[int],
+    threads: int,
+    progress: Progress,
+) -> Additive:
+    """The additive model of every quantizer's noise, each measured alone on a ``few`` of the samples."""
+    found = sources(asked.model, lowest, _with_biases(asked.model, asked.weights, lowest))
+    say = partial(progress, "each quantizer alone")
+    noise = noise_alone(asked.model, asked.weights, found, reference, places, few, threads, say)
+    return _additive(asked.model, lowest, found, noise)
+
+
+def _fitted_to(
+    cut: Sequence[tuple[Figure, Place]],
+    additive: Additive,
+    sets: Sequence[tuple[str, tuple[int, ...]]],
+    known: Sequence[tuple[float, ...]],
+    share: float,
+) -> tuple[Figure, ...]:
+    """The figures, fitted to what the sets really measure; ``share`` of the samples were measured alone."""
+    scaled = [replace(f, signal=f.signal * share) for f, _ in cut]
+    plain = [[f.plain(float(n)) for f, n in zip(scaled, additive.noise(r), strict=True)] for _, r in sets]
+    return tuple(_fitted(f, [(p[c], m[c]) for p, m in zip(plain, known, strict=True)]) for c, f in enumerate(scaled))
 
 
 def _with_biases(model: Model, weights: Weights, plan: QuantPlan) -> Weights:
