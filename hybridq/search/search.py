@@ -29,12 +29,13 @@ from hybridq.quant.dtypes import Precision, widest
 from hybridq.quant.records import Calibrated
 from hybridq.search.budget import Budget
 from hybridq.search.choice import Choice, as_recorded, unrepaired
+from hybridq.search.costs import Times
 from hybridq.search.damage import measure_reference
 from hybridq.search.engine import Engine, SearchResult
 from hybridq.search.joint import Bench
 from hybridq.search.judge import judge_of
 from hybridq.search.result import content, recall
-from hybridq.search.work import TOLD, Deadline, Effort, Prices, allowed, planned
+from hybridq.search.work import TOLD, Deadline, Effort, Prices, Work, allowed, planned
 from hybridq.storage.state import assemble, to_json
 from hybridq.storage.weights import Weights
 
@@ -97,24 +98,36 @@ def search(
     bench.effort = Effort(worth, deadline, reserve=TOLD * worth)
     work = planned(model, work.samples, seconds, together=bench.grows)
     question = _question(bench, high, options.seed, work.alone)
-    times = recall(bench, question, options.previous)
-    engine = Engine(
-        bench,
-        judge_of(budget, bench.metric, bench.reference),
-        work,
-        high,
-        Choice({}, as_recorded(calibrated, weights, (x.name for x in model.layers))),
-        options.remedies,
-        options.threads,
-        targets.load(calibrated.target),
-        options.progress,
-        times,
-        options.board,
-    )
+    given = Choice({}, as_recorded(calibrated, weights, (x.name for x in model.layers)))
+    engine = _engine(bench, budget, options, work, high, given, recall(bench, question, options.previous))
     bench.progress = engine.say
     if options.save is not None:
         bench.save = partial(_save, options.save, engine, question)
     return engine.run(question)
+
+
+def _engine(
+    bench: Bench,
+    budget: Budget,
+    options: SearchOptions,
+    work: Work,
+    high: tuple[Precision, ...],
+    given: Choice,
+    times: Times | None,
+) -> Engine:
+    return Engine(
+        bench,
+        judge_of(budget, bench.metric, bench.reference),
+        work,
+        high,
+        given,
+        options.remedies,
+        options.threads,
+        targets.load(bench.calibrated.target),
+        options.progress,
+        times,
+        options.board,
+    )
 
 
 def _need_metric(budget: Budget, metric: Metric | None) -> None:
