@@ -385,3 +385,10 @@ def test_blocks_of_inputs_change_nothing(inputs: int, monkeypatch: pytest.Monkey
         return float(np.einsum("goi,gij,goj->", error, moment, error))
 
     assert noise(blocked) < 0.7 * noise(apart) or inputs == 2
+
+
+def test_rounding_together_keeps_the_ends_from_which_a_toolchain_takes_the_range() -> None:
+    nearest = np.array([[0.0, 3.0, 255.0, 255.0, 7.0], [255.0, 0.0, 9.0, 9.0, 9.0], [4.0, 0.0, 255.0, 5.0, 6.0]])
+    found = np.array([[1.0, 3.0, 254.0, 254.0, 7.0], [254.0, 0.0, 9.0, 8.0, 9.0], [0.0, 2.0, 254.0, 255.0, 6.0]])
+    kept = gptq.with_ends(found, nearest)
+    assert kept.tolist() == [[0.0, 3.0, 255.0, 254.0, 7.0], [255.0, 0.0, 9.0, 8.0, 9.0], found[2].tolist()]

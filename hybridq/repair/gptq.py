@@ -23,6 +23,7 @@ from hybridq.graph.operators import Layout, lookup, row_of
 from hybridq.graph.opset import IR_VERSION, OPSET
 from hybridq.graph.runtime import Feed, run, session
 from hybridq.plan.quant_plan import QuantPlan
+from hybridq.quant.dtypes import Scheme
 from hybridq.quant.numerics import along
 from hybridq.quant.qparams import QParams
 from hybridq.repair.observe import observer
@@ -199,8 +200,24 @@ def _rounded(
         np.asarray((x.T if turned else x).reshape(len(moment), -1, moment.shape[1])) for x in (values, scale, zero)
     ]
     found = compensate(rows[0], rows[1][..., :1].astype(np.float64), rows[2][..., :1], moment, params, damping)
+    if params.scheme is Scheme.ASYMMETRIC and params.axis is not None:
+        found = with_ends(found, np.clip(np.rint(rows[0] / rows[1]) + rows[2], params.qmin, params.qmax))
     whole = found.reshape(-1, moment.shape[1])
     return np.asarray((whole.T if turned else whole).reshape(values.shape).astype(params.precision.numpy))
+
+
+def with_ends(found: Doubles, nearest: Doubles) -> Doubles:
+    """Integers that were rounded together, each row with the least and the largest of the nearest ones in it again.
+
+    A toolchain that takes a channel's range from its weights would find another one, and round all of them anew.
+    """
+    kept = found.copy()
+    for pick, place in ((np.min, np.argmin), (np.max, np.argmax)):
+        end, at = pick(nearest, axis=-1), place(nearest, axis=-1)
+        lost = pick(kept, axis=-1) != end
+        rows = np.nonzero(lost)
+        kept[(*rows, at[rows])] = end[rows]
+    return kept
 
 
 def compensate(
