@@ -88,6 +88,14 @@ def test_more_bits_take_as_many_times_as_the_target_says() -> None:
     assert times.milliseconds(["c"]) == {"c": 3.0}
 
 
+@pytest.mark.parametrize("name", ["esp-dl", "rknn2", "tensorrt"])
+def test_costs_are_told_for_all_that_a_search_may_raise_to(name: str) -> None:
+    target = targets.load(name)
+    higher = {p for p in target.search if p.bits > 8}
+    assert higher <= set(target.costs) <= {p for p in target.precisions if p.bits > 8}
+    assert all(min(factors.values()) >= 1 for factors in target.costs.values())
+
+
 def test_without_a_profile_shares_follow_the_multiply_accumulates() -> None:
     made = case()
     times = board_times(made.model, targets.load("rknn2"), Precision.FLOAT16, {})
