@@ -76,7 +76,8 @@ def _reaches(
 
 def expected_reach(seen: Array) -> Doubles:
     """The reach of channels by that in each sample, (samples, *channels), zero or more; at most the largest of all."""
-    largest, middle = seen.max(axis=0).astype(np.float64), np.median(seen, axis=0)
+    exact = seen.astype(np.float64)  # two large numbers of float32 have no middle in float32
+    largest, middle = exact.max(axis=0), np.median(exact, axis=0)
     with np.errstate(invalid="ignore"):
         growth = largest / np.maximum(middle, LEAST * largest + TINY)
     return np.asarray(np.minimum(largest * growth, largest.max(initial=0.0)), np.float64)

@@ -71,7 +71,7 @@ def repaired(
     """
     if repair is Repair.NONE:
         return plain
-    if repair is Repair.BIAS:
+    if repair is Repair.BIAS or not _has_numbers(model):
         return with_biases(model, plain, feeds, threads)
     if repair is Repair.GPTQ:
         return with_rounding(model, plain, feeds, threads)
@@ -86,6 +86,11 @@ def repaired(
         for treat in (with_biases, with_rounding)
     ]
     return _best([plain, *made], _measuring(model, plain, feeds, threads))
+
+
+def _has_numbers(model: Model) -> bool:
+    """Whether an output can be measured; sequences cannot."""
+    return any(o.type.HasField("tensor_type") for o in model.proto.graph.output)
 
 
 def _better(model: Model, plain: Candidate, feeds: Sequence[Feed], threads: int) -> Candidate:
