@@ -24,7 +24,7 @@ class Workers(Executor):
     """
 
     def __init__(self, count: int) -> None:
-        self._count = count
+        self.count = count
         self._pool = self._start()
 
     def submit(self, work: Callable[..., Any], /, *arguments: Any, **words: Any) -> Future[Any]:
@@ -48,7 +48,12 @@ class Workers(Executor):
 
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")  # a fork would copy ONNX Runtime's threads half alive
-        return ProcessPoolExecutor(self._count, context, initializer=_begin, initargs=(os.getpid(),))
+        return ProcessPoolExecutor(self.count, context, initializer=_begin, initargs=(os.getpid(),))
+
+
+def share_of_threads(workers: int) -> int:
+    """The threads of ONNX Runtime that each of so many workers of one machine may have, so that no core has two."""
+    return max(1, (os.cpu_count() or 1) // max(1, workers))
 
 
 def _begin(parent: int) -> None:

@@ -16,9 +16,10 @@ from hybridq.calibration.instrument import Program
 from hybridq.calibration.ranges import ALGORITHMS
 from hybridq.dataset import Audit, Dataset, Sample
 from hybridq.errors import HybridqError
+from hybridq.execution.cluster import Cluster
 from hybridq.execution.progress import Progress, no_progress
 from hybridq.execution.spread import in_order, spread
-from hybridq.execution.workers import Workers
+from hybridq.execution.workers import Workers, share_of_threads
 from hybridq.steps.options import Step1Options
 from hybridq.steps.prepare import Prepared, Seen
 
@@ -93,9 +94,11 @@ class Pass:
         options = self.options
         program = prepare(self.prepared.model, self.prepared.proto, histogram=True)
         shards = data.shards(SHARD * options.batch)
-        parts = ((program, part, first, options.batch, options.threads) for first, part in shards)
+        workers = getattr(pool, "count", options.workers)
+        threads = options.threads or share_of_threads(workers)
+        parts = ((program, part, first, options.batch, threads) for first, part in shards)
         pile = Pile.of(program)
-        for stats, later in in_order(spread(measure_part, parts, pool, 2 * options.workers)):
+        for stats, later in in_order(spread(measure_part, parts, pool, 2 * workers)):
             looked.merge(later)
             if later.error is not None:
                 raise later.error
@@ -104,6 +107,8 @@ class Pass:
         return pile.merged()
 
     def _pool(self) -> AbstractContextManager[Executor | None]:
+        if self.executor is None and self.options.cluster is not None:
+            return Cluster(self.options.cluster)
         if self.executor is not None or self.options.workers <= 1:
             return nullcontext(self.executor)
         return Workers(self.options.workers)

@@ -12,7 +12,7 @@ from hybridq.quant.dtypes import Granularity, Precision
 from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.quant.words import no_such_word
 from hybridq.search.choose_repair import Repair
-from hybridq.steps.kinds import Choice, Flag, Named, Names, Number, asked
+from hybridq.steps.kinds import AnyText, Choice, Flag, Named, Names, Number, asked
 from hybridq.steps.preprocessing_options import PreprocessingOptions
 from hybridq.targets import Target
 
@@ -57,6 +57,7 @@ class Step1Options(PreprocessingOptions):
     force: Annotated[bool, Flag("Overwrite an edited cfg.")] = False
     merge: Annotated[bool, Flag("Keep the edits of an edited cfg and refresh the rest.")] = False
     workers: Annotated[int, Number("Processes that calibrate.", 1, whole=True)] = 1
+    cluster: Annotated[str | None, AnyText("Workers of this Dask scheduler calibrate.", "ADDRESS")] = None
     threads: Annotated[int, Number("Threads of ONNX Runtime; 0: all cores.", 0, whole=True)] = 0
     every_algorithm: bool = False
 
@@ -66,6 +67,8 @@ class Step1Options(PreprocessingOptions):
 
     def _agree(self) -> None:
         """Refuse options that are nothing without another, or contradict it."""
+        if self.cluster is not None and self.workers > 1:
+            raise OptionError("a cluster has workers of its own", hint="Give cluster or workers.")
         if self.force and self.merge:
             raise OptionError("force throws the edits away, merge keeps them", hint="Give one of them.")
         for name, wanted in (("percentile", RangeAlgorithm.PERCENTILE), ("momentum", RangeAlgorithm.MOVING_AVERAGE)):
