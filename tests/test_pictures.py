@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hybridq.compare.histograms import HistogramWatch
 from hybridq.dataset import Preprocessing, Sample
 from hybridq.errors import HybridqError
 from hybridq.report.gallery import MEDIAN, POINTS, WORST, Gallery
@@ -132,3 +133,22 @@ def test_a_signal_becomes_a_curve_that_keeps_its_peaks() -> None:
 
 def test_a_picture_is_no_larger_than_asked() -> None:
     assert max(_opened(as_uri(Image.new("RGB", (900, 300)), 144)).size) == 144
+
+
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan, 3e38, -3e38])
+def test_numbers_that_are_none_or_enormous_stop_nothing(odd: float) -> None:
+    values = np.linspace(-1, 1, 400, dtype=np.float32).reshape(1, 1, 20, 20)
+    values[0, 0, :3, 7] = odd
+    gallery = Gallery(draw=drawer("classes"))
+    list(gallery.feeds([Sample("s", 1, {"x": values})]))
+    gallery.add({"x": values}, {"o": values}, {"o": values})
+    assert len(gallery.shots()) == 1
+    watch = HistogramWatch({"t": (-1.0, 1.0)})
+    watch.add("layer", "t", values)
+    found = watch.of("layer")
+    assert found is not None
+    assert sum(found.counts) == int(np.isfinite(values).sum())
+
+
+def test_nothing_fed_is_no_picture() -> None:
+    assert picture_of("x", np.zeros((0, 3, 16, 16), np.float32), Preprocessing(), "rgb") is None

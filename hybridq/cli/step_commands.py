@@ -206,7 +206,7 @@ def step3(directory: Path, dataset: Path | None, quiet: bool, verbose: bool, as_
     \b
     hybridq step3 build --dataset eval.txt
     hybridq step3 build --dataset eval.txt --metric score.py:ap50
-    hybridq step3 build --dataset eval.txt --what-if --draw boxes
+    hybridq step3 build --dataset eval.txt --what-if --draw mask
     """
     voice = talk(quiet, verbose, as_json)
     try:

@@ -35,7 +35,8 @@ class HistogramWatch:
             self.ends[layer] = self._ends(tensor, some)
             self.counts[layer] = np.zeros(BINS, np.int64)
         low, high = self.ends[layer]
-        at = ((some.astype(np.float64) - low) * (BINS / (high - low))).clip(0, BINS - 1).astype(np.int64)
+        inside = some.astype(np.float64).clip(low, high)  # what is far outside would overflow
+        at = ((inside - low) / (high - low) * BINS).clip(0, BINS - 1).astype(np.int64)
         self.counts[layer] += np.bincount(at, minlength=BINS)
 
     def of(self, layer: str) -> Histogram | None:

@@ -114,8 +114,9 @@ def _curve(name: str, a: Array, b: Array) -> Curve:
 
 def _places(values: Array) -> NDArray[np.int64]:
     """Of every stretch the element that is farthest from the mean."""
-    flat = np.nan_to_num(values.reshape(-1).astype(np.float64))
-    flat = np.abs(flat - flat.mean(where=np.isfinite(values.reshape(-1))))
+    flat = values.reshape(-1).astype(np.float64)
+    flat = np.where(np.isfinite(flat), flat, 0.0)
+    flat = np.abs(flat - flat.mean())
     if flat.size <= POINTS:
         return np.arange(flat.size)
     ends = np.linspace(0, flat.size, POINTS + 1).astype(int)

@@ -32,7 +32,7 @@ def picture_of(name: str, values: Array, preprocessing: Preprocessing, order: st
 
     Values that are no pixels even so are stretched from their least to their most.
     """
-    layout = image_layout(values.shape)
+    layout = image_layout(values.shape) if values.size else None
     if layout is None or not values.size or min(values.shape[layout.height], values.shape[layout.width]) < LEAST:
         return None
     axes = [layout.height, layout.width, *([layout.channel] if layout.channel is not None else [])]
@@ -40,7 +40,7 @@ def picture_of(name: str, values: Array, preprocessing: Preprocessing, order: st
     while kept.ndim > len(axes):
         kept = kept[0]
     pixels = kept.astype(np.float64) * np.array(preprocessing.std_of(name)) + np.array(preprocessing.mean_of(name))
-    pixels = _in_bytes(np.nan_to_num(pixels))
+    pixels = _in_bytes(np.where(np.isfinite(pixels), pixels, 0.0))
     if pixels.ndim == 3:
         pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels[..., :3][..., :: -1 if order == "bgr" else 1]
     return Image.fromarray(np.ascontiguousarray(pixels))
