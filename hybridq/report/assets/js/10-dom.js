@@ -23,7 +23,6 @@ HQ.dom = (() => {
     const ahead = Math.floor((most - 1) / 2);
     return safe.slice(0, ahead) + "…" + safe.slice(safe.length - (most - 1 - ahead));
   }
-  const t = (text, ...values) => el("span", {}, HQ.words.tr(text, ...values));
   const colour = (precision) => `var(--${precision}, var(--float32))`;
   const dot = (precision) => el("i", { class: "dot", style: `background:${colour(precision)}`, "aria-hidden": "true" });
   const button = (text, onclick, more) => el("button", { class: "act", type: "button", onclick, ...more }, HQ.words.tr(text));
@@ -70,5 +69,5 @@ HQ.dom = (() => {
     });
     return node;
   }
-  return { el, svg, shown, t, colour, dot, button, copying, copy, command, hover, press };
+  return { el, svg, shown, colour, dot, button, copying, copy, command, hover, press };
 })();

@@ -3,11 +3,11 @@ HQ.choice = (() => {
   const data = () => HQ.data;
   const model = () => HQ.data.prediction;
   let up = [];
-  const listeners = [];
+  let told = () => {};
 
   const built = () => model().units.map((u) => u.raised);
   const reset = () => set(built());
-  function set(next) { up = next.slice(); listeners.forEach((tell) => tell()); }
+  function set(next) { up = next.slice(); told(); }
   const raised = () => up;
   const changed = () => model().units.map((u, i) => i).filter((i) => up[i] !== model().units[i].raised);
   function turn(units, on) { const next = up.slice(); units.forEach((u) => { next[u] = on; }); set(next); }
@@ -60,6 +60,6 @@ HQ.choice = (() => {
     const folder = quoted(data().folder || "DIR");
     return lines.map(([s, p]) => `hybridq set ${folder} ${quoted(s)} ${p}\n`).join("") + (lines.length ? `hybridq step2 ${folder}\n` : "");
   }
-  const onchange = (tell) => listeners.push(tell);
+  const onchange = (tell) => { told = tell; };
   return { set, reset, raised, changed, turn, unitOf, downstream, precision, block, commands, onchange, built };
 })();

@@ -1,6 +1,6 @@
 // The what-if: change precisions and see what would come of it.
 HQ.whatif = (() => {
-  const { el, t, dot, button, copying, shown } = HQ.dom;
+  const { el, dot, button, copying, shown } = HQ.dom;
   const { tr, db, size, share } = HQ.words;
   const P = HQ.predict, C = HQ.choice;
 
@@ -17,7 +17,6 @@ HQ.whatif = (() => {
         parts.text)),
       joints(model));
     const update = () => show(model, parts);
-    HQ.redraw = update;
     C.onchange(update);
     if (!C.raised().length) C.reset(); else update();
     return true;

@@ -13,7 +13,6 @@ HQ.detail = (() => {
 
   function rows(layer, told) {
     const measured = [["operator", layer.op], ["precision", layer.precision], ["individual SQNR", db(layer.individual)], ["entire SQNR", db(layer.entire)], ["note", layer.note]];
-    if (layer.board !== undefined && layer.board !== null) measured.push(["on the board", db(layer.board)]);
     if (!told) return measured;
     const v = told.values;
     return [...measured, ["why", tr(told.why)], ["asked for", told.asked === layer.precision ? "" : told.asked],
