@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -183,6 +184,50 @@ def test_a_wrong_shape_is_told_from_the_header(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="has shape"):
         load_npy(path, InputSpec("x", (1, 3, 8, 8), "float32"))
     assert time.monotonic() - began < 2
+
+
+MAGIC = b"\x93NUMPY"
+WORST = {
+    "a header of four gigabytes": MAGIC + b"\x02\x00" + b"\xff" * 4 + b"x",
+    "a header that is nested": MAGIC + b"\x01\x00" + (9000).to_bytes(2, "little") + b"(" * 9000,
+    "a header that is code": MAGIC
+    + b"\x01\x00"
+    + (40).to_bytes(2, "little")
+    + b"__import__('os').mkdir('pwned')".ljust(40),
+    "a version that is none": MAGIC + b"\x09\x00" + b" " * 60,
+    "a pickle": b"\x80\x04cos\nmkdir\n(S'pwned'\ntR.",
+    "an archive": b"PK\x03\x04" + bytes(60),
+    "nothing": b"",
+}
+SHAPES = [
+    ("<f4", (10**9, 10**9)),
+    ("<f4", (-1, 3)),
+    ("|O", (1, 3)),
+    ("<U9999999", (1, 3)),
+    ("|V8", (1, 3)),
+    ("<f4", (1, 3)),
+]
+
+
+def header_of(dtype: str, shape: tuple[int, ...]) -> bytes:
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
+    return MAGIC + b"\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize("content", [*WORST.values(), *(header_of(*one) for one in SHAPES)])
+def test_the_worst_arrays_are_told_and_cost_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.npy").write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DatasetError):
+            load_npy(tmp_path / "x.npy")
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    assert not (tmp_path / "pwned").exists()
 
 
 def test_a_full_temporary_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from hybridq.errors import DatasetError, Problem
 
 BLOCK = 1 << 20  # bytes that are passed over at once
 WHOLE = 1 << 30  # bytes of an array that has to be held as a whole
-ZIP_ERRORS = (*NPY_ERRORS, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+ZIP_ERRORS = (*NPY_ERRORS, zlib.error, NotImplementedError, RuntimeError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,8 +31,10 @@ NPY_ERRORS = (
     RecursionError,
     SyntaxError,  # the header is parsed as Python source
     TokenError,
+    zipfile.BadZipFile,  # NumPy looks into what begins like an archive
 )
 NUMERIC = "fiub"
+ARCHIVE = b"PK"
 MAX_HEADER = 10_000  # bytes; NumPy itself parses no longer one
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
@@ -98,14 +101,14 @@ def load_npy(path: Path, spec: InputSpec | None = None) -> Array:
     try:
         look_at(path, DatasetError)
         with path.open("rb") as file:
-            if file.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
+            start = file.read(len(npy.MAGIC_PREFIX))
+            if start == npy.MAGIC_PREFIX:
                 file.seek(0)
                 return _numbers(file, path, spec)
-        other = np.load(path, allow_pickle=False)
+        if not start.startswith(ARCHIVE):
+            np.load(path, allow_pickle=False)  # says what it is
     except NPY_ERRORS as error:
         raise DatasetError(f"is no readable .npy: {_reason(error)}", hint=_npy_hint(error)) from error
-    if not isinstance(other, np.ndarray):
-        other.close()
     raise DatasetError("is an .npz archive", hint="Give the .npz itself as the dataset, or one .npy a sample.")
 
 
