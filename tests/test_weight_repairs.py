@@ -213,7 +213,7 @@ class TestRounding:
 
 
 class TestEqualizedUnasked:
-    """Step1 equalizes channels by itself where all samples agree how loud they are."""
+    """Step1 equalizes channels by itself where samples agree how loud they are and it clearly helps."""
 
     @settings(max_examples=50, deadline=None)
     @given(seed=st.integers(0, 10**6), samples=st.integers(1, 9), channels=st.integers(1, 5))
@@ -248,6 +248,21 @@ class TestEqualizedUnasked:
             made = step1(path, few, tmp_path / "out", threads=1, force=True).state
             assert not made.calibrated.equalized
 
+    def test_not_where_it_hardly_helps(self, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(choose_repair, "CLEAR", 0.0)
+        assert not step1(path, feeds(8), tmp_path / "out", threads=1).state.calibrated.equalized
+
+    def test_ranges_hold_as_they_were_measured(self, path: Path, tmp_path: Path) -> None:
+        """No channel outgrows its tensor: calibrating the equalized model anew finds the same ranges."""
+        given = feeds(8)
+        ranges = [
+            step1(
+                path, given, tmp_path / how, threads=1, algorithm="normal", weights_repair=how
+            ).state.calibrated.measured
+            for how in ("none", "equalize")
+        ]
+        assert {g: m.range for g, m in ranges[0].items()} == {g: m.range for g, m in ranges[1].items()}
+
 
 @pytest.mark.parametrize("repair", [Repair.BETTER, Repair.AUTO])
 def test_what_is_chosen_by_measuring_measures_best(
@@ -264,7 +279,7 @@ def test_what_is_chosen_by_measuring_measures_best(
     monkeypatch.setattr(choose_repair, "_best", watched)
     given = feeds(6)
     state = step1(path, given, tmp_path / "out", weights_repair=str(repair), threads=1).state
-    ((first, chosen),) = seen
+    first, chosen = seen[0][0], seen[-1][1]
     assert chosen is not first
     assert noise(state.model, chosen, given) < noise(state.model, first, given)
     assert state.weights.rounded == chosen.weights.rounded

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from hybridq.quant.records import Calibrated, QuantConfig
 from hybridq.repair.bias_correction import corrected_biases
 from hybridq.repair.gptq import DAMPING, compensations
 from hybridq.search.choice import Choice
-from hybridq.search.damage import measure_reference
+from hybridq.search.damage import Objective, Reference, measure_reference
 from hybridq.search.joint import Bench
 from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights
@@ -44,6 +45,7 @@ class Repair(StrEnum):
 
 DAMPINGS = (0.01, 0.1)  # little trust in few samples, or more of it
 FEW = 32  # samples by which step1 chooses, unasked
+CLEAR = 0.8  # of the damage: 1 dB, or channels that were equalized on few samples are not worth it
 WORTH = 0.97  # an alternative must bring the damage below this share of what it was
 
 
@@ -76,7 +78,7 @@ def repaired(
     if repair is Repair.GPTQ:
         return with_rounding(model, plain, feeds, threads)
     if repair is Repair.BETTER:
-        return _better(model, plain, feeds[:FEW], threads)
+        return _better(model, plain, equalize, feeds[:FEW], threads)
     equal = equalize()
     if repair is Repair.EQUALIZE:
         return with_biases(model, equal or plain, feeds, threads)
@@ -93,13 +95,32 @@ def _has_numbers(model: Model) -> bool:
     return any(o.type.HasField("tensor_type") for o in model.proto.graph.output)
 
 
-def _better(model: Model, plain: Candidate, feeds: Sequence[Feed], threads: int) -> Candidate:
-    """Corrected biases, weights rounded together, or biases of what that leaves."""
+def _better(
+    model: Model, plain: Candidate, equalize: Callable[[], Candidate | None], feeds: Sequence[Feed], threads: int
+) -> Candidate:
+    """The best treatment of the weights; of equalized channels where that brings clearly less damage."""
     first = with_biases(model, plain, feeds, threads)
-    together = with_roundings(model, plain, feeds, DAMPINGS, threads)
+    measure = _measuring(model, first, feeds, threads)
+    given = _treated(model, plain, first, feeds, measure, threads)
+    equal = equalize()
+    if equal is None:
+        return given
+    other = _treated(model, equal, with_biases(model, equal, feeds, threads), feeds, measure, threads)
+    return other if measure(other) < CLEAR * measure(given) else given
+
+
+def _treated(
+    model: Model,
+    start: Candidate,
+    first: Candidate,
+    feeds: Sequence[Feed],
+    measure: Callable[[Candidate], float],
+    threads: int,
+) -> Candidate:
+    """Corrected biases (``first``), weights rounded together, or biases of what that leaves."""
+    together = with_roundings(model, start, feeds, DAMPINGS, threads)
     if not together[0].weights.rounded:
         return first
-    measure = _measuring(model, plain, feeds, threads)
     rounded = min(together, key=measure)
     return _best([first, rounded, with_biases(model, rounded, feeds, threads)], measure)
 
@@ -150,15 +171,22 @@ def _plan(model: Model, found: Candidate) -> QuantPlan:
 
 def _measuring(model: Model, first: Candidate, feeds: Sequence[Feed], threads: int) -> Callable[[Candidate], float]:
     """What a candidate does to the outputs, as a function that measures each once."""
-    reference = measure_reference(session(seeded(assemble(model.proto, first.weights)), threads=threads), feeds, model)
-    aim = Bench(model, first.weights, first.calibrated, reference, threads).aim_of()
-    known: dict[int, float] = {}
+    known: list[tuple[Candidate, float]] = []
+
+    @cache
+    def aim() -> tuple[Reference, Objective]:
+        float_model = session(seeded(assemble(model.proto, first.weights)), threads=threads)
+        reference = measure_reference(float_model, feeds, model)
+        return reference, Bench(model, first.weights, first.calibrated, reference, threads).aim_of()
 
     def damage(one: Candidate) -> float:
-        if id(one) not in known:
-            bench = Bench(model, one.weights, one.calibrated, reference, threads, aim=aim)
-            known[id(one)] = bench.measure(Choice()).damage
-        return known[id(one)]
+        before = next((found for other, found in known if other is one), None)
+        if before is not None:
+            return before
+        reference, held = aim()
+        bench = Bench(model, one.weights, one.calibrated, reference, threads, aim=held)
+        known.append((one, bench.measure(Choice()).damage))
+        return known[-1][1]
 
     return damage
 

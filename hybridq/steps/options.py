@@ -20,7 +20,7 @@ WEIGHT_ONLY = (Precision.INT8, Precision.INT16)
 REPAIRS = (
     "What is done to weights so that 8 bits harm less, at no cost at run time: biases take back the mean error, "
     "weights are rounded together (gptq), channels share a tensor's range evenly (equalize), the better of biases and "
-    "rounding with channels equalized where samples agree (better), the best of all (auto); better and auto measure.  "
+    "rounding, channels equalized where that is clearly better (better), the best of all (auto): both measure.  "
     "[default: better on onnxruntime; bias where --dtype, --algorithm or another target was asked for]"
 )
 RANGES = "How ranges are chosen.  [default: trimmed; normal where --dtype was asked for]"
@@ -128,18 +128,9 @@ class Step1Options(PreprocessingOptions):
         """
         if self.weights_repair is not None:
             return self.weights_repair
-        return Repair.BETTER if self._is_free and not self.every_algorithm else Repair.BIAS
-
-    @property
-    def equalizes(self) -> bool:
-        """Whether channels are equalized before anything is measured: by default, for a search as well."""
-        return self.repair is Repair.BETTER or (self._is_free and self.weights_repair is None)
-
-    @property
-    def _is_free(self) -> bool:
-        """Whether nothing was said of how to choose, for what hybridq itself runs."""
-        asked = self.literal or self.data_free or self.algorithm is not None
-        return self.goal.latency_aware and not asked and self.weights_algorithm is WeightAlgorithm.NORMAL
+        asked = self.literal or self.data_free or self.every_algorithm or self.algorithm is not None
+        free = self.goal.latency_aware and not asked and self.weights_algorithm is WeightAlgorithm.NORMAL
+        return Repair.BETTER if free else Repair.BIAS
 
     @property
     def ranges(self) -> Options:

@@ -113,11 +113,10 @@ class _Work:
         """Measure ranges on samples."""
         options = self.options
         data = open_dataset(dataset, input_specs(self.prepared.model), options.preprocessing, options.samples)
-        start = self._even(data)
-        stats, looked = start._pass(executor).over(data)
+        stats, looked = self._pass(executor).over(data)
         audit = looked.audit
         audit.check()
-        work = replace(start, prepared=start.prepared.of_shapes(looked.seen, options.threads))
+        work = replace(self, prepared=self.prepared.of_shapes(looked.seen, options.threads))
         result = work._chosen(stats, data, looked.seen, executor)
         problems = [
             *data.notes,
@@ -226,6 +225,8 @@ class _Work:
         self.progress("repairing weights", 0, None)
 
         def equalize() -> Candidate | None:
+            if options.repair is Repair.BETTER:
+                return self._even(plain, feeds[:FEW])
             return self._equalized(plain.weights, data, feeds, executor)
 
         return repaired(self.prepared.model, plain, equalize, options.repair, feeds, options.threads), feeds
@@ -242,20 +243,18 @@ class _Work:
         except DatasetError:  # samples from an iterator, which is used up
             return None
 
-    def _even(self, data: Dataset) -> _Work:
-        """The same with channels equalized, where step1 may do so unasked and samples tell how they differ.
+    def _even(self, plain: Candidate, feeds: list[Feed]) -> Candidate | None:
+        """The model with equalized channels within the ranges that were measured; None where none can or may be.
 
-        A sample that cannot be read, or that the model does not take, is told when all are measured.
+        Its strongest channels stay as they are and no other outgrows them, so ranges hold without another pass.
         """
-        weights = storage.weights_of(self.prepared.proto)
-        asked = not self.options.equalizes or self.prepared.recovered is not None
-        if asked or _is_big(weights) or (data.count or 0) < EVEN_SAMPLES:
-            return self
-        self.progress("equalizing channels", 0, None)
+        if len(feeds) < EVEN_SAMPLES:
+            return None
         try:
-            return self._with_equalized(weights, [sample.feed for sample in data.part(0, FEW)])
-        except (HybridqError, ValueError):
-            return self
+            other = self._with_equalized(plain.weights, feeds)
+        except (HybridqError, ValueError):  # samples of other shapes, tensors that cannot be looked at: nothing is lost
+            return None
+        return other._candidate(plain.stats) if other.equalized else None
 
     def _with_equalized(self, weights: Weights, feeds: list[Feed]) -> _Work:
         model = self.prepared.model
