@@ -53,6 +53,8 @@ def found(rows: Rows, last: str = "z", r: Range = WIDE) -> Response | None:
         ([("HardSwish", "a", "z")], hard_swish),
         ([("Abs", "a", "r"), ("Mul", "r two", "z")], lambda x: 2 * np.abs(x)),
         ([("Tanh", "a", "z")], np.tanh),
+        ([("MaxPool", "a", "p", {"kernel_shape": [2, 2]}), ("Relu", "p", "z")], lambda x: np.maximum(x, 0)),
+        ([("Transpose", "a", "t", {"perm": [0, 1, 3, 2]}), ("Sigmoid", "t", "z")], lambda x: 1 / (1 + np.exp(-x))),
     ],
 )
 def test_readers_are_followed_number_by_number(rows: Rows, function: Any) -> None:
