@@ -65,7 +65,9 @@ def figures_of(model: Model, reference: Reference, run: Run) -> tuple[tuple[Figu
     for i in floats[:OUTPUTS]:
         name, cut = reference.names[i], damage[i]
         found.append((Figure(name, "", float(cut.whole[0])), Place(i)))
-        worst = sorted((s for s in cut.slices() if s.varies), key=lambda s: s.sqnr_db)[:SLICES]
+        rowed = all(one_row(sample[i]).shape == sample[i].shape for sample in reference.given)  # else axes are others
+        cuts = (s for s in cut.slices() if s.varies and rowed)
+        worst = sorted(cuts, key=lambda s: s.sqnr_db)[:SLICES]
         found += [(Figure(name, _label(s), s.signal), Place(i, s.axis, s.start, s.stop)) for s in worst]
     return tuple(found)
 
