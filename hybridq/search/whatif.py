@@ -79,13 +79,18 @@ def predict(
     threads: int = 1,
     times: Callable[[], Times | None] = lambda: None,
     progress: Progress = no_progress,
-) -> Prediction:
-    """Measure all that the what-if needs: joint models on ``feeds``, each quantizer on ``alone`` of them."""
+) -> Prediction | None:
+    """Measure all that the what-if needs: joint models on ``feeds``, each quantizer on ``alone`` of them.
+
+    None where no output holds floats, whose error could be told in dB.
+    """
     model, lowest = asked.model, asked.plan(())
     units, names = units_of(model, lowest), [u.name for u in units_of(model, lowest)]
     reference = measure_reference(_session_of(assemble(model.proto, asked.weights.plain()), threads), feeds, model)
     few = np.unique(np.linspace(0, len(feeds) - 1, min(alone, len(feeds))).round().astype(int)).tolist()
     cut = figures_of(model, reference, _run_of(asked, lowest, reference, threads))
+    if not cut:
+        return None
     additive = _measured_alone(asked, lowest, reference, [p for _, p in cut], few, threads, progress)
     current = asked.current(units)
     sets = _sets(len(units), current, seed)

@@ -31,8 +31,8 @@ MOST = 64  # samples of the joint models
 MOST_BYTES = 1 << 28  # of these
 
 
-def what_if(state: State, config: QuantConfig, data: Dataset, threads: int, progress: Progress) -> Prediction:
-    """Measure every quantizer alone and some joint models on samples of ``data``."""
+def what_if(state: State, config: QuantConfig, data: Dataset, threads: int, progress: Progress) -> Prediction | None:
+    """Measure every quantizer alone and some joint models on samples of ``data``; None without an output of floats."""
     target = targets.load(config.target)
     asked = _asked(state, config, target)
     work = planned(state.model, MOST)
