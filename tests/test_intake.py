@@ -171,7 +171,7 @@ class TestWords:
 class TestRemedies:
     """A remedy names what a person can type next."""
 
-    def linear(self, folder: Path) -> Path:
+    def linear(self, folder: Path, target: str = "onnxruntime") -> Path:
         nodes = [
             helper.make_node("MatMul", ["x", "Wq"], ["m"], name="in"),
             helper.make_node("LayerNormalization", ["m", "gamma"], ["n"], name="norm"),
@@ -179,7 +179,7 @@ class TestRemedies:
         ]
         given = model(nodes, {**WEIGHTS, "gamma": np.ones(8, np.float32)}, 17)
         onnx.save(given, folder / "model.onnx")
-        hybridq.step1(folder / "model.onnx", FEEDS, folder / "b", threads=1)
+        hybridq.step1(folder / "model.onnx", FEEDS, folder / "b", threads=1, target=target)
         return folder / "b"
 
     def test_of_a_weights_name_is_its_layer(self, tmp_path: Path, run: Run) -> None:
@@ -189,10 +189,11 @@ class TestRemedies:
         assert "Name the layer: 'm'." in done.err
         assert run("set", folder, "m", "float32").code == 0
 
-    def test_of_a_layer_raised_alone_is_its_reader(self, tmp_path: Path, run: Run) -> None:
-        folder = self.linear(tmp_path)
+    @pytest.mark.parametrize(("target", "left"), [("onnxruntime", "uint8"), ("rknn2", "int8")])
+    def test_of_a_layer_raised_alone_is_its_reader(self, tmp_path: Path, target: str, left: str) -> None:
+        folder = self.linear(tmp_path, target)
         hybridq.set(folder, "norm", "float16")
         (note,) = [p for p in hybridq.step2(folder, threads=1).problems if p.code == "narrowed"]
-        assert "'n' is float16, but its result is still rounded to uint8 for 'y'" in note.message
+        assert f"'n' is float16, but its result is still rounded to {left} for 'y'" in note.message
         hybridq.set(folder, "out", "float16")
         assert not [p for p in hybridq.step2(folder, threads=1).problems if p.code == "narrowed"]

@@ -18,11 +18,15 @@ def narrowed(model: Model, plan: QuantPlan, config: QuantConfig) -> list[Problem
     found = []
     for name, choice in config.choices.items():
         layer = model.layer.get(name)
-        stored = plan.groups[layer.group].stored.precision if layer else choice.precision
-        if layer is None or plan.layers[name].done.bits <= stored.bits:
+        if layer is None:
             continue
-        done = plan.layers[name].done
-        readers = [x for x in model.readers.get(layer.group, ()) if plan.layers[x.name].done.bits < done.bits]
+        done, stored = plan.layers[name].done, plan.groups[layer.group].stored.precision
+        every = model.readers.get(layer.group, ())
+        readers = [x for x in every if plan.layers[x.name].done.bits < done.bits]
+        kept = any(t in model.outputs for t in model.group[layer.group].tensors) or len(readers) < len(every)
+        if not readers or (stored.bits >= done.bits and kept):
+            continue
+        stored = min(stored, *(plan.layers[x.name].done for x in readers), key=lambda p: p.bits)
         shown = ", ".join(f"'{x.name}'" for x in readers[:NAMED])
         more = f" and {len(readers) - NAMED} more" if len(readers) > NAMED else ""
         message = f"'{name}' is {done}, but its result is still rounded to {stored} for {shown}{more}"
