@@ -32,7 +32,7 @@ BLOCK = re.compile(r'^```(console|python|yaml)(?: title="([^"]+)")?\n(.*?)^```$'
 WORLD = re.compile(r"<!-- world: (\w+) -->")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 LAYERS = re.compile(r"^customized_quantize_layers:.*\n(?: +.*\n)*", re.M)
-TIMES = re.compile(r"\bms\b|\ds\b|x float32|speed|faster|slower|unsteady")
+TIMES = re.compile(r"\bms\b|\ds\b|x float32|speed|faster|slower|unsteady|steadily")
 EXIT = re.compile(r"\(exit code (\d)\)")
 PROGRAMS = {"hybridq": [sys.executable, "-c", "from hybridq.cli import main; main()"], "python": [sys.executable]}
 TOLERANCE, NEAR = 0.1, 0.02

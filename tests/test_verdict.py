@@ -148,6 +148,26 @@ def test_where_no_layer_is_guilty_another_algorithm_comes_first() -> None:
     assert (gain.sqnr_db, gain.by) == (31.0, "measured")
 
 
+def test_layers_that_share_parameters_are_raised_as_one_and_once() -> None:
+    damaged = [dataclasses.replace(x, precision="uint8", individual=x.entire) for x in REPORT.layers]
+    lost = dataclasses.replace(damaged[0].entire, sqnr_db=-3.0)  # type: ignore[type-var]
+    layers = (dataclasses.replace(damaged[0], individual=lost), *damaged[1:])
+    first, second = (x.name for x in layers[:2])
+    shared = dict.fromkeys((first, second), (first, second))
+    known = dataclasses.replace(KNOWN, shared=shared, lint=(Remedy((second, first), "float32", "raise 2 layers"),))
+    raised = [a for a in judge(_with(25.0, 1.0, layers=layers), known).actions if a.kind == "raise"]
+    assert [set(a.layers) for a in raised] == [{first, second}]
+
+
+def test_no_slice_is_claimed_where_none_was_measured() -> None:
+    report = _with(45.0, 45.0)
+    whole = dataclasses.replace(report.outputs[0].worst, axis=-1)
+    report = dataclasses.replace(report, outputs=(dataclasses.replace(report.outputs[0], worst=whole),))
+    judged = judge(report, KNOWN)
+    assert judged.reason == "every output keeps 45.0 dB or better"
+    assert judged.columns[-1].accuracy.worst_sqnr_db is None
+
+
 def test_what_a_search_measured_stands_beside() -> None:
     known = dataclasses.replace(KNOWN, all_8bit=Accuracy(12.0, 3.0, 0.5), high_fraction=0.1)
     columns = judge(REPORT, known).columns

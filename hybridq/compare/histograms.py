@@ -23,6 +23,7 @@ class HistogramWatch:
     ranges: Mapping[str, tuple[float, float]]
     ends: dict[str, tuple[float, float]] = field(default_factory=dict)
     counts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    own: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def add(self, layer: str, tensor: str, x: NDArray[Any]) -> None:
         """Take in one sample's values; the outermost bins hold all that lies beyond."""
@@ -34,6 +35,8 @@ class HistogramWatch:
         if layer not in self.ends:
             self.ends[layer] = self._ends(tensor, some)
             self.counts[layer] = np.zeros(BINS, np.int64)
+        least, largest = self.own.get(layer, (np.inf, -np.inf))
+        self.own[layer] = float(some.min(initial=least)), float(some.max(initial=largest))
         low, high = self.ends[layer]
         inside = some.astype(np.float64).clip(low, high)  # what is far outside would overflow
         at = ((inside - low) / (high - low) * BINS).clip(0, BINS - 1).astype(np.int64)
@@ -43,7 +46,8 @@ class HistogramWatch:
         """What was counted of a layer."""
         if layer not in self.counts:
             return None
-        return Histogram(*self.ends[layer], tuple(self.counts[layer].tolist()))
+        least, largest = self.own[layer] if self.counts[layer].any() else (0.0, 0.0)
+        return Histogram(*self.ends[layer], tuple(self.counts[layer].tolist()), least, largest)
 
     def _ends(self, tensor: str, seen: NDArray[Any]) -> tuple[float, float]:
         usual = float(seen.min(initial=0.0)), float(seen.max(initial=0.0))

@@ -106,11 +106,16 @@ class OutputReport:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Counts of a layer's float values in bins of one width over ``[min, max]``; the outermost hold what is beyond."""
+    """Counts of a layer's float values in bins of one width over ``[min, max]``; the outermost hold what is beyond.
+
+    ``least`` and ``largest`` are the layer's own values, which a range shared with other layers does not tell.
+    """
 
     min: float
     max: float
     counts: tuple[int, ...]
+    least: float
+    largest: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,4 +63,4 @@ def unsteady(timing: Timing) -> str:
     """A warning where the pairs disagree too much for their median to mean much, else empty."""
     if timing.high < UNSTEADY * timing.low:
         return ""
-    return f"times are unsteady (ratio {timing.low:.2f}..{timing.high:.2f}): run again while the machine is idle"
+    return "times were not measured steadily: run again while the machine is idle"

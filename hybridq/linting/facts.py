@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -131,6 +131,12 @@ class Facts:
                     seen.add(layer.group)
                     waiting.append(layer.group)
         return [n for n in found if n not in group.layers]
+
+    def whole(self, layers: Iterable[str]) -> tuple[str, ...]:
+        """Layers with all that share parameters with one of them: one must not rise without the others."""
+        named = set(layers)
+        groups = {self.model.layer[n].group for n in named}
+        return tuple(x.name for x in self.model.layers if x.name in named or x.group in groups)
 
     def outward(self, tensor: str) -> str:
         """The model output that a tensor becomes by being moved around, else the tensor."""

@@ -12,6 +12,7 @@ from itertools import islice
 
 from hybridq.compare import ComparisonReport, LayerReport
 from hybridq.report.known import Known, Remedy
+from hybridq.report.prediction import MOST_DB
 from hybridq.report.words import decibels, short
 
 MOST = 3
@@ -22,16 +23,36 @@ SEVERE_DB = 10.0  # individually: such a layer is what breaks a model
 MOST_RAISED = 6  # layers in one action, readers included
 BEARABLE_DB = 15.0  # of an output's worst slice: some tasks bear it
 BETTER_DB = 1.0  # a gain worth an action
+GOOD_WHOLE_DB, GOOD_WORST_DB = 20.0, 30.0  # of a whole output and of its worst slice: nothing speaks against it
 PLAIN = re.compile(r"[\w./:+-]+")  # names that a selector can combine with "or" as they are
 NO_NAMES = {"and", "or", "not"}
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """The lowest output's SQNR in dB after an action, and whether that was ``measured`` or ``predicted``."""
+    """The lowest output's SQNR in dB after an action, and whether that was ``measured`` or ``predicted``.
+
+    ``worst_db`` is that of the worst slice, ``high_fraction`` the cost: the share of MACs above 8 bits, 0 to 1.
+    """
 
     sqnr_db: float
     by: str
+    worst_db: float | None = None
+    high_fraction: float | None = None
+
+    @property
+    def suffices(self) -> bool:
+        """Whether nothing would speak against the outputs any more."""
+        return self.worst_db is not None and self.worst_db >= GOOD_WORST_DB and self.sqnr_db >= GOOD_WHOLE_DB
+
+    def __str__(self) -> str:
+        told = [_shown(self.sqnr_db)]
+        if self.worst_db is not None:
+            told.append(f"worst slice {_shown(self.worst_db)}")
+        told.append(self.by)
+        if self.high_fraction is not None:
+            told.append(f"{self.high_fraction:.1%} of MACs")
+        return ", ".join(told) + (": enough" if self.suffices else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +66,7 @@ class Action:
     command: str = ""
 
     def __str__(self) -> str:
-        return self.why + (f": {decibels(self.gain.sqnr_db)}, {self.gain.by}" if self.gain else "")
+        return self.why + (f": {self.gain}" if self.gain else "")
 
 
 def next_actions(report: ComparisonReport, known: Known, *, good: bool) -> tuple[Action, ...]:
@@ -110,16 +131,39 @@ def _undo(guilty: list[LayerReport], known: Known) -> Iterator[Action]:
         yield Action("undo", f"take back the edited parameters of {_named(edited)}", _names(edited), None, command)
 
 
+def _shown(db: float) -> str:
+    return decibels(math.inf if db >= MOST_DB else db)
+
+
+def _risen(name: str, known: Known) -> tuple[str, ...]:
+    """A layer, what must rise with it, and all that share parameters with one of these."""
+    found = (name, *known.together.get(name, ()))
+    return tuple(dict.fromkeys((name, *(n for one in found for n in known.shared.get(one, (one,))))))
+
+
 def _raise(guilty: list[LayerReport], known: Known) -> Iterator[Action]:
-    """As many of the guilty layers as stay few, each with its readers."""
+    """As many of the guilty layers as stay few, each with what shares its parameters and with its readers."""
     for count in range(len(guilty), 0, -1):
         some = guilty[:count]
-        layers = tuple(dict.fromkeys(n for x in some for n in (x.name, *known.together.get(x.name, ()))))
+        layers = tuple(dict.fromkeys(n for x in some for n in _risen(x.name, known)))
         if len(layers) <= MOST_RAISED or count == 1:
-            beside = f", with {len(layers) - count} that read it" if len(layers) > count else ""
-            why = f"raise {_named(some)}{beside}"
-            yield Action("raise", why, layers, None, set_command(known.folder, layers, known.wider))
+            beside = len(set(layers) - set(_names(some)))
+            with_it = f", with {beside} beside" if beside else ""
+            why, gain = f"raise {_named(some)}{with_it}", _forecast(layers, known.wider, known)
+            yield Action("raise", why, layers, gain, set_command(known.folder, layers, known.wider))
             return
+
+
+def _forecast(layers: Iterable[str], precision: str, known: Known) -> Gain | None:
+    """What the what-if expects of layers raised beside those that are already; None where it does not know."""
+    made, wanted = known.prediction, set(layers)
+    if made is None or precision != made.high:
+        return None
+    raised = {i for i, u in enumerate(made.units) if u.raised or wanted & set(u.layers)}
+    figures = list(zip(made.figures, made.decibels(raised), strict=True))
+    whole = min((db for f, db in figures if not f.label), default=MOST_DB)
+    worst = min((db for f, db in figures if f.label), default=None)
+    return Gain(whole, "predicted", worst, made.base_share + sum(made.units[i].share for i in raised))
 
 
 def _elsewhere(guilty: list[LayerReport]) -> Iterator[Action]:
@@ -139,13 +183,18 @@ def _front(report: ComparisonReport, known: Known) -> Iterator[Action]:
 def _predicted(report: ComparisonReport, known: Known) -> Iterator[Action]:
     """What the what-if expects to help most; nothing where a layer stands out that it may have missed."""
     if known.predicted is not None and known.predicted.sqnr_db is not None:
-        yield _remedied(known.predicted, known, Gain(known.predicted.sqnr_db, "predicted"))
+        gain = _forecast(known.predicted.layers, known.predicted.precision, known)
+        yield _remedied(known.predicted, known, gain or Gain(known.predicted.sqnr_db, "predicted"))
 
 
 def _lint(report: ComparisonReport, known: Known) -> Iterator[Action]:
     """Findings of which a layer is still in 8 bits."""
     low = {x.name for x in report.layers if x.precision in LOW}
-    yield from (_remedied(one, known, None) for one in known.lint if low.intersection(one.layers))
+    yield from (
+        _remedied(one, known, _forecast(one.layers, one.precision, known))
+        for one in known.lint
+        if low.intersection(one.layers)
+    )
 
 
 def _remedied(remedy: Remedy, known: Known, gain: Gain | None) -> Action:
@@ -216,12 +265,29 @@ def _calibrating(command: str, known: Known, out: str, *more: str) -> str:
 
 
 def _distinct(actions: Iterable[Action]) -> Iterator[Action]:
-    """Each command once, the first time it is named."""
-    seen: set[str] = set()
+    """Each action that adds something to those before it."""
+    before: list[Action] = []
     for action in actions:
-        if action.command not in seen:
-            seen.add(action.command)
+        if not any(_covers(one, action) for one in before):
+            before.append(action)
             yield action
+
+
+def _covers(one: Action, later: Action) -> bool:
+    """Whether the later action is the same, or raises more layers and gains no more by it."""
+    if one.command == later.command:
+        return True
+    if not (one.kind == later.kind == "raise" and set(one.layers) <= set(later.layers)):
+        return False
+    if set(one.layers) == set(later.layers):
+        return one.command.rsplit(maxsplit=1)[-1] == later.command.rsplit(maxsplit=1)[-1]
+    if one.gain is None or later.gain is None:
+        return False
+    return one.gain.suffices or _least(later.gain) <= _least(one.gain) + BETTER_DB
+
+
+def _least(gain: Gain) -> float:
+    return gain.sqnr_db if gain.worst_db is None else min(gain.sqnr_db, gain.worst_db)
 
 
 def _named(layers: list[LayerReport]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hybridq.compare import ComparisonReport
+from hybridq.compare.timing import unsteady
 from hybridq.report import words
 from hybridq.report.known import Accuracy, Known
 
@@ -35,10 +36,9 @@ def side_by_side(report: ComparisonReport, known: Known) -> tuple[Column, ...]:
         timing.float_ms if timing else None,
         1.0,
     )
-    whole, worst = (
-        min((getattr(o, k) for o in report.outputs if o.equal is None), default=None)
-        for k in ("sqnr_db", "worst_sqnr_db")
-    )
+    floats = [o for o in report.outputs if o.equal is None]
+    whole = min((o.sqnr_db for o in floats), default=None)
+    worst = min((o.worst_sqnr_db for o in floats if o.worst.axis >= 0), default=None)
     built = Column(
         "this build",
         Accuracy(whole, worst, metric.hybrid_value if metric else None),
@@ -63,9 +63,8 @@ def rows(report: ComparisonReport, columns: Sequence[Column]) -> list[tuple[str,
         ("size", *("-" if c.size is None else words.size(c.size) for c in columns)),
     ]
     if report.timing is not None:
-        found.append(
-            (f"time, {words.threads(report.timing.threads)}", *(_number(c.time_ms, "{:.2f} ms") for c in columns))
-        )
+        told = "about {:.1g} ms" if unsteady(report.timing) else "{:.2f} ms"
+        found.append((f"time, {words.threads(report.timing.threads)}", *(_number(c.time_ms, told) for c in columns)))
     return [*found, ("MACs above 8 bits", *(_number(c.high_fraction, "{:.1%}") for c in columns))]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hybridq.report.prediction import Prediction
+
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
@@ -32,11 +34,12 @@ class Known:
     ``folder`` is empty for a model that hybridq did not build. ``model``, ``dataset`` and ``flags`` are step1's, for
     commands that calibrate again. ``high_fraction`` is the share of MACs above 8 bits, 0 to 1; ``fidelity_db`` how far
     ONNX Runtime, optimized, is from the file as written.
+    ``shared`` has, by layer, all layers of its group, which share parameters and rise as one.
     ``algorithm`` chose the ranges, ``recorded`` are those whose ranges are at hand without calibrating. ``together``
     has, by layer, what must rise with it so that its gain is not rounded away; ``wider`` the precision to raise to.
     ``edited`` are layers whose parameters a person edited, ``by_design`` those that step1 leaves in float, ``joined``
     the tensors that a Concat joins into an output. ``all_8bit`` and ``front`` are a search's,
-    ``predicted`` is what the what-if would raise.
+    ``predicted`` is what the what-if would raise, ``prediction`` what it knows.
     """
 
     folder: str = "DIR"
@@ -49,11 +52,13 @@ class Known:
     recorded: frozenset[str] = frozenset()
     wider: str = "float32"
     together: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    shared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     edited: frozenset[str] = frozenset()
     by_design: frozenset[str] = frozenset()
     joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lint: tuple[Remedy, ...] = ()
     front: tuple[Remedy, ...] = ()
     predicted: Remedy | None = None
+    prediction: Prediction | None = None
     all_8bit: Accuracy | None = None
     searched: bool = False

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import PurePath
 from typing import Any
 
 import jinja2
@@ -24,12 +25,13 @@ from hybridq.report.actions import Action
 from hybridq.report.columns import rows
 from hybridq.report.extras import Extras
 from hybridq.report.gallery import Shot
-from hybridq.report.terminal import summary
-from hybridq.report.verdict import Verdict
+from hybridq.report.terminal import damage, summary
+from hybridq.report.verdict import Verdict, limits
 
 Rows = list[Sequence[str]]
 
 DIGITS = 6
+FEW = 20  # samples: ranges and figures from fewer say little of others
 NAME = 2000  # characters of a name that a page holds; longer ones are cut
 PARTS = (
     ("verdict", "Verdict"),
@@ -46,7 +48,7 @@ HELP = {
     "concatenated part with the least variance over its error: it shows what one number for a whole output hides.",
     "drift": "Values of the float model outside the range that calibration saw: 8 bits clip them.",
     "entered": "After mean and std, over the samples of this comparison. Where training saw other values, nothing "
-    "below can be right.",
+    "on this page can be right.",
 }
 
 
@@ -60,8 +62,10 @@ def page(report: ComparisonReport, judged: Verdict, extras: Extras | None = None
     found = rows(report, judged.columns)
     elsewhere = [c for c in judged.columns if c.measured_on != "these samples"]
     return _template().render(
-        model=words.visible(report.model),
+        model=words.visible(_title(report, extras)),
         samples=f"{report.samples} sample{plural}{note}",
+        limits=limits(),
+        caution=_caution(report, extras),
         level=str(judged.level),
         reason=words.visible(judged.reason),
         columns=[("", *(c.model for c in judged.columns)), *found],
@@ -81,6 +85,22 @@ def page(report: ComparisonReport, judged: Verdict, extras: Extras | None = None
     )
 
 
+def _title(report: ComparisonReport, extras: Extras) -> str:
+    """The model's name, with the folder's where it says nothing."""
+    folder = PurePath(extras.folder).name
+    return f"{report.model}, {folder}" if report.model == "model" and folder else report.model
+
+
+def _caution(report: ComparisonReport, extras: Extras) -> str:
+    """What the figures over all samples hide: the worst sample, and that there are few."""
+    told = []
+    if len(extras.sqnr) > 1:
+        told.append(f"The worst sample keeps {words.decibels(min(extras.sqnr))} as a whole.")
+    if report.samples < FEW:
+        told.append(f"Only {report.samples} sample{'s' * (report.samples > 1)}: {FEW} to 200 are usual.")
+    return " ".join(told)
+
+
 def page_data(report: ComparisonReport, judged: Verdict, extras: Extras) -> dict[str, Any]:
     """All that the page's scripts know. SQNRs are numbers, ``exact``, ``lost``, or null where nothing was measured."""
     numbers = {layer.name: i for i, layer in enumerate(report.layers)}
@@ -94,6 +114,7 @@ def page_data(report: ComparisonReport, judged: Verdict, extras: Extras) -> dict
         "layers": [_layer(one, one.name in aside) for one in report.layers],
         "edges": [[numbers[a], numbers[b]] for a, b in extras.edges if a in numbers and b in numbers],
         "details": {k: v for k, v in extras.details.items() if k in numbers},
+        "advised": _advised(report, judged),
         "choices": extras.choices,
         "defaults": extras.defaults,
         "shots": [_shot(one) for one in extras.shots],
@@ -102,6 +123,12 @@ def page_data(report: ComparisonReport, judged: Verdict, extras: Extras) -> dict
     }
     plain = words.few_digits(_cut(found), DIGITS)
     return {**plain, "prediction": prediction.to_json() if prediction else None}
+
+
+def _advised(report: ComparisonReport, judged: Verdict) -> list[str]:
+    """The layers that the first action names, the most damaged first."""
+    named = set(next((one.layers for one in judged.actions if one.layers), ()))
+    return [x.name for x in sorted((x for x in report.layers if x.name in named), key=damage)]
 
 
 def harmless(value: Any) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hybridq.compare import ComparisonReport, LayerReport
+from hybridq.compare.timing import unsteady
 from hybridq.report import words
 from hybridq.report.actions import Action
 from hybridq.report.columns import rows
@@ -40,7 +41,9 @@ def summary(report: ComparisonReport) -> list[str]:
     before, after = words.size(sizes.float_bytes), words.size(sizes.hybrid_bytes)
     lines = [f"size    {before} float, {after} hybrid: {sizes.ratio:.2f} of it"]
     timing = report.timing
-    if timing is not None:
+    if timing is not None and unsteady(timing):
+        lines.append(f"time    not measured steadily ({timing.pairs} pairs, {words.threads(timing.threads)})")
+    elif timing is not None:
         lines.append(
             f"time    {timing.float_ms:.2f} ms float, {timing.hybrid_ms:.2f} ms hybrid: {timing.speedup:.2f} times as "
             f"fast ({timing.low:.2f}..{timing.high:.2f}, {timing.pairs} pairs, {words.threads(timing.threads)})"
@@ -126,7 +129,7 @@ def _warnings(report: ComparisonReport) -> Iterable[Text]:
 
 
 def _next(judged: Verdict) -> Iterable[Text]:
-    yield Text("what to do next", "bold")
+    yield Text("what to do next" + (": one of these" if len(judged.actions) > 1 else ""), "bold")
     for i, action in enumerate(judged.actions, 1):
         yield from _action(i, action)
 

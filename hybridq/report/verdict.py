@@ -15,7 +15,7 @@ from typing import Any
 from hybridq.compare import ComparisonReport, MetricReport, OutputReport
 from hybridq.compare.results import plain
 from hybridq.report import words
-from hybridq.report.actions import Action, next_actions
+from hybridq.report.actions import GOOD_WHOLE_DB, GOOD_WORST_DB, Action, next_actions
 from hybridq.report.columns import Column, side_by_side
 from hybridq.report.known import Known
 
@@ -29,8 +29,8 @@ class Level(StrEnum):
 
 
 SEVERITY = tuple(Level)  # from good to bad
-WHOLE_DB = {Level.BROKEN: 10.0, Level.WARNING: 20.0}  # a whole output below this, signal over noise
-WORST_DB = {Level.BROKEN: 3.0, Level.WARNING: 30.0}  # its worst slice, that slice's variance over its noise: a
+WHOLE_DB = {Level.BROKEN: 10.0, Level.WARNING: GOOD_WHOLE_DB}  # a whole output below this, signal over noise
+WORST_DB = {Level.BROKEN: 3.0, Level.WARNING: GOOD_WORST_DB}  # its worst slice, that slice's variance over its noise: a
 # detector whose scores keep 27 dB has lost a tenth of its F1; whether another model bears it, only a metric can say
 EQUAL = {Level.BROKEN: 0.9, Level.WARNING: 0.99}  # share of equal values in an output of integers
 DROP = {Level.BROKEN: 0.1, Level.WARNING: 0.01}  # of the float model's metric
@@ -72,6 +72,15 @@ def judge(report: ComparisonReport, known: Known) -> Verdict:
     actions = next_actions(report, known, good=worst is None)
     by_design = tuple(x.name for x in report.layers if x.name in known.by_design)
     return Verdict(level, reason, actions, side_by_side(report, known), by_design)
+
+
+def limits() -> str:
+    """From where on the outputs are a warning, or broken, in words."""
+    whole, worst = WHOLE_DB, WORST_DB
+    return (
+        f"Warning: an output below {whole[Level.WARNING]:g} dB or a slice below {worst[Level.WARNING]:g} dB; broken: "
+        f"{whole[Level.BROKEN]:g} dB or {worst[Level.BROKEN]:g} dB. A metric of your own counts more."
+    )
 
 
 def _below(value: float, limits: dict[Level, float]) -> Level | None:
@@ -151,5 +160,6 @@ def _praise(report: ComparisonReport) -> str:
         return f"{m.name} is {m.hybrid_value:.4f}, float {m.float_value:.4f}"
     if not floats:
         return "every output equals float's" if report.outputs else "there is no output to judge by"
-    whole, worst = min(o.sqnr_db for o in floats), min(o.worst_sqnr_db for o in floats)
-    return f"every output keeps {words.decibels(whole)} or better, its worst slice {words.decibels(worst)}"
+    whole = f"every output keeps {words.decibels(min(o.sqnr_db for o in floats))} or better"
+    cut = [o.worst_sqnr_db for o in floats if o.worst.axis >= 0]
+    return f"{whole}, its worst slice {words.decibels(min(cut))}" if cut else whole

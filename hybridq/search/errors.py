@@ -68,7 +68,10 @@ def figures_of(model: Model, reference: Reference, run: Run) -> tuple[tuple[Figu
         rowed = all(one_row(sample[i]).shape == sample[i].shape for sample in reference.given)  # else axes are others
         cuts = (s for s in cut.slices() if s.varies and rowed)
         worst = sorted(cuts, key=lambda s: s.sqnr_db)[:SLICES]
-        found += [(Figure(name, _label(s), s.signal), Place(i, s.axis, s.start, s.stop)) for s in worst]
+        found += [
+            (Figure(name, _label(s, reference.given[0][i].ndim), s.signal), Place(i, s.axis, s.start, s.stop))
+            for s in worst
+        ]
     return tuple(found)
 
 
@@ -113,8 +116,10 @@ def _damage(model: Model, reference: Reference, run: Run) -> list[SliceDamage]:
     return found
 
 
-def _label(one: Slice) -> str:
-    return f"axis {one.axis} [{one.start}{f':{one.stop}' if one.stop > one.start + 1 else ''}]"
+def _label(one: Slice, rank: int) -> str:
+    """Which slice, in step3's words."""
+    name = "channel" if one.axis == 1 and rank > 2 else f"axis {one.axis}"
+    return f"{name} [{one.start}{f':{one.stop}' if one.stop > one.start + 1 else ''}]"
 
 
 def _squares(place: Place, mine: Array, rows: Array) -> Doubles:

@@ -262,8 +262,8 @@ def _advice(ground: Ground, planned: LayerPlan, edits: tuple[Edit, ...]) -> tupl
     told = [f for f in ground.findings if name in (f.layer, *f.layers)]
     commands = [unset_command(folder, [name])] if edits else []
     if planned.done.bits == 8:
-        remedies = [(f.layers or (f.layer,), f.precision) for f in told if f.precision is not None]
+        remedies = [(ground.facts.whole(f.layers or (f.layer,)), f.precision) for f in told if f.precision is not None]
         together = ground.facts.keeping(model.group[model.layer[name].group])
-        remedies.append(((name, *together), ground.facts.raised))
+        remedies.append((ground.facts.whole((name, *together)), ground.facts.raised))
         commands += [set_command(folder, layers, str(precision)) for layers, precision in remedies]
     return tuple(f.message for f in told), tuple(dict.fromkeys(commands))

@@ -41,10 +41,11 @@ def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
         recorded=frozenset(set.intersection(*map(set, own))) if own else frozenset(),
         wider=wider,
         together={x.name: tuple(facts.keeping(model.group[x.group])) for x in model.layers},
+        shared={n: g.layers for g in model.groups for n in g.layers},
         edited=frozenset(_edited(model, config)),
         by_design=frozenset(_by_design(state)),
         joined=dict(_joined(model)),
-        lint=tuple(_remedies(state, target)),
+        lint=tuple(_remedies(state, target, facts)),
         front=tuple(_front(model, search, wider)),
         all_8bit=_all_8bit(search),
         searched=bool(search.get("front")),
@@ -115,11 +116,11 @@ def _joined(model: Model) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield name, parts
 
 
-def _remedies(state: State, target: Target) -> Iterator[Remedy]:
+def _remedies(state: State, target: Target, facts: Facts) -> Iterator[Remedy]:
     """What the lint would raise for the sake of accuracy."""
     for finding in lint(state.model, state.weights, state.calibrated, target):
         if finding.severity == "warning" and finding.precision is not None:
-            layers = finding.layers or (finding.layer,)
+            layers = facts.whole(finding.layers or (finding.layer,))
             told = f"raise '{layers[0]}'" if len(layers) == 1 else f"raise {len(layers)} layers"
             yield Remedy(layers, str(finding.precision), f"{told}: {finding.message}")
 

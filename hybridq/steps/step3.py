@@ -84,7 +84,7 @@ def step3(
     found = replace(found, model=state.model.name, calibration_data=dataset is None)
     prediction = predicted(state, config, data, asked.threads, progress) if what_if else None
     advised = remedy_of(prediction) if prediction else None
-    judged = judge(found, replace(known_of(folder, state, config), predicted=advised))
+    judged = judge(found, replace(known_of(folder, state, config), predicted=advised, prediction=prediction))
     extras = extras_of(folder, state, config, watched, prediction)
     with commit(folder) as new:
         write_report(found, new / REPORT, judged, extras)

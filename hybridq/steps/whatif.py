@@ -47,9 +47,8 @@ def remedy_of(made: Prediction) -> Remedy | None:
     layers = tuple(n for u in raised if not made.units[u].raised for n in made.units[u].layers)
     if not layers:
         return None
-    share = sum(made.units[u].share for u in raised if not made.units[u].raised)
     after = zip(made.figures, made.decibels(raised), strict=True)
-    told = f"raise '{layers[0]}'" if len(layers) == 1 else f"raise {len(layers)} layers, {share:.1%} of the MACs"
+    told = f"raise '{layers[0]}'" if len(layers) == 1 else f"raise {len(layers)} layers"
     return Remedy(layers, made.high, told, min(db for f, db in after if not f.label))
 
 

@@ -29,7 +29,8 @@ HQ.whatif = (() => {
     parts.figures.replaceChildren(table(model, was, now));
     parts.text.textContent = shown(C.block(), 4000, true);
     const count = document.getElementById("count");
-    if (count) count.textContent = tr("{} layers changed", C.changed().flatMap((u) => model.units[u].layers).length);
+    const changed = C.changed().flatMap((u) => model.units[u].layers).length;
+    if (count) count.textContent = changed === 1 ? tr("1 layer changed") : tr("{} layers changed", changed);
     document.querySelectorAll(".pick input").forEach((box) => {
       const u = Number(box.dataset.unit);
       box.checked = up[u];

@@ -19,7 +19,7 @@ HQ.bars = (() => {
       draw();
     };
     const tools = el("div", { class: "bar" }, button("zoom in", () => move(0.5, 0)), button("zoom out", () => move(2, 0)),
-      button("back", () => move(1, -0.5)), button("on", () => move(1, 0.5)), button("all", () => { from = 0; to = bars.length; draw(); }));
+      button("◀ earlier", () => move(1, -0.5)), button("later ▶", () => move(1, 0.5)), button("all", () => { from = 0; to = bars.length; draw(); }));
     return el("div", {}, tools, holder);
   }
 
@@ -27,20 +27,31 @@ HQ.bars = (() => {
     const kept = bars.slice(from, to);
     const finite = kept.map((b) => number(b.db)).filter(Number.isFinite);
     const top = Math.max(10, 10 * Math.ceil(Math.min(TOP, Math.max(0, ...finite)) / 10));
-    const y = (v) => height - 16 - (Math.max(0, Math.min(v, top)) / top) * (height - 28);
+    const low = Math.max(-20, 10 * Math.floor(Math.min(0, ...finite) / 10));
+    const y = (v) => height - 16 - ((Math.max(low, Math.min(v, top)) - low) / (top - low)) * (height - 28);
     const wide = width(), step = (wide - 50) / Math.max(1, kept.length);
     const found = [];
-    for (let v = 0; v <= top; v += top > 40 ? 20 : 10) {
+    for (let v = low; v <= top; v += top > 40 ? 20 : 10) {
       found.push(svg("line", { class: "grid", x1: 46, x2: wide, y1: y(v), y2: y(v) }), svg("text", { x: 40, y: y(v) + 4, "text-anchor": "end" }, `${v} dB`));
     }
-    kept.forEach((bar, i) => found.push(one(bar, 48 + i * step, Math.max(0.8, step * 0.82), y, top)));
+    kept.forEach((bar, i) => {
+      found.push(one(bar, 48 + i * step, Math.max(0.8, step * 0.82), y, top));
+      if (bar.short && step > 34) found.push(said(bar, 48 + i * step + step * 0.41, y, height));
+    });
     return svg("svg", { viewBox: `0 0 ${wide} ${height}`, role: "group", "aria-label": tr(label) }, found);
+  }
+  // Its index below a bar and its dB above it.
+  function said(bar, x, y, height) {
+    const value = number(bar.db), over = Number.isFinite(value) ? y(Math.max(0, value)) : y(0);
+    return [svg("text", { x, y: height - 3, "text-anchor": "middle" }, bar.short),
+      svg("text", { x, y: Math.max(10, over - 3), "text-anchor": "middle" }, Number.isFinite(value) ? value.toFixed(1) : db(bar.db))];
   }
   function one(bar, x, width, y, top) {
     const value = number(bar.db), known = value !== null && value !== undefined;
-    const high = known ? y(Math.max(top * 0.012, value)) : y(top);
+    const below = known && value < 0, high = known ? y(below ? 0 : Math.max(top * 0.012, value)) : y(top);
+    const tall = below ? Math.max(3, y(value) - y(0)) : y(0) - high;
     const text = `${bar.label}\n${bar.precision || ""} ${known ? db(value) : tr("not measured")}`;
-    const node = svg("rect", { class: "mark", x, width, y: high, height: y(0) - high, rx: Math.min(2, width / 3), style: `fill:${colour(bar.precision)}`,
+    const node = svg("rect", { class: "mark", x, width, y: high, height: tall, rx: Math.min(2, width / 3), style: `fill:${below ? "var(--broken)" : colour(bar.precision)}`,
       "fill-opacity": known ? null : 0.15, "aria-label": text, role: "img", "data-name": bar.label });
     hover(node, text);
     if (bar.action) {

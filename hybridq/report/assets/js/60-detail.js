@@ -17,7 +17,8 @@ HQ.detail = (() => {
     const v = told.values;
     return [...measured, ["why", tr(told.why)], ["asked for", told.asked === layer.precision ? "" : told.asked],
       ["share of MACs", share(told.macs_share)], ["shape", (told.shape || []).join(" × ")],
-      ["seen in calibration", `${short(v.seen[0])} … ${short(v.seen[1])}`],
+      ["own values here", layer.histogram ? `${short(layer.histogram.least)} … ${short(layer.histogram.largest)}` : ""],
+      [v.shares.length ? "seen in calibration, shared" : "seen in calibration", `${short(v.seen[0])} … ${short(v.seen[1])}`],
       ["range chosen", v.chosen ? `${short(v.chosen[0])} … ${short(v.chosen[1])} (${tr(v.algorithm)})` : ""],
       ["step", v.step ? `${short(v.step)}, ${tr("zero point")} ${v.zero_point}` : ""],
       ["shares parameters with", v.shares.slice(0, 6).map((n) => shown(n, 30)).join(", ")],
@@ -32,7 +33,7 @@ HQ.detail = (() => {
     return el("div", { class: "bar" }, button("raise in the what-if", () => turn(true)), button("lower in the what-if", () => turn(false)));
   }
 
-  // Counts as bars, the chosen range shaded, what is outside it (clipped) in red.
+  // Counts as bars, the chosen range shaded, bins that are outside it as a whole (clipped) in red.
   function histogram(layer, told) {
     const h = layer.histogram;
     if (!h) return null;
@@ -42,7 +43,7 @@ HQ.detail = (() => {
     const total = h.counts.reduce((a, b) => a + b, 0);
     let clipped = 0;
     const bars = h.counts.map((n, i) => {
-      const middle = h.min + (i + 0.5) * step, outside = chosen && (middle < chosen[0] || middle > chosen[1]);
+      const from = h.min + i * step, outside = chosen && (from + step <= chosen[0] || from >= chosen[1]);
       if (outside) clipped += n;
       const tall = n ? Math.max(1, (Math.log1p(n) / Math.log1p(most)) * 100) : 0;
       return svg("rect", { x: (i * width) / h.counts.length + 0.5, width: width / h.counts.length - 1, y: 108 - tall, height: tall, style: `fill:${outside ? "var(--broken)" : "var(--accent)"}` });

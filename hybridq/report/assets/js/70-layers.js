@@ -22,12 +22,12 @@ HQ.layers = (() => {
       el("div", {}, precisions.map((p) => el("span", { class: "key" }, el("i", { style: `background:${HQ.dom.colour(p)}` }), p))));
     body.append(views(layers, choose), detail, el("h3", {}, tr("All layers")), table(layers, choose));
     const worst = [...layers].filter((x) => x.individual !== null && !x.by_design).sort((a, b) => number(a.individual) - number(b.individual))[0] || layers[0];
-    choose(chosen ?? worst.name, true);
+    choose(chosen ?? HQ.data.advised[0] ?? worst.name, true);
     return true;
   }
 
   function views(layers, choose) {
-    const chart = (which) => HQ.bars.chart(layers.map((x) => ({ label: shown(x.name), db: x[which], precision: x.precision, action: () => choose(x.name) })),
+    const chart = (which) => HQ.bars.chart(layers.map((x) => ({ label: shown(x.name), short: HQ.data.advised.includes(x.name) ? "▲" : "", db: x[which], precision: x.precision, action: () => choose(x.name) })),
       { zoom: true, label: "damage by layer, in the order of the graph" });
     const kinds = [["individual SQNR", () => chart("individual")], ["entire SQNR", () => chart("entire")], ["graph", () => HQ.graph.draw(choose)]];
     const holder = el("div", { id: "view" });
@@ -45,6 +45,7 @@ HQ.layers = (() => {
   function table(layers, choose) {
     const at = new Map(layers.map((x, i) => [x.name, i]));
     const macs = (x) => HQ.data.details[x.name]?.macs_share ?? null;
+    const note = (x) => [HQ.data.advised.includes(x.name) ? tr("named in what to do next") : "", x.note].filter(Boolean).join("; ");
     const columns = [
       { head: "#", value: (x) => at.get(x.name), show: (x) => at.get(x.name) + 1, number: true },
       { head: "layer", value: (x) => x.name, show: (x) => shown(x.name, 60) },
@@ -54,7 +55,7 @@ HQ.layers = (() => {
       { head: "entire", value: (x) => number(x.entire), show: (x) => db(x.entire), number: true },
       { head: "cosine", value: (x) => x.cosine, show: (x) => (x.cosine === null ? "-" : x.cosine.toFixed(6)), number: true },
       { head: "MACs", value: macs, show: (x) => (macs(x) === null ? "-" : share(macs(x))), number: true },
-      { head: "note", value: (x) => x.note, show: (x) => shown(x.note, 80) },
+      { head: "note", value: note, show: (x) => shown(note(x), 80) },
     ];
     const row = (x) => press(el("tr", { tabindex: 0, "data-name": x.name, class: "layer" }, columns.map((c, i) => el("td", { class: c.number ? "n" : i === 1 ? "name" : null }, c.show(x)))), () => choose(x.name));
     const made = HQ.table.sorting(columns, layers, row, "all layers", 0);
