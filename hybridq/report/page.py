@@ -8,6 +8,7 @@ by the template.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -94,7 +95,7 @@ def _title(report: ComparisonReport, extras: Extras) -> str:
 def _caution(report: ComparisonReport, extras: Extras) -> str:
     """What the figures over all samples hide: the worst sample, and that there are few."""
     told = []
-    if len(extras.sqnr) > 1:
+    if len(extras.sqnr) > 1 and math.isfinite(min(extras.sqnr)):
         told.append(f"The worst sample keeps {words.decibels(min(extras.sqnr))} as a whole.")
     if report.samples < FEW:
         told.append(f"Only {report.samples} sample{'s' * (report.samples > 1)}: {FEW} to 200 are usual.")
