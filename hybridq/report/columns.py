@@ -63,7 +63,7 @@ def rows(report: ComparisonReport, columns: Sequence[Column]) -> list[tuple[str,
         ("size", *("-" if c.size is None else words.size(c.size) for c in columns)),
     ]
     if report.timing is not None:
-        told = "about {:.1g} ms" if unsteady(report.timing) else "{:.2f} ms"
+        told = "about {:.1f} ms" if unsteady(report.timing) else "{:.2f} ms"
         found.append((f"time, {words.threads(report.timing.threads)}", *(_number(c.time_ms, told) for c in columns)))
     return [*found, ("MACs above 8 bits", *(_number(c.high_fraction, "{:.1%}") for c in columns))]
 
