@@ -22,6 +22,7 @@ HARMLESS_DB = 20.0  # individually: such a layer is not what breaks a model
 SEVERE_DB = 10.0  # individually: such a layer is what breaks a model
 MOST_RAISED = 6  # layers in one action, readers included
 BEARABLE_DB = 15.0  # of an output's worst slice: some tasks bear it
+DRIFTED = 0.1  # of the layers: so many tensors out of their ranges are of other samples
 BETTER_DB = 1.0  # a gain worth an action
 GOOD_WHOLE_DB, GOOD_WORST_DB = 20.0, 30.0  # of a whole output and of its worst slice: nothing speaks against it
 PLAIN = re.compile(r"[\w./:+-]+")  # names that a selector can combine with "or" as they are
@@ -78,12 +79,13 @@ def next_actions(report: ComparisonReport, known: Known, *, good: bool) -> tuple
         return (*_elsewhere(guilty), *_search(known))
     rules = [
         _undo(guilty, known),
-        _samples(report, known),
+        _samples(report, known) if _drifted(report) else (),
         _front(report, known),
         _raise([x for x in guilty if _alone(x) < SEVERE_DB], known),
         _lint(report, known),
         _predicted(report, known),
         _raise(guilty, known),
+        _samples(report, known),
         _cut(report, known),
         _algorithm(report, known),
         _metric(report, known),
@@ -215,6 +217,11 @@ def _cut(report: ComparisonReport, known: Known) -> Iterator[Action]:
             None,
             _calibrating("step1", known, known.folder, "--outputs", ",".join([*parts, *others]), "--merge"),
         )
+
+
+def _drifted(report: ComparisonReport) -> bool:
+    """Whether so many tensors left their ranges that the samples are of another kind: no layer is to blame first."""
+    return sum(one.significant for one in report.drift) > DRIFTED * len(report.layers)
 
 
 def _samples(report: ComparisonReport, known: Known) -> Iterator[Action]:
