@@ -126,5 +126,6 @@ def _squares(place: Place, mine: Array, rows: Array) -> Doubles:
     """Sums of squared errors of every row; ``LOST`` where a shape is another or a number is none."""
     if mine.shape[1:] != rows.shape[1:]:
         return np.full(len(rows), LOST)
-    error = place.of(rows).astype(np.float64) - place.of(mine)
-    return np.asarray(np.nan_to_num(np.einsum("ij,ij->i", error, error), nan=LOST, posinf=LOST))
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities that are meant
+        error = place.of(rows).astype(np.float64) - place.of(mine)
+        return np.asarray(np.nan_to_num(np.einsum("ij,ij->i", error, error), nan=LOST, posinf=LOST))
