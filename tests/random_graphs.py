@@ -333,7 +333,7 @@ def unread(g: Grower, x: str) -> str:
         y = g.node("Split", [x, g.const(np.array([1, shape[0] - 1]))], (1, *shape[1:]), (), axis=1)
     else:
         y = g.node("Dropout", [x], shape, ())
-    if g.chance(0.5):
+    if g.chance(0.5) and g.nodes[-1].op_type != "Split":  # whose outputs are as many as its sizes
         del g.nodes[-1].output[1:]
     return y
 
@@ -551,7 +551,8 @@ class Noise:
         if precision is Precision.FLOAT32:
             return tensor
         values = self.case.weights[tensor]
-        rounded = fake_quantize(values, p) if p else values.astype(np.float16).astype(np.float32)
+        with np.errstate(over="ignore"):
+            rounded = fake_quantize(values, p) if p else values.astype(np.float16).astype(np.float32)
         name = f"{tensor}/rounded/{layer}"
         if name not in {t.name for t in self.proto.graph.initializer}:
             self.proto.graph.initializer.append(numpy_helper.from_array(rounded, name))
