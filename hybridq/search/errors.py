@@ -123,9 +123,13 @@ def _label(one: Slice, rank: int) -> str:
 
 
 def _squares(place: Place, mine: Array, rows: Array) -> Doubles:
-    """Sums of squared errors of every row; ``LOST`` where a shape is another or a number is none."""
+    """Sums of squared errors of every row; ``LOST`` where a shape is another or a number is none.
+
+    Two equal infinities are no error.
+    """
     if mine.shape[1:] != rows.shape[1:]:
         return np.full(len(rows), LOST)
+    theirs, own = place.of(rows).astype(np.float64), place.of(mine)
     with np.errstate(invalid="ignore", over="ignore"):  # infinities that are meant
-        error = place.of(rows).astype(np.float64) - place.of(mine)
+        error = np.where(theirs == own, 0.0, theirs - own)
         return np.asarray(np.nan_to_num(np.einsum("ij,ij->i", error, error), nan=LOST, posinf=LOST))
