@@ -10,13 +10,12 @@ best line by dB and by score, and by how much the default falls short of both.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from subjects import Subject, subjects
+from subjects import Subject, asked, asking
 
 import hybridq
 from hybridq.build.builder import build
@@ -70,13 +69,10 @@ def tried(subject: Subject, folder: Path) -> dict[str, dict[str, float]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--zoo", type=Path)
-    parser.add_argument("--kinds", type=Path)
-    parser.add_argument("--only", default="")
+    parser = asking(__doc__)
     parser.add_argument("--all", action="store_true", help="print every line, not only the best")
     chosen = parser.parse_args()
-    for subject in subjects(chosen.zoo, chosen.kinds, [o for o in chosen.only.split(",") if o]):
+    for subject in asked(chosen):
         with tempfile.TemporaryDirectory() as folder:
             found = tried(subject, Path(folder))
         own = found.pop("")

@@ -10,12 +10,11 @@ far ``auto`` stays behind.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from subjects import Subject, subjects
+from subjects import Subject, asked, asking
 
 import hybridq
 from hybridq.build.builder import build
@@ -88,13 +87,10 @@ def told(subject: Subject, folder: Path, rounds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--zoo", type=Path)
-    parser.add_argument("--kinds", type=Path)
-    parser.add_argument("--only", nargs="*", default=[])
+    parser = asking(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    for subject in subjects(args.zoo, args.kinds, args.only):
+    for subject in asked(args):
         with tempfile.TemporaryDirectory() as folder:
             told(subject, Path(folder), args.rounds)
 

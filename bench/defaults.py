@@ -1,6 +1,6 @@
 """What a person gets who asks for nothing: step1 and step2 by default, on the zoo and on models of other kinds.
 
-    python bench/defaults.py --zoo ../shared/zoo --kinds FOLDER --only yunet,audio --time --step1 "--algorithm mmse"
+    python bench/defaults.py --zoo ../shared/zoo --kinds FOLDER --only yunet audio --time --step1 "--algorithm mmse"
 
 Prints a table: the score on the evaluation samples against the float model, SQNR in dB, share of multiply-accumulates
 above 8 bits, the file's size over the float file's, with ``--time`` speed against float32 and what calibration costs in
@@ -10,7 +10,6 @@ the mean and the least over the samples of what the default has more than that, 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from subjects import Subject, subjects
+from subjects import Subject, asked, asking
 
 import hybridq
 from hybridq.compare.timing import time_pairs
@@ -69,10 +68,7 @@ def options_of(text: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--zoo", type=Path)
-    parser.add_argument("--kinds", type=Path)
-    parser.add_argument("--only", default="")
+    parser = asking(__doc__)
     parser.add_argument("--step1", default="", help="options of step1, as the Python API names them")
     parser.add_argument("--against", help="options of step1 that the default is compared with, sample by sample")
     parser.add_argument("--time", action="store_true")
@@ -80,7 +76,7 @@ def main() -> int:
     chosen = parser.parse_args()
     rows: dict[str, dict[str, float]] = {}
     print("| model | " + " | ".join(COLUMNS) + " |\n|---|" + "---|" * len(COLUMNS))
-    for subject in subjects(chosen.zoo, chosen.kinds, [o for o in chosen.only.split(",") if o]):
+    for subject in asked(chosen):
         with tempfile.TemporaryDirectory() as folder:
             against = None if chosen.against is None else options_of(chosen.against)
             row = measure(subject, Path(folder), options_of(chosen.step1), chosen.time, against)

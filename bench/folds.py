@@ -11,14 +11,12 @@ samples. Damage counts relative to the model with all layers in 8 bits, with the
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-from subjects import Subject, subjects
+from subjects import Subject, asked, asking
 
 import hybridq
 from hybridq.graph.runtime import Feed, session
@@ -124,13 +122,10 @@ def told(subject: Subject, folds: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--zoo", type=Path)
-    parser.add_argument("--kinds", type=Path)
-    parser.add_argument("--only", nargs="*", default=[])
+    parser = asking(__doc__)
     parser.add_argument("--folds", type=int, default=4)
     args = parser.parse_args()
-    for subject in subjects(args.zoo, args.kinds, args.only):
+    for subject in asked(args):
         print(told(subject, args.folds), flush=True)
 
 

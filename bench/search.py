@@ -9,7 +9,6 @@ The limit beside the time is what the search promises: a minute, or 1,000 float 
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import time
@@ -20,7 +19,7 @@ from typing import Any
 import models
 import numpy as np
 import onnx
-from subjects import Subject, subjects
+from subjects import Subject, asked, asking
 
 import hybridq
 from hybridq.graph import runtime
@@ -66,14 +65,11 @@ def of_yolo(size: int, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--zoo", type=Path)
-    parser.add_argument("--kinds", type=Path)
-    parser.add_argument("--only", nargs="*", default=[])
+    parser = asking(__doc__)
     parser.add_argument("--yolo", type=int, nargs="*", default=[])
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for subject in subjects(args.zoo, args.kinds, args.only):
+        for subject in asked(args):
             of_subject(subject, Path(folder))
         for size in args.yolo:
             of_yolo(size, Path(folder))

@@ -5,6 +5,7 @@ Those of the zoo (a folder with ``zoo.py``), and the small ones that ``train_kin
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,6 +63,20 @@ class Subject:
     def by_sample(self, model: Path) -> list[float]:
         """SQNR in dB of each evaluation sample."""
         return [_db([a], [b]) for a, b in zip(self.reference, outputs_of(model, self.evaluation), strict=True)]
+
+
+def asking(doc: str | None) -> argparse.ArgumentParser:
+    """The options that choose models, for a script that says ``doc`` of itself."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--zoo", type=Path, help="a folder with zoo.py")
+    parser.add_argument("--kinds", type=Path, help="a folder that train_kinds.py made")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="models whose names hold one of these")
+    return parser
+
+
+def asked(chosen: argparse.Namespace) -> Iterator[Subject]:
+    """The models that the options of ``asking`` choose."""
+    return subjects(chosen.zoo, chosen.kinds, chosen.only)
 
 
 def subjects(zoo: Path | None, kinds: Path | None, only: Sequence[str] = ()) -> Iterator[Subject]:
