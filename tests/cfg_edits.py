@@ -12,10 +12,8 @@ from helpers_config import PATH
 
 from hybridq import targets
 from hybridq.config import check, write_cfg
-from hybridq.config.precisions import group_storage
 from hybridq.config.write import EMPTY, quote
 from hybridq.graph.model import Model
-from hybridq.quant.dtypes import Precision, Storage
 from hybridq.quant.params import activation_params
 from hybridq.quant.qparams import QParams
 from hybridq.quant.records import FIELDS, WEIGHT_SUFFIX, Calibrated, Entry, QuantConfig
@@ -122,7 +120,7 @@ def _of_group(effects: Effects, key: str) -> Iterator[str]:
     for form in (group.stored, *group.conversions.values()):
         if form.qparams is None:
             continue
-        storage = _storage(effects, key, form.precision)
+        storage = effects.storage(key, form.precision)
         if form.precision is entry.dtype and not _says(entry, form.qparams):
             yield f"{key} {sorted(edited)}: the cfg says {entry}, the plan has {form.qparams}"
         if form.precision is not entry.dtype and form.qparams.scheme is not storage.scheme:
@@ -132,12 +130,6 @@ def _of_group(effects: Effects, key: str) -> Iterator[str]:
     told = [(e.field, effects.of(e)) for e in config.edits if e.key == key and e.field not in ("dtype", "precision")]
     if moved is not any(not text.startswith("none") for _, text in told):
         yield f"{key}: its parameters {'changed' if moved else 'are as before'}, but {told}"
-
-
-def _storage(effects: Effects, key: str, precision: Precision) -> Storage:
-    """How a group is stored in a precision, where its readers are as planned."""
-    done = {n: x.done for n, x in effects.plan.layers.items()}
-    return group_storage(effects.model, effects.model.group[key], effects.calibrated, done, precision)
 
 
 def _of_weight(effects: Effects, name: str) -> Iterator[str]:

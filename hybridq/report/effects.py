@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hybridq import targets
+from hybridq.config.precisions import group_storage
 from hybridq.graph.model import Layer, Model
 from hybridq.plan.layer_weights import storage_of, weight_axis
 from hybridq.plan.quant_plan import Barrier, GroupPlan, LayerPlan, Padding, Pool, QuantPlan, Rounding
+from hybridq.quant.dtypes import Precision, Storage
 from hybridq.quant.params import OWN_FIELDS, TOGETHER, activation_params, weight_params
 from hybridq.quant.qparams import QParams
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, Edit, Entry, QuantConfig
@@ -108,14 +110,14 @@ class Effects:
 
     def _tensor(self, key: str, name: str) -> str:
         """What an edited number or word of a tensor's entry did to its parameters."""
-        group, target = self.plan.groups[key], targets.load(self.config.target)
+        group = self.plan.groups[key]
         forms = [s.precision for s in (group.stored, *group.conversions.values()) if s.qparams is not None]
         if not forms:
             return f"none: nothing reads {key} as integers, it stays {group.stored.precision}"
 
         def params(entry: Entry, edited: frozenset[str]) -> list[QParams]:
             measured = self.calibrated.measured[key]
-            return [activation_params(entry, edited, target.activation(p), measured) for p in forms]
+            return [activation_params(entry, edited, self.storage(key, p), measured) for p in forms]
 
         before, after = self._around(key, name, params)
         changed = [a for a, b in zip(after, before, strict=True) if not a.same_as(b)]
@@ -127,6 +129,11 @@ class Effects:
         if group.stored.precision is changed[0].precision:
             return self._stored(key)
         return f"{key} is read as {_in_words(changed[0])}"
+
+    def storage(self, key: str, precision: Precision) -> Storage:
+        """How a tensor is stored in a precision, its readers being as planned."""
+        done = {n: x.done for n, x in self.plan.layers.items()}
+        return group_storage(self.model, self.model.group[key], self.calibrated, done, precision)
 
     def _stored(self, key: str) -> str:
         stored = self.plan.groups[key].stored
