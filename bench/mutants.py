@@ -7,8 +7,8 @@
 Which tests reach a line is measured first, by coverage with a context a test (minutes; kept in ``.mutants/`` until a
 source or a test is newer). A mutant is a copy of the package with one changed expression. A process that has imported
 the big libraries forks for each: the child runs the tests that reach the line, the quickest first, and stops at the
-first failure. Killed: a test failed, or ran into the time limit. Survivors are printed; some are equal in meaning, most
-are a missing law. Linux only (fork).
+first failure. Killed: a test failed, or ran into the time limit (told apart). Survivors are printed; some are equal
+in meaning, most are a missing law. Linux only (fork).
 """
 
 from __future__ import annotations
@@ -190,8 +190,8 @@ def _affordable(tests: list[tuple[float, str]]) -> list[str]:
     return [test for (_, test), end in zip(tests, ends, strict=True) if end <= SECONDS] or [tests[0][1]]
 
 
-def is_killed(mutant: Mutant, tests: list[str], work: Path) -> bool:
-    """Whether one of the tests fails on the mutant, or does not end."""
+def fate(mutant: Mutant, tests: list[str], work: Path) -> str:
+    """killed: one of the tests fails on the mutant; endless: they do not end; alive: all pass."""
     target = work / mutant.file
     whole = target.read_text(encoding="utf-8")
     target.write_text(mutant.applied(whole), encoding="utf-8")
@@ -206,11 +206,12 @@ def is_killed(mutant: Mutant, tests: list[str], work: Path) -> bool:
                 code = os.waitstatus_to_exitcode(status)
                 if code == 3:
                     raise SystemExit(f"pytest itself failed on {' '.join(tests[:3])}")
-                return code not in (0, 5)  # 2 and 4: a module of the tests cannot be imported; 5: nothing to run
+                # 2 and 4: a module of the tests cannot be imported; 5: nothing to run
+                return "alive" if code in (0, 5) else "killed"
             time.sleep(0.02)
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        return True
+        return "endless"
     finally:
         target.write_text(whole, encoding="utf-8")
 
@@ -246,7 +247,7 @@ def main() -> int:
     for library in ("numpy", "onnx", "onnxruntime", "pytest", "PIL.Image", "rich.table", "jsonschema"):
         import_module(library)  # so that the children have them
 
-    tried: Counter[bool] = Counter()
+    tried: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         for name in ("hybridq", "tests", "schemas", "pyproject.toml"):
@@ -258,13 +259,15 @@ def main() -> int:
                 print(f"{given.minutes:g} minutes are over")
                 break
             tests = covering.get((mutant.file, mutant.line), [])
-            killed = bool(tests) and is_killed(mutant, tests, work)
-            tried[killed] += 1
-            if not killed:
+            end = fate(mutant, tests, work) if tests else "alive"
+            tried[end] += 1
+            if end == "alive":
                 why = "" if tests else "  (no test reaches it)"
                 print(f"{mutant.file}:{mutant.line}: {mutant.old.strip()} -> {mutant.new.strip()}{why}", flush=True)
-    share = tried[True] / max(sum(tried.values()), 1)
-    print(f"seed {given.seed}: {tried[True]} of {sum(tried.values())} killed ({share:.0%}), of {len(every)} there are")
+    killed, count = tried["killed"] + tried["endless"], sum(tried.values())
+    share = killed / max(count, 1)
+    limit = f"{tried['endless']} ran into the limit"
+    print(f"seed {given.seed}: {killed} of {count} killed ({share:.0%}; {limit}), of {len(every)} there are")
     return 0 if share >= given.least else 1
 
 
