@@ -4,12 +4,14 @@
     python -m bench --environments FOLDER        FOLDER/nncf, aimet, ppq, rknn2: environments, those that are there
     python -m bench --make FOLDER                make those environments first (hundreds of megabytes)
     python -m bench --models small --tools hybridq,nncf
+    python -m bench --zoo FOLDER                 real models, too: a folder with zoo.py (docs/benchmarks.md)
     python -m bench --write                      put the table into docs/benchmarks.md and a line into docs/history.json
 
-The same models (those that the project trained), calibration and evaluation samples for every tool; one thread. A tool
-gives a quantized ONNX model, whose score, size and speed are measured here, or, where its result runs in its own
-simulator only, outputs, whose score is. Speed is float32's CPU time over the model's, medians of alternating runs. A
-tool that is not installed is left out and said to be.
+The same models (those that the project trained, and those of a zoo), calibration and evaluation samples for every tool;
+one thread. A tool gives a quantized ONNX model, whose score, size and speed are measured here, or, where its result
+runs in its own simulator only, outputs, whose score is. Speed is float32's CPU time over the model's, medians of
+alternating runs. Where a model is older than opset 13, the other tools get it converted to 17, as their documents ask.
+A tool that is not installed is left out and said to be.
 """
 
 from __future__ import annotations
@@ -28,8 +30,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
+from onnx import version_converter
 
 import hybridq
 from hybridq import demo
@@ -41,19 +45,19 @@ ROOT = HERE.parent
 PAGE, HISTORY = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "history.json"
 START, END = "<!-- table -->", "<!-- end of the table -->"
 HEAD = "| tool | score | size, kB | speed | its time, s | its memory, MB |"
-Outputs = list[NDArray[Any]]
+Outputs = list[list[NDArray[Any]]]  # of every sample, every output
+Unloadable = onnxruntime.capi.onnxruntime_pybind11_state.InvalidGraph
 Samples = list[dict[str, NDArray[Any]]]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model with what it is calibrated and scored on; ``score`` takes the first output of every evaluation sample."""
+    """A model with what it is calibrated and scored on; ``score`` takes the outputs of every evaluation sample."""
 
     name: str
     path: Path
     calibration: Samples
     evaluation: Samples
-    metric: str
     score: Callable[[Outputs], float]
 
 
@@ -70,16 +74,22 @@ class Row:
     megabytes: float
 
 
-def subjects() -> Iterator[Subject]:
-    """The two detectors of the demo, and the transformer of the documentation."""
+def subjects(zoo: Path | None) -> Iterator[Subject]:
+    """The two detectors of the demo, the transformer of the documentation, and the models of a zoo."""
+    sys.path.insert(0, str(HERE))
+    yield from _of_the_project()
+    if zoo is not None:
+        yield from _of_zoo(zoo)
+
+
+def _of_the_project() -> Iterator[Subject]:
     calibration, evaluation = ([feed for feed, _ in pairs] for pairs in (demo.calibration(), demo.evaluation()))
 
     def ap50(outputs: Outputs) -> float:
-        return demo.score([{"detections": one} for one in outputs])["ap50"]
+        return demo.score([{"detections": one[0]} for one in outputs])["ap50"]
 
-    yield Subject("small", demo.model_path(), calibration[:32], evaluation, "AP50", ap50)
-    yield Subject("plain", demo.plain_path(), calibration[:32], evaluation, "AP50", ap50)
-    sys.path.insert(0, str(HERE))
+    yield Subject("small", demo.model_path(), calibration[:32], evaluation, ap50)
+    yield Subject("plain", demo.plain_path(), calibration[:32], evaluation, ap50)
     from kinds_data import tokens
 
     batches = [tokens(np.random.default_rng([0, seed]), count) for seed, count in ((1, 32), (2, 200))]
@@ -87,9 +97,25 @@ def subjects() -> Iterator[Subject]:
     labels = batches[1].truth["label"]
 
     def right(outputs: Outputs) -> float:
-        return float(np.mean([one.argmax() == label for one, label in zip(outputs, labels, strict=True)]))
+        return float(np.mean([one[0].argmax() == label for one, label in zip(outputs, labels, strict=True)]))
 
-    yield Subject("tokens", ROOT / "demos" / "models" / "tokens.onnx", *fed, "same topic", right)
+    yield Subject("tokens", ROOT / "demos" / "models" / "tokens.onnx", *fed, right)
+
+
+def _of_zoo(folder: Path) -> Iterator[Subject]:
+    """Its models that are fed from outside; a recurrent one is scored in a loop, which no other tool's file is here."""
+    from subjects import ZOO_SCORES, of_zoo
+
+    for one in of_zoo(folder, ()):
+        if one.zoo.task.get("states"):
+            continue
+
+        def score(outputs: Outputs, zoo: Any = one.zoo) -> float:
+            told = iter(outputs)
+            scored = zoo.score(lambda _: next(told))
+            return float(next(scored[name] for name in ZOO_SCORES if name in scored))
+
+        yield Subject(one.name, one.path, list(one.calibration), list(one.evaluation), score)
 
 
 # --- tools ------------------------------------------------------------------------------------------------------
@@ -144,14 +170,27 @@ def run(tool: Tool, python: Path, subject: Subject) -> Row | str:
         folder = Path(name)
         for part, samples in (("calibration", subject.calibration), ("evaluation", subject.evaluation)):
             np.savez(folder / f"{part}.npz", **{k: np.stack([s[k] for s in samples]) for k in samples[0]})
-        command = [python, HERE / "contenders" / tool.script, subject.path, folder, *tool.options]
+        given = subject.path if tool.name.startswith("hybridq") else recent(subject.path, folder / "recent.onnx")
+        command = [python, HERE / "contenders" / tool.script, given, folder, *tool.options]
         words = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run(
             [str(word) for word in command], env=words, cwd=folder, capture_output=True, encoding="utf-8", check=False
         )
         if done.returncode:
             return (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1][:120]
-        return figures(tool, subject, folder, json.loads((folder / "cost.json").read_text()))
+        try:
+            return figures(tool, subject, folder, json.loads((folder / "cost.json").read_text()))
+        except Unloadable as error:
+            return f"ONNX Runtime does not load its file: {error}".splitlines()[0][:160]
+
+
+def recent(path: Path, converted: Path) -> Path:
+    """The model, or a copy at an opset that other tools take: per channel needs 13."""
+    model = onnx.load(path)
+    if max(one.version for one in model.opset_import if not one.domain) >= 13:
+        return path
+    onnx.save(version_converter.convert_version(model, 17), converted)
+    return converted
 
 
 def figures(tool: Tool, subject: Subject, folder: Path, cost: Mapping[str, float]) -> Row:
@@ -160,8 +199,10 @@ def figures(tool: Tool, subject: Subject, folder: Path, cost: Mapping[str, float
     spent = (round(cost["seconds"], 1), round(cost["megabytes"], 0))
     if not built.exists():
         with np.load(folder / "outputs.npz") as held:
-            return Row(subject.name, tool.name, round(subject.score(list(held["first"])), 4), None, None, *spent)
-    outputs = [session_of(built).run(None, s)[0] for s in subject.evaluation]
+            outputs = [list(one) for one in zip(*(held[name] for name in held.files), strict=True)]
+        return Row(subject.name, tool.name, round(subject.score(outputs), 4), None, None, *spent)
+    session = session_of(built)
+    outputs = [session.run(None, sample) for sample in subject.evaluation]
     size = built.stat().st_size
     return Row(subject.name, tool.name, round(subject.score(outputs), 4), size, speed(subject, built), *spent)
 
@@ -237,6 +278,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--environments", type=Path)
     parser.add_argument("--make", type=Path, metavar="FOLDER")
+    parser.add_argument("--zoo", type=Path, help="a folder with zoo.py")
     parser.add_argument("--models", default="")
     parser.add_argument("--tools", default="", help="words that a tool's name begins with")
     parser.add_argument("--write", action="store_true")
@@ -245,7 +287,7 @@ def main() -> int:
         make(chosen.make)
     environments = chosen.environments or chosen.make
     words, rows, left_out = [w for w in chosen.tools.split(",") if w], [], {}
-    for subject in (s for s in subjects() if not chosen.models or s.name in chosen.models.split(",")):
+    for subject in (s for s in subjects(chosen.zoo) if not chosen.models or s.name in chosen.models.split(",")):
         for tool in (t for t in TOOLS if not words or any(t.name.lower().startswith(w.lower()) for w in words)):
             python = python_of(tool, environments)
             found = run(tool, python, subject) if python else f"no environment {tool.environment}"

@@ -82,7 +82,7 @@ def asked(chosen: argparse.Namespace) -> Iterator[Subject]:
 def subjects(zoo: Path | None, kinds: Path | None, only: Sequence[str] = ()) -> Iterator[Subject]:
     """All models of both folders whose names hold one of ``only``."""
     if zoo is not None:
-        yield from _of_zoo(zoo, only)
+        yield from of_zoo(zoo, only)
     for folder in sorted(kinds.iterdir()) if kinds is not None else []:
         if _wanted(folder.name, only):
             yield of_kind(folder)
@@ -92,7 +92,7 @@ def _wanted(name: str, only: Sequence[str]) -> bool:
     return not only or any(o in name for o in only)
 
 
-def _of_zoo(folder: Path, only: Sequence[str]) -> Iterator[Subject]:
+def of_zoo(folder: Path, only: Sequence[str]) -> Iterator[Subject]:
     spec = importlib.util.spec_from_file_location("zoo", folder / "zoo.py")
     if spec is None or spec.loader is None:
         raise SystemExit(f"{folder} holds no zoo.py")

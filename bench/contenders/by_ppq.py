@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import common
-import numpy as np
 import torch
 from esp_ppq.api import espdl_quantize_onnx
 from esp_ppq.executor import TorchExecutor
@@ -29,8 +28,8 @@ def quantize(model: Path, folder: Path) -> None:
         verbose=0,
     )
     executor = TorchExecutor(graph=made, device="cpu")
-    outputs = [executor(torch.from_numpy(one[name]))[0].numpy() for one in common.samples(folder, "evaluation")]
-    np.savez(folder / "outputs.npz", first=np.stack(outputs))
+    evaluation = common.samples(folder, "evaluation")
+    common.keep(folder, [[o.numpy() for o in executor(torch.from_numpy(one[name]))] for one in evaluation])
 
 
 common.main(quantize)

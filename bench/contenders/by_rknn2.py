@@ -26,10 +26,8 @@ def quantize(model: Path, folder: Path) -> None:
     ):
         if done:
             raise SystemExit("the toolkit refuses")
-    outputs = [
-        rknn.inference(inputs=list(one.values()), data_format="nchw")[0] for one in common.samples(folder, "evaluation")
-    ]
-    np.savez(folder / "outputs.npz", first=np.stack(outputs))
+    evaluation = common.samples(folder, "evaluation")
+    common.keep(folder, [rknn.inference(inputs=list(one.values()), data_format="nchw") for one in evaluation])
 
 
 common.main(quantize)

@@ -1,7 +1,7 @@
 """What the scripts of the tools share. Each runs in its tool's environment: ``by_TOOL.py MODEL FOLDER [OPTION ...]``.
 
 FOLDER has ``calibration.npz`` and ``evaluation.npz``, one array an input, samples first, each with its batch axis. A
-script leaves ``quantized.onnx`` there, or ``outputs.npz`` with every evaluation sample's first output as ``first``.
+script leaves ``quantized.onnx`` there, or (``keep``) ``outputs.npz`` with every output of the evaluation samples.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,11 @@ def samples(folder: Path, part: str) -> Samples:
     with np.load(folder / f"{part}.npz") as held:
         arrays = dict(held)
     return [{k: v[i] for k, v in arrays.items()} for i in range(len(next(iter(arrays.values()))))]
+
+
+def keep(folder: Path, outputs: Sequence[Sequence[Any]]) -> None:
+    """Leave what a simulator said: an array an output, in the model's order, samples first."""
+    np.savez(folder / "outputs.npz", *(np.stack(one) for one in zip(*outputs, strict=True)))
 
 
 def peak() -> float:
