@@ -119,6 +119,24 @@ def test_the_worst_and_the_middle_samples_are_shown() -> None:
     assert gallery.sqnr[order[0]] == first.outputs[0].sqnr_db
 
 
+def test_a_sample_is_judged_by_its_worst_slice() -> None:
+    gallery = Gallery()
+    feeds = [Sample(f"s{i}", i + 1, {"x": np.zeros((1, 3), np.float32)}) for i in range(8)]
+    for i, feed in enumerate(gallery.feeds(feeds)):
+        boxes, scores = RNG.normal(size=(1, 4, 50)) * 300, RNG.random((1, 1, 50))
+        wrong = scores + (0.4 if i == 5 else 0.0)  # nothing beside the boxes' energy
+        moved = boxes + RNG.normal(size=boxes.shape) * (10.0 if i == 2 else 1.0)
+        a, b = (np.concatenate(pair, axis=1).astype(np.float32) for pair in ((boxes, scores), (moved, wrong)))
+        gallery.add(feed, {"o": a}, {"o": b})
+    assert gallery.sqnr.index(min(gallery.sqnr)) == 2
+    worst = gallery.worst()
+    assert [s.number for s in gallery.shots()[:2]] == [5, 2]
+    scores_of = worst[5].slice
+    assert scores_of is not None
+    assert (scores_of.axis, scores_of.start) == (1, 4)
+    assert gallery.shots()[0].worst_sqnr_db == worst[5].sqnr_db < 0
+
+
 def test_a_signal_becomes_a_curve_that_keeps_its_peaks() -> None:
     gallery = Gallery()
     wave = np.zeros((1, 16000), np.float32)

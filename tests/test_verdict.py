@@ -87,6 +87,11 @@ def test_the_users_metric_decides_where_it_falls_and_where_it_holds(hybrid: floa
     assert "ap50" in found.reason
 
 
+def test_a_small_score_is_told_with_its_own_digits() -> None:
+    reason = judge(_with(45.0, 20.0, metric=MetricReport("m", 4.25e-5, 1e-5, 3.25e-5)), KNOWN).reason
+    assert reason == "m falls from 4.25e-05 to 1e-05"
+
+
 def test_a_lost_slice_warns_although_the_metric_holds() -> None:
     found = judge(_with(45.0, -2.0, metric=MetricReport("ap50", 0.9, 0.9, 0.0)), KNOWN)
     assert found.level is Level.WARNING

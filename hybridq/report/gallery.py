@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.compare import Outputs
+from hybridq.compare.by_sample import NoiseBySample, Worst
 from hybridq.dataset import Preprocessing, Sample
 from hybridq.quant.metrics import sqnr_db
 from hybridq.report.pictures import Draw, as_uri, picture_of
@@ -39,7 +40,8 @@ class Curve:
 class Shot:
     """One sample: its name, ``number`` from 0, the lowest SQNR of its outputs in dB, pictures as URIs.
 
-    ``drawn`` are float's and the hybrid model's outputs drawn on it.
+    ``worst_sqnr_db`` is that of its worst slice, in ``worst_output``. ``drawn`` are float's and the hybrid model's
+    outputs drawn on it.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Shot:
     drawn: tuple[str, ...]
     wave: tuple[float, ...]
     outputs: tuple[Curve, ...]
+    worst_sqnr_db: float = math.inf
+    worst_output: str = ""
 
 
 @dataclass
@@ -60,6 +64,7 @@ class Gallery:
     sqnr: list[float] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     kept: dict[int, Shot] = field(default_factory=dict)
+    noise: NoiseBySample = field(default_factory=NoiseBySample)
 
     def feeds(self, samples: Any) -> Iterator[dict[str, Array]]:
         """The feeds of samples, their names taken down."""
@@ -71,17 +76,27 @@ class Gallery:
     def add(self, feed: Any, reference: Outputs, outputs: Outputs) -> None:
         """Take in one sample."""
         number = len(self.sqnr)
-        curves = [_curve(n, a, outputs[n]) for n, a in reference.items() if _shows(a, outputs[n])]
+        shown = {n: a for n, a in reference.items() if _shows(a, outputs[n])}
+        curves = [_curve(n, a, outputs[n]) for n, a in shown.items()]
+        self.noise.add(shown, outputs)
         lowest = min((c.sqnr_db for c in curves), default=math.inf)
         self.sqnr.append(lowest)
         if number < KEPT:
             self.kept[number] = self._shot(number, lowest, feed, reference, outputs, curves)
 
+    def worst(self) -> list[Worst]:
+        """Of every sample the worst slice."""
+        return self.noise.worst()
+
     def shots(self) -> tuple[Shot, ...]:
-        """The worst samples, then those in the middle."""
-        order = sorted(self.kept, key=lambda i: (self.sqnr[i], i))
+        """The samples with the worst slices, then those in the middle."""
+        worst = self.worst()
+        order = sorted(self.kept, key=lambda i: (worst[i].sqnr_db, self.sqnr[i], i))
         middle = order[WORST:][max(0, len(order) // 2 - WORST) :][:MEDIAN]
-        return tuple(self.kept[i] for i in [*order[:WORST], *middle])
+        chosen = [*order[:WORST], *middle]
+        return tuple(
+            replace(self.kept[i], worst_sqnr_db=worst[i].sqnr_db, worst_output=worst[i].output) for i in chosen
+        )
 
     def _shot(
         self, number: int, lowest: float, feed: Any, reference: Outputs, outputs: Outputs, curves: list[Curve]

@@ -208,7 +208,8 @@ def _layer(layer: LayerReport, by_design: bool) -> dict[str, Any]:
 
 def _shot(shot: Shot) -> dict[str, Any]:
     curves = [{**asdict(one), "sqnr_db": _db(one.sqnr_db)} for one in shot.outputs]
-    return {**asdict(shot), "sqnr_db": _db(shot.sqnr_db), "outputs": curves}
+    figures = {"sqnr_db": _db(shot.sqnr_db), "worst_sqnr_db": _db(shot.worst_sqnr_db)}
+    return {**asdict(shot), **figures, "outputs": curves}
 
 
 def _sqnr(figures: Figures | None) -> float | str | None:

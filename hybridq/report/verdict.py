@@ -91,7 +91,12 @@ def _below(value: float, limits: dict[Level, float]) -> Level | None:
 def _metric(report: ComparisonReport) -> Iterator[Charge]:
     level = _metric_level(report.metric)
     if level and (m := report.metric):
-        yield Charge(level, f"{m.name} falls from {m.float_value:.4f} to {m.hybrid_value:.4f}")
+        yield Charge(level, f"{m.name} falls from {_score(m.float_value)} to {_score(m.hybrid_value)}")
+
+
+def _score(value: float) -> str:
+    """Four decimals; what they would hide gets its leading digits."""
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.3g}"
 
 
 def _metric_level(metric: MetricReport | None) -> Level | None:
@@ -157,7 +162,7 @@ def _praise(report: ComparisonReport) -> str:
     floats = [one for one in report.outputs if one.equal is None]
     if report.metric is not None:
         m = report.metric
-        return f"{m.name} is {m.hybrid_value:.4f}, float {m.float_value:.4f}"
+        return f"{m.name} is {_score(m.hybrid_value)}, float {_score(m.float_value)}"
     if not floats:
         return "every output equals float's" if report.outputs else "there is no output to judge by"
     whole = f"every output keeps {words.decibels(min(o.sqnr_db for o in floats))} or better"

@@ -6,15 +6,16 @@ HQ.samples = (() => {
   function draw(body) {
     const { shots, sqnr } = HQ.data;
     if (!shots.length) return false;
-    body.append(el("p", { class: "note" }, tr("Each sample's lowest SQNR over the outputs; below, the worst ones first, then those in the middle. Float is the thick line, hybrid the thin one.")));
+    body.append(el("p", { class: "note" }, tr("Each sample's lowest SQNR over the outputs; below, the samples with the worst slices first, then those in the middle. Float is the thick line, hybrid the thin one.")));
     if (sqnr.length > 1) body.append(HQ.bars.chart(sqnr.map((v, i) => ({ label: `${tr("sample")} ${i + 1}`, db: v, precision: "int16" })), { height: 130, zoom: true, label: "SQNR of every sample" }));
     body.append(el("div", { class: "shots" }, shots.map(card)));
     return true;
   }
   function card(shot) {
+    const several = HQ.data.outputs.length > 1;
     const drawn = shot.drawn.length === 2 ? el("div", { class: "pair" }, ["float", "hybrid"].map((who, i) => el("div", {}, el("img", { src: shot.drawn[i], alt: `${who}: ${shown(shot.name)}` }), tr(who)))) : null;
     const picture = !drawn && shot.picture ? el("img", { src: shot.picture, alt: shown(shot.name) }) : null;
-    return el("div", { class: "shot" }, el("h3", {}, shown(shot.name, 60)), el("p", { class: "note" }, `${tr("sample")} ${shot.number + 1} · ${db(shot.sqnr_db)}`),
+    return el("div", { class: "shot" }, el("h3", {}, shown(shot.name, 60)), el("p", { class: "note" }, `${tr("sample")} ${shot.number + 1} · ${db(shot.sqnr_db)} · ${tr("worst slice")} ${db(shot.worst_sqnr_db)}${several && shot.worst_output ? ` (${shown(shot.worst_output, 24)})` : ""}`),
       drawn, picture, shot.wave.length ? curve([shot.wave], ["line-hybrid"], tr("what was fed")) : null,
       shot.outputs.map((o) => el("div", {}, el("span", { class: "note" }, `${shown(o.name, 30)} · ${db(o.sqnr_db)}`), curve([o.float_values, o.hybrid_values], ["line-float", "line-hybrid"], `${shown(o.name)}: ${tr("float and hybrid")}`))));
   }
