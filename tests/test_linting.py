@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from helpers_chinese import is_translated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -58,7 +59,15 @@ def found(
     )
     path = tmp_path / "m.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
-    return step1(path, feeds or samples(), tmp_path / "out", threads=1, weights_repair="none", force=True, **options)
+    told = step1(path, feeds or samples(), tmp_path / "out", threads=1, weights_repair="none", force=True, **options)
+    return in_chinese(told)
+
+
+def in_chinese(result: Step1Result) -> Step1Result:
+    """The same; every finding has a translation on the page."""
+    for finding in result.findings:
+        assert is_translated(finding.message), finding.message
+    return result
 
 
 def by_code(result: Step1Result) -> dict[str, Finding]:
@@ -72,7 +81,9 @@ def warned(result: Step1Result) -> list[Finding]:
 def of_demo(tmp_path: Path, **options: Any) -> Step1Result:
     calibration, _ = demo.write_dataset(tmp_path / "data")
     preprocessing = Preprocessing.of(demo.MEAN, demo.STD)
-    return step1(demo.model_path(), calibration, tmp_path / "out", preprocessing=preprocessing, threads=1, **options)
+    return in_chinese(
+        step1(demo.model_path(), calibration, tmp_path / "out", preprocessing=preprocessing, threads=1, **options)
+    )
 
 
 BODY: list[tuple[Any, ...]] = [("Conv", "x w", "c"), ("Relu", "c", "f")]

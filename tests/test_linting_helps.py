@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from helpers_chinese import is_translated
 from helpers_graphs import given
 
 from hybridq.graph.runtime import run, session
@@ -108,6 +109,7 @@ def test_following_the_line_helps(code: str, tmp_path: Path) -> None:
     result = step1(path, calibration, tmp_path / "out", threads=1, **made.options)
     before = noise(path, result, unseen)
     assert code in {f.code for f in result.findings}
+    assert [f.message for f in result.findings if not is_translated(f.message)] == []
     follow(result, code)
     assert noise(path, result, unseen) < before / made.gain
 

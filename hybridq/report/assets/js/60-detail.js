@@ -24,7 +24,7 @@ HQ.detail = (() => {
       ["shares parameters with", v.shares.slice(0, 6).map((n) => shown(n, 30)).join(", ")],
       ["weights", told.weights.map((w) => `${w.shape.join("×")} ${w.stored}, ${tr(w.algorithm)}`).join("; ")],
       ["edits", told.edits.map((e) => `${e.field}: ${e.before} → ${e.after}`).join("; ")],
-      ["search", told.search], ["lint", told.findings.join(" ")], ["also called", told.aliases.slice(0, 4).map((n) => shown(n, 40)).join(", ")]];
+      ["search", told.search], ["lint", told.findings.map((text) => tr(text)).join(" · ")], ["also called", told.aliases.slice(0, 4).map((n) => shown(n, 40)).join(", ")]];
   }
   function whatif(layer) {
     const unit = HQ.data.prediction ? HQ.choice.unitOf(layer.name) : -1;
