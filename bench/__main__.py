@@ -1,7 +1,7 @@
 """One table of hybridq against the tools that people use today: ``python -m bench``.
 
     python -m bench                              hybridq and ONNX Runtime's own quantizer, in this environment
-    python -m bench --environments FOLDER        FOLDER/nncf, aimet, ppq, rknn2: environments, those that are there
+    python -m bench --environments FOLDER        FOLDER/nncf, aimet, ppq, quark, modelopt, rknn2: those that are there
     python -m bench --make FOLDER                make those environments first (hundreds of megabytes)
     python -m bench --models small --tools hybridq,nncf
     python -m bench --zoo FOLDER                 real models, too: a folder with zoo.py (docs/benchmarks.md)
@@ -142,6 +142,8 @@ TOOLS = (
     Tool("NNCF", "by_nncf.py", (), "nncf", ("nncf", "onnx", "onnxruntime")),
     Tool("AIMET-ONNX", "by_aimet.py", (), "aimet", ("aimet-onnx",)),
     Tool("ESP-PPQ", "by_ppq.py", (), "ppq", ("torch", "esp-ppq", "onnx", "onnxruntime")),
+    Tool("Quark, A8W8", "by_quark.py", (), "quark", ("torch", "amd-quark", "onnx", "onnxruntime")),
+    Tool("ModelOpt", "by_modelopt.py", (), "modelopt", ("torch", "nvidia-modelopt[onnx]")),
     Tool("RKNN-Toolkit2", "by_rknn2.py", (), "rknn2", ("rknn-toolkit2==2.5.0",)),
 )
 
