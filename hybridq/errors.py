@@ -71,5 +71,9 @@ class ConfigError(HybridqError):
     """The cfg asks for something that does not exist or cannot be."""
 
 
+class BoardError(HybridqError):
+    """Tensors captured on a device are missing, damaged, or of another model or sample."""
+
+
 class StorageError(HybridqError):
     """A file hybridq wrote is missing, damaged, or of another version."""

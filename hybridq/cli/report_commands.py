@@ -88,6 +88,8 @@ def _screen(found: Explanation) -> Iterator[str]:
         if found.alone_db is not None or found.inside_db is not None
         else "not measured: run step2 and step3",
     )
+    if found.board:
+        yield from _told("board", found.board)
     for finding in found.findings[:SHOWN]:
         yield from _told("finding", finding)
     for command in found.help[:SHOWN]:

@@ -199,6 +199,7 @@ def tell_build(voice: Talk, report: BuildReport) -> None:
 @click.option("--dataset", type=FILE, help="Samples to compare on.  [default: the calibration set]")
 @comparison
 @click.option("--what-if", is_flag=True, help="Measure each quantizer alone: the page then predicts other choices.")
+@click.option("--board", type=FOLDER, help="Tensors captured on a device, of RKNN, SNPE, QNN, or named as ours.")
 @common
 def step3(directory: Path, dataset: Path | None, quiet: bool, verbose: bool, as_json: bool, **given: Any) -> None:
     """Compare float32 with DIR/hybrid.onnx: accuracy, per-layer error, size, speed.
@@ -207,6 +208,7 @@ def step3(directory: Path, dataset: Path | None, quiet: bool, verbose: bool, as_
     hybridq step3 build --dataset eval.txt
     hybridq step3 build --dataset eval.txt --metric score.py:ap50
     hybridq step3 build --dataset eval.txt --what-if --draw mask
+    hybridq step3 build --board snapshot/          what the board computes, layer by layer
     """
     voice = talk(quiet, verbose, as_json)
     try:

@@ -8,6 +8,8 @@ from hybridq.compare.by_name import pairs_by_name
 from hybridq.compare.drift import DriftWatch
 from hybridq.compare.metric import Metric, Outputs, load_function, load_metric
 from hybridq.compare.results import (
+    BoardLayer,
+    BoardReport,
     ComparisonReport,
     Drift,
     Figures,
@@ -23,6 +25,8 @@ from hybridq.compare.results import (
 from hybridq.compare.run import Inside, compare, layer_pairs
 
 __all__ = [
+    "BoardLayer",
+    "BoardReport",
     "ComparisonReport",
     "Drift",
     "DriftWatch",

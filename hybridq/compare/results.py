@@ -196,6 +196,45 @@ class Drift:
     significant: bool
 
 
+@dataclass(frozen=True, slots=True)
+class BoardLayer:
+    """One layer as a device computed it; ``source`` is its name there.
+
+    ``against_float`` and ``against_plan`` compare the device with the float model and with our simulation, ``planned``
+    the simulation with float. ``stated_cosine`` is the toolkit's own figure, None where it has none.
+    """
+
+    name: str
+    op: str
+    precision: str
+    source: str
+    against_float: Figures
+    against_plan: Figures
+    planned: Figures
+    as_planned: bool
+    stated_cosine: float | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class BoardReport:
+    """What a device computed. ``form`` says whose files these are, ``samples`` our samples it ran on, from 0.
+
+    ``device``: not the toolkit's simulator. ``missing`` layers have no tensor there. ``last_as_planned`` is the last
+    layer before ``first_apart``, from which on the device computes something else; both are empty where there is none.
+    ``cause`` is what the values of that layer tell.
+    """
+
+    form: str
+    device: bool
+    samples: tuple[int, ...]
+    layers: tuple[BoardLayer, ...]
+    missing: tuple[str, ...]
+    last_as_planned: str
+    first_apart: str
+    cause: str
+
+
 @dataclass(frozen=True)
 class ComparisonReport:
     """Float and hybrid on the same samples. ``layer_samples`` of them went into ``layers`` and ``drift``."""
@@ -212,6 +251,7 @@ class ComparisonReport:
     drift: tuple[Drift, ...]
     warnings: tuple[str, ...]
     versions: dict[str, str]
+    board: BoardReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values, described by ``schemas/report-1.schema.json``.

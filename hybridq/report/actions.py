@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from hybridq.compare import ComparisonReport, LayerReport
+from hybridq.report import board
 from hybridq.report.known import Known, Remedy
 from hybridq.report.prediction import MOST_DB
 from hybridq.report.words import decibels, short
@@ -78,6 +79,7 @@ def next_actions(report: ComparisonReport, known: Known, *, good: bool) -> tuple
     if not known.folder:
         return (*_elsewhere(guilty), *_search(known))
     rules = [
+        _device(report, known),
         _undo(guilty, known),
         _samples(report, known) if _drifted(report) else (),
         _front(report, known),
@@ -111,6 +113,14 @@ def set_command(folder: str, layers: Iterable[str], precision: str) -> str:
 def unset_command(folder: str, layers: Iterable[str]) -> str:
     """The ``hybridq unset`` commands that take back the edits of layers."""
     return " && ".join(f"hybridq unset {shlex.quote(folder)} {shlex.quote(one)}" for one in layers)
+
+
+def _device(report: ComparisonReport, known: Known) -> Iterator[Action]:
+    """The first layer that a device computes otherwise than planned: no other choice of bits mends that."""
+    found = report.board
+    if found is not None and found.first_apart:
+        command = f"hybridq explain {shlex.quote(known.folder)} {shlex.quote(found.first_apart)}"
+        yield Action("device", board.advice(found), (), None, command)
 
 
 def _guilty(report: ComparisonReport, known: Known) -> list[LayerReport]:

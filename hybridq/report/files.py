@@ -6,11 +6,11 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hybridq.compare import ComparisonReport, Figures, LayerReport
+from hybridq.compare import ComparisonReport, Figures
 from hybridq.report.extras import Extras
 from hybridq.report.known import Known
 from hybridq.report.page import page
@@ -29,8 +29,9 @@ def render(report: ComparisonReport, judged: Verdict | None = None, extras: Extr
     return {
         "report.json": json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         "layers.csv": layers_csv(report),
-        "entire_qnt_error_analysis.txt": error_analysis(report, lambda layer: layer.entire),
-        "individual_qnt_error_analysis.txt": error_analysis(report, lambda layer: layer.individual),
+        "entire_qnt_error_analysis.txt": error_analysis((x.name, x.entire) for x in report.layers),
+        "individual_qnt_error_analysis.txt": error_analysis((x.name, x.individual) for x in report.layers),
+        **_of_the_board(report),
         "index.html": page(report, judged, extras),
     }
 
@@ -66,18 +67,26 @@ def layers_csv(report: ComparisonReport) -> str:
     return text.getvalue()
 
 
-def error_analysis(report: ComparisonReport, figures: Callable[[LayerReport], Figures | None]) -> str:
+def _of_the_board(report: ComparisonReport) -> dict[str, str]:
+    """RKNN-Toolkit 1's file of what an NPU computed, against float."""
+    if report.board is None:
+        return {}
+    found = error_analysis((x.name, x.against_float) for x in report.board.layers)
+    return {"individual_qnt_error_analysis_on_npu.txt": found}
+
+
+def error_analysis(layers: Iterable[tuple[str, Figures | None]]) -> str:
     """One layer a line with the keys and the spelling of RKNN-Toolkit's own file, for people and scripts that read it.
 
     ``eculidean_norm`` is ``|float - hybrid| / |float|``; the cosine is the same for vectors of any length.
     """
-    width = max((len(layer.name) for layer in report.layers), default=0)
+    rows = list(layers)
+    width = max((len(name) for name, _ in rows), default=0)
     lines = []
-    for layer in report.layers:
-        found = figures(layer)
+    for name, found in rows:
         if found is not None:
             lines.append(
-                f"{layer.name:<{width}}\teculidean_norm={found.normalized_euclidean:.6f}\t"
+                f"{name:<{width}}\teculidean_norm={found.normalized_euclidean:.6f}\t"
                 f"cosine_norm={found.cosine:.6f}\teculidean={found.euclidean:.6f}\tcosine={found.cosine:.6f}\n"
             )
     return "".join(lines)

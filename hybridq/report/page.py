@@ -21,7 +21,7 @@ import jinja2
 from markupsafe import Markup
 
 from hybridq.compare import ComparisonReport, Figures, LayerReport, OutputReport
-from hybridq.report import words
+from hybridq.report import board, words
 from hybridq.report.actions import Action
 from hybridq.report.columns import rows
 from hybridq.report.extras import Extras
@@ -39,6 +39,7 @@ PARTS = (
     ("whatif", "What if"),
     ("outputs", "Outputs"),
     ("layers", "Layers"),
+    ("board", "Board"),
     ("samples", "Samples"),
     ("bits", "Damage and bits"),
     ("drift", "Drift"),
@@ -47,6 +48,8 @@ PARTS = (
 HELP = {
     "outputs": "SQNR is the whole output's signal power over the error's. The worst slice is the channel, position or "
     "concatenated part with the least variance over its error: it shows what one number for a whole output hides.",
+    "board": "SQNR of what the device computed against float; planned: of our simulation against float; and of the "
+    "device against our simulation. The device computes as planned where it is about as near to float as planned.",
     "drift": "Values of the float model outside the range that calibration saw: 8 bits clip them.",
     "entered": "After mean and std, over the samples of this comparison. Where training saw other values, nothing "
     "on this page can be right.",
@@ -82,7 +85,8 @@ def page(report: ComparisonReport, judged: Verdict, extras: Extras | None = None
         script=_script(),
         chinese=harmless(json.loads(_text(_folder() / "chinese.json"))),
         data=harmless(page_data(report, judged, extras)),
-        **{name: sections[name] for name in ("outputs", "drift", "entered")},
+        **{name: sections[name] for name in ("outputs", "board", "drift", "entered")},
+        device=list(map(words.visible, board.told(report.board))) if report.board is not None else [],
     )
 
 
@@ -107,12 +111,14 @@ def page_data(report: ComparisonReport, judged: Verdict, extras: Extras) -> dict
     numbers = {layer.name: i for i, layer in enumerate(report.layers)}
     aside = set(judged.by_design)
     prediction = extras.prediction
+    captured = {x.name: _db(x.against_float.sqnr_db) for x in report.board.layers} if report.board else {}
     found = {
         "folder": extras.folder,
         "sizes": asdict(report.sizes),
         "timing": asdict(report.timing) if report.timing else None,
         "outputs": [_output(one) for one in report.outputs],
         "layers": [_layer(one, one.name in aside) for one in report.layers],
+        "board": captured,
         "edges": [[numbers[a], numbers[b]] for a, b in extras.edges if a in numbers and b in numbers],
         "details": {k: v for k, v in extras.details.items() if k in numbers},
         "advised": _advised(report, judged),
@@ -150,6 +156,7 @@ def _sections(report: ComparisonReport, extras: Extras) -> dict[str, Any]:
     """Tables that the template writes; empty ones are left out, and so are the scripts' sections without data."""
     return {
         "outputs": list(_outputs(report)),
+        "board": list(board.rows(report.board)) if report.board is not None else [],
         "drift": list(_drift(report)),
         "entered": list(_entered(extras)),
         "whatif": extras.prediction is not None and bool(extras.prediction.units),

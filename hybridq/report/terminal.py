@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.text import Text
 
-from hybridq.compare import ComparisonReport, LayerReport
+from hybridq.compare import BoardLayer, ComparisonReport, LayerReport
 from hybridq.compare.timing import unsteady
-from hybridq.report import words
+from hybridq.report import board, words
 from hybridq.report.actions import Action
 from hybridq.report.columns import rows
 from hybridq.report.known import Known
@@ -28,7 +28,7 @@ STYLES = {"ok": "bold green", "warning": "bold yellow", "broken": "bold red"}
 def print_report(report: ComparisonReport, console: Console, judged: Verdict | None = None) -> None:
     """Verdict, the models side by side, the most damaged layers, warnings, and the commands that come next."""
     judged = judged or judge(report, Known())
-    ahead = [*_head(report, judged), *_columns(report, judged), *_outputs(report)]
+    ahead = [*_head(report, judged), *_columns(report, judged), *_outputs(report), *_board(report)]
     behind = [*_by_design(report, judged), *_warnings(report), *_next(judged)]
     taken = sum(max(1, math.ceil(line.cell_len / COLUMNS)) for line in (*ahead, *behind))
     for line in (*ahead, *_layers(report, judged, max(LEAST, LINES - 1 - taken)), *behind):
@@ -88,26 +88,38 @@ def _outputs(report: ComparisonReport) -> Iterable[Text]:
         yield Text(_fitting("outputs  ", told), "")
 
 
+def _board(report: ComparisonReport) -> Iterable[Text]:
+    """What the device computed, and what to look at."""
+    if report.board is not None:
+        lines = [part for line in board.told(report.board) for part in textwrap.wrap(line, COLUMNS - 9)]
+        yield from (Text(f"{'' if i else 'board':<9}{line}") for i, line in enumerate(lines))
+
+
 def _layers(report: ComparisonReport, judged: Verdict, most: int) -> Iterable[Text]:
     aside = set(judged.by_design)
     found = sorted((x for x in report.layers if x.name not in aside), key=damage)
     if found:
         title = "layers" if len(found) <= most else f"the {most} most damaged of {len(found)} layers"
+        last = "cosine" if report.board is None else "board"
         heads = "".join(
-            f"{head:>{width}}" for head, width in zip(("individual", "entire", "cosine"), (11, 11, 9), strict=True)
+            f"{head:>{width}}" for head, width in zip(("individual", "entire", last), (11, 11, 9), strict=True)
         )
         yield Text(f"{title:<{NAME}} {'op':<16} {'bits':<8}{heads}", "bold")
+    captured = {x.name: x for x in report.board.layers} if report.board is not None else None
     for layer in found[:most]:
-        yield Text(_layer(layer))
+        yield Text(_layer(layer, captured))
 
 
-def _layer(layer: LayerReport) -> str:
+def _layer(layer: LayerReport, captured: Mapping[str, BoardLayer] | None) -> str:
     entire, individual = layer.entire, layer.individual
+    last = f"{entire.cosine:.5f}" if entire else "-"
+    if captured is not None:
+        last = words.decibels(captured[layer.name].against_float.sqnr_db) if layer.name in captured else "-"
     return (
         f"{words.short(layer.name, NAME):<{NAME}} {words.short(layer.op, 16):<16} {layer.precision:<8}"
         f"{words.decibels(individual.sqnr_db if individual else None):>11}"
         f"{words.decibels(entire.sqnr_db if entire else None):>11}"
-        f"{f'{entire.cosine:.5f}' if entire else '-':>9}"
+        f"{last:>9}"
     )
 
 

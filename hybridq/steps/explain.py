@@ -69,7 +69,8 @@ class Explanation:
     """One layer, and what would help it.
 
     ``why`` is the reason for ``done``; ``alone_db`` and ``inside_db`` are step3's SQNR, individual and entire, None
-    where not measured; ``search`` is the search's reason for its choice, empty without one.
+    where not measured; ``board`` says what a device computed, ``search`` the search's reason for its choice, both are
+    empty without one.
     ``findings`` are the lint's, ``help`` are commands.
     """
 
@@ -90,6 +91,7 @@ class Explanation:
     read_by: tuple[Neighbour, ...]
     alone_db: float | None
     inside_db: float | None
+    board: str
     search: str
     findings: tuple[str, ...]
     help: tuple[str, ...]
@@ -178,6 +180,7 @@ def _explained(ground: Ground, layer: Layer) -> Explanation:
         read_by=_read_by(model, plan, layer),
         alone_db=alone,
         inside_db=inside,
+        board=_board(ground.report, layer.name),
         search=str(ground.reasons.get(layer.name, "")),
         findings=findings,
         help=remedies,
@@ -254,6 +257,19 @@ def _damage(report: Mapping[str, Any], name: str) -> tuple[float | None, float |
             alone, inside = (layer.get(k) or {} for k in ("individual", "entire"))
             return alone.get("sqnr_db"), inside.get("sqnr_db")
     return None, None
+
+
+def _board(report: Mapping[str, Any], name: str) -> str:
+    """What the last step3 says that a device computed of a layer, and what to look at where it parts from the plan."""
+    captured = report.get("board") or {}
+    found = next((x for x in captured.get("layers", ()) if x.get("name") == name), None)
+    if found is None:
+        return ""
+    figures = [found[key]["sqnr_db"] for key in ("against_float", "planned")]
+    told = "{} against float, planned {}".format(*("no figure" if f is None else f"{f:.1f} dB" for f in figures))
+    if captured.get("first_apart") == name:
+        return f"{told}: the first layer that is not as planned; {captured.get('cause', '')}"
+    return f"{told}: {'as planned' if found['as_planned'] else 'not as planned'}"
 
 
 def _advice(ground: Ground, planned: LayerPlan, edits: tuple[Edit, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -17,6 +17,7 @@ from hybridq.files.reading import exists
 from hybridq.quant.records import QuantConfig
 from hybridq.report import Extras, Verdict, judge, report_json, write_report
 from hybridq.report.gallery import Gallery
+from hybridq.steps.board import board_report
 from hybridq.steps.common import (
     HYBRID,
     REPORT,
@@ -57,19 +58,22 @@ def step3(
     dataset: Any = None,
     *,
     what_if: bool = False,
+    board: Path | str | None = None,
     progress: Progress = no_progress,
     **options: Any,
 ) -> Step3Result:
     """Compare float32 and hybrid on ``dataset`` (by default the calibration set) and write ``report/``.
 
-    ``what_if`` measures each quantizer alone, so that the page can predict other choices. ``options`` are the fields of
-    ``ComparisonOptions``. Raises StorageError when step2 has not run, DatasetError, ConfigError, OptionError.
+    ``what_if`` measures each quantizer alone, so that the page can predict other choices. ``board`` is a folder of
+    tensors captured on a device. ``options`` are the fields of ``ComparisonOptions``. Raises StorageError when step2
+    has not run, DatasetError, ConfigError, BoardError, OptionError.
     """
     asked = read(ComparisonOptions, options)
     folder = Path(directory)
     state = read_state(folder, verify=True)
     config, hybrid = _built(folder, state)
     data = _data(folder, state, dataset, asked.samples)
+    captured = board_report(Path(board), state, config, hybrid, data, asked.threads) if board is not None else None
     watched = Watched(data, Gallery(Preprocessing.from_json(state.preprocessing), asked.drawer))
     found = compare(
         storage.assemble(state.model.proto, state.weights),
@@ -81,7 +85,7 @@ def step3(
         seconds=asked.seconds,
         watch=watched.gallery.add,
     )
-    found = replace(found, model=state.model.name, calibration_data=dataset is None)
+    found = replace(found, model=state.model.name, calibration_data=dataset is None, board=captured)
     prediction = predicted(state, config, data, asked.threads, progress) if what_if else None
     advised = remedy_of(prediction) if prediction else None
     judged = judge(found, replace(known_of(folder, state, config), predicted=advised, prediction=prediction))

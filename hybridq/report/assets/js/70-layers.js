@@ -46,6 +46,8 @@ HQ.layers = (() => {
     const at = new Map(layers.map((x, i) => [x.name, i]));
     const macs = (x) => HQ.data.details[x.name]?.macs_share ?? null;
     const note = (x) => [HQ.data.advised.includes(x.name) ? tr("named in what to do next") : "", x.note].filter(Boolean).join("; ");
+    const onBoard = (x) => HQ.data.board[x.name] ?? null;
+    const board = Object.keys(HQ.data.board).length ? [{ head: "board", value: (x) => number(onBoard(x)), show: (x) => db(onBoard(x)), number: true }] : [];
     const columns = [
       { head: "#", value: (x) => at.get(x.name), show: (x) => at.get(x.name) + 1, number: true },
       { head: "layer", value: (x) => x.name, show: (x) => shown(x.name, 60) },
@@ -53,6 +55,7 @@ HQ.layers = (() => {
       { head: "precision", value: (x) => x.precision, show: (x) => [dot(x.precision), x.precision] },
       { head: "individual", value: (x) => number(x.individual), show: (x) => db(x.individual), number: true },
       { head: "entire", value: (x) => number(x.entire), show: (x) => db(x.entire), number: true },
+      ...board,
       { head: "cosine", value: (x) => x.cosine, show: (x) => (x.cosine === null ? "-" : x.cosine.toFixed(6)), number: true },
       { head: "MACs", value: macs, show: (x) => (macs(x) === null ? "-" : share(macs(x))), number: true },
       { head: "note", value: note, show: (x) => shown(note(x), 80) },
