@@ -77,7 +77,7 @@ def test_the_toolkits_own_dump_is_as_planned_and_has_its_own_figures(
     if place == "simulator":  # the cosine that it states has five digits
         stated = [(x.stated_cosine, x.against_float.cosine) for x in found.layers if x.stated_cosine is not None]
         assert len(stated) >= 15
-        assert all(theirs == pytest.approx(ours, abs=3e-5) for theirs, ours in stated)
+        assert all(theirs == pytest.approx(ours, abs=4e-5) for theirs, ours in stated)
 
 
 @pytest.mark.parametrize("form", WRITERS)
