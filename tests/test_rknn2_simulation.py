@@ -109,6 +109,19 @@ def test_float16_is_rounded_everywhere_and_reads_integers_as_float16() -> None:
     assert {b.tensor: b.conversion.precision for b in plan.boundaries.values() if b.conversion} == {"x": F16, "s": I8}
 
 
+def test_an_integer_layer_reads_float16_as_integers() -> None:
+    nodes = [("Conv", "x w", "c"), ("Conv", "c v", "y"), ("Conv", "c w", "z")]
+    case, plan = planned(graph(nodes, W, ["y", "z"]), {"c": F16, "y": I16})
+    wanted = {b.layer: b.conversion.precision for b in plan.boundaries.values() if b.conversion and b.tensor == "c"}
+    assert wanted == {"y": I16, "z": I8}
+    forms = plan.groups["c"].conversions
+    ranges = {p: forms[p].qparams.range.max - forms[p].qparams.range.min for p in (I8, I16)}  # type: ignore[union-attr]
+    assert ranges[I16] == pytest.approx(ranges[I8], rel=0.01)  # one range in the toolkit's cfg serves both
+    alone = case.plan({**case.all(I16), "c": F16}).groups["c"].conversions[I16].qparams
+    assert alone is not None
+    assert alone.range.max - alone.range.min == pytest.approx(2 * ranges[I8], rel=0.01)
+
+
 def test_an_input_is_as_narrow_as_its_narrowest_reader() -> None:
     case, plan = planned(graph([("Conv", "x w", "a"), ("Conv", "x v", "b"), ("Add", "a b", "y")], W, ["y"]), {"a": I16})
     assert plan.groups["x"].stored.precision is I8

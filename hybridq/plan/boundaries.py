@@ -9,7 +9,7 @@ from hybridq.plan.context import Context
 from hybridq.plan.quant_plan import Boundary, GroupPlan, LayerPlan, read
 
 CONVERTED = "the layer computes with fewer bits: one conversion, shared by all that want it"
-HALVED = "the layer computes in float16, and the target converts what it reads"
+OTHER_KIND = "one is float16 and the other integers: the target converts what the layer reads"
 ENDLESS = "it holds infinities or what stands for them: saturated, a mask would no longer lose"
 AS_IT_IS = "the layer computes with more bits, which need no conversion"
 
@@ -39,6 +39,6 @@ def _boundary(
     if form is group.stored:
         endless = context.calibrated.measured[group.name].unbounded
         return Boundary(tensor, layer, held, wanted, None, None, ENDLESS if endless else AS_IT_IS)
-    why = CONVERTED if wanted.bits < held.bits else HALVED
+    why = CONVERTED if wanted.bits < held.bits else OTHER_KIND
     makers = [layers[n] for n in context.model.group[group.name].layers]
     return Boundary(tensor, layer, held, wanted, form, before_conversion(context, group, makers, form), why)

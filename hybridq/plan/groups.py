@@ -1,4 +1,4 @@
-"""The stored form of every group of tensors, and its conversions for layers that read it with fewer bits."""
+"""The stored form of every group of tensors, and its conversions for layers that read it otherwise."""
 
 from __future__ import annotations
 
@@ -26,17 +26,20 @@ def _group_plan(context: Context, group: Group, done: Mapping[str, Precision]) -
     if context.calibrated.measured[group.name].unbounded:  # all read it as it is: a saturated mask would no longer lose
         return GroupPlan(group.name, precision, Stored(precision), {}, UNBOUNDED)
     kept = _kept(context, group, precision, wanted, done)
-    narrower = sorted({p for p in wanted if p.bits < kept.bits or _in_half(context, kept, p)})
+    other = sorted({p for p in wanted if p.bits < kept.bits or _is_converted(context, kept, p)})
     if (precision is FLOAT or not group.layers) and _floats_as_given(context, group):
-        kept, narrower = FLOAT, []
-    conversions = {p: _stored(context, group, context.target.activation(p)) for p in narrower}
-    storage = group_storage(context.model, group, context.calibrated, done, kept)
-    return GroupPlan(group.name, precision, _stored(context, group, storage), conversions, group.float_only)
+        kept, other = FLOAT, []
+
+    def held(p: Precision) -> Stored:
+        return _stored(context, group, group_storage(context.model, group, context.calibrated, done, p))
+
+    return GroupPlan(group.name, precision, held(kept), {p: held(p) for p in other}, group.float_only)
 
 
-def _in_half(context: Context, kept: Precision, wanted: Precision) -> bool:
-    """Whether a float16 layer reads integers as float16, as some targets convert them."""
-    return context.target.converts_to_half and kept.is_integer and wanted is Precision.FLOAT16
+def _is_converted(context: Context, kept: Precision, wanted: Precision) -> bool:
+    """Whether a target converts integers for a float16 layer, and float16 for one that reads integers."""
+    half = Precision.FLOAT16
+    return context.target.converts_kinds and (wanted if kept.is_integer else kept) is half and kept is not wanted
 
 
 def _floats_as_given(context: Context, group: Group) -> bool:

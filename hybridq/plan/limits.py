@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hybridq.graph.model import Group, Layer, Model
+from hybridq.graph.model import Group, Model
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Measured
 from hybridq.targets import Target
@@ -49,15 +49,10 @@ def inherited(measured: Mapping[str, Measured], model: Model, target: Target) ->
     found = dict(measured)
     for layer in model.layers:
         source = model.group_of.get(layer.inputs[0]) if layer.inputs else None
-        if layer.op in target.inherits and source is not None and not _pools_all(model, layer):
+        if layer.op in target.inherits and source is not None:
             own, given = found[layer.group], found[source.name]
             ranges = (
                 given.ranges if not given.fixed else {a: dict.fromkeys(r, given.range) for a, r in own.ranges.items()}
             )
             found[layer.group] = replace(own, ranges=ranges, fixed=False)
     return found
-
-
-def _pools_all(model: Model, layer: Layer) -> bool:
-    """Whether a pool's window is the whole picture: toolchains take it for another operator then."""
-    return all(n == 1 for n in (model.tensors[layer.name].shape or ())[2:])

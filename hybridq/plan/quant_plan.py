@@ -87,7 +87,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """``precision`` is what the group's layers ended with; ``conversions`` serve readers with fewer bits.
+    """``precision`` is what the group's layers ended with; ``conversions`` serve readers that take another form.
 
     ``float_only``: why no integer may hold the group, or empty.
     """

@@ -27,6 +27,7 @@ from hybridq.graph.model import Model
 from hybridq.graph.recovered import Recovered, is_quantized, recover
 from hybridq.graph.runtime import Feed, RuntimeModelError
 from hybridq.graph.shapes import measure_shapes, open_tensors, with_shapes
+from hybridq.graph.whole_pools import split_whole_pools
 from hybridq.plan.as_given import apart
 from hybridq.targets import Target
 
@@ -171,6 +172,8 @@ def prepare(path: Path, inputs: Sequence[str], outputs: Sequence[str], target: T
     if inputs or outputs:
         given, changed = cut(given, inputs, outputs, str(path)), True
     proto = canonicalize(given, str(path), folds_layers=recovered is None)
+    if target.whole_pools and recovered is None:
+        split_whole_pools(proto, target.whole_pools)
     digest = fingerprint(path, inputs, outputs)
     model = analyse(
         proto,

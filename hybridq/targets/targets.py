@@ -35,9 +35,10 @@ class Target:
     ``costs``: by precision, times the time of 8 bits, for ``products`` (what has multiply-accumulates) and ``others``.
     ``fuses``: by operator, the readers that it is computed together with, its result unrounded (``plan/fused.py``).
     ``inherits``: operators whose result has the range of what they read.
+    ``whole_pools``: a mean over the whole picture is convolutions over windows of this side; 0: one pool.
     ``narrows_at_once``: a result that only 8-bit layers read is written in 8 bits; otherwise first in its own.
     ``narrow_inputs``: a model input takes the narrowest precision among its readers; otherwise the widest.
-    ``converts_to_half``: float16 layers read integers as float16; otherwise as they are.
+    ``converts_kinds``: float16 layers read integers as float16, int16 ones float16 as int16; otherwise as they are.
     ``completes``: an operator whose result reaches the first number is taken to reach the second.
     ``minimum_range`` is the narrowest range that the toolchain takes.
     ``search`` lists the precisions worth searching. ``source`` says where its facts are from, ``verified`` what of them
@@ -57,9 +58,10 @@ class Target:
     completes: dict[str, tuple[float, float]]
     fuses: dict[str, tuple[str, ...]]
     inherits: tuple[str, ...]
+    whole_pools: int
     narrows_at_once: bool
     narrow_inputs: bool
-    converts_to_half: bool
+    converts_kinds: bool
     minimum_range: float
     latency_aware: bool
     max_kinds: int | None
@@ -115,9 +117,10 @@ def load(name: str) -> Target:
         completes={op: (near, end) for op, (near, end) in data.get("completes", {}).items()},
         fuses={op: tuple(readers) for op, readers in data.get("fuses", {}).items()},
         inherits=tuple(data.get("inherits", ())),
+        whole_pools=data.get("whole_pools", 0),
         narrows_at_once=data.get("narrows_at_once", True),
         narrow_inputs=data.get("narrow_inputs", False),
-        converts_to_half=data.get("converts_to_half", False),
+        converts_kinds=data.get("converts_kinds", False),
         minimum_range=data.get("minimum_range", 0.0),
         latency_aware=data["latency_aware"],
         max_kinds=data.get("max_kinds"),

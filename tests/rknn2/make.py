@@ -1,8 +1,9 @@
 """What RKNN-Toolkit2's simulator computes for a small model, kept for tests: ``make.py PYTHON``.
 
 ``PYTHON`` is that of an environment with rknn-toolkit2 (``tests/consumers/README.md``). Writes ``model.onnx`` and
-``samples.npz`` beside this file and, for each choice of layers, ``int8.npz`` and ``mixed.npz``: every tensor of the
-first sample as the toolkit's simulator has it.
+``samples.npz`` beside this file and, for each choice of layers, ``int8.npz``, ``mixed.npz`` and ``halves.npz``: every
+tensor of the first sample as the toolkit's simulator has it; and ``toolkit.quantization.cfg``, as its step 1 writes it
+for the model.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 CHOICES: dict[str, dict[str, str]] = {
     "int8": {},
     "mixed": dict.fromkeys(("left", "leaky", "sum1", "gate", "residual", "y2"), "int16"),
+    "halves": {"leaky": "float16"} | dict.fromkeys(("swish_c", "swish_s", "swish", "n_y3_2conv0", "y3"), "int16"),
 }
 RANDOM = np.random.default_rng(12)
 
@@ -69,7 +71,8 @@ def graph() -> onnx.ModelProto:
     conv("pooled", "y2_c", kernel=1)
     op("Transpose", "y2_c", "y2_t", perm=[0, 2, 3, 1])
     op("Sigmoid", "y2_t", "y2")
-    ends = [helper.make_empty_tensor_value_info(n) for n in ("y1", "y2")]
+    op("GlobalAveragePool", "swish", "y3")
+    ends = [helper.make_empty_tensor_value_info(n) for n in ("y1", "y2", "y3")]
     made = helper.make_graph(
         nodes,
         "g",
@@ -106,6 +109,20 @@ def simulated(python: str, folder: Path) -> dict[str, np.ndarray]:
     return {name: np.load(path) for name, path in files.items() if path.exists()}
 
 
+def own_cfg(python: str, folder: Path) -> str:
+    """The cfg that the toolkit's step 1 writes for the model as it is given."""
+    listed = built(folder / "build", "int8").with_suffix(".txt")
+    lines = f"""
+from rknn.api import RKNN
+rknn = RKNN()
+rknn.config(target_platform="rk3588", quantized_algorithm="normal")
+assert rknn.load_onnx(model={str(HERE / "model.onnx")!r}) == 0
+assert rknn.hybrid_quantization_step1(dataset={str(listed)!r}) == 0
+"""
+    subprocess.run([python, "-c", lines], cwd=folder, check=True)
+    return (folder / "model.quantization.cfg").read_text(encoding="utf-8")
+
+
 def main(python: str) -> None:
     """Write all files."""
     onnx.save(graph(), HERE / "model.onnx")
@@ -114,6 +131,8 @@ def main(python: str) -> None:
         with tempfile.TemporaryDirectory() as made:
             found = simulated(python, built(Path(made) / "build", choice))
         np.savez_compressed(HERE / f"{choice}.npz", **{name.replace("/", "|"): v for name, v in found.items()})
+    with tempfile.TemporaryDirectory() as made:
+        (HERE / "toolkit.quantization.cfg").write_text(own_cfg(python, Path(made)), encoding="utf-8")
 
 
 if __name__ == "__main__":
