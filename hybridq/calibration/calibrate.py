@@ -12,7 +12,6 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, reduce
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,9 @@ from hybridq.calibration.unbounded import Whole, counting, is_odd, softmax_reade
 from hybridq.errors import DatasetError, ModelError
 from hybridq.execution.spread import spread
 from hybridq.graph.model import Model
-from hybridq.graph.runtime import Feed, Session, run, session
+from hybridq.graph.rolling import Rolled, begins
+from hybridq.graph.runtime import Feed, Session, session
+from hybridq.graph.states import States
 
 Batch = tuple[int, Feed]  # index of the first sample, feed
 
@@ -83,7 +84,7 @@ def prepare(model: Model, proto: onnx.ModelProto, *, histogram: bool) -> Program
     """The instrumented model that measures the sources of every group; only the ends where the range is known."""
     sources = [s for group in model.groups for s in group.sources]
     known = frozenset(s for group in model.groups if group.fixed is not None for s in group.sources)
-    program = instrument(proto, model.tensors, sources, histogram=histogram, ends_only=known)
+    program = instrument(proto, model.tensors, sources, histogram=histogram, ends_only=known, states=model.states)
     return replace(program, softmax=softmax_readers(model))
 
 
@@ -104,10 +105,12 @@ def _kept_session(program: Program, threads: int) -> Session:
 def measure_with(program: Program, one: Session, batches: Iterable[Batch], batch: int = 1) -> CalibrationStats:
     """One pass over batches with a session of the program's model."""
     recorder = _Recorder(program)
+    rolled = Rolled(one, program.states)
     names = [o.name for o in program.outputs]
-    for start, feed in batches:
+    for start, given in batches:
+        feed = rolled.whole(given)
         count = len(next(iter(feed.values()))) if batch > 1 else 1
-        recorder.add(start, count, feed, run(one, feed, names) if names else [])
+        recorder.add(start, count, feed, rolled.run(feed, names) if names else [])
     return recorder.finish()
 
 
@@ -121,7 +124,7 @@ def _spread(
 ) -> CalibrationStats:
     """Give shards to an executor, two a worker at a time, and merge them as they come back."""
     found = Pile.of(program)
-    shards = ((program, shard, batch, threads) for shard in _shards(batches))
+    shards = ((program, shard, batch, threads) for shard in _shards(batches, program.states))
     try:
         for _, part in spread(measure, shards, executor, 2 * max(workers, 1)):
             found.add(part)
@@ -153,9 +156,15 @@ class Pile:
         return reduce(CalibrationStats.merge, reversed(self._parts), self._empty)
 
 
-def _shards(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
-    iterator = iter(batches)
-    while shard := list(islice(iterator, TASK)):
+def _shards(batches: Iterable[Batch], states: States) -> Iterator[list[Batch]]:
+    """Parts of ``TASK`` batches; of a recurrent model more, to the end of a sequence."""
+    shard: list[Batch] = []
+    for one in batches:
+        if len(shard) >= TASK and begins(one[1], states):
+            yield shard
+            shard = []
+        shard.append(one)
+    if shard:
         yield shard
 
 

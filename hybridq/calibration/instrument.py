@@ -27,6 +27,7 @@ from hybridq.calibration.unbounded import Softmax
 from hybridq.graph import edit
 from hybridq.graph.model import Tensor
 from hybridq.graph.operators import Interval, Layout, row_of
+from hybridq.graph.states import States
 from hybridq.graph.steering import FLOATS
 
 SUBSAMPLE = 4000  # elements of a tensor and a sample that the histogram sees, about
@@ -58,7 +59,7 @@ class Program:
 
     ``inputs`` are the measured model inputs, read from the feed; ``zeros`` the tensors whose minimum is 0;
     ``histogram`` whether subsamples are taken; ``left_out`` says why a tensor is not measured; ``softmax`` has the
-    tensors that only a Softmax reads; ``ends`` the float outputs of the model itself.
+    tensors that only a Softmax reads; ``ends`` the float outputs of the model itself; ``states`` what goes round.
     """
 
     digest: str
@@ -70,6 +71,7 @@ class Program:
     left_out: Mapping[str, str] = field(compare=False)
     softmax: Mapping[str, Softmax] = field(compare=False, default_factory=dict)
     ends: tuple[str, ...] = field(compare=False, default=())
+    states: States = field(compare=False, default_factory=dict)
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -85,14 +87,15 @@ def instrument(
     *,
     histogram: bool,
     ends_only: Collection[str] = (),
+    states: States | None = None,
 ) -> Program:
     """Let a model compute statistics of the tensors ``names`` instead of its outputs.
 
     ``tensors`` gives their types and shapes; of ``ends_only`` there is never a histogram. What cannot be measured (no
     float32, no element, inside a subgraph) is
-    left out with the reason.
+    left out with the reason. The outputs that ``states`` take stay.
     """
-    writer = _Writer(proto, tensors, histogram)
+    writer = _Writer(proto, tensors, histogram, states or {})
     for name in dict.fromkeys(names):
         reason = writer.refusal(name)
         if reason:
@@ -116,11 +119,11 @@ class _Part:
 class _Writer:
     """Appends statistics to a copy of a graph."""
 
-    def __init__(self, proto: onnx.ModelProto, tensors: Mapping[str, Tensor], histogram: bool) -> None:
+    def __init__(self, proto: onnx.ModelProto, tensors: Mapping[str, Tensor], histogram: bool, states: States) -> None:
         self.proto = onnx.ModelProto()
         self.proto.CopyFrom(proto)
         self.graph = self.proto.graph
-        self.tensors, self.histogram = tensors, histogram
+        self.tensors, self.histogram, self.states = tensors, histogram, states
         self.graph_inputs = {i.name: i for i in self.graph.input}
         self.producers = edit.producers(self.graph.node)
         self.constants = {i.name: i for i in self.graph.initializer}
@@ -260,7 +263,8 @@ class _Writer:
         own = list(self.graph.output)
         del self.graph.output[:]
         outputs = tuple(self._join(key[0], parts) for key, parts in self.parts.items())
-        self.graph.output.extend([] if outputs else own)  # ONNX Runtime wants one
+        kept = set(self.states.values()) - {o.name for o in self.graph.output}
+        self.graph.output.extend([o for o in own if o.name in kept] if outputs else own)  # ONNX Runtime wants one
         data = self.proto.SerializeToString(deterministic=True)
         return Program(
             digest=hashlib.sha256(data).hexdigest(),
@@ -271,6 +275,7 @@ class _Writer:
             histogram=self.histogram,
             left_out=self.left_out,
             ends=tuple(o.name for o in own if o.type.tensor_type.elem_type in FLOATS),
+            states=self.states,
         )
 
     def _join(self, kind: str, parts: list[_Part]) -> Output:

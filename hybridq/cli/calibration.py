@@ -9,6 +9,7 @@ import click
 from hybridq.cli.options import FILE, F, declared
 from hybridq.steps.comparison_options import ComparisonOptions
 from hybridq.steps.kinds import Checked, asked
+from hybridq.steps.loop_options import StateOptions
 from hybridq.steps.options import Step1Options
 from hybridq.steps.preprocessing_options import PreprocessingOptions
 
@@ -23,6 +24,11 @@ def calibration(command: F) -> F:
 def preprocessing(command: F) -> F:
     """Give a command the options that say what happens to values on their way into the model."""
     return _declared(PreprocessingOptions, command)
+
+
+def states(command: F) -> F:
+    """Give a command the option that says what goes round in a recurrent model."""
+    return _declared(StateOptions, command)
 
 
 def comparison(command: F) -> F:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hybridq.cli.calibration import comparison, numbers, preprocessing
+from hybridq.cli.calibration import comparison, numbers, preprocessing, states
 from hybridq.cli.options import FILE, FOLDER, common, talk
 from hybridq.report import print_report
 from hybridq.report.words import decibels, short
@@ -44,6 +44,7 @@ def explain_(directory: Path, layer: str, quiet: bool, verbose: bool, as_json: b
 @click.option("-o", "--out", type=FOLDER, help="Write the report's page and files here.")
 @comparison
 @preprocessing
+@states
 @common
 def compare_(float_model: Path, other_model: Path, dataset: Path, **given: Any) -> None:
     """Compare any two models that have the same inputs and outputs: another tool's with its float one.

@@ -53,23 +53,23 @@ class LayerProbe:
     individual: dict[str, Damage] = field(default_factory=dict)
     samples: int = 0
 
-    def add(self, feed: Feed) -> None:
-        """Measure one sample, chunk after chunk."""
+    def add(self, feed: Feed, hybrid: Feed | None = None) -> None:
+        """Measure one sample, chunk after chunk; the ``hybrid`` model is fed its own states where it has some."""
         self.samples += 1
         for chunk in self.chunks:
-            self._add(chunk, feed)
+            self._add(chunk, feed, feed if hybrid is None else hybrid)
 
     def reports(self) -> tuple[LayerReport, ...]:
         """What was measured, in the order of the pairs."""
         return tuple(self._report(pair) for pair in self.pairs)
 
-    def _add(self, chunk: Chunk, feed: Feed) -> None:
+    def _add(self, chunk: Chunk, feed: Feed, theirs: Feed) -> None:
         reference = _values(
             self.reference, feed, [*(p.float_tensor for p in chunk.pairs), *chunk.reads, *chunk.watched]
         )
         for name in chunk.watched:
             self.drift.add(name, reference[name])
-        hybrid = _values(self.hybrid, feed, [p.hybrid_tensor for p in chunk.pairs])
+        hybrid = _values(self.hybrid, theirs, [p.hybrid_tensor for p in chunk.pairs])
         for pair in chunk.pairs:
             damage = self.entire.setdefault(pair.name, Damage(quick=True))
             damage.add(reference[pair.float_tensor], hybrid[pair.hybrid_tensor])

@@ -13,11 +13,11 @@ from onnx import shape_inference
 
 from hybridq.compare.metric import Metric, Outputs, bound, evaluate, metric_name
 from hybridq.compare.results import Figures, MetricReport, OutputReport, SliceReport, kept_slices
-from hybridq.graph import runtime
 from hybridq.graph.edit import producers
 from hybridq.graph.joined import joined
 from hybridq.graph.operators import row_of
-from hybridq.graph.runtime import Feed, Session
+from hybridq.graph.rolling import Rolled
+from hybridq.graph.runtime import Feed
 from hybridq.quant.metrics import Damage, Parts, SliceDamage
 
 Watch = Callable[[Feed, Outputs, Outputs], object]
@@ -30,8 +30,8 @@ class OutputProbe:
     ``watch`` is shown every sample: what was fed, float's outputs, the hybrid model's.
     """
 
-    reference: Session
-    hybrid: Session
+    reference: Rolled
+    hybrid: Rolled
     parts: Mapping[str, Parts]
     keep: bool
     watch: Watch | None = None
@@ -43,21 +43,26 @@ class OutputProbe:
     equal: dict[str, tuple[int, int]] = field(default_factory=dict)  # of integers and booleans: equal ones, all
     odd: dict[str, None] = field(default_factory=dict)
 
-    def add(self, feed: Feed) -> None:
-        """Run both on one sample."""
-        names = [output.name for output in self.reference.get_outputs()]
-        a, b = (dict(zip(names, runtime.run(s, feed, names), strict=True)) for s in (self.reference, self.hybrid))
+    def add(self, feed: Feed) -> tuple[Feed, Feed]:
+        """Run both on one sample; gives what each was fed: of a recurrent model each has its own states."""
+        names = [output.name for output in self.reference.one.get_outputs()]
+        fed = self.reference.whole(feed), self.hybrid.whole(feed)
+        a, b = (
+            dict(zip(names, r.run(x, names), strict=True))
+            for r, x in zip((self.reference, self.hybrid), fed, strict=True)
+        )
         for name in names:
             if _is_numeric(a[name]) and _is_numeric(b[name]):
                 self._add(name, a[name], b[name])
             else:
                 self.odd[name] = None
         if self.watch is not None:
-            self.watch(feed, a, b)
+            self.watch(fed[0], a, b)
         if self.keep:
             self.kept[0].append(a)
             self.kept[1].append(b)
         self.samples += 1
+        return fed
 
     def reports(self) -> tuple[OutputReport, ...]:
         """Every numeric output, in the model's order."""

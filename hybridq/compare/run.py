@@ -22,7 +22,9 @@ from hybridq.errors import DatasetError, ModelError
 from hybridq.graph import runtime
 from hybridq.graph.chance import random_nodes, seeded
 from hybridq.graph.model import Layer, Model
+from hybridq.graph.rolling import Rolled
 from hybridq.graph.runtime import Feed
+from hybridq.graph.states import States
 
 Source = onnx.ModelProto | Path
 
@@ -79,12 +81,14 @@ def compare(
     threads: int = 0,
     seconds: float = 2.0,
     watch: Watch | None = None,
+    states: States | None = None,
 ) -> ComparisonReport:
     """Run both models on every sample and measure what differs; ``feeds`` is read once.
 
     ``metric`` is the user's figure over all outputs of one model, higher is better; only then are outputs kept.
     ``seconds`` are spent on timing the untouched models, first sample, ``threads`` threads; 0: no timing.
-    ``watch`` is called with every sample's feed, float's outputs and the hybrid model's.
+    ``watch`` is called with every sample's feed, float's outputs and the hybrid model's. ``states`` of a recurrent
+    model go round in each of the two on its own.
 
     Raises ModelError when a model cannot run or the outputs' names differ, DatasetError, HybridqError of the metric.
     """
@@ -98,7 +102,8 @@ def compare(
     sessions = runtime.session(float_model, threads=threads), runtime.session(hybrid_model, threads=threads)
     drifting = inside.watch()
     layers = probe_layers(*protos, inside.layers, drifting, threads=threads) if inside else None
-    outputs = OutputProbe(*sessions, concatenated(protos[0]), keep=metric is not None, watch=watch)
+    one, other = (Rolled(session, states or {}) for session in sessions)
+    outputs = OutputProbe(one, other, concatenated(protos[0]), keep=metric is not None, watch=watch)
 
     def timed(feed: Feed) -> Timing | None:
         return time_pairs(*sessions, feed, seconds=seconds, threads=threads) if seconds > 0 else None
@@ -121,11 +126,11 @@ def _pass(
     """Every sample through all probes; the time that the first one takes. Raises DatasetError without any sample."""
     timing: Timing | None = None
     for feed in feeds:
-        outputs.add(feed)
+        fed = outputs.add(feed)
         if outputs.samples == 1:
             timing = timed(feed)
         if layers is not None and (most is None or layers.samples < most):
-            layers.add(feed)
+            layers.add(*fed)
     if not outputs.samples:
         raise DatasetError("there is no sample to compare on")
     return timing

@@ -70,16 +70,18 @@ def read_archive(path: Path, inputs: Sequence[InputSpec]) -> ArchiveSource:
     """An ``.npz`` whose keys are the inputs' names.
 
     An array counts samples along a leading axis that the input does not have, or along the input's batch axis; one
-    without either is the same for every sample. Raises DatasetError when keys, shapes or counts do not fit.
+    without either is the same for every sample. A state may be missing. Raises DatasetError when keys, shapes or
+    counts do not fit.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             members = {n.removesuffix(".npy"): n for n in archive.namelist() if n.endswith(".npy")}
+            inputs = [s for s in inputs if not s.state or s.name in members]
             wanted, notes = _match(members, inputs, str(path))
             heads = {name: _head(archive, members[key]) for name, key in wanted.items()}
     except ZIP_ERRORS as error:
         raise DatasetError(f"is no readable .npz: {error}", path=str(path), hint="Write it with np.savez.") from error
-    stacks = {s.name: _stack(members[wanted[s.name]], *heads[s.name], s, str(path)) for s in inputs}
+    stacks = {s.name: stack_of(members[wanted[s.name]], *heads[s.name], s, str(path)) for s in inputs}
     counts = {name: stack.count for name, stack in stacks.items() if stack.count is not None}
     if len(set(counts.values())) > 1:
         said = ", ".join(f"{name!r} {count}" for name, count in counts.items())
@@ -99,7 +101,7 @@ def read_array(path: Path, inputs: Sequence[InputSpec]) -> FileSource:
     except NPY_ERRORS:
         values = load_npy(path)  # says what is wrong
     try:
-        stack = _stack(path.name, values.shape, values.dtype, False, spec, str(path))
+        stack = stack_of(path.name, values.shape, values.dtype, False, spec, str(path))
     except DatasetError:
         return single_file(path, inputs)  # reading it will say that the shape is wrong
     if stack.count is None or (stack.count == 1 and stack.batched):
@@ -107,7 +109,7 @@ def read_array(path: Path, inputs: Sequence[InputSpec]) -> FileSource:
     if stack.count == 0:
         raise DatasetError("the array holds no sample", path=str(path))
     rows = (
-        Row(f"{path.name}[{n}]", 0, {spec.name: _one(values, n, stack)}, {spec.name: f"{path.name}[{n}]"})
+        Row(f"{path.name}[{n}]", 0, {spec.name: one_of(values, n, stack)}, {spec.name: f"{path.name}[{n}]"})
         for n in range(stack.count)
     )
     return FileSource(str(path), tuple(rows))
@@ -146,7 +148,7 @@ def _head(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dt
     return shape, dtype, fortran
 
 
-def _stack(
+def stack_of(
     member: str, shape: tuple[int, ...], dtype: np.dtype[Any], fortran: bool, spec: InputSpec, path: str
 ) -> Stack:
     """How an array of this shape counts samples. Raises DatasetError when it fits in no way."""
@@ -172,7 +174,7 @@ def _values(opened: ExitStack, archive: zipfile.ZipFile, stack: Stack, picks: Se
     file = opened.enter_context(archive.open(stack.member))
     if stack.count is None or stack.fortran:  # Fortran order interleaves the samples
         whole: Array = npy.read_array(file, allow_pickle=False)
-        yield from (whole if stack.count is None else _one(whole, number, stack) for number in picks)
+        yield from (whole if stack.count is None else one_of(whole, number, stack) for number in picks)
         return
     npy_header(file)
     size = int(np.prod(stack.shape[1:], dtype=np.int64)) * stack.dtype.itemsize
@@ -192,6 +194,7 @@ def _pass_over(file: IO[bytes], size: int) -> None:
         size -= len(data)
 
 
-def _one(values: Array, number: int, stack: Stack) -> Array:
+def one_of(values: Array, number: int, stack: Stack) -> Array:
+    """One sample of an array that holds many."""
     one: Array = values[number : number + 1] if stack.batched else values[number]
     return one

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hybridq.dataset.feeds import Dataset
 from hybridq.dataset.images import is_image
 from hybridq.dataset.preprocessing import Preprocessing
+from hybridq.dataset.sources import fed_inputs
 from hybridq.dataset.spec import Array, InputSpec, Sample
 from hybridq.errors import DatasetError, Problem
 
@@ -155,8 +156,8 @@ class Audit:
 
     @classmethod
     def of(cls, dataset: Dataset) -> Audit:
-        """An audit for a dataset, nothing added yet."""
-        return cls(dataset.inputs, dataset.preprocessing, dataset.path, dataset.notes)
+        """An audit for a dataset, nothing added yet. States of recurrent models are left to calibration."""
+        return cls(fed_inputs(dataset.inputs), dataset.preprocessing, dataset.path, dataset.notes)
 
     def add(self, sample: Sample) -> None:
         """Take in one sample, unstacked."""

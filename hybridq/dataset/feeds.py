@@ -15,6 +15,7 @@ from hybridq.dataset.archives import read_archive, read_array
 from hybridq.dataset.arrays import Reader
 from hybridq.dataset.images import SUFFIXES, decode, is_image
 from hybridq.dataset.preprocessing import Preprocessing, Resize
+from hybridq.dataset.sequences import Sequenced, steps_of, zeros
 from hybridq.dataset.sources import (
     FileSource,
     IterableSource,
@@ -79,18 +80,34 @@ class Dataset:
         return replace(self, start=first, stop=min(ends) if ends else None)
 
     @property
+    def recurrent(self) -> bool:
+        """Whether samples are steps in order."""
+        return any(spec.state for spec in self.inputs)
+
+    @property
     def splits(self) -> bool:
         """Whether parts of it can be read anywhere: its samples lie in files of their own."""
-        source = self.source.source if isinstance(self.source, Picked) else self.source
+        source = self.source
+        while isinstance(source, (Picked, Sequenced)):
+            source = source.source
         return isinstance(source, FileSource)
 
     def shards(self, size: int) -> Iterator[tuple[int, Dataset]]:
-        """Parts of ``size`` samples with the number of their first, for other processes in whatever folder they run."""
-        rows = islice(self.source.rows(), self.start, self.stop)
-        first = 0
-        while held := tuple(replace(row, values=_absolute(row)) for row in islice(rows, size)):
-            yield first, replace(self, source=FileSource(self.path, held), start=0, stop=None, sizing=())
-            first += len(held)
+        """Parts of ``size`` samples with the number of their first, for other processes in whatever folder they run.
+
+        A sequence is never split: a part ends where the next one begins.
+        """
+        first, held = 0, list[Row]()
+        for row in islice(self.source.rows(), self.start, self.stop):
+            if len(held) >= size and (row.begins or not self.recurrent):
+                yield first, self._holding(held)
+                first, held = first + len(held), []
+            held.append(replace(row, values=_absolute(row)))
+        if held:
+            yield first, self._holding(held)
+
+    def _holding(self, rows: list[Row]) -> Dataset:
+        return replace(self, source=FileSource(self.path, tuple(rows)), start=0, stop=None, sizing=())
 
     def __iter__(self) -> Iterator[Sample]:
         readers = {spec.name: Reader(spec, self.preprocessing) for spec in self.inputs}
@@ -107,6 +124,9 @@ class Dataset:
         ``each`` is called with every single sample first (an ``Audit.add``). Samples of different shapes are never
         stacked: a new batch begins. Raises DatasetError when ``size`` is above 1 and the model's batch is fixed.
         """
+        if size > 1 and self.recurrent:
+            hint = "Leave --batch out, or say --state none where samples stand alone."
+            raise DatasetError("steps of a recurrent model follow each other, so they cannot be stacked", hint=hint)
         axes = batch_axes(self.inputs) if size > 1 else {}
         if size > 1 and not axes:
             hint = "Leave --batch out, or export the model with a dynamic batch."
@@ -131,12 +151,16 @@ class Dataset:
         feed: dict[str, Array] = {}
         problems: list[Problem] = []
         for name, reader in readers.items():
+            if reader.spec.state and (not row.begins or name not in row.values):
+                continue
             try:
                 feed[name] = reader.read(row.values[name])
             except DatasetError as error:
                 problems += [self._located(problem, row, name) for problem in error.problems]
         if problems:
             raise DatasetError(problems)
+        if row.begins:
+            feed.update({s.name: zeros(s, feed, self.inputs) for s in self.inputs if s.state and s.name not in feed})
         return Sample(row.name, row.line, feed, row.files)
 
     def _located(self, problem: Problem, row: Row, name: str) -> Problem:
@@ -153,6 +177,7 @@ def open_dataset(
     inputs: Sequence[InputSpec],
     preprocessing: Preprocessing | None = None,
     samples: int | None = None,
+    sequence: int | None = None,
 ) -> Dataset:
     """Open samples; nothing is decoded yet.
 
@@ -167,7 +192,10 @@ def open_dataset(
     preprocessing
         How values enter; by default they are left as they are.
     samples
-        Take only so many, spread over the list, the folder or the arrays; of an iterator the first.
+        Take only so many, spread over the list, the folder or the arrays; of an iterator the first. Of a recurrent
+        model whole sequences as far as they go.
+    sequence
+        Where an input is a state, a new sequence begins after so many steps; by default where the samples say so.
 
     Raises
     ------
@@ -180,14 +208,32 @@ def open_dataset(
     problems = preprocessing.problems(inputs)
     if problems:
         raise DatasetError(problems)
-    opened = _opened(source, inputs, samples)
-    if samples is not None and opened.count is not None and samples < opened.count:
-        opened = Picked(opened, tuple(spread(opened.count, samples)))
+    recurrent = any(spec.state for spec in inputs)
+    opened = _opened(source, inputs, None if recurrent else samples)
     preprocessing, notes = _sized(opened, inputs, preprocessing)
+    steps = _sequenced(opened, inputs, sequence) if recurrent else None
+    opened = steps or opened
+    if samples is not None and opened.count is not None and samples < opened.count:
+        opened = Picked(opened, steps.pick(samples) if steps else tuple(spread(opened.count, samples)))
     found = Dataset(opened, inputs, preprocessing, 0, samples, notes)
     if found.count == 0:
         raise DatasetError("the dataset is empty", path=found.path, hint="Give at least one sample.")
     return found
+
+
+def _sequenced(source: Source, inputs: Sequence[InputSpec], every: int | None) -> Sequenced:
+    """The steps of a recurrent model; a line of a list may hold many."""
+    if not isinstance(source, FileSource):
+        return Sequenced(source, every)
+    rows, problems = list[Row](), list[Problem]()
+    for row in source.known:
+        try:
+            rows += steps_of(row, inputs)
+        except DatasetError as error:
+            problems += [replace(p, path=source.path, line=row.line) for p in error.problems]
+    if problems:
+        raise DatasetError(problems)
+    return Sequenced(replace(source, known=tuple(rows)), every)
 
 
 def _opened(source: DatasetSource, inputs: tuple[InputSpec, ...], samples: int | None) -> Source:

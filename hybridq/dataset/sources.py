@@ -9,7 +9,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
@@ -29,12 +29,13 @@ TOKEN = re.compile(r"""\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One sample before it is read: for every input a ``Path`` or a value."""
+    """One sample before it is read: for every input a ``Path`` or a value. ``begins``: a sequence, here or anew."""
 
     name: str
     line: int
     values: Mapping[str, Path | Any]
     files: Mapping[str, str] = field(default_factory=dict)
+    begins: bool = False
 
 
 class Source(Protocol):
@@ -119,16 +120,19 @@ class Picked:
 def read_list(path: Path, inputs: Sequence[InputSpec], samples: int | None) -> FileSource:
     """A ``dataset.txt``: one sample a line, columns in the order of ``inputs``, paths relative to the file.
 
-    ``#`` starts a comment, quotes hold spaces. Of a longer list ``samples`` lines are taken, spread over it; what is
-    taken is checked at once: raises DatasetError with every wrong line and every missing file.
+    ``#`` starts a comment, quotes hold spaces. Columns of states may be left out. Of a longer list ``samples`` lines
+    are taken, spread over it; what is taken is checked at once: raises DatasetError with every wrong line and every
+    missing file. A row behind a blank line begins a sequence.
     """
-    lines = [(n, text) for n, text in enumerate(_text(path).split("\n"), 1) if not _says_nothing(text)]
+    text = _text(path).split("\n")
+    lines = [(n, said) for n, said in enumerate(text, 1) if not _says_nothing(said)]
     rows: list[Row] = []
     problems: list[Problem] = []
     for i in spread(len(lines), samples):
         row, wrong = _row(path, *lines[i], inputs)
         problems += wrong
-        rows += [row] if row else []
+        parted = i > 0 and any(not said.strip() for said in text[lines[i - 1][0] : lines[i][0]])
+        rows += [replace(row, begins=parted)] if row else []
         if len(problems) >= ENOUGH_PROBLEMS:
             break
     _raise_all(problems, str(path))
@@ -149,8 +153,15 @@ def _row(path: Path, number: int, text: str, inputs: Sequence[InputSpec]) -> tup
     columns, said = split_columns(text)
     if said:
         return None, [Problem(said, str(path), number)]
+    fed = fed_inputs(inputs)
+    inputs = fed if len(columns) == len(fed) else inputs
     row = Row(" ".join(columns), number, *_values(path.parent, columns, inputs))
     return row, _column_problem(path, row, columns, inputs) or _file_problems(path, row)
+
+
+def fed_inputs(inputs: Sequence[InputSpec]) -> list[InputSpec]:
+    """The inputs that every sample brings: those that are no states."""
+    return [spec for spec in inputs if not spec.state]
 
 
 def _text(path: Path) -> str:
@@ -280,7 +291,8 @@ def single_file(path: Path, inputs: Sequence[InputSpec]) -> FileSource:
 
 
 def single_input(inputs: Sequence[InputSpec], path: str, what: str) -> InputSpec:
-    """The model's only input; raises DatasetError when there are several."""
+    """The model's only input that is no state; raises DatasetError when there are several."""
+    inputs = fed_inputs(inputs)
     if len(inputs) != 1:
         names = ", ".join(repr(spec.name) for spec in inputs)
         hint = f"Write a list with one column for each of {names}."
@@ -290,7 +302,10 @@ def single_input(inputs: Sequence[InputSpec], path: str, what: str) -> InputSpec
 
 @dataclass
 class IterableSource:
-    """Feeds made in Python: a dict by input name, or for models with one input an array or a file's path."""
+    """Feeds made in Python: a dict by input name, or for models with one input an array or a file's path.
+
+    Between steps of a recurrent model None parts sequences.
+    """
 
     feeds: Iterable[Any] | Callable[[], Iterable[Any]]
     inputs: Sequence[InputSpec]
@@ -312,9 +327,15 @@ class IterableSource:
                 hint = "Give a list, or a function that returns a new iterator."
                 raise DatasetError("the samples come from an iterator, which is used up", hint=hint)
             self.started = True
-        for number, feed in enumerate(feeds, 1):
+        parted, number = False, 0
+        for feed in feeds:
+            if feed is None and len(fed_inputs(self.inputs)) < len(self.inputs):
+                parted = True
+                continue
+            number += 1
             if wanted is None or number - 1 in wanted:
-                yield self._row(number, feed)
+                yield replace(self._row(number, feed), begins=parted)
+            parted = False
 
     def _row(self, number: int, feed: Any) -> Row:
         name = f"sample {number}"
@@ -327,9 +348,9 @@ class IterableSource:
 
 
 def check_names(names: Sequence[str], inputs: Sequence[InputSpec], path: str) -> None:
-    """Raise DatasetError unless the names are exactly the model's inputs."""
+    """Raise DatasetError unless the names are exactly the model's inputs; states may be missing."""
     wanted = [spec.name for spec in inputs]
-    missing = [name for name in wanted if name not in names]
+    missing = [spec.name for spec in fed_inputs(inputs) if spec.name not in names]
     unknown = [name for name in names if name not in wanted]
     problems = [Problem(f"holds nothing for input {name!r}", path) for name in missing]
     for name in unknown:

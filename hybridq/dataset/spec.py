@@ -33,11 +33,13 @@ class InputSpec:
     """One input of the model.
 
     ``shape`` holds ints, or names for axes of any size; None accepts every shape. ``dtype`` is NumPy's name.
+    ``state``: after the first step of a sequence its values come from the step before.
     """
 
     name: str
     shape: Shape | None
     dtype: str
+    state: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -51,9 +53,9 @@ class InputSpec:
             )
 
     @classmethod
-    def from_tensor(cls, tensor: Tensor) -> InputSpec:
+    def from_tensor(cls, tensor: Tensor, *, state: bool = False) -> InputSpec:
         """The spec of a graph input."""
-        return cls(tensor.name, tensor.shape, tensor.dtype)
+        return cls(tensor.name, tensor.shape, tensor.dtype, state)
 
     @property
     def is_float(self) -> bool:
@@ -84,7 +86,7 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One feed and where it came from.
+    """One feed and where it came from. A step that goes on with the sequence of the one before lacks the states.
 
     ``name`` is the sample as its source writes it (the files' names, or ``"sample 3"``); ``line`` counts from 1 and
     is the line of the list, 0 where there is none. ``files`` gives the file behind each input.
@@ -100,7 +102,7 @@ class Sample:
 
 def input_specs(model: Model) -> tuple[InputSpec, ...]:
     """The specs of a model's inputs, in order."""
-    return tuple(InputSpec.from_tensor(model.tensors[name]) for name in model.inputs)
+    return tuple(InputSpec.from_tensor(model.tensors[name], state=name in model.states) for name in model.inputs)
 
 
 def is_dynamic(axis: int | str) -> bool:

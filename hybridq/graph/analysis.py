@@ -20,6 +20,7 @@ from hybridq.graph.model import Group, Layer, Model, Tensor, Weight
 from hybridq.graph.names import aliases
 from hybridq.graph.operators import Kind, Layout, Operator, Role, row_of
 from hybridq.graph.shared_parameters import moves_data, share_parameters
+from hybridq.graph.states import States
 from hybridq.graph.steering import is_parameter, steering
 from hybridq.graph.view import View, view_of
 
@@ -34,13 +35,15 @@ def analyse(
     inputs_share: bool = True,
     fixed_ranges: bool = True,
     apart: frozenset[str] = frozenset(),
+    states: States | None = None,
 ) -> Model:
     """Our view of a canonical model.
 
     ``given`` supplies the names that the model had before. ``outputs_share``: values concatenated only to leave the
     graph share parameters too (NPUs do so); otherwise such a Concat runs in float and keeps its inputs apart. Without
     ``inputs_share`` every Concat is a layer with parameters of its own; without ``fixed_ranges`` all are measured.
-    ``apart`` names nodes that neither share parameters nor are absorbed.
+    ``apart`` names nodes that neither share parameters nor are absorbed. ``states`` are a recurrent model's, output by
+    input: the two are one tensor a step apart.
     """
     view = view_of(canonical.graph, inputs_share, apart)
     view.steering = steering(view.graph, view.is_activation, lambda node: _sums(node, view))
@@ -59,6 +62,7 @@ def analyse(
         tensors=view.tensors,
         inputs=tuple(i.name for i in view.graph.input),
         outputs=tuple(o.name for o in view.graph.output),
+        states=dict(states or {}),
     )
 
 

@@ -8,7 +8,7 @@ set of quantization parameters. Every float tensor that a precision can apply to
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import onnx
@@ -78,7 +78,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Model:
-    """The canonical graph and our view of it. ``proto`` has every initializer's name and shape but no data."""
+    """The canonical graph and our view of it. ``proto`` has every initializer's name and shape but no data.
+
+    ``states`` of a recurrent model: inputs, and the output of the step before that each of them takes.
+    """
 
     name: str
     sha256: str
@@ -88,6 +91,13 @@ class Model:
     tensors: Mapping[str, Tensor]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    states: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The outputs that are no states; all, where there is no other."""
+        states = set(self.states.values())
+        return tuple(o for o in self.outputs if o not in states) or self.outputs
 
     @cached_property
     def macs(self) -> int:

@@ -17,7 +17,8 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from hybridq.graph import edit
 from hybridq.graph.model import Layer, Model
 from hybridq.graph.operators import lookup
-from hybridq.graph.runtime import Feed, run, session
+from hybridq.graph.rolling import Rolled
+from hybridq.graph.runtime import Feed, session
 from hybridq.plan.layer_weights import remains
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.storage.state import assemble
@@ -38,12 +39,12 @@ def corrected_biases(
         return {}
     proto = assemble(model.proto, weights)
     names = [_measure(proto, model.nodes[x.node], x, *_error(x, plan, weights)) for x in layers]
-    one = session(proto, threads=threads)
+    rolled = Rolled(session(proto, threads=threads), model.states)
     total = [np.zeros(np.shape(weights[x.bias])) for x in layers]
     count = 0
     for feed in feeds:
         count += 1
-        for held, mean in zip(total, run(one, feed, names), strict=True):
+        for held, mean in zip(total, rolled.run(feed, names), strict=True):
             held += mean.reshape(held.shape)
     found = {}
     for layer, held in zip(layers, total, strict=True):

@@ -11,6 +11,7 @@ import numpy as np
 
 from hybridq.graph.chance import random_nodes, seeded
 from hybridq.graph.model import Model
+from hybridq.graph.rolling import Rolled
 from hybridq.graph.runtime import Feed, RuntimeModelError, Session, run, session
 from hybridq.quant.qparams import QParams
 from hybridq.search.damage import Array, Doubles, Reference, batched, one_row
@@ -62,7 +63,12 @@ def _together(
     threads: int,
     from_base: bool,
 ) -> Callable[[int], Doubles] | None:
-    """All variants in one growing graph; None where rows cannot be told apart, by us or by ONNX Runtime."""
+    """All variants in one growing graph; None where rows cannot be told apart, by us or by ONNX Runtime.
+
+    Of a recurrent model each variant has states of its own.
+    """
+    if model.states:
+        return None
     feed, given = reference.feeds[0], reference.given[0]
     if not all(_is_row(x) for x in given) or not _single(model, feed):
         return None
@@ -141,13 +147,14 @@ def _one_by_one(
     """A session for each variant, one after the other: only their noise is kept."""
     found: dict[int, list[Doubles]] = {i: [] for i in samples}
     drawing = bool(random_nodes(model.proto.graph))
-    order = range(max(samples) + 1) if drawing else samples  # the numbers drawn hang on the runs before
+    order = range(max(samples) + 1) if drawing or model.states else samples  # what comes out hangs on the runs before
     for forms in (base, *({**base, **v} for v in variants)):
         grown = grow(model, weights, forms, [])
         one: Session = session(seeded(grown.proto), threads=threads, disabled_optimizers=DISABLED)
         names = [grown.names[n] for n in reference.names]
+        rolled = Rolled(one, model.states, grown.names)
         for i in order:
-            outputs = [one_row(x) for x in run(one, reference.feeds[i], names)]
+            outputs = [one_row(x) for x in rolled.run(reference.feeds[i], names)]
             if i in found:
                 found[i].append(reference.noise(i, outputs)[0])
     return lambda sample: np.stack(found[sample])

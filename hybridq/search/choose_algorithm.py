@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hybridq.build.builder import build
 from hybridq.graph import runtime
 from hybridq.graph.model import Model
+from hybridq.graph.rolling import Rolled
 from hybridq.graph.runtime import Feed, Session
 from hybridq.plan.plan import make_plan
 from hybridq.plan.record import activation_entry
@@ -42,13 +43,13 @@ def choose_algorithm(
     Ties keep the earlier candidate. Every candidate's ranges must be recorded in ``calibrated.measured``.
     """
     samples = list(feeds)
-    reference = _outputs(runtime.session(assemble(model.proto, weights), threads=threads), samples)
+    reference = _outputs(model, runtime.session(assemble(model.proto, weights), threads=threads), samples)
     best, best_db = calibrated, -np.inf
     for name in candidates:
         found = with_algorithm(model, calibrated, target, name)
         plan = make_plan(model, found, QuantConfig(target.name, {}, found.entries, {}), weights)
         session = runtime.session(build(model, plan, weights).assemble(), threads=threads)
-        db = _mean_db(reference, _outputs(session, samples))
+        db = _mean_db(reference, _outputs(model, session, samples))
         if db > best_db:
             best, best_db = found, db
     return best
@@ -62,8 +63,9 @@ def with_algorithm(model: Model, calibrated: Calibrated, target: Target, algorit
     return replace(calibrated, algorithm=algorithm, entries=entries)
 
 
-def _outputs(session: Session, feeds: Sequence[Feed]) -> list[list[NDArray[np.generic]]]:
-    return [runtime.run(session, feed) for feed in feeds]
+def _outputs(model: Model, session: Session, feeds: Sequence[Feed]) -> list[list[NDArray[np.generic]]]:
+    rolled = Rolled(session, model.states)
+    return [rolled.run(feed, list(model.answers)) for feed in feeds]
 
 
 def _mean_db(

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.graph.model import Model
-from hybridq.graph.runtime import Feed, Session, run
+from hybridq.graph.rolling import Rolled
+from hybridq.graph.runtime import Feed, Session
 from hybridq.quant.metrics import PART_FLOOR, SIGNAL_FLOOR, Parts, cut_axes
 from hybridq.search.answers import is_classification
 from hybridq.search.figures import Sums, Told, told_of
@@ -177,7 +178,8 @@ def _as_given(values: Array, given: Array) -> Array:
 def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> Reference:
     """Run the float model; everything later is compared with what it says."""
     logs, names = classifications(model), measured_outputs(session, model)
-    given = tuple(tuple(run(session, feed, list(names))) for feed in feeds)
+    rolled = Rolled(session, model.states)
+    given = tuple(tuple(rolled.run(feed, list(names))) for feed in feeds)
     rows = tuple(tuple(one_row(x) for x in sample) for sample in given)
     rowless = {n for i, n in enumerate(names) if any(a[i].ndim != b[i].ndim for a, b in zip(given, rows, strict=True))}
     found = {n: layout for n, layout in layouts(model).items() if n not in rowless}
@@ -226,8 +228,13 @@ def _slices(
 
 
 def measured_outputs(session: Session, model: Model) -> tuple[str, ...]:
-    """The outputs that hold numbers and that a precision could change: no constants; all, where there is none."""
-    numeric = [o.name for o in session.get_outputs() if o.type.startswith("tensor(") and "string" not in o.type]
+    """The outputs that hold numbers and that a precision could change: no constants; all, where there is none.
+
+    The states of a recurrent model are no answers: what their errors do shows in the outputs of later steps.
+    """
+    answers = set(model.answers)
+    held = [o for o in session.get_outputs() if o.type.startswith("tensor(") and "string" not in o.type]
+    numeric = [o.name for o in held if o.name in answers] or [o.name for o in held]
     return tuple(n for n in numeric if n in model.producers) or tuple(numeric)
 
 

@@ -18,7 +18,8 @@ from hybridq.compare.metric import Metric, Outputs, evaluate, metric_name
 from hybridq.execution.progress import Progress, no_progress
 from hybridq.graph.chance import seeded
 from hybridq.graph.model import Model
-from hybridq.graph.runtime import run, session
+from hybridq.graph.rolling import Rolled
+from hybridq.graph.runtime import session
 from hybridq.plan.plan import make_plan
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.plan.share_of_macs import high_fraction
@@ -212,10 +213,11 @@ class Bench:
     def _noise(self, choice: Choice) -> tuple[Doubles, list[Outputs], float, Sqnr]:
         plan, weights = self.plan(choice)
         one = session(seeded(build(self.model, plan, weights).assemble()), threads=self.threads)
+        rolled = Rolled(one, self.model.states)
         names, kept, noise, told = list(self.reference.names), [], [], Sums(self.reference.told)
         wanted = set(names) if self.metric is not None else self.reference.classes
         for i, feed in enumerate(self.reference.feeds):
-            outputs = run(one, feed, names)
+            outputs = rolled.run(feed, names)
             noise.append(self.reference.noise(i, [one_row(x) for x in outputs], told)[0])
             kept.append({n: x for n, x in zip(names, outputs, strict=True) if n in wanted})
         return np.stack(noise), kept, high_fraction(self.model, plan), told.sqnr()

@@ -24,6 +24,7 @@ from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.seal import text_digest
 from hybridq.graph.chance import seeded
 from hybridq.graph.model import Model
+from hybridq.graph.rolling import picked, stretches
 from hybridq.graph.runtime import Feed, session
 from hybridq.quant.dtypes import Precision, widest
 from hybridq.quant.records import Calibrated
@@ -92,7 +93,7 @@ def search(
     worth = allowed(Prices.of(model), budget.time)
     seconds = min(worth, budget.time or worth)
     work = planned(model, options.samples or len(whole), seconds)
-    chosen = _spread(whole, options.samples or work.samples)
+    chosen = _spread(whole, options.samples or work.samples, model)
     options.progress("running the float model", 0, None)
     bench = _bench(model, weights, calibrated, chosen, options)
     bench.effort = Effort(worth, deadline, reserve=TOLD * worth)
@@ -214,12 +215,11 @@ def _high_precisions(calibrated: Calibrated, precisions: Sequence[Precision]) ->
     return tuple(found)
 
 
-def _spread(whole: Sequence[Feed], samples: int) -> list[Feed]:
-    """Samples spread evenly over the dataset."""
+def _spread(whole: Sequence[Feed], samples: int, model: Model) -> list[Feed]:
+    """Samples spread evenly over the dataset; of a recurrent model sequences, as far as they go."""
     if not whole:
         raise DatasetError("the search needs at least one sample", hint="Give it the calibration dataset.")
-    at = np.unique(np.linspace(0, len(whole) - 1, min(samples, len(whole))).round().astype(int))
-    return [whole[i] for i in at]
+    return [whole[i] for i in picked(map(len, stretches(whole, model.states)), samples)]
 
 
 __all__ = ["Budget", "SearchOptions", "SearchResult", "search"]

@@ -17,7 +17,8 @@ from hybridq.build.builder import build
 from hybridq.execution.progress import Progress, counted, no_progress
 from hybridq.graph.chance import seeded
 from hybridq.graph.model import Group, Model
-from hybridq.graph.runtime import Feed, Session, run, session
+from hybridq.graph.rolling import Rolled
+from hybridq.graph.runtime import Feed, Session, session
 from hybridq.plan.plan import make_plan
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.plan.share_of_macs import high_fraction, share_of_macs
@@ -124,7 +125,8 @@ def _session_of(proto: onnx.ModelProto, threads: int) -> Session:
 def _run_of(asked: Asked, plan: QuantPlan, reference: Reference, threads: int) -> Run:
     """What runs the model of a plan."""
     made = _session_of(build(asked.model, plan, asked.weights).assemble(), threads)
-    return lambda feed: run(made, feed, list(reference.names))
+    rolled = Rolled(made, asked.model.states)
+    return lambda feed: rolled.run(feed, list(reference.names))
 
 
 def _measured_alone(

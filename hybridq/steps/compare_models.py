@@ -16,6 +16,7 @@ from hybridq.execution.progress import Progress, counted, no_progress
 from hybridq.files.commit import commit
 from hybridq.files.reading import look_at
 from hybridq.graph.edit import inputs_of
+from hybridq.graph.states import states_of
 from hybridq.graph.words import first_line
 from hybridq.report import Extras, Known, Verdict, judge, report_json, write_report
 from hybridq.report.gallery import Gallery
@@ -23,6 +24,7 @@ from hybridq.steps.common import REPORT
 from hybridq.steps.comparison_options import ComparisonOptions
 from hybridq.steps.kinds import share, takes
 from hybridq.steps.known import step1_flags
+from hybridq.steps.loop_options import StateOptions
 from hybridq.steps.preprocessing_options import PreprocessingOptions
 
 
@@ -39,7 +41,7 @@ class Compared:
         return report_json(self.report, self.verdict)
 
 
-@takes(ComparisonOptions, PreprocessingOptions)
+@takes(ComparisonOptions, PreprocessingOptions, StateOptions)
 def compare_models(
     float_model: Path | str,
     other_model: Path | str,
@@ -52,14 +54,16 @@ def compare_models(
     """Run both models on ``dataset`` and compare; the first is the reference. ``out`` is a folder for the report.
 
     Layers are matched by the names of the tensors that both compute. ``options`` are the fields of
-    ``ComparisonOptions`` and of ``PreprocessingOptions``. Raises ModelError where a model cannot be read or the inputs
-    or outputs differ, DatasetError, OptionError.
+    ``ComparisonOptions``, of ``PreprocessingOptions`` and of ``StateOptions``. Raises ModelError where a model cannot
+    be read or the inputs or outputs differ, DatasetError, OptionError.
     """
-    asked, pictures = share(options, ComparisonOptions, PreprocessingOptions)
+    asked, pictures, loop = share(options, ComparisonOptions, PreprocessingOptions, StateOptions)
     wanted, preprocessing = ComparisonOptions(**asked), PreprocessingOptions(**pictures).preprocessing
     paths = Path(float_model), Path(other_model)
     protos = _load(paths[0]), _load(paths[1])
-    data = open_dataset(dataset, _same_inputs(*protos, paths[1]), preprocessing, wanted.samples)
+    states = states_of(protos[0], StateOptions(**loop).pairs)
+    specs = [replace(spec, state=spec.name in states) for spec in _same_inputs(*protos, paths[1])]
+    data = open_dataset(dataset, specs, preprocessing, wanted.samples, wanted.sequence)
     gallery = Gallery(preprocessing, wanted.drawer)
     found = compare(
         *paths,
@@ -69,6 +73,7 @@ def compare_models(
         threads=wanted.threads,
         seconds=wanted.seconds,
         watch=gallery.add,
+        states=states,
     )
     found = replace(found, model=paths[1].stem)
     flags = tuple(step1_flags(preprocessing))

@@ -8,6 +8,7 @@ from typing import Annotated
 from hybridq.compare import Metric, load_metric
 from hybridq.report.pictures import Draw, drawer
 from hybridq.steps.kinds import AnyText, Checked, Number
+from hybridq.steps.loop_options import SEQUENCE
 
 DRAW = "Draw the outputs on the page's pictures: boxes, boxes:yolov8, classes, mask, or FUNCTION(picture, outputs)."
 METRIC = (
@@ -31,6 +32,7 @@ class ComparisonOptions(Checked):
     threads: Annotated[int, Number("Threads of ONNX Runtime; 0: all cores.", 0, whole=True)] = 0
     seconds: Annotated[float, Number("Spent on timing; 0: no timing.", 0)] = 2.0
 
+    sequence: Annotated[int | None, Number(SEQUENCE, 1, whole=True)] = None
     draw: Annotated[str | None, AnyText(DRAW, "HOW|FILE.py:FUNCTION")] = None
 
     @property

@@ -13,6 +13,7 @@ from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.quant.words import no_such_word
 from hybridq.search.choose_repair import Repair
 from hybridq.steps.kinds import AnyText, Choice, Flag, Named, Names, Number, asked
+from hybridq.steps.loop_options import LoopOptions
 from hybridq.steps.preprocessing_options import PreprocessingOptions
 from hybridq.targets import Target
 
@@ -27,7 +28,7 @@ RANGES = "How ranges are chosen.  [default: trimmed; normal where --dtype was as
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step1Options(PreprocessingOptions):
+class Step1Options(PreprocessingOptions, LoopOptions):
     """How step 1 works; the same words as ``hybridq step1``. Raises OptionError for what does not exist or fit.
 
     ``dtype`` is None for the
@@ -93,7 +94,8 @@ class Step1Options(PreprocessingOptions):
             raise OptionError("weight_only writes the cfg's layers, merge keeps the old ones", hint="Give one of them.")
 
     def _agree_data_free(self) -> None:
-        for name, usual in (("algorithm", "normal"), ("samples", None), ("batch", 1), ("workers", 1)):
+        usually = {"algorithm": "normal", "samples": None, "batch": 1, "workers": 1, "sequence": None}
+        for name, usual in usually.items():
             if getattr(self, name) not in (usual, None):
                 raise OptionError(f"{name} is for samples, and data_free reads none", hint="Leave one of them out.")
         if self.repair not in (Repair.NONE, Repair.BIAS):

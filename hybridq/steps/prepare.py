@@ -27,6 +27,7 @@ from hybridq.graph.model import Model
 from hybridq.graph.recovered import Recovered, is_quantized, recover
 from hybridq.graph.runtime import Feed, RuntimeModelError
 from hybridq.graph.shapes import measure_shapes, open_tensors, with_shapes
+from hybridq.graph.states import states_of
 from hybridq.graph.whole_pools import split_whole_pools
 from hybridq.plan.as_given import apart
 from hybridq.targets import Target
@@ -48,13 +49,17 @@ class Seen:
     place: dict[tuple[tuple[int, ...], ...], int] = field(default_factory=dict)
 
     def add(self, sample: Sample) -> None:
-        """Take in a single sample; of more than ``SHAPES`` shapes, the later ones are not kept."""
+        """Take in a single sample; of more than ``SHAPES`` shapes, the later ones are not kept.
+
+        A step that lacks the states gets those of the first: they have the same shapes.
+        """
         self.first = sample.feed if self.first is None else self.first
-        self.last = sample
-        shapes = tuple(np.shape(value) for value in sample.feed.values())
+        feed = sample.feed if len(sample.feed) == len(self.first) else {**self.first, **sample.feed}
+        self.last = replace(sample, feed=dict(feed))
+        shapes = tuple(np.shape(feed[name]) for name in self.first)
         if shapes not in self.place and len(self.feeds) < SHAPES:
             self.place[shapes] = len(self.feeds)
-            self.feeds.append(sample.feed)
+            self.feeds.append(feed)
             self.counts.append(0)
         if shapes in self.place:
             self.counts[self.place[shapes]] += 1
@@ -158,8 +163,13 @@ def _random(nodes: Sequence[str], path: str) -> Problem:
     return Problem(message, path=path, hint=hint, severity="warning", code="random")
 
 
-def prepare(path: Path, inputs: Sequence[str], outputs: Sequence[str], target: Target) -> Prepared:
-    """Read a model, cut it, make it canonical, analyse it. Raises ModelError."""
+def prepare(
+    path: Path, inputs: Sequence[str], outputs: Sequence[str], target: Target, states: Sequence[str] = ()
+) -> Prepared:
+    """Read a model, cut it, make it canonical, analyse it. Raises ModelError.
+
+    ``states`` are pairs ``IN=OUT``, or ``none``; by default those that names and shapes say.
+    """
     given = read_model(path)
     _refuse_sequences(given, str(path))
     named = [n.name for n in given.graph.node if n.name]
@@ -184,8 +194,16 @@ def prepare(path: Path, inputs: Sequence[str], outputs: Sequence[str], target: T
         inputs_share=target.inputs_share,
         fixed_ranges=target.fixed_ranges and recovered is None,
         apart=apart(proto, recovered.tensors) if recovered else frozenset(),
+        states=_states(proto, states, str(path)),
     )
     return Prepared(path, given, changed, proto, model, recovered)
+
+
+def _states(proto: onnx.ModelProto, pairs: Sequence[str], path: str) -> dict[str, str]:
+    try:
+        return states_of(proto, pairs)
+    except ModelError as error:
+        raise ModelError([replace(p, path=path) for p in error.problems]) from None
 
 
 def _holds_parameters(given: onnx.ModelProto) -> bool:

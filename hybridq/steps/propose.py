@@ -145,7 +145,8 @@ def _feeds(folder: Path, state: State, dataset: Any) -> Iterator[Feed]:
     if source is None:
         raise DatasetError("the search needs samples, and step1's are not known any more", hint="Give --dataset.")
     count = min(state.samples or MOST_SAMPLES, MOST_SAMPLES)
-    data = open_dataset(source, input_specs(state.model), Preprocessing.from_json(state.preprocessing))
+    preprocessing = Preprocessing.from_json(state.preprocessing)
+    data = open_dataset(source, input_specs(state.model), preprocessing, sequence=state.sequence)
     yield from (sample.feed for sample in islice(data, count))
 
 

@@ -89,7 +89,7 @@ def step1(
     need_dataset(dataset, chosen)
     before = None if chosen.force else _edited_before(directory, chosen.merge)
     progress("preparing the model", 0, None)
-    prepared = prepare(Path(model), chosen.inputs, chosen.outputs, chosen.goal)
+    prepared = prepare(Path(model), chosen.inputs, chosen.outputs, chosen.goal, chosen.pairs)
     work = _Work(prepared, chosen, chosen.goal, progress)
     result = work.without_data(directory) if chosen.data_free else work.with_data(dataset, executor, directory)
     fresh = config.write_cfg(result.state.model, result.state.calibrated, _weight_only(result.state, chosen))
@@ -112,7 +112,8 @@ class _Work:
     def with_data(self, dataset: Any, executor: Executor | None, directory: Path) -> Step1Result:
         """Measure ranges on samples."""
         options = self.options
-        data = open_dataset(dataset, input_specs(self.prepared.model), options.preprocessing, options.samples)
+        specs = input_specs(self.prepared.model)
+        data = open_dataset(dataset, specs, options.preprocessing, options.samples, options.sequence)
         stats, looked = self._pass(executor).over(data)
         audit = looked.audit
         audit.check()
@@ -145,7 +146,9 @@ class _Work:
             )
             work = (self.prepared.path, self.prepared.recovered, model, calibrated, weights)
             left += not_as_given(*work, first, options.threads)
-        state = State(model, weights, calibrated, data.preprocessing.to_json(), stats.samples, dict(first))
+        state = State(
+            model, weights, calibrated, data.preprocessing.to_json(), stats.samples, options.sequence, dict(first)
+        )
         remarks = [convergence(stats).summary]
         if options.repair not in (Repair.NONE, Repair.BIAS):
             remarks.append(f"Weights repaired: {', '.join(found.repairs) or 'nothing helped'}.")

@@ -72,7 +72,7 @@ def step3(
     folder = Path(directory)
     state = read_state(folder, verify=True)
     config, hybrid = _built(folder, state)
-    data = _data(folder, state, dataset, asked.samples)
+    data = _data(folder, state, dataset, asked)
     captured = board_report(Path(board), state, config, hybrid, data, asked.threads) if board is not None else None
     watched = Watched(data, Gallery(Preprocessing.from_json(state.preprocessing), asked.drawer))
     found = compare(
@@ -84,6 +84,7 @@ def step3(
         threads=asked.threads,
         seconds=asked.seconds,
         watch=watched.gallery.add,
+        states=state.model.states,
     )
     found = replace(found, model=state.model.name, calibration_data=dataset is None, board=captured)
     prediction = predicted(state, config, data, asked.threads, progress) if what_if else None
@@ -95,13 +96,14 @@ def step3(
     return Step3Result(found, folder / REPORT, str(data.path), dataset is None, judged, extras)
 
 
-def _data(folder: Path, state: State, dataset: Any, samples: int | None) -> Dataset:
+def _data(folder: Path, state: State, dataset: Any, asked: ComparisonOptions) -> Dataset:
     """The samples to compare on: the first so many of those that are given, or else of step1's."""
     source = dataset if dataset is not None else read_sources(folder).get("dataset")
     if source is None:
         raise DatasetError("where step1 found its samples is not known here", hint="Give --dataset.")
-    limit = state.samples if samples is None and dataset is None else samples
-    return open_dataset(source, input_specs(state.model), Preprocessing.from_json(state.preprocessing), limit)
+    limit = state.samples if asked.samples is None and dataset is None else asked.samples
+    preprocessing, sequence = Preprocessing.from_json(state.preprocessing), asked.sequence or state.sequence
+    return open_dataset(source, input_specs(state.model), preprocessing, limit, sequence)
 
 
 def _built(folder: Path, state: State) -> tuple[QuantConfig, onnx.ModelProto]:

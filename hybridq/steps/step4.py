@@ -18,6 +18,7 @@ from hybridq.exchange.view import make_view
 from hybridq.files import limits
 from hybridq.files.commit import commit
 from hybridq.files.reading import exists, read_bytes, said
+from hybridq.graph.rolling import begins
 from hybridq.graph.runtime import Feed
 from hybridq.plan.plan import make_plan
 from hybridq.steps.common import read_config, read_sources, read_state
@@ -95,7 +96,8 @@ def _samples(folder: Path, state: State, given: Preprocessing) -> list[Feed]:
         if not isinstance(source, str) or not source:
             return []
         data = open_dataset(Path(source), input_specs(state.model), replace(given, mean={}, std={}), SAMPLES)
-        return [sample.feed for sample in data.part(0, SAMPLES)]
+        feeds = (sample.feed for sample in data.part(0, SAMPLES))
+        return [feed for feed in feeds if begins(feed, state.model.states)]
     except DatasetError:
         return []
 

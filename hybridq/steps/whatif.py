@@ -63,7 +63,7 @@ def _asked(state: State, config: QuantConfig, target: Target) -> Asked:
 
 def _spread(data: Dataset, most: int) -> list[Feed]:
     """Samples spread over the dataset where it knows its length, else the first; not more than memory should hold."""
-    count = data.count
+    count = None if data.recurrent else data.count
     at = None if count is None else set(np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist())
     feeds: Iterable[Feed] = (s.feed for i, s in enumerate(data) if at is None or i in at)
     found: list[Feed] = []

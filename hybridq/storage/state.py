@@ -46,8 +46,9 @@ Json = dict[str, Any]
 class State:
     """What a folder holds after step1. ``weights`` are read-only, memory-mapped arrays.
 
-    ``samples`` is the number of calibration samples, ``sample`` the first feed, ``cfg_digest`` the fingerprint of the
-    cfg as step1 wrote it (empty: nothing is known of it).
+    ``samples`` is the number of calibration samples, ``sequence`` the number of steps after which a sequence of a
+    recurrent model ends (None: where its dataset says), ``sample`` the first feed, ``cfg_digest`` the fingerprint of
+    the cfg as step1 wrote it (empty: nothing is known of it).
     """
 
     model: Model
@@ -55,6 +56,7 @@ class State:
     calibrated: Calibrated
     preprocessing: Json
     samples: int = 0
+    sequence: int | None = None
     sample: Tensors = field(default_factory=dict)
     cfg_digest: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)  # of the files it was read from, by their names
@@ -97,6 +99,7 @@ def write_state(folder: Path, state: State) -> None:
         "model": {"name": state.model.name, "sha256": state.model.sha256},
         "preprocessing": state.preprocessing,
         "samples": {"count": state.samples, "cfg": state.cfg_digest},
+        **_states_to_json(state),
         "calibration": to_json(state.calibrated),
         "layers": [to_json(x) for x in state.model.layers],
         "groups": [to_json(g) for g in state.model.groups],
@@ -152,6 +155,7 @@ def _state(view: View, data: Json, verify: bool) -> State:
             calibrated=_calibrated_from_json(data["calibration"]),
             preprocessing=data["preprocessing"],
             samples=data["samples"]["count"],
+            sequence=data.get("states", {}).get("sequence"),
             sample={k.removeprefix(SAMPLE): v for k, v in everything.items() if k.startswith(SAMPLE)},
             cfg_digest=data["samples"]["cfg"],
             digests={MODEL: data["digest"], WEIGHTS: data["weights"]["sha256"]},
@@ -203,6 +207,14 @@ def _dumps_rows(data: Json) -> str:
     return "{\n" + ",\n".join(rows) + "\n  }"
 
 
+def _states_to_json(state: State) -> Json:
+    """What goes round in a recurrent model; nothing for any other."""
+    if not state.model.states:
+        return {}
+    ended = {} if state.sequence is None else {"sequence": state.sequence}
+    return {"states": {"pairs": dict(state.model.states), **ended}}
+
+
 def _proto_to_json(proto: onnx.ModelProto) -> Json:
     head: Json = {"opsets": {o.domain: o.version for o in proto.opset_import}, "ir_version": proto.ir_version}
     return head | graph_to_json(proto.graph)
@@ -231,6 +243,7 @@ def _model_from_json(data: Json, weights: Tensors) -> Model:
         tensors=_tensors(held),
         inputs=tuple(i["name"] for i in held["inputs"]),
         outputs=tuple(o["name"] for o in held["outputs"]),
+        states=dict(data.get("states", {}).get("pairs", {})),
     )
 
 

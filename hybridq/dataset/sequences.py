@@ -1,0 +1,124 @@
+"""Sequences: the steps that a recurrent model is fed, in order, and where one sequence ends and the next begins.
+
+A list parts them by blank lines; ``every`` so many steps a new one may begin; a file with a leading time axis is one
+of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hybridq.dataset.archives import Stack, one_of, stack_of
+from hybridq.dataset.arrays import NPY_ERRORS, load_npy
+from hybridq.dataset.sources import FileSource, Row, Source
+from hybridq.dataset.spec import Array, InputSpec, is_dynamic
+from hybridq.errors import DatasetError, Problem
+from hybridq.graph.rolling import picked
+
+
+@dataclass(frozen=True)
+class Sequenced:
+    """A source whose rows know where a sequence begins: the first row, where the source says, after ``every`` rows."""
+
+    source: Source
+    every: int | None = None
+
+    @property
+    def path(self) -> str:
+        """Of the source."""
+        return self.source.path
+
+    @property
+    def notes(self) -> tuple[Problem, ...]:
+        """Of the source."""
+        return self.source.notes
+
+    @property
+    def count(self) -> int | None:
+        """The number of steps."""
+        return self.source.count
+
+    def rows(self, picks: Sequence[int] | None = None) -> Iterator[Row]:
+        """The steps in order, or those of ascending numbers."""
+        wanted = None if picks is None else set(picks)
+        return (row for i, row in enumerate(self._marked()) if wanted is None or i in wanted)
+
+    def _marked(self) -> Iterator[Row]:
+        since = 0
+        for i, row in enumerate(self.source.rows()):
+            since = 0 if i == 0 or row.begins or since == self.every else since
+            yield replace(row, begins=since == 0)
+            since += 1
+
+    @property
+    def lengths(self) -> list[int]:
+        """Steps of each sequence; of a source that knows how many it has."""
+        count = self.count or 0
+        if isinstance(self.source, FileSource):
+            starts = [i for i, row in enumerate(self._marked()) if row.begins]
+        else:
+            starts = list(range(0, count, self.every or count))
+        return [b - a for a, b in zip(starts, [*starts[1:], count], strict=True)]
+
+    def pick(self, samples: int) -> tuple[int, ...]:
+        """Numbers of ``samples`` steps: whole sequences, spread, as far as they go."""
+        return tuple(picked(self.lengths, samples))
+
+
+def zeros(spec: InputSpec, feed: Mapping[str, Array], inputs: Sequence[InputSpec]) -> Array:
+    """A state before the first step. An axis of any size is as long as the one of that name that is fed, else 1."""
+    sizes = {
+        axis: size
+        for other in inputs
+        if other.name in feed and other.shape is not None
+        for axis, size in zip(other.shape, feed[other.name].shape, strict=False)
+    }
+    shape = tuple(int(sizes.get(axis, 1)) if is_dynamic(axis) else int(axis) for axis in spec.shape or ())
+    return np.zeros(shape, np.dtype(spec.dtype))
+
+
+def steps_of(row: Row, inputs: Sequence[InputSpec]) -> list[Row]:
+    """A line of a list as steps: one, or as many as its files have along a leading time axis.
+
+    Files of states are for the first step, files without a time axis are the same in all. Raises DatasetError where
+    the numbers of steps differ, and where a file is none.
+    """
+    opened = {s.name: _opened(row.values[s.name], s) for s in inputs if not s.state and s.name in row.values}
+    stacks = {name: held for name, held in opened.items() if held is not None}
+    counts = {name: stack.count for name, (_, stack) in stacks.items()}
+    if not stacks:
+        return [row]
+    if len(set(counts.values())) > 1:
+        said = ", ".join(f"{row.files[name]!r} {count}" for name, count in counts.items())
+        raise DatasetError(f"the files of a line have different numbers of steps: {said}")
+    first = {s.name: row.values[s.name] for s in inputs if s.state and s.name in row.values}
+    constant = {n: v for n, v in row.values.items() if n not in stacks and n not in first}
+    return [
+        Row(
+            f"{row.name}[{n}]",
+            row.line,
+            {**constant, **{k: one_of(held, n, stack) for k, (held, stack) in stacks.items()}, **({} if n else first)},
+            {k: f"{file}[{n}]" if k in stacks else file for k, file in row.files.items() if n == 0 or k not in first},
+            begins=n == 0,
+        )
+        for n in range(next(iter(counts.values())) or 0)
+    ]
+
+
+def _opened(value: object, spec: InputSpec) -> tuple[Array, Stack] | None:
+    """The values of a file with a time axis, not yet read, and how they count steps; None for one step."""
+    if not isinstance(value, Path) or value.suffix.lower() != ".npy" or spec.shape is None:
+        return None
+    try:
+        held: Array = np.load(value, mmap_mode="r", allow_pickle=False)
+        stack = stack_of(value.name, held.shape, held.dtype, False, spec, str(value))
+    except NPY_ERRORS:
+        held = load_npy(value)  # says what is wrong
+        return None
+    except DatasetError:
+        return None  # reading it will say that the shape is wrong
+    return None if stack.count is None or (stack.count == 1 and stack.batched) else (held, stack)

@@ -1,0 +1,84 @@
+"""``Rolled``: a run over samples in order. Ordinary samples stand alone; a recurrent model's states go round.
+
+One rule serves all: *a feed that holds every input begins anew, one that lacks the states goes on with those that the
+run before gave*. Samples of ordinary models hold every input. So calibration, comparison and search run samples through
+the same few lines, and none of them asks what kind of model it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridq.errors import ModelError
+from hybridq.graph.runtime import Feed, Session, run
+from hybridq.graph.states import States
+
+
+@dataclass
+class Rolled:
+    """A session that is given samples one after the other; each instance has states of its own.
+
+    ``states`` are pairs of input and output; ``called`` says what the session calls an output where it is not the name
+    in the pair.
+    """
+
+    one: Session
+    states: States = field(default_factory=dict)
+    called: Mapping[str, str] = field(default_factory=dict)
+    held: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def whole(self, feed: Feed) -> Feed:
+        """The feed with the states that it goes on with. Raises ModelError where no step was before."""
+        missing = [name for name in self.states if name not in feed]
+        if not missing:
+            return feed
+        if not self.held:
+            raise ModelError("a sequence begins with a step that has no states")
+        return {**feed, **{name: self.held[name] for name in missing}}
+
+    def run(self, feed: Feed, names: list[str] | None = None) -> list[NDArray[Any]]:
+        """Outputs for the next sample. Raises ModelError with ONNX Runtime's reason."""
+        if not self.states:
+            return run(self.one, feed, names)
+        wanted = [o.name for o in self.one.get_outputs()] if names is None else names
+        kept = {name: self.called.get(output, output) for name, output in self.states.items()}
+        asked = [*wanted, *(n for n in dict.fromkeys(kept.values()) if n not in wanted)]
+        values = run(self.one, self.whole(feed), asked)
+        found = dict(zip(asked, values, strict=True))
+        self.held = {name: np.asarray(found[output]) for name, output in kept.items()}
+        return values[: len(wanted)]
+
+
+def begins(feed: Feed, states: States) -> bool:
+    """Whether a sample does not go on with the one before."""
+    return all(name in feed for name in states)
+
+
+def stretches(feeds: Sequence[Feed], states: States) -> list[range]:
+    """The sequences among feeds, as the numbers of their samples; of an ordinary model every sample is one."""
+    starts = [i for i, feed in enumerate(feeds) if begins(feed, states)]
+    return [range(a, b) for a, b in zip(starts, [*starts[1:], len(feeds)], strict=True)]
+
+
+def picked(lengths: Iterable[int], most: int) -> list[int]:
+    """Which ``most`` samples of sequences of these lengths to take: sequences spread, the last as far as it goes.
+
+    Sequences of one sample each are samples spread evenly.
+    """
+    found = list(lengths)
+    starts = np.cumsum([0, *found])
+    count = sum(found)
+    if most >= count:
+        return list(range(count))
+    number = next(n for n in range(1, len(found) + 1) if sum(found[i] for i in _spread(len(found), n)) >= most)
+    taken = [i for s in _spread(len(found), number) for i in range(int(starts[s]), int(starts[s + 1]))]
+    return taken[:most]
+
+
+def _spread(count: int, number: int) -> list[int]:
+    return sorted(set(np.linspace(0, count - 1, min(number, count)).round().astype(int).tolist()))
