@@ -94,6 +94,7 @@ def tell_step1(voice: Talk, result: Step1Result) -> None:
             "directory": str(result.directory),
             "samples": result.state.samples,
             "layers": len(model.layers),
+            "states": dict(model.states),
             "problems": to_json(problems),
             "findings": [{**asdict(f), "command": f.command(str(result.directory))} for f in result.findings],
         }

@@ -47,6 +47,7 @@ class Seen:
     feeds: list[Feed] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     place: dict[tuple[tuple[int, ...], ...], int] = field(default_factory=dict)
+    sequences: int = 0  # samples that hold every input
 
     def add(self, sample: Sample) -> None:
         """Take in a single sample; of more than ``SHAPES`` shapes, the later ones are not kept.
@@ -54,8 +55,10 @@ class Seen:
         A step that lacks the states gets those of the first: they have the same shapes.
         """
         self.first = sample.feed if self.first is None else self.first
-        feed = sample.feed if len(sample.feed) == len(self.first) else {**self.first, **sample.feed}
-        self.last = replace(sample, feed=dict(feed))
+        begins = len(sample.feed) == len(self.first)
+        self.sequences += begins
+        feed = sample.feed if begins else {**self.first, **sample.feed}
+        self.last = sample if feed is sample.feed else replace(sample, feed=dict(feed))
         shapes = tuple(np.shape(feed[name]) for name in self.first)
         if shapes not in self.place and len(self.feeds) < SHAPES:
             self.place[shapes] = len(self.feeds)
@@ -68,6 +71,7 @@ class Seen:
         """Take in what was seen of the samples that follow."""
         self.first = later.first if self.first is None else self.first
         self.last = later.last if later.last is not None else self.last
+        self.sequences += later.sequences
         for shapes, at in later.place.items():
             if shapes not in self.place and len(self.feeds) < SHAPES:
                 self.place[shapes] = len(self.feeds)

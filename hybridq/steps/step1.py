@@ -26,6 +26,7 @@ from hybridq.files.reading import exists, read_bytes, write_text
 from hybridq.files.seal import text_digest
 from hybridq.graph.canonical import BIG
 from hybridq.graph.runtime import Feed
+from hybridq.graph.states import States
 from hybridq.linting import Finding, lint
 from hybridq.plan.as_given import as_given
 from hybridq.plan.record import decide, record
@@ -125,7 +126,8 @@ class _Work:
             *self.prepared.problems(result.canonical_difference),
             *result.problems,
         ]
-        return replace(result, directory=directory, rows=audit.rows, problems=problems)
+        told = [*_loop(self.prepared.model.states, stats.samples, looked.seen.sequences), *result.remarks]
+        return replace(result, directory=directory, rows=audit.rows, problems=problems, remarks=told)
 
     def _chosen(self, stats: CalibrationStats, data: Dataset, seen: Seen, executor: Executor | None) -> Step1Result:
         """Ranges and weights for what was measured."""
@@ -267,6 +269,15 @@ class _Work:
         proto, changed = storage.assemble(model.proto, {**weights, **made}), set(made)
         layers = tuple(x.name for x in model.layers if changed & {x.bias, *(w.tensor for w in x.weights)})
         return replace(self, prepared=replace(self.prepared, proto=proto), equalized=layers)
+
+
+def _loop(states: States, steps: int, sequences: int) -> list[str]:
+    """What goes round in a recurrent model, in words."""
+    if not states:
+        return []
+    pairs = ", ".join(f"'{name}' is '{output}'" for name, output in states.items())
+    parts = f"{steps} steps in {sequences} sequence{'' if sequences == 1 else 's'}"
+    return [f"States: {pairs} of the step before, {parts} (--state none: samples stand alone)."]
 
 
 def _is_big(weights: Weights) -> bool:

@@ -1,0 +1,215 @@
+"""A run over samples: a recurrent model's states go round, in calibration, comparison and search alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from recurrent import FRAME, UNITS, Array, cell, frames, rolled, written
+
+from hybridq import steps
+from hybridq.compare import compare
+from hybridq.dataset import InputSpec, open_dataset
+from hybridq.errors import DatasetError
+from hybridq.graph import runtime
+from hybridq.graph.rolling import Rolled, begins, picked, stretches
+from hybridq.steps.compare_models import compare_models
+from hybridq.steps.propose import auto
+
+STATES = {"h": "hn"}
+SPECS = (InputSpec("x", (1, FRAME), "float32"), InputSpec("h", (1, UNITS), "float32", state=True))
+ZERO = np.zeros((1, UNITS), np.float32)
+
+
+def feeds(sequences: list[Array]) -> list[dict[str, Array]]:
+    return [{"x": x, **({} if t else {"h": ZERO})} for sequence in sequences for t, x in enumerate(sequence)]
+
+
+def test_states_go_round_as_in_a_loop_of_ones_own() -> None:
+    model, sequences = cell(), [frames(9, 1), frames(5, 2)]
+    one = Rolled(runtime.session(model, threads=1), STATES)
+    found = [one.run(feed, ["y"])[0] for feed in feeds(sequences)]
+    wanted = [step[0] for sequence in sequences for step in rolled(model, sequence)]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_a_sequence_that_begins_nowhere_is_refused() -> None:
+    with pytest.raises(Exception, match="no states"):
+        Rolled(runtime.session(cell(), threads=1), STATES).run({"x": frames(1)[0]})
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(1, 40))
+def test_what_is_picked_is_sequences_from_their_start(lengths: list[int], most: int) -> None:
+    found = picked(lengths, most)
+    assert len(found) == min(most, sum(lengths))
+    starts = {int(s) for s in np.cumsum([0, *lengths[:-1]])}
+    assert all(i in starts or i - 1 in found for i in found)
+    assert found == sorted(set(found))
+
+
+def test_stretches_of_an_ordinary_model_are_single_samples() -> None:
+    held = feeds([frames(3), frames(2)])
+    assert stretches(held, STATES) == [range(3), range(3, 5)]
+    assert stretches(held, {}) == [range(i, i + 1) for i in range(5)]
+    assert [begins(f, STATES) for f in held] == [True, False, False, True, False]
+
+
+# --- samples ---
+
+
+def shapes(source: Any, **options: Any) -> list[int]:
+    """Lengths of the sequences that a dataset holds."""
+    data = open_dataset(source, SPECS, **options)
+    held = [s.feed for s in data]
+    assert all(f["x"].shape == (1, FRAME) for f in held)
+    return [len(s) for s in stretches(held, STATES)]
+
+
+def test_blank_lines_part_sequences_and_comments_do_not(tmp_path: Path) -> None:
+    path = written(tmp_path, [frames(4), frames(3)])
+    path.write_text(path.read_text().replace("0-002.npy", "# a remark\n0-002.npy"))
+    assert shapes(path) == [4, 3]
+    assert shapes(path, sequence=2) == [2, 2, 2, 1]
+    assert shapes(path, samples=5) == [4, 1]
+
+
+def test_a_file_with_a_time_axis_is_a_sequence(tmp_path: Path) -> None:
+    np.save(tmp_path / "long.npy", frames(7, 3))
+    np.save(tmp_path / "flat.npy", frames(4, 4)[:, 0])
+    np.save(tmp_path / "start.npy", np.full((1, UNITS), 0.5, np.float32))
+    (tmp_path / "list.txt").write_text("long.npy\nflat.npy\n")
+    assert shapes(tmp_path / "list.txt") == [7, 4], "the axis of the batch, which is 1, may be that of time"
+
+
+def test_a_state_file_is_where_a_sequence_starts(tmp_path: Path) -> None:
+    start = np.full((1, UNITS), 0.5, np.float32)
+    np.save(tmp_path / "long.npy", frames(3, 3))
+    np.save(tmp_path / "start.npy", start)
+    (tmp_path / "list.txt").write_text("long.npy start.npy\nlong.npy\n")
+    held = [s.feed for s in open_dataset(tmp_path / "list.txt", SPECS)]
+    assert [set(f) for f in held] == [{"x", "h"}, {"x"}, {"x"}] * 2
+    np.testing.assert_array_equal(held[0]["h"], start)
+    np.testing.assert_array_equal(held[3]["h"], ZERO)
+
+
+def test_other_sources_are_one_sequence(tmp_path: Path) -> None:
+    np.save(tmp_path / "all.npy", frames(6))
+    np.savez(tmp_path / "all.npz", x=frames(6))
+    assert shapes(tmp_path / "all.npy") == shapes(tmp_path / "all.npz") == shapes(list(frames(6))) == [6]
+    assert shapes(tmp_path / "all.npz", sequence=4) == [4, 2]
+    assert shapes([{"x": x} for x in frames(2)] + [None] + [{"x": x} for x in frames(3)]) == [2, 3]
+
+
+def test_files_of_different_lengths_are_told_with_their_line(tmp_path: Path) -> None:
+    specs = (*SPECS, InputSpec("e", (1, 2), "float32"))
+    np.save(tmp_path / "x.npy", frames(3))
+    np.save(tmp_path / "e.npy", np.zeros((4, 1, 2), np.float32))
+    (tmp_path / "list.txt").write_text("\nx.npy e.npy\n")
+    with pytest.raises(DatasetError, match=r"list.txt:2: .*different numbers of steps: 'x.npy' 3, 'e.npy' 4"):
+        open_dataset(tmp_path / "list.txt", specs)
+
+
+def test_a_state_of_any_batch_is_as_large_as_what_is_fed() -> None:
+    specs = (InputSpec("x", ("n", FRAME), "float32"), InputSpec("h", (2, "n", UNITS), "float32", state=True))
+    first = next(iter(open_dataset([np.zeros((3, FRAME), np.float32)], specs)))
+    assert first.feed["h"].shape == (2, 3, UNITS)
+
+
+def test_steps_are_not_stacked() -> None:
+    with pytest.raises(DatasetError, match="follow each other"):
+        list(open_dataset(list(frames(4)), SPECS).batches(2))
+
+
+@pytest.mark.parametrize("size", [1, 3, 6])
+def test_a_shard_never_splits_a_sequence(tmp_path: Path, size: int) -> None:
+    data = open_dataset(written(tmp_path, [frames(4), frames(3), frames(5)]), SPECS)
+    parts = [part for _, part in data.shards(size)]
+    assert all(begins(next(iter(part)).feed, STATES) for part in parts)
+    assert [s.name for part in parts for s in part] == [s.name for s in data]
+
+
+# --- calibration ---
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("cell")
+    onnx.save(cell(), made / "cell.onnx")
+    written(made, [frames(20, 1), frames(20, 2), frames(20, 3)])
+    return made
+
+
+@pytest.fixture(scope="module")
+def build(folder: Path) -> Path:
+    out = folder / "build"
+    steps.step1(folder / "cell.onnx", folder / "dataset.txt", out, threads=1, dtype="uint8")
+    steps.step2(out, threads=1)
+    return out
+
+
+def test_calibration_runs_on_the_models_own_states(folder: Path, tmp_path: Path) -> None:
+    found = steps.step1(folder / "cell.onnx", folder / "dataset.txt", tmp_path, threads=1)
+    states = [step[1] for seed in (1, 2, 3) for step in rolled(cell(), frames(20, seed))]
+    seen = found.state.calibrated.measured[found.state.model.group_of["hn"].name].range
+    assert seen.min == pytest.approx(min(s.min() for s in states), abs=1e-5)
+    assert seen.max == pytest.approx(max(s.max() for s in states), abs=1e-5)
+
+
+def test_workers_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    for workers in (1, 2):
+        steps.step1(folder / "cell.onnx", folder / "dataset.txt", tmp_path / f"{workers}", threads=1, workers=workers)
+    for name in ("model.json", "weights.data", "model.quantization.cfg"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
+
+
+# --- comparison and search ---
+
+
+def loop_db(model: onnx.ModelProto, hybrid: Path, sequences: list[Array]) -> float:
+    """SQNR of the output in a loop written by hand."""
+    signal = noise = 0.0
+    one = runtime.session(hybrid, threads=1)
+    for sequence in sequences:
+        state = ZERO
+        for x, (wanted, _) in zip(sequence, rolled(model, sequence), strict=True):
+            got, state = runtime.run(one, {"x": x, "h": state}, ["y", "hn"])
+            signal += float((wanted.astype(np.float64) ** 2).sum())
+            noise += float(((wanted.astype(np.float64) - got) ** 2).sum())
+    return float(10 * np.log10(signal / noise))
+
+
+def test_step3_rolls_each_model_on_its_own_states(folder: Path, build: Path) -> None:
+    found = steps.step3(build, threads=1, seconds=0).report
+    output = next(o for o in found.outputs if o.name == "y")
+    wanted = loop_db(cell(), build / "hybrid.onnx", [frames(20, seed) for seed in (1, 2, 3)])
+    assert output.sqnr_db == pytest.approx(wanted, abs=0.02)
+
+
+def test_compare_of_two_files_rolls_too(folder: Path, build: Path) -> None:
+    found = compare_models(folder / "cell.onnx", build / "hybrid.onnx", folder / "dataset.txt", seconds=0)
+    wanted = loop_db(cell(), build / "hybrid.onnx", [frames(20, seed) for seed in (1, 2, 3)])
+    assert next(o for o in found.report.outputs if o.name == "y").sqnr_db == pytest.approx(wanted, abs=0.02)
+
+
+def test_a_metric_is_of_the_rolled_outputs(folder: Path, build: Path) -> None:
+    data = feeds([frames(20, 1)])
+    seen: list[int] = []
+
+    def metric(outputs: Any) -> float:
+        seen.append(len(outputs))
+        return float(outputs[-1]["y"].sum())
+
+    found = compare(cell(), build / "hybrid.onnx", data, metric=metric, seconds=0, states=STATES).metric
+    assert found is not None
+    assert found.float_value == pytest.approx(float(rolled(cell(), frames(20, 1))[-1][0].sum()), abs=1e-4)
+
+
+def test_a_search_measures_the_loop(folder: Path, tmp_path: Path) -> None:
+    found = auto(folder / "cell.onnx", folder / "dataset.txt", tmp_path, threads=1, seconds=0, min_sqnr=20.0)
+    wanted = loop_db(cell(), tmp_path / "hybrid.onnx", [frames(20, seed) for seed in (1, 2, 3)])
+    assert found.found.figures.sqnr_db == {"y": pytest.approx(wanted, abs=0.1)}
