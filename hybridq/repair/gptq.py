@@ -9,23 +9,23 @@ patch under the kernel). Scales and zero points stay as they are, so nothing cha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto
 
 from hybridq.graph.edit import attribute
 from hybridq.graph.model import Layer, Model
 from hybridq.graph.operators import Layout, lookup, row_of
-from hybridq.graph.opset import IR_VERSION, OPSET
-from hybridq.graph.runtime import Feed, run, session
+from hybridq.graph.runtime import Feed
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.dtypes import Scheme
 from hybridq.quant.numerics import along
 from hybridq.quant.qparams import QParams
+from hybridq.repair.algebra import factor, product
 from hybridq.repair.observe import observer
 from hybridq.storage.weights import Weights
 
@@ -64,19 +64,19 @@ def compensations(
     found: list[dict[str, Array]] = [{} for _ in dampings]
     for layers in _portions([x for x in model.layers if _fits(x, model, plan)], model):
         observe = observer(model, weights, [x.inputs[0] for x in layers], threads=threads)
-        moments, square = dict[str, Doubles](), _squared(threads)
+        moments = dict[str, Doubles]()
         for feed in feeds:
             values = observe(feed)
             for layer in layers:
                 node, read = model.nodes[layer.node], values[layer.inputs[0]]
-                part = _moment(_patches(node, read, layer, max(1, ROWS // len(feeds))), square)
+                part = _moment(_patches(node, read, layer, max(1, ROWS // len(feeds))), threads)
                 moments[layer.name] = moments.get(layer.name, 0.0) + part
         for layer in layers:
             moment = moments.pop(layer.name)
             if np.isfinite(moment).all():
                 node = model.nodes[layer.node]
                 for made, damping in zip(found, dampings, strict=True):
-                    made[layer.name] = _rounded(node, layer, plan, weights, moment, damping)
+                    made[layer.name] = _rounded(node, layer, plan, weights, moment, damping, threads)
     return found
 
 
@@ -167,27 +167,14 @@ def _window(
     return list(strides), list(dilations), pads
 
 
-def _squared(threads: int) -> Callable[[Array], Array]:
-    """``x^T x`` of every group, (groups, products, inputs) to (groups, inputs, inputs), on ``threads``.
-
-    NumPy's own product starts a thread on every core, which spin where others work: five times the CPU time on two.
-    """
-    shapes = {"x": ["groups", "products", "inputs"], "y": ["groups", "inputs", "inputs"]}
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items())
-    nodes = [helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]), helper.make_node("MatMul", ["t", "x"], ["y"])]
-    opset = [helper.make_opsetid("", OPSET)]
-    graph = helper.make_graph(nodes, "moment", [x], [y])
-    one = session(helper.make_model(graph, ir_version=IR_VERSION, opset_imports=opset), threads=threads)
-    return lambda values: np.asarray(run(one, {"x": values}, ["y"])[0])
-
-
-def _moment(patches: Array, square: Callable[[Array], Array]) -> Doubles:
+def _moment(patches: Array, threads: int) -> Doubles:
     """Sum of ``x x^T`` over the products, (groups, inputs, inputs)."""
-    return np.asarray(square(np.ascontiguousarray(patches, np.float32)), np.float64)
+    rows = np.ascontiguousarray(patches, np.float32)
+    return np.asarray(product(np.ascontiguousarray(rows.transpose(0, 2, 1)), rows, threads), np.float64)
 
 
 def _rounded(
-    node: NodeProto, layer: Layer, plan: QuantPlan, weights: Weights, moment: Doubles, damping: float
+    node: NodeProto, layer: Layer, plan: QuantPlan, weights: Weights, moment: Doubles, damping: float, threads: int
 ) -> Array:
     held = plan.layers[layer.name].weights[0]
     params = held.qparams
@@ -199,7 +186,8 @@ def _rounded(
     rows: list[Array] = [
         np.asarray((x.T if turned else x).reshape(len(moment), -1, moment.shape[1])) for x in (values, scale, zero)
     ]
-    found = compensate(rows[0], rows[1][..., :1].astype(np.float64), rows[2][..., :1], moment, params, damping)
+    steps = rows[1][..., :1].astype(np.float64)
+    found = compensate(rows[0], steps, rows[2][..., :1], moment, params, damping, threads=threads)
     if params.scheme is Scheme.ASYMMETRIC and params.axis is not None:
         found = with_ends(found, np.clip(np.rint(rows[0] / rows[1]) + rows[2], params.qmin, params.qmax))
     whole = found.reshape(-1, moment.shape[1])
@@ -227,6 +215,8 @@ def compensate(
     moment: Doubles,
     p: QParams,
     damping: float = DAMPING,
+    *,
+    threads: int = 0,
 ) -> Doubles:
     """Integers for ``values`` (groups, outputs, inputs) under ``moment`` (groups, inputs, inputs), as floats.
 
@@ -234,16 +224,16 @@ def compensate(
     """
     order = np.argsort(-np.diagonal(moment, axis1=1, axis2=2), axis=1, kind="stable")
     sorted_moment = np.take_along_axis(np.take_along_axis(moment, order[:, :, None], 1), order[:, None, :], 2)
-    feedback = _feedback(sorted_moment, damping)
+    feedback = _feedback(sorted_moment, damping, threads)
     wanted = np.take_along_axis(values, order[:, None, :], 2)
     found, errors = np.empty_like(wanted), np.zeros_like(wanted)
     inputs = wanted.shape[2]
     for start in range(0, inputs, BLOCK):
         stop = min(start + BLOCK, inputs)
-        owed = errors[:, :, :start] @ feedback[:, :start, start:stop]
+        owed = product(errors[:, :, :start], feedback[:, :start, start:stop], threads)
         for j in range(start, stop):
             column = slice(j, j + 1)
-            own = errors[:, :, start:j] @ feedback[:, start:j, column]
+            own = np.einsum("goi,gij->goj", errors[:, :, start:j], feedback[:, start:j, column])
             aim = wanted[:, :, column] + owed[:, :, j - start : j - start + 1] + own
             q = np.clip(np.rint(aim / scale) + zero_point, p.qmin, p.qmax)
             found[:, :, column] = q
@@ -253,7 +243,7 @@ def compensate(
     return result
 
 
-def _feedback(moment: Doubles, damping: float) -> Doubles:
+def _feedback(moment: Doubles, damping: float, threads: int) -> Doubles:
     """``f[k, j]``: how much of input k's error input j makes up for, k before j, shape as the moment's.
 
     With ``moment = R R^T``, R upper triangular, ``f[k, j] = R[k, j] / R[j, j]``: what of the inputs not yet rounded
@@ -264,8 +254,8 @@ def _feedback(moment: Doubles, damping: float) -> Doubles:
     while True:
         damped = moment + (damping * mean)[:, None, None] * np.eye(inputs)
         try:
-            factor = np.linalg.cholesky(damped[:, ::-1, ::-1])[:, ::-1, ::-1]
+            upper = factor(damped[:, ::-1, ::-1], threads)[:, ::-1, ::-1]
         except np.linalg.LinAlgError:
             damping *= 10
         else:
-            return np.asarray(factor / np.diagonal(factor, axis1=1, axis2=2)[:, None, :])
+            return np.asarray(upper / np.diagonal(upper, axis1=1, axis2=2)[:, None, :])
