@@ -68,6 +68,46 @@ def test_a_profile_of_trtexec_whose_layers_are_fused(tmp_path: Path) -> None:
     assert read_profile(path, made.model) == {"c": pytest.approx(14.0), "y": pytest.approx(14.0)}
 
 
+# the form of snpe-diagview (SNPE 2.37); a DSP counts cycles, and converters change what is no letter of a name
+SNPE = """Software library version: 2.37.0.250724175447_124859
+------------------------------------------------------------
+
+SNPE Execute Statistics (Averaged):
+----------------------------------------
+  Total Inference Time: 1328 us
+  Snpe Accelerator Time: 250 us
+  Accelerator Time: {accelerator} us
+
+  Per-Layer Execution Times:
+  ------------------------------
+    0: Input OpId_2 (cycles) : {cycles} cycles : DSP
+    1: _{conv}:OpId_18 (cycles) : 3000 cycles : DSP
+    2: {sigmoid} : 70 us : CPU
+
+"""
+
+
+def test_what_snpe_diagview_prints(tmp_path: Path) -> None:
+    made = case()
+    path = tmp_path / "diagview.txt"
+    names = {k: v.replace("/", "_") for k, v in nodes_of(made).items()}
+    path.write_text(SNPE.format(conv=names["Conv"], sigmoid=names["Sigmoid"], accelerator=80, cycles=1000))
+    assert read_profile(path, made.model) == {"c": pytest.approx(60.0), "y": 70.0}
+
+
+def test_the_csv_of_snpe_diagview_has_a_row_a_layer_and_run(tmp_path: Path) -> None:
+    made = case()
+    names = nodes_of(made)
+    rows = [("Total Inference Time", "", "", 1328), ("", "", "", 5)]
+    rows += [
+        ("EXECUTE", name, i, took) for took in (40, 60) for i, name in enumerate((names["Conv"], names["Sigmoid"]))
+    ]
+    text = "Message,Layer Name,Layer Id,Time,Unit of Measurement\n"
+    path = tmp_path / "profile.csv"
+    path.write_text(text + "".join(f"{m},{n},{i},{took},us\n" for m, n, i, took in rows))
+    assert read_profile(path, made.model) == {"c": 50.0, "y": 50.0}
+
+
 @pytest.mark.parametrize("text", ["", "[]", "no json", '[{"name": "other", "averageMs": 1}]'])
 def test_what_is_no_profile_of_this_model_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "profile.json"

@@ -1,12 +1,17 @@
 """Time on a board: the user's own profile of each layer, and what more bits cost there by the target's data.
 
 Profiles are read as the tools write them: the ``Network Layer Information Table`` that ``rknn.eval_perf()`` prints
-(RKNN-Toolkit2, columns ``Time(us)`` and ``FullName``, which ends in the node's name), and the JSON of
-``trtexec --exportProfile`` (a list of ``name`` and ``averageMs``; a fused layer names its nodes with `` + `` between).
+(RKNN-Toolkit2, columns ``Time(us)`` and ``FullName``, which ends in the node's name), the JSON of
+``trtexec --exportProfile`` (a list of ``name`` and ``averageMs``; a fused layer names its nodes with `` + `` between),
+and what ``snpe-diagview`` prints of a run with ``snpe-net-run --profiling_level detailed``: rows such as
+``5: dense/MatMul:OpId_40 (cycles) : 1447 cycles : DSP`` below "Per-Layer Execution Times" (as SNPE 2.37 writes it), or
+its CSV (``--csv_format_version 2``: the columns ``Layer Name``, ``Time``, ``Unit of Measurement``, a row a layer and
+run). A DSP counts cycles; they are told in the microseconds of its "Accelerator Time", as the shares they are.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -22,6 +27,8 @@ from hybridq.search.costs import Times
 from hybridq.targets import Target
 
 TABLE = "Network Layer Information Table"
+SNPE_TEXT, SNPE_CSV = "Per-Layer Execution Times", "Unit of Measurement"
+MICROSECONDS = {"us": 1.0, "ms": 1e3, "s": 1e6}
 PRODUCTS, OTHERS = "products", "others"  # kinds of operators in a target's costs
 
 
@@ -45,24 +52,62 @@ def _kind(model: Model, layer: str) -> str:
 def read_profile(path: Path, model: Model) -> dict[str, float]:
     """Microseconds by layer from a profile's file. Raises ConfigError for what is none, or of another model."""
     text = read_text(path, ConfigError)
-    rows = list(_rknn(text) if TABLE in text else _tensorrt(text, path))
+    rows = list(_rows(text, path))
     names = _names(model)
     found: dict[str, float] = {}
     for nodes, us in rows:
-        layers = list(dict.fromkeys(names[n] for n in nodes if n in names))
+        layers = list(dict.fromkeys(names[_plain(n)] for n in nodes if _plain(n) in names))
         for name in layers:
             found[name] = found.get(name, 0.0) + us / len(layers)
     if not found:
         told = f"its {len(rows)} rows name no layer of this model" if rows else "no row of a profile in it"
-        hint = "Give the text that rknn.eval_perf() prints, or the JSON of trtexec --exportProfile."
+        hint = "Give what rknn.eval_perf() or snpe-diagview prints, or the JSON of trtexec --exportProfile."
         raise ConfigError(told, path=str(path), hint=hint)
     return found
+
+
+def _rows(text: str, path: Path) -> Iterator[tuple[list[str], float]]:
+    """Node names and microseconds of every row, whoever wrote it."""
+    if TABLE in text:
+        return _rknn(text)
+    if SNPE_TEXT in text:
+        return _snpe(text)
+    return _snpe_csv(text) if SNPE_CSV in text.partition("\n")[0] else _tensorrt(text, path)
 
 
 def _names(model: Model) -> dict[str, str]:
     """Layers by every name that a profile may call them."""
     nodes = {x.node: x.name for x in model.layers} | {x.activation: x.name for x in model.layers if x.activation}
-    return {**nodes, **model.names}
+    return {_plain(k): v for k, v in {**nodes, **model.names}.items()}
+
+
+def _plain(name: str) -> str:
+    """A name as converters leave it: what is neither letter nor digit may have become something else."""
+    return re.sub(r"\W", "_", name).strip("_")
+
+
+def _snpe(text: str) -> Iterator[tuple[list[str], float]]:
+    """Node names and microseconds of every row of the text; rows without a name belong to no layer."""
+    found = re.findall(
+        r"^\s*\d+: (.+?)(?::OpId_\d+)?(?: \(cycles\))? : (\d+) (us|cycles) : \w+\s*$", text, re.MULTILINE
+    )
+    cycles = sum(int(count) for _, count, unit in found if unit == "cycles")
+    told = re.search(r"^\s*Accelerator Time: (\d+) us", text, re.MULTILINE)
+    clock = float(told.group(1)) / cycles if told and cycles else 1.0
+    for name, count, unit in found:
+        yield [name], float(count) * (clock if unit == "cycles" else 1.0)
+
+
+def _snpe_csv(text: str) -> Iterator[tuple[list[str], float]]:
+    """Node names and microseconds of every layer of the CSV, the mean of its runs; a cycle counts as a microsecond."""
+    runs: dict[str, list[float]] = {}
+    for row in csv.DictReader(text.splitlines()):
+        name, took = row.get("Layer Name") or "", row.get("Time") or ""
+        if name and re.fullmatch(r"\d+(\.\d+)?", took.strip()):
+            unit = (row.get(SNPE_CSV) or "").strip().lower()
+            runs.setdefault(re.sub(r":OpId_\d+.*$", "", name), []).append(float(took) * MICROSECONDS.get(unit, 1.0))
+    for name, times in runs.items():
+        yield [name], sum(times) / len(times)
 
 
 def _rknn(text: str) -> Iterator[tuple[list[str], float]]:

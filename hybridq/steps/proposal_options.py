@@ -16,7 +16,7 @@ from hybridq.steps.kinds import AnyText, Checked, Choices, Number, Values
 WORST = "worst:"
 SQNR = "SQNR of the worst output, whole; worst:DB of its worst slice against that slice's own variance."
 TIME = "Seconds after which the best found is taken.  [default: a minute of CPU time, or 1,000 float inferences]"
-PROFILE = "Time of each layer on the board: what RKNN's eval_perf prints, or the JSON that trtexec exports."
+PROFILE = "Time of each layer on the board: what RKNN's eval_perf or snpe-diagview prints, or trtexec's JSON."
 
 
 @dataclass(frozen=True, kw_only=True)
