@@ -9,11 +9,12 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+from situations import ALL
 
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
 from hybridq.graph.canonical import canonicalize
-from hybridq.graph.edit import producers
+from hybridq.graph.edit import graphs, producers
 from hybridq.graph.model import Model
 
 Array = NDArray[Any]
@@ -140,4 +141,45 @@ def test_a_float16_output_is_its_layer() -> None:
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], held)
     given = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     model = analyse(canonicalize(given), given)
-    assert [model.names.get(n) for n in ("y", "act", "m", "fc")] == ["y_float32"] * 4
+    assert [model.names.get(n) for n in ("y", "act", "m", "fc")] == ["y"] * 4
+
+
+def names_of(graph: GraphProto) -> set[str]:
+    """Every tensor and node of a graph and of the graphs inside."""
+    return {n for g in graphs(graph) for x in g.node for n in (x.name, *x.input, *x.output)} | {
+        i.name for g in graphs(graph) for i in g.input
+    }
+
+
+@pytest.mark.parametrize("name", sorted(ALL)[::3])
+def test_every_layer_has_a_name_of_the_file(name: str) -> None:
+    """Or, of what was written out behind one, NAME/WORD."""
+    given = ALL[name].model
+    known = names_of(given.graph) | {n for f in given.functions for x in f.node for n in (x.name, *x.output)}
+    layers = analyse(canonicalize(given), given).layer
+    assert {n for n in layers if n not in known and n.rpartition("/")[0] not in known} == set()
+
+
+def test_a_branch_that_is_always_taken() -> None:
+    """ONNX Runtime writes it out and puts a word before its names."""
+
+    def branch(gate: str) -> GraphProto:
+        nodes = [
+            helper.make_node(gate, ["x"], [f"{gate}_out"], name=f"do/{gate}"),
+            helper.make_node("Neg", [f"{gate}_out"], [f"{gate}_last"]),
+        ]
+        return helper.make_graph(
+            nodes, gate, [], [helper.make_tensor_value_info(f"{gate}_last", TensorProto.FLOAT, [1, 4])]
+        )
+
+    nodes = [
+        helper.make_node("If", ["always"], ["s"], then_branch=branch("Sigmoid"), else_branch=branch("Tanh")),
+        helper.make_node("Mul", ["s", "x"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 4]) for n in ("x", "y")]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(np.array(True), "always")])
+    given = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = analyse(canonicalize(given), given)
+    assert [x.name for x in model.layers] == ["Sigmoid_out", "s", "y"]
+    assert model.names["do/Sigmoid"] == "Sigmoid_out"
+    assert "do/Tanh" not in model.names

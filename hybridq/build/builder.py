@@ -7,13 +7,16 @@ Names: what layers read keeps the canonical tensor's name ``t``. Where ``t`` is 
 
 from __future__ import annotations
 
-from onnx import NodeProto, TensorProto, helper
+from collections.abc import Mapping
+
+from onnx import NodeProto, helper
 
 from hybridq import __version__
 from hybridq.build import barriers, boundaries, packing, padding, pools
-from hybridq.build.metadata import Metadata, write_metadata
+from hybridq.build.metadata import Copy, Metadata, write_metadata
 from hybridq.build.writer import Writer
 from hybridq.graph import edit
+from hybridq.graph.halves import half_ends, narrow_ends
 from hybridq.graph.model import Layer, Model
 from hybridq.graph.onnx_file import LazyTensor, OnnxFile
 from hybridq.graph.opset import ir_version_of, opset_imports, opset_of, quantizer_domain
@@ -79,7 +82,7 @@ def _held(writer: Writer, tensor: str, layer: Layer, plan: QuantPlan) -> str:
 
 
 def _finish(writer: Writer, model: Model, plan: QuantPlan, weights: Weights) -> OnnxFile:
-    """The whole model: inputs and outputs as given, the initializers that are still read."""
+    """The whole model: inputs and outputs as given, float16 where they had it; the initializers that are still read."""
     given = model.proto
     proto = helper.make_model(
         helper.make_graph(writer.nodes, given.graph.name or "hybridq", given.graph.input, given.graph.output),
@@ -92,12 +95,14 @@ def _finish(writer: Writer, model: Model, plan: QuantPlan, weights: Weights) -> 
     proto.graph.value_info.extend(v for v in given.graph.value_info if v.name in produced)
     done = {name: str(layer.done) for name, layer in plan.layers.items()}
     asked = {name: str(layer.asked) for name, layer in plan.layers.items() if layer.asked is not layer.done}
-    write_metadata(proto, Metadata(plan.target, done, asked, writer.copies))
+    wide = narrow_ends(proto, half_ends(given) or (), writer.fresh)
+    copies = {**writer.copies, **{inner: Copy(end) for end, inner in wide.items()}}
+    write_metadata(proto, Metadata(plan.target, done, asked, copies))
     read = {name for node in writer.nodes for name in edit.reads(node)}
-    kept = [t for t in given.graph.initializer if t.name in read or t.name in model.outputs]
-    return OnnxFile(proto, [*(_original(t, weights) for t in kept), *writer.tensors.values()])
+    kept = [t.name for t in given.graph.initializer if t.name in read or t.name in model.outputs]
+    return OnnxFile(proto, [*(_original(name, wide, weights) for name in kept), *writer.tensors.values()])
 
 
-def _original(tensor: TensorProto, weights: Weights) -> LazyTensor:
-    values = weights[tensor.name]
-    return LazyTensor(tensor.name, values.dtype, values.shape, lambda: values)
+def _original(tensor: str, wide: Mapping[str, str], weights: Weights) -> LazyTensor:
+    values = weights[tensor]
+    return LazyTensor(wide.get(tensor, tensor), values.dtype, values.shape, lambda: values)

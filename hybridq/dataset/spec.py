@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.errors import DatasetError
-from hybridq.graph.model import Model, Tensor
+from hybridq.graph.halves import half_ends
+from hybridq.graph.model import Model
 
 Array: TypeAlias = NDArray[Any]
 Shape: TypeAlias = tuple[int | str, ...]
@@ -51,11 +52,6 @@ class InputSpec:
                 f"input {self.name!r} has the type {self.dtype!r}, which no file can feed",
                 hint="Cut the model behind it with --inputs.",
             )
-
-    @classmethod
-    def from_tensor(cls, tensor: Tensor, *, state: bool = False) -> InputSpec:
-        """The spec of a graph input."""
-        return cls(tensor.name, tensor.shape, tensor.dtype, state)
 
     @property
     def is_float(self) -> bool:
@@ -101,8 +97,10 @@ class Sample:
 
 
 def input_specs(model: Model) -> tuple[InputSpec, ...]:
-    """The specs of a model's inputs, in order."""
-    return tuple(InputSpec.from_tensor(model.tensors[name], state=name in model.states) for name in model.inputs)
+    """The specs of a model's inputs, in order; what was float16 in the given file is fed so."""
+    halves, tensors = half_ends(model.proto) or (), [model.tensors[name] for name in model.inputs]
+    types = ["float16" if t.name in halves else t.dtype for t in tensors]
+    return tuple(InputSpec(t.name, t.shape, d, t.name in model.states) for t, d in zip(tensors, types, strict=True))
 
 
 def is_dynamic(axis: int | str) -> bool:

@@ -6,6 +6,7 @@ nothing; one on another grid rounds them again.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from onnx import helper
 from hybridq import __version__
 from hybridq.exchange.records import Export, Options, lost
 from hybridq.exchange.view import View, WeightView
+from hybridq.graph.edit import Names
+from hybridq.graph.halves import half_ends, narrow_ends
 from hybridq.graph.onnx_file import LazyTensor, OnnxFile
 
 
@@ -43,6 +46,7 @@ def float_file(view: View, *, opset: int | None = None, ir_version: int | None =
         others = [o for o in proto.opset_import if o.domain not in ("", "ai.onnx")]
         del proto.opset_import[:]
         proto.opset_import.extend([helper.make_opsetid("", opset), *others])
+    wide = narrow_ends(proto, half_ends(proto) or (), Names.of(view.model.proto.graph).fresh)
     tensors = []
     for tensor in view.model.proto.graph.initializer:
         values = view.weights[tensor.name]
@@ -53,7 +57,7 @@ def float_file(view: View, *, opset: int | None = None, ir_version: int | None =
             tensors.append(_as_it_is(tensor.name, np.asarray(biases[tensor.name], np.float32).reshape(values.shape)))
         else:
             tensors.append(_as_it_is(tensor.name, values))
-    return OnnxFile(proto, tensors)
+    return OnnxFile(proto, [replace(t, name=wide.get(t.name, t.name)) for t in tensors])
 
 
 def _as_it_is(name: str, values: NDArray[Any]) -> LazyTensor:

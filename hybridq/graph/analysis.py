@@ -15,7 +15,6 @@ from onnx import NodeProto, TensorProto, numpy_helper
 
 from hybridq.graph import edit, operators
 from hybridq.graph.canonical import skeleton
-from hybridq.graph.halves import is_widened
 from hybridq.graph.model import Group, Layer, Model, Tensor, Weight
 from hybridq.graph.names import aliases
 from hybridq.graph.operators import Kind, Layout, Operator, Role, row_of
@@ -218,12 +217,10 @@ def macs(node: NodeProto, tensors: Mapping[str, Tensor], initializers: Mapping[s
 
 
 def _homes(view: View) -> dict[str, str]:
-    """The layer that writes each tensor: its output, what its activation reads, the float16 output it is cast to."""
+    """The layer that writes each tensor: its output, and what its activation reads."""
     found = {}
     for node in view.graph.node:
         if _is_layer(view, node):
             last = view.absorbed.get(node.name, node)
             found.update(dict.fromkeys([*_activations(view, node), last.output[0]], _layer_name(view, node)))
-        elif row_of(node).retypes and node.output[0] in view.outputs and is_widened(*node.input, *node.output):
-            found[node.output[0]] = found.get(node.input[0], "")
     return {tensor: layer for tensor, layer in found.items() if layer}

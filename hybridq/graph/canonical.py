@@ -3,12 +3,14 @@
 Canonical: BatchNorm and constants folded, opset 21 or the model's own where it is higher, unique names, no initializer
 among the inputs, every node named, functions of the model's own written out. ONNX Runtime's basic optimization does the
 folding, without the fusions that make up names; it leaves operators of the standard domain only. A model in float16
-computes in float32 here; its inputs and outputs keep their type.
+computes in float32 here, but for its constants, which are folded as float16 rounds them.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +21,12 @@ from hybridq.errors import ModelError, Problem
 from hybridq.files.temporary import temporary_folder
 from hybridq.graph import runtime
 from hybridq.graph.edit import Names, attribute, inputs_of, producers, subgraphs
-from hybridq.graph.halves import drop_empty_casts, widen_halves
+from hybridq.graph.halves import drop_empty_casts, half_ends, is_half, mark_halves, widen_halves
 from hybridq.graph.hints import drop_wrong
-from hybridq.graph.inlined import drop_identities, restore_functions
+from hybridq.graph.inlined import drop_identities, drop_prefixes, restore_functions
 from hybridq.graph.linear import join_linear
 from hybridq.graph.opset import STANDARD, brought_up, inlined, opset_of
+from hybridq.graph.unfused import BLOCKED, private, unfuse
 
 SMALL = 64  # initializers up to this many numbers are kept where decisions depend on them
 BIG = 1 << 30  # bytes of weights above which protobuf's 2 GB limit comes near: weights travel in a file of their own
@@ -36,7 +39,6 @@ RUNTIME_TYPES = {  # ONNX Runtime's words
     "string": TensorProto.STRING,
     "bfloat16": TensorProto.BFLOAT16,
 }
-HALVES = "hybridq.float16"  # metadata of a canonical model: what float16 became
 RENAMING = ["MatMulAddFusion", "GemmTransposeFusion", "TransposeOptimizer"]  # they name what no file named
 LAYER_FUSIONS = ["ConvBNFusion", "ConvMulFusion", "ConvAddFusion", "Pad_Fusion"]
 MERGING = ["CommonSubexpressionElimination"]  # of two equal results one may have a quantizer
@@ -55,21 +57,26 @@ def canonicalize(given: onnx.ModelProto, path: str = "", *, folds_layers: bool =
     _strip_initializer_inputs(proto)
     proto = inlined(proto)
     name_everything(proto.graph)
-    halves = widen_halves(proto)
+    if is_half(proto):
+        _fold_halves(proto)
+        widen_halves(proto)
+    halves = half_ends(proto)
     try:
         before = brought_up(proto, path)
+        unfuse(before, lambda names: _ranks(before, names))
         drop_wrong(before, skeleton(before))
         proto = _fold(before, path, [] if folds_layers else [*LAYER_FUSIONS, *MERGING])
     except ModelError as error:
-        if not halves:
+        if halves is None:
             raise
         hint = "It is in float16, which hybridq computes in float32: give the float32 model it was made from."
         raise ModelError([replace(p, hint=f"{p.hint}\n{hint}".strip()) for p in error.problems]) from error
+    drop_prefixes(proto.graph)
     restore_functions(before.graph, proto.graph, opset_of(before))
     _complete_types(proto)
     drop_empty_casts(proto.graph)
-    if halves:
-        helper.set_model_props(proto, {HALVES: "float32"})
+    if halves is not None:
+        mark_halves(proto, halves)
     drop_identities(proto.graph)
     _spell_out(proto.graph)
     _drop_unused_opsets(proto)
@@ -81,11 +88,21 @@ def canonicalize(given: onnx.ModelProto, path: str = "", *, folds_layers: bool =
 
 def remarks(canonical: onnx.ModelProto, path: str = "") -> list[Problem]:
     """What a person should know of how a model was made canonical."""
-    if not any(p.key == HALVES for p in canonical.metadata_props):
-        return []
-    message = "given in float16; float32 takes its place, and its inputs and outputs keep their types"
-    hint = "Outputs may differ from the given model's by what float16 rounds away, about 0.001 of the largest value."
-    return [Problem(message, path=path, hint=hint, severity="note", code="float16")]
+    found = []
+    if half_ends(canonical) is not None:
+        message = "given in float16; float32 takes its place, and its inputs and outputs keep their types"
+        hint = (
+            "Outputs may differ from the given model's by what float16 rounds away, about 0.001 of the largest value."
+        )
+        found.append(Problem(message, path=path, hint=hint, severity="note", code="float16"))
+    own = private(canonical.graph)
+    if own:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(n.op_type for n in own).most_common(4))
+        machine = " for one kind of processor" if any(n.domain == BLOCKED for n in own) else ""
+        message = f"ONNX Runtime optimized this file{machine}; operators of its own stay float32: {kinds}"
+        hint = "Give the model from before it was optimized: all its layers can take a precision."
+        found.append(Problem(message, path=path, hint=hint, severity="warning", code="optimized"))
+    return found
 
 
 def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -143,6 +160,13 @@ def _types_of(proto: onnx.ModelProto, names: list[str]) -> list[onnx.ValueInfoPr
     return [onnx.helper.make_tensor_value_info(o.name, kinds[o.type], o.shape or None) for o in found]
 
 
+def _ranks(proto: onnx.ModelProto, names: Iterable[str]) -> dict[str, int]:
+    """The number of axes of tensors, as far as ONNX Runtime knows it before it runs."""
+    known = {t.name: len(t.dims) for t in proto.graph.initializer}
+    told = [*proto.graph.input, *_types_of(proto, [n for n in dict.fromkeys(names) if n and n not in known])]
+    return known | {v.name: len(v.type.tensor_type.shape.dim) for v in told}
+
+
 def _spell_out(graph: onnx.GraphProto) -> None:
     """Give MeanVarianceNormalization its axes: without them onnx's own checker fails on the operator's definition."""
     for node in graph.node:
@@ -173,6 +197,22 @@ def _fold(proto: onnx.ModelProto, path: str, without: list[str]) -> onnx.ModelPr
     if any(n.domain not in known and n.domain not in STANDARD for n in folded.graph.node):
         folded = _optimized(proto, path, [*RENAMING, *without, *PRIVATE_FUSIONS])
     return folded
+
+
+def _fold_halves(proto: onnx.ModelProto) -> None:
+    """Write down what a float16 model computes from constants alone: in float32 it would not be rounded the same."""
+    try:
+        folded = _optimized(proto, "", RENAMING)
+    except ModelError:  # only a newer opset loads
+        return
+    made = {o for n in proto.graph.node for o in n.output}
+    held = {t.name: t for t in folded.graph.initializer if t.name in made and t.data_type == TensorProto.FLOAT16}
+    kept = [n for n in proto.graph.node if not held or not all(o in held for o in n.output)]
+    if len(kept) < len(proto.graph.node):
+        nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in kept]
+        del proto.graph.node[:]
+        proto.graph.node.extend(nodes)
+        proto.graph.initializer.extend(held.values())
 
 
 def _optimized(proto: onnx.ModelProto, path: str, without: list[str]) -> onnx.ModelProto:

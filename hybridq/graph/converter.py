@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from hybridq.graph.edit import attribute, graphs
+from hybridq.graph.edit import Names, attribute, graphs, producers, rename
 
 SCALES = 2  # the input of a Resize
+MADE = "_intermediate"  # what the converter puts behind the name of a Softmax that it rewrites
 
 
 def keep_coordinates(graph: GraphProto) -> None:
@@ -27,6 +28,25 @@ def keep_coordinates(graph: GraphProto) -> None:
                 rounding = "ceil" if _shrinks(_scales(node, constants)) else "floor"
                 node.attribute.append(helper.make_attribute("coordinate_transformation_mode", "asymmetric"))
                 node.attribute.append(helper.make_attribute("nearest_mode", rounding))
+
+
+def keep_names(whole: GraphProto) -> None:
+    """Give each Softmax of a model from before opset 13 back the tensor that it wrote.
+
+    It took rows of all axes from its own on; the converter writes Flatten, a Softmax of another name, and a Reshape. A
+    name that an output has must keep its shape: the Softmax writes ``NAME/rows`` then.
+    """
+    names = Names.of(whole)
+    for graph in graphs(whole):
+        outputs, made, new = {o.name for o in graph.output}, producers(graph.node), dict[str, str]()
+        for node in graph.node:
+            name = node.output[0]
+            if node.op_type == "Reshape" and node.input[0] == f"{name}{MADE}" and node.input[0] in made:
+                flat, shape = made[node.input[0]].input[0], node.input[1]
+                new |= {flat: names.fresh(f"{name}/flat"), shape: names.fresh(f"{name}/shape")}
+                own = names.fresh(f"{name}/rows") if name in outputs else name
+                new |= {node.input[0]: own} | ({} if name in outputs else {name: names.fresh(f"{name}/shaped")})
+        rename(graph, new)
 
 
 def _scales(node: NodeProto, constants: Mapping[str, TensorProto]) -> NDArray[np.float32]:

@@ -84,6 +84,21 @@ def with_outer_reads(node: NodeProto, names: Mapping[str, str]) -> NodeProto:
     return copy
 
 
+def rename(graph: GraphProto, names: Mapping[str, str]) -> None:
+    """Give tensors other names wherever they are made or read; the graph's own inputs and outputs keep theirs."""
+    for node in graph.node:
+        node.input[:] = [names.get(i, i) for i in node.input]
+        node.output[:] = [names.get(o, o) for o in node.output]
+        for inner in subgraphs(node):
+            rename(inner, names)
+            for output in inner.output:
+                output.name = names.get(output.name, output.name)
+    for tensor in graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+    for value in graph.value_info:
+        value.name = names.get(value.name, value.name)
+
+
 def in_order(nodes: Iterable[NodeProto]) -> list[NodeProto]:
     """The nodes, each behind those that write what it reads, otherwise as they came."""
     left = list(nodes)

@@ -1,51 +1,76 @@
-"""float16 models compute in float32 here: nothing is lost but the rounding of results."""
+"""float16 models compute in float32 here: nothing is lost but the rounding of results.
+
+Inside hybridq such a model is in float32 from end to end, under the names of the given file; whatever is run or written
+has float16 at the ends that had it (``narrow_ends``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from google.protobuf.message import Message
-from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, TypeProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
-from hybridq.graph.edit import Names, attribute, subgraphs
+from hybridq.graph.edit import attribute, inputs_of, rename
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
-WIDE = "_float32"  # what stands behind the name of an input or output, for what the model computes with
+HALVES = "hybridq.float16"  # metadata of a canonical model: which of its inputs and outputs were float16
 TYPED = ("to", "dtype", "output_datatype")  # attributes of standard operators that name an element type
 
 
-def widen_halves(proto: ModelProto) -> bool:
-    """Let a float16 model compute in float32; returns whether there was anything in float16.
+def is_half(proto: ModelProto) -> bool:
+    """Whether anything in a model is in float16."""
+    return next(_halves(proto), None) is not None
 
-    float32 holds every float16 exactly, so nothing is lost but the rounding of results. The model's own float16 inputs
-    and outputs keep their type, each behind one Cast; a model that gives sequences of float16 stays as it is.
+
+def widen_halves(proto: ModelProto) -> None:
+    """Let a float16 model compute in float32, its inputs and outputs included; its metadata says which had float16.
+
+    float32 holds every float16 exactly, so nothing is lost but the rounding of results. A model that gives sequences of
+    float16 stays as it is.
     """
-    graph = proto.graph
-    halves = list(_halves(proto))
-    ends = [v for v in [*graph.input, *graph.output] if any(_halves(v))]
+    ends = [v for v in [*inputs_of(proto.graph), *proto.graph.output] if any(_halves(v))]
     if not all(v.type.HasField("tensor_type") for v in ends):
-        return False
-    for found in halves:
+        return
+    mark_halves(proto, dict.fromkeys(v.name for v in ends))
+    for found in list(_halves(proto)):
         _widen(found)
-    inputs = [v.name for v in graph.input if v in ends]
-    outputs = [v.name for v in graph.output if v in ends and v.name not in inputs]
-    names = Names.of(graph)
-    wide = {name: names.fresh(f"{name}{WIDE}") for name in dict.fromkeys([*inputs, *outputs])}
-    _rename(graph, wide)
-    for value in ends:
-        value.type.tensor_type.elem_type = HALF
-    heads = [helper.make_node("Cast", [n], [wide[n]], to=FLOAT) for n in inputs]
-    tails = [helper.make_node("Cast", [wide[n]], [n], to=HALF) for n in outputs]
+
+
+def mark_halves(proto: ModelProto, ends: Iterable[str]) -> None:
+    """Let a model say that it was in float16, at these inputs and outputs, too."""
+    helper.set_model_props(proto, {HALVES: json.dumps(list(ends))})
+
+
+def half_ends(proto: ModelProto) -> list[str] | None:
+    """The inputs and outputs of a canonical model that were float16; None where nothing was."""
+    return next((json.loads(p.value) for p in proto.metadata_props if p.key == HALVES), None)
+
+
+def narrow_ends(proto: ModelProto, ends: Iterable[str], fresh: Callable[[str], str]) -> dict[str, str]:
+    """Give float16 back to inputs and outputs, each by one Cast.
+
+    Returns the names that their float32 tensors have from now on (``fresh`` makes free ones).
+    """
+    graph, halves = proto.graph, list(ends)
+    wide = {name: fresh(f"{name}/float32") for name in halves}
+    rename(graph, wide)
+    inputs = [v.name for v in graph.input if v.name in wide]
+    for value in [*graph.input, *graph.output]:
+        if value.name in wide:
+            value.type.tensor_type.elem_type = HALF
+    heads = [_cast(n, wide[n], FLOAT) for n in inputs]
+    tails = [_cast(wide[n], n, HALF) for n in halves if n not in inputs]
     nodes = [*heads, *graph.node, *tails]
     del graph.node[:]
     graph.node.extend(nodes)
-    return bool(halves)
+    return wide
 
 
-def is_widened(wide: str, name: str) -> bool:
-    """Whether ``wide`` is what ``widen_halves`` made of the output ``name``."""
-    return wide.startswith(f"{name}{WIDE}")
+def _cast(source: str, result: str, kind: int) -> NodeProto:
+    return helper.make_node("Cast", [source], [result], name=f"{result}/Cast", to=kind)
 
 
 def _halves(message: Message) -> Iterator[Message]:
@@ -81,18 +106,3 @@ def drop_empty_casts(graph: GraphProto) -> None:
         widens = node.op_type == "Cast" and attribute(node, "to") == FLOAT
         if widens and node.input[0] in floats:
             node.CopyFrom(helper.make_node("Identity", node.input, node.output, name=node.name))
-
-
-def _rename(graph: GraphProto, names: dict[str, str]) -> None:
-    """Give tensors other names wherever they are made or read; the graph's inputs and outputs keep theirs."""
-    for node in graph.node:
-        node.input[:] = [names.get(i, i) for i in node.input]
-        node.output[:] = [names.get(o, o) for o in node.output]
-        for inner in subgraphs(node):
-            _rename(inner, names)
-            for output in inner.output:
-                output.name = names.get(output.name, output.name)
-    for tensor in graph.initializer:
-        tensor.name = names.get(tensor.name, tensor.name)
-    for value in graph.value_info:
-        value.name = names.get(value.name, value.name)

@@ -7,6 +7,7 @@ by step, so the one node comes back. At run time ONNX Runtime writes it out agai
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from onnx import GraphProto, NodeProto, defs
@@ -15,6 +16,8 @@ from hybridq.graph import edit
 from hybridq.graph.operators import Interval, row_of
 
 PREFIX = "_inlfunc_"
+IF = "_if_"
+BRANCH = re.compile(f"^({IF}(then|else)_branch_)+")  # what ONNX Runtime puts before the names in a branch
 
 
 def restore_functions(before: GraphProto, after: GraphProto, opset: int) -> None:
@@ -51,6 +54,21 @@ def drop_identities(graph: GraphProto) -> None:
                 other.output[:] = [name if o == source else o for o in other.output]
             producers[name] = producers.pop(source)
             _forget(graph, source)
+
+
+def drop_prefixes(graph: GraphProto) -> None:
+    """Give what stood in the branch of an If of constant condition the name that it had there, where it is free."""
+    taken = edit.Names.of(graph).taken
+    new = {}
+    for name in [o for n in graph.node for o in n.output if o.startswith(IF)]:
+        plain = BRANCH.sub("", name)
+        if plain not in taken:
+            new[name] = plain
+            taken.add(plain)
+    edit.rename(graph, new)
+    for node in graph.node:
+        if node.name.startswith(IF):  # the operator's word follows, and no name that anybody gave
+            node.name = ""
 
 
 def _is_function(node: NodeProto, opset: int) -> bool:

@@ -26,8 +26,9 @@ def aliases(given: GraphProto, homes: Mapping[str, str], kept: Collection[str]) 
     for tensor, layer in homes.items():
         walk.claim(tensor, layer)
     found: dict[str, list[str]] = {}
-    once = Counter(n.name for n in given.node)
-    for node in given.node:
+    nodes = [n for g in edit.graphs(given) for n in g.node]  # in a branch, too: it may have been the only one
+    once = Counter(n.name for n in nodes)
+    for node in nodes:
         for output in node.output:
             owners = walk.owners.get(output, ())
             if len(owners) == 1:
@@ -47,7 +48,7 @@ class _Walk:
     owners: dict[str, set[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.producers = edit.producers(self.graph.node)
+        self.producers = edit.producers(n for g in edit.graphs(self.graph) for n in g.node)
         self.constant = {t.name for t in self.graph.initializer} | {""}
         for node in self.graph.node:
             if all(name in self.constant for name in edit.reads(node)):

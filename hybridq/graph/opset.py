@@ -10,8 +10,9 @@ from onnx import ModelProto, OperatorSetIdProto, TensorProto, defs, helper, inli
 
 from hybridq.errors import ModelError, Problem
 from hybridq.graph import runtime
-from hybridq.graph.converter import keep_coordinates
+from hybridq.graph.converter import keep_coordinates, keep_names
 from hybridq.graph.hints import forget_inferred
+from hybridq.graph.scans import BATCHED, without_batches
 from hybridq.graph.words import first_line
 
 OPSET, IR_VERSION = 21, 10  # what models below are brought to: int16 needs this much
@@ -19,6 +20,7 @@ NEWER_IR_VERSION = 11  # of opset 22 and above
 STANDARD = ("", "ai.onnx")
 OLDEST = 13  # what need not be converted where it cannot: quantizers a channel came with it
 COORDINATES = 11  # Resize says from here on how places correspond
+ROWS = 13  # Softmax works along one axis from here on
 FIXED = 7  # models below are of a time when operators meant something else
 PRIVATE = "com.microsoft"
 
@@ -94,11 +96,16 @@ def brought_up(proto: ModelProto, path: str) -> ModelProto:
 def _converted(proto: ModelProto, version: int, wanted: int, path: str) -> ModelProto:
     proto.ir_version = IR_VERSION  # older ones list initializers among the inputs, which the converter insists on
     try:
-        found: ModelProto = version_converter.convert_version(proto, wanted)
+        whole = without_batches(proto) if version == BATCHED else proto
+        found: ModelProto = version_converter.convert_version(whole, wanted)
         onnx.checker.check_model(found) if version < FIXED else None
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(_refusal(proto, version, wanted, path, error)) from error
     forget_inferred(found.graph, proto.graph)
+    if version < ROWS:
+        keep_names(found.graph)
     if version < COORDINATES:
         keep_coordinates(found.graph)
     return found

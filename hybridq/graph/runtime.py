@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ LEVELS = {
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
+FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 SILENT, WARNINGS = 4, 2  # its errors come as exceptions, in our words
 _settings = {"severity": SILENT}
 
@@ -94,10 +96,19 @@ def expose(proto: onnx.ModelProto, tensors: Iterable[str]) -> None:
 
 
 def run(one: Session, feed: Feed, names: list[str] | None = None) -> list[NDArray[Any]]:
-    """Outputs for one feed. Raises ModelError with ONNX Runtime's reason."""
+    """Outputs for one feed, which stays as it is. Raises ModelError with ONNX Runtime's reason.
+
+    A model in float32 takes float16, too, and the reverse. ONNX Runtime writes vectors, the running mean and variance
+    of a BatchNormalization in training mode, into what it is fed.
+    """
+    own = {name: value.copy() if np.ndim(value) == 1 else value for name, value in feed.items()}
+    wanted = {i.name: FLOATS[i.type] for i in one.get_inputs() if i.type in FLOATS}
+    own = {
+        n: v.astype(wanted[n], copy=False) if n in wanted and v.dtype in FLOATS.values() else v for n, v in own.items()
+    }
     with WATCH.over() as watched:
         try:
-            outputs: list[NDArray[Any]] = one.run(names, dict(feed), watched.options)
+            outputs: list[NDArray[Any]] = one.run(names, own, watched.options)
         except Exception as error:
             if watched.ended:
                 hint = "Look for a Loop whose condition never becomes false."

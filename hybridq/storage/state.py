@@ -26,7 +26,9 @@ from hybridq.files.commit import View, reading
 from hybridq.files.reading import look_at, read_json, write_text
 from hybridq.files.seal import file_digest, read_sealed, sealed, text_digest
 from hybridq.graph.canonical import SMALL
+from hybridq.graph.edit import Names
 from hybridq.graph.graph_json import dtype_name, elem_type, graph_from_json, graph_to_json
+from hybridq.graph.halves import half_ends, mark_halves, narrow_ends
 from hybridq.graph.model import Group, Layer, Model, Tensor, Weight
 from hybridq.graph.opset import opset_of
 from hybridq.quant.dtypes import Precision, Scheme
@@ -81,11 +83,12 @@ def weights_of(proto: onnx.ModelProto) -> Weights:
 
 
 def assemble(proto: onnx.ModelProto, weights: Tensors) -> onnx.ModelProto:
-    """A runnable model: the skeleton ``proto`` with ``weights`` filled in."""
+    """A runnable model: the skeleton ``proto`` with ``weights`` filled in, and float16 where the given one had it."""
     whole = onnx.ModelProto()
     whole.CopyFrom(proto)
     for tensor in whole.graph.initializer:
         tensor.CopyFrom(numpy_helper.from_array(np.asarray(weights[tensor.name]), tensor.name))
+    narrow_ends(whole, half_ends(whole) or (), Names.of(whole.graph).fresh)
     return whole
 
 
@@ -217,13 +220,16 @@ def _states_to_json(state: State) -> Json:
 
 def _proto_to_json(proto: onnx.ModelProto) -> Json:
     head: Json = {"opsets": {o.domain: o.version for o in proto.opset_import}, "ir_version": proto.ir_version}
-    return head | graph_to_json(proto.graph)
+    halves = half_ends(proto)
+    return head | ({} if halves is None else {"halves": halves}) | graph_to_json(proto.graph)
 
 
 def _model_from_json(data: Json, weights: Tensors) -> Model:
     held = data["graph"]
     proto = onnx.ModelProto(ir_version=held["ir_version"], graph=graph_from_json(held))
     proto.opset_import.extend(helper.make_opsetid(d, v) for d, v in held["opsets"].items())
+    if "halves" in held:
+        mark_halves(proto, held["halves"])
     proto.graph.initializer.extend(
         numpy_helper.from_array(np.asarray(w), n) for n, w in weights.items() if w.size <= SMALL
     )

@@ -8,6 +8,7 @@ from situations import (
     fusions,
     infinities,
     operators,
+    optimized,
     parameters,
     ranges,
     shapes,
@@ -15,7 +16,7 @@ from situations import (
 )
 from situations.common import Situation
 
-MODULES = (parameters, infinities, empties, endings, shapes, subgraphs, fusions, operators, ranges)
+MODULES = (parameters, infinities, empties, endings, shapes, subgraphs, fusions, operators, ranges, optimized)
 ALL: dict[str, Situation] = {
     f"{module.__name__.rpartition('.')[2]}-{name}": held for module in MODULES for name, held in module.CASES.items()
 }

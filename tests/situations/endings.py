@@ -129,6 +129,23 @@ CASES: dict[str, Situation] = {
         {"w": np.linspace(-1, 1, 32).reshape(8, 4).astype(np.float16)},
         x=[np.linspace(-1, 1, 8)[None].astype(np.float16), np.linspace(1, -2, 8)[None].astype(np.float16)],
     ),
+    "half-through": written(
+        """(float16[1, 8] x, float16[8] b) => (float16[1, 8] y, float16[1, 8] z, float16[1, 8] k, float16[8, 8] w)
+            { a = Add(x, b)  y = Relu(a)  m = MatMul(y, w)  z = Sigmoid(m)  k = Identity(x) }""",
+        {"w": np.linspace(-1, 1, 64).reshape(8, 8).astype(np.float16)},
+        x=[np.linspace(-1, 1, 8)[None].astype(np.float16), np.linspace(1, -2, 8)[None].astype(np.float16)],
+        b=np.linspace(0, 1, 8).astype(np.float16),
+    ),
+    "batch-statistics": written(
+        """(float[4, 3, 5] x, float[3] s, float[3] b, float[3] m, float[3] v)
+            => (float[4, 3, 5] y, float[3] p, float[3] q) { c = Relu(x)
+            y, p, q = BatchNormalization<training_mode = 1>(c, s, b, m, v) }""",
+        x=(4, 3, 5),
+        s=np.float32([1, 2, 3]),
+        b=np.float32([0, 1, -1]),
+        m=np.float32([0, 0.5, 1]),
+        v=np.float32([1, 2, 3]),
+    ),
     "bytes-in": written(
         """(uint8[1, 8, 8, 3] x) => (float[1, 4, 8, 8] y) { f = Cast<to = 1>(x)  d = Div(f, full)
             t = Transpose<perm = [0, 3, 1, 2]>(d)  y = Conv<pads = [1, 1, 1, 1]>(t, w) }""",

@@ -151,6 +151,19 @@ CASES: dict[str, Situation] = {
         uint8=5,
         x=(1, 4, 9, 9),
     ),
+    "softmax-old-axis-inside": written(
+        f"{PICTURE} => (float[1, 4, 9, 9] y) {{ {BEFORE} s = Softmax<axis = 1>(c)  y = Mul(s, c) }}",
+        {"w": W["w"]},
+        opset=11,
+        uint8=5,
+        x=(1, 4, 9, 9),
+    ),
+    "leaps": written(
+        f"""{PICTURE} => (float[1, 4, 9, 9] y) {{ r = Round(x)  f = Floor(x)  t = ThresholdedRelu<alpha = 0.5>(x)
+            s = Shrink<lambd = 0.1>(x)  a = Sum(r, f, t, s)  y = Conv<pads = [1, 1, 1, 1]>(a, w) }}""",
+        {"w": W["w"]},
+        x=(1, 4, 9, 9),
+    ),
     "softmax-negative-axis": window("y = Softmax<axis = -2>(c)"),
     "prelu-channels": window("y = PRelu(c, s)", s=(4, 1, 1)),
     "prelu-one": window("y = PRelu(c, s)", s=(1,)),

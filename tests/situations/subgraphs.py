@@ -138,4 +138,15 @@ CASES: dict[str, Situation] = {
         z=(1, 6, 8),
         f=[np.bool_(True), np.bool_(False)],
     ),
+    "scan-of-a-batch": written(
+        """(float[N, 2] s, float[N, T, 3] x, float[N, T, 3] u) => (float[N, 2] y, float[N, T, 2] z) { c = MatMul(x, w)
+        y, z = Scan <num_scan_inputs = 2, directions = [0, 1], body = b (float[2] h, float[3] e, float[3] f)
+            => (float[2] t, float[2] o) { g = Add(e, f)  i = Unsqueeze<axes = [0]>(g)  j = MatMul(i, v)
+            k = Squeeze<axes = [0]>(j)  t = Add(h, k)  o = Relu(t) }> (, s, c, u) }""",
+        {"w": (3, 3), "v": (3, 2)},
+        opset=8,
+        s=(2, 2),
+        x=(2, 5, 3),
+        u=(2, 5, 3),
+    ),
 }

@@ -93,6 +93,7 @@ MOVES = _family(
 PICKS = _family(kind=Kind.MOVEMENT, movement=Movement.FIRST, interval=Interval.HULL)
 RECURRENT = _family(kind=Kind.FLOAT, note="a recurrent operator has no 8-bit form between Q and DQ")
 DELICATE = _family(kind=Kind.FLOAT, note="its result depends on more than 8 bits can say")
+LEAPS = _family(kind=Kind.FLOAT, rows=BatchRows.APART, note="its result leaps where its input barely moves")
 MAKES = _family(kind=Kind.FLOAT, note="it makes values rather than computing with activations")
 UNUSUAL = _family(kind=Kind.FLOAT, note="no toolchain runs it in 8 bits")
 QUANTIZED = _family(kind=Kind.FLOAT, note="the operator is quantized already")
@@ -157,10 +158,10 @@ TABLE: dict[str, Operator] = {
     **_like(MAPS, "HardSigmoid", range=UNIT, slope=0.2, data_free=DataFree.HARD_SIGMOID),
     **_like(MAPS, "Tanh", range=BOTH_SIDES, data_free=DataFree.TANH),
     **_like(MAPS, "Softsign Erf", range=BOTH_SIDES),
-    **_like(MAPS, "Abs Exp Softplus ThresholdedRelu", range=POSITIVE),
+    **_like(MAPS, "Abs Exp Softplus", range=POSITIVE),
     **_like(MAPS, "Sqrt", range=POSITIVE, keeps_unit=True, steep=True),
     **_like(MAPS, "Neg", interval=Interval.NEGATIVE),
-    **_like(MAPS, "Elu Selu Celu Gelu Mish HardSwish Floor Ceil Round Shrink Swish"),
+    **_like(MAPS, "Elu Selu Celu Gelu Mish HardSwish Swish"),
     **_like(MAPS, "Log Reciprocal", steep=True),
     **_like(MAPS, "Sin Cos", inputs="position:angle", range=BOTH_SIDES),
     **_like(MAPS, "Tan", inputs="position:angle"),
@@ -323,10 +324,12 @@ TABLE: dict[str, Operator] = {
     **_like(RECURRENT, "GRU RNN", inputs="data weight weight bias other data"),
     **_like(RECURRENT, "CausalConvWithState", inputs="data weight bias data"),
     **_like(RECURRENT, "LinearAttention", inputs="data data data data data data"),
+    **_like(LEAPS, "Floor Ceil Round Shrink"),
+    **_like(LEAPS, "ThresholdedRelu", range=POSITIVE),
     **_like(DELICATE, "Acos Acosh Asin Asinh Atan Atanh Cosh Sinh Det"),
-    **_like(DELICATE, "Sign", range=BOTH_SIDES, rows=BatchRows.APART),
-    **_like(DELICATE, "Mod", inputs="data data", rows=BatchRows.BROADCAST),
-    **_like(DELICATE, "Hardmax", range=UNIT, rows=BatchRows.AXIS, axis=-1),
+    **_like(LEAPS, "Sign", range=BOTH_SIDES),
+    **_like(LEAPS, "Mod", inputs="data data", rows=BatchRows.BROADCAST),
+    **_like(LEAPS, "Hardmax", range=UNIT, rows=BatchRows.AXIS, axis=-1),
     **_like(DELICATE, "Trilu", inputs="data other"),
     **_like(DELICATE, "DFT", inputs="data other other"),
     **_like(DELICATE, "STFT", inputs="data other weight other"),
