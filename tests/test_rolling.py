@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,19 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from recurrent import FRAME, UNITS, Array, cell, frames, rolled, written
+from rich.console import Console
 
+import hybridq
 from hybridq import steps
 from hybridq.compare import compare
+from hybridq.compare.loop import course_of
 from hybridq.dataset import InputSpec, open_dataset
 from hybridq.errors import DatasetError
 from hybridq.graph import runtime
 from hybridq.graph.rolling import Rolled, begins, picked, stretches
+from hybridq.report import Known, judge, print_report
 from hybridq.steps.compare_models import compare_models
 from hybridq.steps.propose import auto
 
@@ -213,3 +219,61 @@ def test_a_search_measures_the_loop(folder: Path, tmp_path: Path) -> None:
     found = auto(folder / "cell.onnx", folder / "dataset.txt", tmp_path, threads=1, seconds=0, min_sqnr=20.0)
     wanted = loop_db(cell(), tmp_path / "hybrid.onnx", [frames(20, seed) for seed in (1, 2, 3)])
     assert found.found.figures.sqnr_db == {"y": pytest.approx(wanted, abs=0.1)}
+
+
+# --- the error over time ---
+
+
+def powers(errors: list[float]) -> Any:
+    return np.array([[1.0, e] for e in errors])
+
+
+@pytest.mark.parametrize(
+    ("errors", "course"),
+    [
+        ([0.01] * 40, "settles"),
+        ([0.01 * (1 - 0.8**t) for t in range(40)], "settles"),
+        ([1e-4 * t for t in range(1, 60)], "grows"),
+        ([1e-6 * 1.5**t for t in range(40)], "explodes"),
+        ([0.0] * 40, "settles"),
+        ([0.01] * 30 + [float("nan")] * 10, "explodes"),
+        ([0.01] * 8, ""),
+    ],
+)
+def test_a_course_settles_grows_or_explodes(errors: list[float], course: str) -> None:
+    assert course_of(powers(errors)) == course
+
+
+def test_silence_is_no_growth() -> None:
+    loud = [[1.0, 0.01]] * 20
+    assert course_of(np.array(loud + [[1e-6, 1e-6]] * 20)) == "settles", "an error as large as nothing is none"
+
+
+def test_step3_tells_the_error_over_time(folder: Path, build: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = steps.step3(build, threads=1, seconds=0)
+    loop = found.report.loop
+    assert loop is not None
+    assert (loop.states, loop.sequences, loop.steps) == (STATES, 3, 20)
+    assert [(c.name, c.state) for c in loop.courses] == [("y", False), ("hn", True)]
+    assert [o.name for o in found.report.outputs] == ["y"], "a state is no answer"
+    held = json.loads((found.folder / "report.json").read_text())
+    schema = json.loads((Path(hybridq.__file__).parent / "schemas/report-1.schema.json").read_text())
+    Draft202012Validator(schema).validate(held)
+    assert held["loop"]["courses"][0]["course"] == loop.courses[0].course
+    page = (found.folder / "index.html").read_text()
+    assert "In the loop" in page
+    assert "hn (state)" in page
+    print_report(found.report, Console(width=100), found.verdict)
+    assert "in the loop ('h' from 'hn'), 3 sequences of up to 20 steps: the error " in capsys.readouterr().out
+
+
+def test_an_error_that_explodes_breaks_the_verdict() -> None:
+    """A sum, and one that makes more of itself at every step."""
+    head = '<ir_version: 10, opset_import: ["" : 21]> g (float[1,1] x, float[1,1] h) => (float[1,1] y, float[1,1] hn)'
+    right = onnx.parser.parse_model(head + " { hn = Add(h, x) y = Identity(hn) }")
+    wrong = onnx.parser.parse_model(head + " <float f = {1.3}> { e = Mul(h, f) hn = Add(e, x) y = Identity(hn) }")
+    data = [{"x": np.ones((1, 1), np.float32), **({} if t else {"h": np.zeros((1, 1), np.float32)})} for t in range(60)]
+    found = compare(right, wrong, data, seconds=0, states=STATES)
+    judged = judge(found, Known())
+    assert judged.level == "broken"
+    assert "explodes" in judged.reason

@@ -11,12 +11,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import shape_inference
 
+from hybridq.compare.loop import LoopWatch
 from hybridq.compare.metric import Metric, Outputs, bound, evaluate, metric_name
 from hybridq.compare.results import Figures, MetricReport, OutputReport, SliceReport, kept_slices
 from hybridq.graph.edit import producers
 from hybridq.graph.joined import joined
 from hybridq.graph.operators import row_of
-from hybridq.graph.rolling import Rolled
+from hybridq.graph.rolling import Rolled, begins
 from hybridq.graph.runtime import Feed
 from hybridq.quant.metrics import Damage, Parts, SliceDamage
 
@@ -42,6 +43,10 @@ class OutputProbe:
     kept: tuple[list[Outputs], list[Outputs]] = field(default_factory=lambda: ([], []))
     equal: dict[str, tuple[int, int]] = field(default_factory=dict)  # of integers and booleans: equal ones, all
     odd: dict[str, None] = field(default_factory=dict)
+    loop: LoopWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.loop = LoopWatch(self.reference.states)
 
     def add(self, feed: Feed) -> tuple[Feed, Feed]:
         """Run both on one sample; gives what each was fed: of a recurrent model each has its own states."""
@@ -51,7 +56,10 @@ class OutputProbe:
             dict(zip(names, r.run(x, names), strict=True))
             for r, x in zip((self.reference, self.hybrid), fed, strict=True)
         )
-        for name in names:
+        if self.loop.states:
+            self.loop.add(begins(feed, self.loop.states), a, b)
+        states = set(self.loop.states.values())
+        for name in [n for n in names if n not in states] or names:
             if _is_numeric(a[name]) and _is_numeric(b[name]):
                 self._add(name, a[name], b[name])
             else:

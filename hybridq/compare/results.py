@@ -235,9 +235,48 @@ class BoardReport:
     cause: str
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Signal over error in dB of steps ``[start, stop)`` of all sequences."""
+
+    start: int
+    stop: int
+    sqnr_db: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoopCourse:
+    """One output of a recurrent model over time. ``state``: it is what goes round, and no answer.
+
+    ``course`` is ``settles``, ``grows`` or ``explodes``; empty where there are too few steps to say.
+    """
+
+    name: str
+    state: bool
+    sqnr_db: float
+    stretches: tuple[Stretch, ...]
+    course: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoopReport:
+    """What became of the error of a recurrent model, each model fed its own states; ``steps`` of the longest sequence.
+
+    ``states`` are inputs, and the output of the step before that each takes.
+    """
+
+    states: dict[str, str]
+    sequences: int
+    steps: int
+    courses: tuple[LoopCourse, ...]
+
+
 @dataclass(frozen=True)
 class ComparisonReport:
-    """Float and hybrid on the same samples. ``layer_samples`` of them went into ``layers`` and ``drift``."""
+    """Float and hybrid on the same samples. ``layer_samples`` of them went into ``layers`` and ``drift``.
+
+    ``outputs`` are a model's answers; states of a recurrent one are in ``loop``.
+    """
 
     model: str
     samples: int
@@ -252,6 +291,7 @@ class ComparisonReport:
     warnings: tuple[str, ...]
     versions: dict[str, str]
     board: BoardReport | None = None
+    loop: LoopReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values, described by ``schemas/report-1.schema.json``.

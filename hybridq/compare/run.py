@@ -154,6 +154,7 @@ def _report(
         drift=drift,
         warnings=(*outputs.warnings(), *([drifted] if drifted else [])),
         versions={"hybridq": hybridq.__version__, "onnxruntime": onnxruntime.__version__},
+        loop=outputs.loop.found(),
     )
 
 

@@ -21,7 +21,7 @@ import jinja2
 from markupsafe import Markup
 
 from hybridq.compare import ComparisonReport, Figures, LayerReport, OutputReport
-from hybridq.report import board, words
+from hybridq.report import board, loop, words
 from hybridq.report.actions import Action
 from hybridq.report.columns import rows
 from hybridq.report.extras import Extras
@@ -38,6 +38,7 @@ PARTS = (
     ("verdict", "Verdict"),
     ("whatif", "What if"),
     ("outputs", "Outputs"),
+    ("loop", "In the loop"),
     ("layers", "Layers"),
     ("board", "Board"),
     ("samples", "Samples"),
@@ -48,6 +49,8 @@ PARTS = (
 HELP = {
     "outputs": "SQNR is the whole output's signal power over the error's. The worst slice is the channel, position or "
     "concatenated part with the least variance over its error: it shows what one number for a whole output hides.",
+    "loop": "SQNR by steps, over all sequences; each model is fed its own states. A state that drifts is no harm in "
+    "itself: what counts is the outputs. An error grows where its share has 3 dB more at the end than early on.",
     "board": "SQNR of what the device computed against float; planned: of our simulation against float; and of the "
     "device against our simulation. The device computes as planned where it is about as near to float as planned.",
     "drift": "Values of the float model outside the range that calibration saw: 8 bits clip them.",
@@ -85,7 +88,8 @@ def page(report: ComparisonReport, judged: Verdict, extras: Extras | None = None
         script=_script(),
         chinese=harmless(json.loads(_text(_folder() / "chinese.json"))),
         data=harmless(page_data(report, judged, extras)),
-        **{name: sections[name] for name in ("outputs", "board", "drift", "entered")},
+        **{name: sections[name] for name in ("outputs", "loop", "board", "drift", "entered")},
+        rounds=list(map(words.visible, loop.told(report.loop))) if report.loop is not None else [],
         device=list(map(words.visible, board.told(report.board))) if report.board is not None else [],
     )
 
@@ -156,6 +160,7 @@ def _sections(report: ComparisonReport, extras: Extras) -> dict[str, Any]:
     """Tables that the template writes; empty ones are left out, and so are the scripts' sections without data."""
     return {
         "outputs": list(_outputs(report)),
+        "loop": list(loop.rows(report.loop)) if report.loop is not None else [],
         "board": list(board.rows(report.board)) if report.board is not None else [],
         "drift": list(_drift(report)),
         "entered": list(_entered(extras)),

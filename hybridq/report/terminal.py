@@ -12,7 +12,7 @@ from rich.text import Text
 
 from hybridq.compare import BoardLayer, ComparisonReport, LayerReport
 from hybridq.compare.timing import unsteady
-from hybridq.report import board, words
+from hybridq.report import board, loop, words
 from hybridq.report.actions import Action
 from hybridq.report.columns import rows
 from hybridq.report.known import Known
@@ -28,7 +28,7 @@ STYLES = {"ok": "bold green", "warning": "bold yellow", "broken": "bold red"}
 def print_report(report: ComparisonReport, console: Console, judged: Verdict | None = None) -> None:
     """Verdict, the models side by side, the most damaged layers, warnings, and the commands that come next."""
     judged = judged or judge(report, Known())
-    ahead = [*_head(report, judged), *_columns(report, judged), *_outputs(report), *_board(report)]
+    ahead = [*_head(report, judged), *_columns(report, judged), *_outputs(report), *_loop(report), *_board(report)]
     behind = [*_by_design(report, judged), *_warnings(report), *_next(judged)]
     taken = sum(max(1, math.ceil(line.cell_len / COLUMNS)) for line in (*ahead, *behind))
     for line in (*ahead, *_layers(report, judged, max(LEAST, LINES - 1 - taken)), *behind):
@@ -86,6 +86,17 @@ def _outputs(report: ComparisonReport) -> Iterable[Text]:
     told = [f"{words.short(one.name, 24)} {words.quality(one)}" for one in found]
     if len(told) > 1:
         yield Text(_fitting("outputs  ", told), "")
+
+
+def _loop(report: ComparisonReport) -> Iterable[Text]:
+    """What goes round, and the error over time of the outputs that suffer most from it."""
+    if report.loop is None:
+        return
+    for line in textwrap.wrap(loop.sentence(report.loop), COLUMNS):
+        yield Text(line, "" if loop.worst_of(report.loop) in ("settles", "") else "yellow")
+    answers = sorted((c for c in report.loop.courses if not c.state), key=lambda c: c.sqnr_db)
+    for one in answers[:2]:
+        yield Text(words.short(f"  {words.short(one.name, 24)}  {loop.course(one)}", COLUMNS))
 
 
 def _board(report: ComparisonReport) -> Iterable[Text]:

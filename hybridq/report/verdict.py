@@ -14,7 +14,7 @@ from typing import Any
 
 from hybridq.compare import ComparisonReport, MetricReport, OutputReport
 from hybridq.compare.results import plain
-from hybridq.report import board, words
+from hybridq.report import board, loop, words
 from hybridq.report.actions import GOOD_WHOLE_DB, GOOD_WORST_DB, Action, next_actions
 from hybridq.report.columns import Column, side_by_side
 from hybridq.report.known import Known
@@ -66,7 +66,7 @@ class Verdict:
 
 def judge(report: ComparisonReport, known: Known) -> Verdict:
     """Judge a build by the worst thing that speaks against it."""
-    charges = [*_board(report), *_metric(report), *_outputs(report), *_drift(report), *_fidelity(known)]
+    charges = [*_board(report), *_loop(report), *_metric(report), *_outputs(report), *_drift(report), *_fidelity(known)]
     worst = max(charges, key=lambda charge: SEVERITY.index(charge.level), default=None)
     level, reason = (worst.level, worst.reason) if worst else (Level.OK, _praise(report))
     actions = next_actions(report, known, good=worst is None)
@@ -153,6 +153,14 @@ def _board(report: ComparisonReport) -> Iterator[Charge]:
     if found is not None and found.first_apart:
         least = min(x.against_float.sqnr_db for x in found.layers if not x.as_planned)
         yield Charge(_below(least, WHOLE_DB) or Level.WARNING, board.sentence(found))
+
+
+def _loop(report: ComparisonReport) -> Iterator[Charge]:
+    """An error that feeds itself."""
+    course = loop.worst_of(report.loop) if report.loop is not None else ""
+    level = {"explodes": Level.BROKEN, "grows": Level.WARNING}.get(course)
+    if level and report.loop is not None:
+        yield Charge(level, loop.sentence(report.loop))
 
 
 def _fidelity(known: Known) -> Iterator[Charge]:
