@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from hybridq.graph import onnx_file, runtime
+from hybridq.graph import onnx_file, runtime, wire
 from hybridq.graph.onnx_file import LazyTensor, OnnxFile
 
 DTYPES = ["float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool", "float64"]
@@ -107,6 +107,6 @@ def test_big_endian_and_strided_values() -> None:
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 2**31, 2**40])
 def test_varint(value: int) -> None:
-    data = onnx_file._varint(value)
+    data = wire.varint(value)
     assert sum((b & 0x7F) << (7 * i) for i, b in enumerate(data)) == value
     assert [b >> 7 for b in data] == [1] * (len(data) - 1) + [0]

@@ -123,7 +123,6 @@ def test_weights_are_mapped_and_aligned(tmp_path: Path) -> None:
     assert not state.weights["f"].flags.writeable
     places = json.loads((tmp_path / MODEL).read_text())["weights"]["tensors"]
     assert all(t["offset"] % storage.ALIGNMENT == 0 for t in places.values())
-    state.release()
     np.testing.assert_array_equal(state.weights["f"], odd_state().weights["f"])
 
 

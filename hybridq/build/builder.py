@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnx import NodeProto, helper
+from onnx import NodeProto, TensorProto, helper
 
 from hybridq import __version__
 from hybridq.build import barriers, boundaries, packing, padding, pools
@@ -20,6 +20,7 @@ from hybridq.graph.halves import half_ends, narrow_ends
 from hybridq.graph.model import Layer, Model
 from hybridq.graph.onnx_file import LazyTensor, OnnxFile
 from hybridq.graph.opset import ir_version_of, opset_imports, opset_of, quantizer_domain
+from hybridq.graph.outside import dtype_of
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.storage.weights import Weights
 
@@ -99,10 +100,10 @@ def _finish(writer: Writer, model: Model, plan: QuantPlan, weights: Weights) -> 
     copies = {**writer.copies, **{inner: Copy(end) for end, inner in wide.items()}}
     write_metadata(proto, Metadata(plan.target, done, asked, copies))
     read = {name for node in writer.nodes for name in edit.reads(node)}
-    kept = [t.name for t in given.graph.initializer if t.name in read or t.name in model.outputs]
-    return OnnxFile(proto, [*(_original(name, wide, weights) for name in kept), *writer.tensors.values()])
+    kept = [t for t in given.graph.initializer if t.name in read or t.name in model.outputs]
+    return OnnxFile(proto, [*(_original(t, wide, weights) for t in kept), *writer.tensors.values()])
 
 
-def _original(tensor: str, wide: Mapping[str, str], weights: Weights) -> LazyTensor:
-    values = weights[tensor]
-    return LazyTensor(wide.get(tensor, tensor), values.dtype, values.shape, lambda: values)
+def _original(tensor: TensorProto, wide: Mapping[str, str], weights: Weights) -> LazyTensor:
+    name = tensor.name
+    return LazyTensor(wide.get(name, name), dtype_of(tensor), tuple(tensor.dims), lambda: weights[name])

@@ -16,13 +16,14 @@ from enum import IntEnum
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, numpy_helper
+from onnx import NodeProto
 
 from hybridq.calibration.unbounded import ENDLESS
 from hybridq.graph.edit import attribute, attributes
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Kind, Layout, Movement, Role, row_of
 from hybridq.graph.operators.columns import DataFree as Follows
+from hybridq.graph.outside import values_of
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Measured
 
@@ -172,7 +173,7 @@ def data_free(given: onnx.ModelProto, proto: onnx.ModelProto, inputs: Mapping[st
     preprocessing tells them.
     """
     seeds = _batch_norms(given)
-    graph = _Graph({i.name: numpy_helper.to_array(i) for i in proto.graph.initializer})
+    graph = _Graph({i.name: values_of(i) for i in proto.graph.initializer})
     for value in proto.graph.input:
         known = (inputs or {}).get(value.name)
         graph.spreads[value.name] = _flat(known or INPUT, Trust.INTERVAL if known else Trust.GUESS)
@@ -193,10 +194,10 @@ def data_free(given: onnx.ModelProto, proto: onnx.ModelProto, inputs: Mapping[st
 
 def _batch_norms(given: onnx.ModelProto) -> dict[str, _Spread]:
     """The spread of every BatchNormalization's output: mean ``beta``, deviation ``|gamma|``."""
-    constants = {i.name: numpy_helper.to_array(i) for i in given.graph.initializer}
+    constants = {i.name: values_of(i) for i in given.graph.initializer}
     for node in given.graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+            constants[node.output[0]] = values_of(node.attribute[0].t)
     found = {}
     for node in given.graph.node:
         if node.op_type == "BatchNormalization" and all(n in constants for n in node.input[1:3]):

@@ -27,6 +27,7 @@ from hybridq.calibration.unbounded import Softmax
 from hybridq.graph import edit
 from hybridq.graph.model import Tensor
 from hybridq.graph.operators import Interval, Layout, row_of
+from hybridq.graph.outside import values_of
 from hybridq.graph.states import States
 from hybridq.graph.steering import FLOATS
 
@@ -168,7 +169,7 @@ class _Writer:
     def _is_bounded(self, node: NodeProto) -> bool:
         """Whether an operator never gives less than 0, and 0 for something."""
         if row_of(node).interval is Interval.CLIP and len(node.input) > 1 and node.input[1] in self.constants:
-            return not numpy_helper.to_array(self.constants[node.input[1]]).any()
+            return not values_of(self.constants[node.input[1]]).any()
         known = row_of(node).range
         return known is not None and known[0] == 0.0
 

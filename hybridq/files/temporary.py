@@ -22,18 +22,47 @@ def temporary_folder(needed: int = PROBE) -> Iterator[Path]:
     Raises StorageError that names the temporary folder where it cannot be made, or where what goes wrong inside goes
     wrong for want of room.
     """
+    with _made() as name, _telling(Path(name), needed):
+        yield Path(name)
+
+
+class Scratch:
+    """A temporary folder for what several steps of a command share; it goes with this object."""
+
+    def __init__(self) -> None:
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    @contextmanager
+    def folder(self, needed: int = PROBE) -> Iterator[Path]:
+        """The folder, for some ``needed`` bytes more; raises as ``temporary_folder`` does."""
+        if self._folder is None:
+            self._folder = _made()
+        with _telling(Path(self._folder.name), needed):
+            yield Path(self._folder.name)
+
+    def __del__(self) -> None:
+        """Remove the folder."""
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
+def _made() -> tempfile.TemporaryDirectory[str]:
     try:
-        made = tempfile.TemporaryDirectory(prefix="hybridq-", ignore_cleanup_errors=True)
+        return tempfile.TemporaryDirectory(prefix="hybridq-", ignore_cleanup_errors=True)
     except OSError as error:
         raise StorageError(f"there is no temporary folder: {said(error)}", hint=HINT) from error
-    with made as name:
-        try:
-            yield Path(name)
-        except (HybridqError, OSError) as error:
-            full = _full(Path(name), needed)
-            if full:
-                raise StorageError(f"no room in the temporary folder: {full}", path=name, hint=HINT) from error
-            raise
+
+
+@contextmanager
+def _telling(folder: Path, needed: int) -> Iterator[None]:
+    """Say that the temporary folder is full where that is what went wrong."""
+    try:
+        yield
+    except (HybridqError, OSError) as error:
+        full = _full(folder, needed)
+        if full:
+            raise StorageError(f"no room in the temporary folder: {full}", path=str(folder), hint=HINT) from error
+        raise
 
 
 def _full(folder: Path, needed: int) -> str:

@@ -11,13 +11,14 @@ import math
 from collections.abc import Mapping
 
 import onnx
-from onnx import NodeProto, TensorProto, numpy_helper
+from onnx import NodeProto, TensorProto
 
 from hybridq.graph import edit, operators
 from hybridq.graph.canonical import skeleton
 from hybridq.graph.model import Group, Layer, Model, Tensor, Weight
 from hybridq.graph.names import aliases
 from hybridq.graph.operators import Kind, Layout, Operator, Role, row_of
+from hybridq.graph.outside import values_of
 from hybridq.graph.shared_parameters import moves_data, share_parameters
 from hybridq.graph.states import States
 from hybridq.graph.steering import is_parameter, steering
@@ -94,7 +95,7 @@ def clip_bounds(node: NodeProto, initializers: dict[str, TensorProto]) -> tuple[
         if name:
             if name not in initializers:
                 return None
-            bounds[i] = float(numpy_helper.to_array(initializers[name]).reshape(-1)[0])
+            bounds[i] = float(values_of(initializers[name]).reshape(-1)[0])
     return (bounds[0], bounds[1]) if bounds[0] <= 0 <= bounds[1] else None
 
 

@@ -18,18 +18,20 @@ import onnx
 from onnx import TensorProto, helper
 
 from hybridq.errors import ModelError, Problem
-from hybridq.files.temporary import temporary_folder
-from hybridq.graph import runtime
+from hybridq.files.temporary import Scratch, temporary_folder
+from hybridq.graph import outside, runtime
 from hybridq.graph.edit import Names, attribute, inputs_of, producers, subgraphs
 from hybridq.graph.halves import drop_empty_casts, half_ends, is_half, mark_halves, widen_halves
 from hybridq.graph.hints import drop_wrong
 from hybridq.graph.inlined import drop_identities, drop_prefixes, restore_functions
 from hybridq.graph.linear import join_linear
+from hybridq.graph.load import load
 from hybridq.graph.opset import STANDARD, brought_up, inlined, opset_of
+from hybridq.graph.outside import bare, is_outside, size_of, spilled, without_initializers
 from hybridq.graph.unfused import BLOCKED, private, unfuse
 
 SMALL = 64  # initializers up to this many numbers are kept where decisions depend on them
-BIG = 1 << 30  # bytes of weights above which protobuf's 2 GB limit comes near: weights travel in a file of their own
+BIG = 1 << 30  # bytes of weights of a model that is too large to be built and run many times
 RUNTIME_TYPES = {  # ONNX Runtime's words
     "float": TensorProto.FLOAT,
     "float16": TensorProto.FLOAT16,
@@ -45,11 +47,13 @@ MERGING = ["CommonSubexpressionElimination"]  # of two equal results one may hav
 PRIVATE_FUSIONS = ["GeluFusionL1", "LayerNormFusionL1", "BiasGeluFusion", "FastGeluFusion", "SkipLayerNormFusion"]
 
 
-def canonicalize(given: onnx.ModelProto, path: str = "", *, folds_layers: bool = True) -> onnx.ModelProto:
+def canonicalize(
+    given: onnx.ModelProto, path: str = "", *, folds_layers: bool = True, scratch: Scratch | None = None
+) -> onnx.ModelProto:
     """The canonical graph of a float model, weights included; ``given`` is left as it is.
 
     Without ``folds_layers`` a BatchNorm and the like stay beside their Conv, as a quantizer between them demands, and
-    equal results stay two.
+    equal results stay two. The weights of a large model lie in ``scratch``, which must live as long.
     Raises ModelError when the opset cannot be converted or ONNX Runtime refuses the model.
     """
     proto = onnx.ModelProto()
@@ -58,14 +62,14 @@ def canonicalize(given: onnx.ModelProto, path: str = "", *, folds_layers: bool =
     proto = inlined(proto)
     name_everything(proto.graph)
     if is_half(proto):
-        _fold_halves(proto)
+        _fold_halves(proto, scratch)
         widen_halves(proto)
     halves = half_ends(proto)
     try:
-        before = brought_up(proto, path)
+        before = brought_up(light(proto, scratch), path)
         unfuse(before, lambda names: _ranks(before, names))
         drop_wrong(before, skeleton(before))
-        proto = _fold(before, path, [] if folds_layers else [*LAYER_FUSIONS, *MERGING])
+        proto = _fold(before, path, [] if folds_layers else [*LAYER_FUSIONS, *MERGING], scratch)
     except ModelError as error:
         if halves is None:
             raise
@@ -107,12 +111,8 @@ def remarks(canonical: onnx.ModelProto, path: str = "") -> list[Problem]:
 
 def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
     """A copy without the data of its large initializers; their names, types and shapes stay."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    for tensor in copy.graph.initializer:
-        if math.prod(tensor.dims) > SMALL:
-            bare = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-            tensor.CopyFrom(bare)
+    copy = without_initializers(proto)
+    copy.graph.initializer.extend(bare(t) if math.prod(t.dims) > SMALL else t for t in proto.graph.initializer)
     return copy
 
 
@@ -191,18 +191,27 @@ def name_everything(graph: onnx.GraphProto) -> None:
         node.name = names.fresh(node.name or f"{node.op_type}/{next((o for o in node.output if o), '')}")
 
 
-def _fold(proto: onnx.ModelProto, path: str, without: list[str]) -> onnx.ModelProto:
-    folded = _optimized(proto, path, [*RENAMING, *without])
+def light(proto: onnx.ModelProto, scratch: Scratch | None) -> onnx.ModelProto:
+    """The model itself; a large one that has its weights in memory with them in ``scratch``."""
+    held = sum(len(t.raw_data) for t in proto.graph.initializer)
+    if scratch is None or held < outside.LARGE:
+        return proto
+    with scratch.folder(held) as folder:
+        return spilled(proto, folder)
+
+
+def _fold(proto: onnx.ModelProto, path: str, without: list[str], scratch: Scratch | None) -> onnx.ModelProto:
+    folded = _optimized(proto, path, [*RENAMING, *without], scratch)
     known = {n.domain for n in proto.graph.node}
     if any(n.domain not in known and n.domain not in STANDARD for n in folded.graph.node):
-        folded = _optimized(proto, path, [*RENAMING, *without, *PRIVATE_FUSIONS])
+        folded = _optimized(proto, path, [*RENAMING, *without, *PRIVATE_FUSIONS], scratch)
     return folded
 
 
-def _fold_halves(proto: onnx.ModelProto) -> None:
+def _fold_halves(proto: onnx.ModelProto, scratch: Scratch | None) -> None:
     """Write down what a float16 model computes from constants alone: in float32 it would not be rounded the same."""
     try:
-        folded = _optimized(proto, "", RENAMING)
+        folded = _optimized(proto, "", RENAMING, scratch)
     except ModelError:  # only a newer opset loads
         return
     made = {o for n in proto.graph.node for o in n.output}
@@ -215,20 +224,23 @@ def _fold_halves(proto: onnx.ModelProto) -> None:
         proto.graph.initializer.extend(held.values())
 
 
-def _optimized(proto: onnx.ModelProto, path: str, without: list[str]) -> onnx.ModelProto:
-    with temporary_folder(proto.ByteSize()) as folder:
-        source, result = folder / "given.onnx", folder / "folded.onnx"
+def _optimized(proto: onnx.ModelProto, path: str, without: list[str], scratch: Scratch | None) -> onnx.ModelProto:
+    weights = sum(map(size_of, filter(is_outside, proto.graph.initializer)))
+    apart = scratch is not None and weights > 0
+    with scratch.folder(weights) if scratch and apart else temporary_folder(proto.ByteSize()) as folder:
+        result = folder / f"folded-{len(list(folder.iterdir()))}.onnx"
         options = runtime.options(threads=1, level="basic")
         options.optimized_model_filepath = str(result)
-        big = proto.ByteSize() > BIG
-        if big:
-            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "folded.data")
-            onnx.save(proto, source, save_as_external_data=True, location="given.data")
+        if apart:
+            options.add_session_config_entry(
+                "session.optimized_model_external_initializers_file_name", f"{result.name}.data"
+            )
+            options.add_session_config_entry("session.disable_prepacking", "1")
         try:
-            runtime.session(source if big else proto, session_options=options, disabled_optimizers=without)
+            runtime.session(proto, session_options=options, disabled_optimizers=without)
         except ModelError as error:
             raise ModelError([replace(p, path=path) for p in error.problems]) from error
-        return onnx.load(result)
+        return load(result) if apart else onnx.load(result)
 
 
 def _drop_unused_opsets(proto: onnx.ModelProto) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
-from onnx import GraphProto, ModelProto, TensorProto
+from onnx import GraphProto, ModelProto
 
 from hybridq.errors import ModelError
 from hybridq.files.reading import look_at
+from hybridq.graph.load import is_within, load_graph, load_weights
+from hybridq.graph.outside import is_outside
 from hybridq.graph.words import first_line
 
 DYNAMIC = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulIntegerToFloat")
@@ -44,7 +45,7 @@ def read_model(path: Path) -> ModelProto:
         raise ModelError("not an ONNX model: the file is empty", path=str(path), hint="Copy or export it again.")
     _refuse_other_formats(path)
     try:
-        proto = onnx.load(path, load_external_data=False)
+        proto = load_graph(path)
     except Exception as error:
         raise ModelError("not an ONNX model, or cut short", path=str(path), hint=first_line(error)) from error
     if not proto.graph.node:
@@ -66,23 +67,18 @@ def _refuse_other_formats(path: Path) -> None:
 
 def _load_weights(proto: ModelProto, path: Path) -> None:
     """Bring in the weights that lie in other files."""
-    missing = _missing_files(proto, path.parent)
+    missing = _missing_files(proto, path)
     if missing:
         hint = f"Put {missing[0]} into the model's folder, or export the model with its weights inside."
         raise ModelError(f"its weights lie in another file, which is missing: {missing[0]}", path=str(path), hint=hint)
-    try:
-        onnx.load_external_data_for_model(proto, str(path.parent))
-    except Exception as error:
-        raise ModelError(
-            "its weights lie in another file that cannot be read", path=str(path), hint=str(error)
-        ) from error
+    load_weights(proto, path)
 
 
-def _missing_files(proto: ModelProto, folder: Path) -> list[str]:
+def _missing_files(proto: ModelProto, path: Path) -> list[str]:
     """The files that initializers lie in and that are not there."""
-    lie = [t for t in proto.graph.initializer if t.data_location == TensorProto.EXTERNAL]
+    lie = [t for t in proto.graph.initializer if is_outside(t) and not is_within(t, path)]
     named = dict.fromkeys(p.value for t in lie for p in t.external_data if p.key == "location")
-    return [name for name in named if not (folder / name).exists()]
+    return [name for name in named if not (path.parent / name).exists()]
 
 
 def _is_text(graph: GraphProto) -> bool:

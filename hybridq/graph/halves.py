@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from hybridq.graph.edit import attribute, inputs_of, rename
+from hybridq.graph.outside import values_of
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 HALVES = "hybridq.float16"  # metadata of a canonical model: which of its inputs and outputs were float16
@@ -91,7 +92,7 @@ def _halves(message: Message) -> Iterator[Message]:
 def _widen(found: Message) -> None:
     """Make float32 of one float16 tensor, type or attribute."""
     if isinstance(found, TensorProto):
-        values = numpy_helper.to_array(found).astype(np.float32)
+        values = values_of(found).astype(np.float32)
         found.CopyFrom(numpy_helper.from_array(values, found.name))
     elif isinstance(found, AttributeProto):
         found.i = FLOAT

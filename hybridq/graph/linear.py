@@ -13,6 +13,7 @@ import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from hybridq.graph import edit
+from hybridq.graph.outside import values_of
 
 Shape = tuple[int, ...]
 
@@ -102,7 +103,7 @@ class _View:
         if len(self.constants[bias].dims) == 1:
             return bias
         made = self.names.fresh(f"{bias}/flat")
-        values = numpy_helper.to_array(self.constants[bias]).reshape(-1)
+        values = values_of(self.constants[bias]).reshape(-1)
         self.graph.initializer.append(numpy_helper.from_array(values, made))
         return made
 

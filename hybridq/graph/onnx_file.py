@@ -17,9 +17,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import StringStringEntryProto, TensorProto, helper, numpy_helper
 
+from hybridq.graph.wire import GRAPH, INITIALIZER, RAW_DATA, head
+
 EXTERNAL = 2_000_000_000
 INLINE = 1024  # bytes up to which a tensor stays in the file in any case
-GRAPH_FIELD, INITIALIZER_FIELD, RAW_DATA_FIELD, LENGTH_DELIMITED = 7, 5, 9, 2
 PAGE = 4096
 
 
@@ -86,18 +87,18 @@ class OnnxFile:
         return [path, data]
 
     def _write_inline(self, file: BinaryIO, written: Callable[[], object]) -> None:
-        head = onnx.ModelProto()
-        head.CopyFrom(self.proto)
-        head.ClearField("graph")
+        frame = onnx.ModelProto()
+        frame.CopyFrom(self.proto)
+        frame.ClearField("graph")
         graph = self.proto.graph.SerializeToString()
         headers = [t.header().SerializeToString() for t in self.tensors]
-        sizes = [len(h) + _field_size(RAW_DATA_FIELD, t.nbytes) for h, t in zip(headers, self.tensors, strict=True)]
-        total = len(graph) + sum(_field_size(INITIALIZER_FIELD, s) for s in sizes)
-        file.write(head.SerializeToString())
-        file.write(_tag(GRAPH_FIELD) + _varint(total) + graph)
+        sizes = [len(h) + _field_size(RAW_DATA, t.nbytes) for h, t in zip(headers, self.tensors, strict=True)]
+        total = len(graph) + sum(_field_size(INITIALIZER, s) for s in sizes)
+        file.write(frame.SerializeToString())
+        file.write(head(GRAPH, total) + graph)
         for tensor, header, size in zip(self.tensors, headers, sizes, strict=True):
-            file.write(_tag(INITIALIZER_FIELD) + _varint(size) + header)
-            file.write(_tag(RAW_DATA_FIELD) + _varint(tensor.nbytes))
+            file.write(head(INITIALIZER, size) + header)
+            file.write(head(RAW_DATA, tensor.nbytes))
             file.write(tensor.values().data if tensor.nbytes else b"")
             written()
 
@@ -112,18 +113,5 @@ def _external(tensor: LazyTensor, file: BinaryIO, location: str) -> TensorProto:
     return found
 
 
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _tag(field: int) -> bytes:
-    return _varint(field << 3 | LENGTH_DELIMITED)
-
-
 def _field_size(field: int, length: int) -> int:
-    return len(_tag(field)) + len(_varint(length)) + length
+    return len(head(field, length)) + length

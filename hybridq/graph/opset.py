@@ -12,6 +12,7 @@ from hybridq.errors import ModelError, Problem
 from hybridq.graph import runtime
 from hybridq.graph.converter import keep_coordinates, keep_names
 from hybridq.graph.hints import forget_inferred
+from hybridq.graph.outside import put_outside, without_outside
 from hybridq.graph.scans import BATCHED, without_batches
 from hybridq.graph.words import first_line
 
@@ -97,12 +98,13 @@ def _converted(proto: ModelProto, version: int, wanted: int, path: str) -> Model
     proto.ir_version = IR_VERSION  # older ones list initializers among the inputs, which the converter insists on
     try:
         whole = without_batches(proto) if version == BATCHED else proto
-        found: ModelProto = version_converter.convert_version(whole, wanted)
+        found: ModelProto = version_converter.convert_version(without_outside(whole), wanted)
         onnx.checker.check_model(found) if version < FIXED else None
     except ModelError:
         raise
     except Exception as error:
         raise ModelError(_refusal(proto, version, wanted, path, error)) from error
+    put_outside(found, proto)
     forget_inferred(found.graph, proto.graph)
     if version < ROWS:
         keep_names(found.graph)

@@ -20,6 +20,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from hybridq.errors import ModelError
 from hybridq.graph import edit
+from hybridq.graph.outside import values_of
 from hybridq.graph.qoperators import as_qdq
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
@@ -148,7 +149,7 @@ class _Work:
 
     def _rounded(self, source: str, result: str, found: Quantizer) -> None:
         """A constant that is quantized where it is used: its integers are constants."""
-        values = numpy_helper.to_array(self.constants[source]).astype(np.float32)
+        values = values_of(self.constants[source]).astype(np.float32)
         steps = np.rint(values / _along(found.scale, found.axis, values.ndim)) + _along(
             found.zero_point, found.axis, values.ndim
         )
@@ -170,7 +171,7 @@ class _Work:
 
     def _constant(self, node: NodeProto) -> None:
         """A dequantized constant, under the name it had before it was quantized."""
-        held, found = numpy_helper.to_array(self.constants[node.input[0]]), self._quantizer(node)
+        held, found = values_of(self.constants[node.input[0]]), self._quantizer(node)
         name = node.input[0]
         for ending in ENDINGS:
             name = name.removesuffix(ending)
@@ -200,11 +201,11 @@ class _Work:
             if name not in self.constants:
                 hint = "hybridq takes fixed scales and zero points alone."
                 self._refuse(f"the parameters of '{node.name or node.output[0]}' are computed at run time", hint)
-        scale = numpy_helper.to_array(self.constants[names[0]]).astype(np.float32)
+        scale = values_of(self.constants[names[0]]).astype(np.float32)
         if len(names) > 1:
-            zero = numpy_helper.to_array(self.constants[names[1]])
+            zero = values_of(self.constants[names[1]])
         elif node.op_type == DEQUANTIZE and node.input[0] in self.constants:
-            held = numpy_helper.to_array(self.constants[node.input[0]])
+            held = values_of(self.constants[node.input[0]])
             zero = np.zeros(scale.shape, held.dtype)
         else:
             zero = np.zeros(scale.shape, np.uint8)

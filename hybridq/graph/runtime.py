@@ -12,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from hybridq.errors import ModelError
+from hybridq.graph.outside import root
 from hybridq.graph.watch import LIMIT, WATCH
 from hybridq.graph.words import explained
 
@@ -25,6 +26,7 @@ LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+FOLDER = "session.model_external_initializers_file_folder_path"  # of weights beside a serialized model
 SILENT, WARNINGS = 4, 2  # its errors come as exceptions, in our words
 _settings = {"severity": SILENT}
 
@@ -70,6 +72,8 @@ def session(
     chosen = session_options or options(threads=threads, level=level)
     data = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
     source = data if isinstance(data, bytes) else str(data)
+    if isinstance(data, bytes):
+        chosen.add_session_config_entry(FOLDER, str(root()))
     try:
         made: Session = ort.InferenceSession(
             source, chosen, providers=["CPUExecutionProvider"], disabled_optimizers=disabled_optimizers or []

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from numpy.typing import NDArray
-from onnx import NodeProto, numpy_helper
+from onnx import NodeProto
 
 from hybridq.graph import edit
 from hybridq.graph.operators import Movement, row_of
+from hybridq.graph.outside import values_of
 from hybridq.graph.view import View
 
 
@@ -62,7 +63,7 @@ def _pads_zero(node: NodeProto, view: View) -> bool:
     name = node.input[2] if len(node.input) > 2 else ""
     if not name:
         return True
-    return name in view.initializers and not numpy_helper.to_array(view.initializers[name]).any()
+    return name in view.initializers and not values_of(view.initializers[name]).any()
 
 
 def _pads_unseen(node: NodeProto, view: View) -> bool:
@@ -72,9 +73,9 @@ def _pads_unseen(node: NodeProto, view: View) -> bool:
     element of the data, since no side is padded by a whole window.
     """
     value, pads = (view.initializers.get(name) for name in [*node.input[2:3], node.input[1]])
-    if value is None or pads is None or numpy_helper.to_array(value).max(initial=0.0) > 0.0 or len(node.input) > 3:
+    if value is None or pads is None or values_of(value).max(initial=0.0) > 0.0 or len(node.input) > 3:
         return False
-    amounts = numpy_helper.to_array(pads).reshape(2, -1)
+    amounts = values_of(pads).reshape(2, -1)
     readers = view.consumers.get(node.output[0], ())
     return node.output[0] not in view.outputs and bool(readers) and all(_overlaps(r, amounts) for r in readers)
 

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from hybridq.dataset import Sample
 from hybridq.dataset.images import is_image
 from hybridq.errors import DatasetError, ModelError, Problem
+from hybridq.files.temporary import Scratch
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize, name_everything, remarks
+from hybridq.graph.canonical import canonicalize, light, name_everything, remarks
 from hybridq.graph.chance import random_nodes, seeded
 from hybridq.graph.cut import cut
 from hybridq.graph.given import read_model
 from hybridq.graph.model import Model
+from hybridq.graph.outside import any_outside
 from hybridq.graph.recovered import Recovered, is_quantized, recover
 from hybridq.graph.runtime import Feed, RuntimeModelError
 from hybridq.graph.shapes import measure_shapes, open_tensors, with_shapes
@@ -95,11 +97,12 @@ class Prepared:
     proto: onnx.ModelProto
     model: Model
     recovered: Recovered | None = None
+    scratch: Scratch | None = None  # where weights of a large model lie
 
     def session(self, threads: int) -> runtime.Session:
         """The given model. Raises ModelError where ONNX Runtime does not load it."""
         try:
-            source = self.given if self.changed else self.path
+            source = self.given if self.changed or any_outside(self.given.graph) else self.path
             return runtime.session(seeded(self.given) if random_nodes(self.given.graph) else source, threads=threads)
         except RuntimeModelError as error:
             raise ModelError([replace(p, path=str(self.path)) for p in error.problems]) from error
@@ -185,7 +188,9 @@ def prepare(
         given, changed = recovered.proto, True
     if inputs or outputs:
         given, changed = cut(given, inputs, outputs, str(path)), True
-    proto = canonicalize(given, str(path), folds_layers=recovered is None)
+    scratch = Scratch()
+    given = light(given, scratch)
+    proto = canonicalize(given, str(path), folds_layers=recovered is None, scratch=scratch)
     if target.whole_pools and recovered is None:
         split_whole_pools(proto, target.whole_pools)
     digest = fingerprint(path, inputs, outputs)
@@ -200,7 +205,7 @@ def prepare(
         apart=apart(proto, recovered.tensors) if recovered else frozenset(),
         states=_states(proto, states, str(path)),
     )
-    return Prepared(path, given, changed, proto, model, recovered)
+    return Prepared(path, given, changed, proto, model, recovered, scratch)
 
 
 def _states(proto: onnx.ModelProto, pairs: Sequence[str], path: str) -> dict[str, str]:

@@ -25,6 +25,7 @@ from hybridq.files.commit import commit, recover
 from hybridq.files.reading import exists, read_bytes, write_text
 from hybridq.files.seal import text_digest
 from hybridq.graph.canonical import BIG
+from hybridq.graph.outside import any_outside
 from hybridq.graph.runtime import Feed
 from hybridq.graph.states import States
 from hybridq.linting import Finding, lint
@@ -97,7 +98,12 @@ def step1(
     text, merged = _cfg_text(fresh, result.state, before, directory)
     _write(directory, result.state, fresh, text, _sources(Path(model), dataset), before)
     result.problems.extend(merged)
-    return result
+    return _settled(result, directory) if any_outside(prepared.proto.graph) else result
+
+
+def _settled(result: Step1Result, directory: Path) -> Step1Result:
+    """The result whose weights lie in the folder: those of a large model lay where nothing stays."""
+    return replace(result, state=replace(result.state, weights=storage.read_state(directory).weights))
 
 
 @dataclass(frozen=True)
@@ -266,7 +272,7 @@ class _Work:
         made = equalized(model, weights, feeds, threads=self.options.threads)
         if not made:
             return self
-        proto, changed = storage.assemble(model.proto, {**weights, **made}), set(made)
+        proto, changed = storage.assemble(model.proto, weights.changed(made)), set(made)
         layers = tuple(x.name for x in model.layers if changed & {x.bias, *(w.tensor for w in x.weights)})
         return replace(self, prepared=replace(self.prepared, proto=proto), equalized=layers)
 

@@ -101,10 +101,9 @@ def step2(
     void = (f"{target.name}.data", *((REPORT,) if target.parent == folder else ()))
     with commit(target.parent, remove=void) as new:
         written = new / target.name
-        file.write(written, state.release)
+        file.write(written)
         _check_model(written)
         progress("comparing ONNX Runtime with itself", 0, None)
-        state.release()
         fidelity = _fidelity(written, state, report, threads)
         if out is None:
             files = {p.name: file_digest(p) for p in sorted(new.iterdir()) if p.is_file()}

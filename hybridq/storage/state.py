@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,14 @@ from hybridq.errors import StorageError
 from hybridq.files.commit import View, reading
 from hybridq.files.reading import look_at, read_json, write_text
 from hybridq.files.seal import file_digest, read_sealed, sealed, text_digest
+from hybridq.graph import outside
 from hybridq.graph.canonical import SMALL
 from hybridq.graph.edit import Names
 from hybridq.graph.graph_json import dtype_name, elem_type, graph_from_json, graph_to_json
 from hybridq.graph.halves import half_ends, mark_halves, narrow_ends
 from hybridq.graph.model import Group, Layer, Model, Tensor, Weight
 from hybridq.graph.opset import opset_of
+from hybridq.graph.outside import Mapped, Place, without_initializers
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Calibrated, Entry, LayerDefault, Measured
@@ -63,14 +66,6 @@ class State:
     cfg_digest: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)  # of the files it was read from, by their names
 
-    def release(self) -> None:
-        """Let go of the pages of ``weights.data`` that were read; they come back from the file when needed."""
-        for values in self.weights.values():
-            whole = getattr(values, "_mmap", None)
-            if whole is not None and hasattr(mmap, "MADV_DONTNEED"):
-                whole.madvise(mmap.MADV_DONTNEED)
-                return
-
 
 def with_cfg(state: State, text: str) -> State:
     """The state that remembers ``text`` as the cfg step1 wrote."""
@@ -79,23 +74,26 @@ def with_cfg(state: State, text: str) -> State:
 
 def weights_of(proto: onnx.ModelProto) -> Weights:
     """The initializers of a model as arrays."""
-    return Weights({t.name: numpy_helper.to_array(t) for t in proto.graph.initializer})
+    return Weights(Mapped.of(proto.graph.initializer))
 
 
 def assemble(proto: onnx.ModelProto, weights: Tensors) -> onnx.ModelProto:
-    """A runnable model: the skeleton ``proto`` with ``weights`` filled in, and float16 where the given one had it."""
-    whole = onnx.ModelProto()
-    whole.CopyFrom(proto)
-    for tensor in whole.graph.initializer:
-        tensor.CopyFrom(numpy_helper.from_array(np.asarray(weights[tensor.name]), tensor.name))
+    """A runnable model: the skeleton ``proto`` with ``weights`` filled in; float16 where the given one had it.
+
+    Those that lie in a file stay there.
+    """
+    whole = without_initializers(proto)
+    for tensor in proto.graph.initializer:
+        lying = weights.lying(tensor.name) if isinstance(weights, Weights) else None
+        whole.graph.initializer.append(lying or numpy_helper.from_array(np.asarray(weights[tensor.name]), tensor.name))
     narrow_ends(whole, half_ends(whole) or (), Names.of(whole.graph).fresh)
     return whole
 
 
 def write_state(folder: Path, state: State) -> None:
     """Write ``model.json`` and ``weights.data`` into ``folder``."""
-    everything = {**state.weights.row(), **{SAMPLE + k: v for k, v in state.sample.items()}}
-    placed, digest = _write_weights(folder / WEIGHTS, everything)
+    samples = ((SAMPLE + k, v) for k, v in state.sample.items())
+    placed, digest = _write_weights(folder / WEIGHTS, chain(state.weights.row(), samples))
     data = {
         "format": FORMAT,
         "versions": {"hybridq": __version__, "opset": opset_of(state.model.proto)},
@@ -159,7 +157,7 @@ def _state(view: View, data: Json, verify: bool) -> State:
             preprocessing=data["preprocessing"],
             samples=data["samples"]["count"],
             sequence=data.get("states", {}).get("sequence"),
-            sample={k.removeprefix(SAMPLE): v for k, v in everything.items() if k.startswith(SAMPLE)},
+            sample={k.removeprefix(SAMPLE): everything[k] for k in everything if k.startswith(SAMPLE)},
             cfg_digest=data["samples"]["cfg"],
             digests={MODEL: data["digest"], WEIGHTS: data["weights"]["sha256"]},
         )
@@ -230,14 +228,15 @@ def _model_from_json(data: Json, weights: Tensors) -> Model:
     proto.opset_import.extend(helper.make_opsetid(d, v) for d, v in held["opsets"].items())
     if "halves" in held:
         mark_halves(proto, held["halves"])
+    placed = {n: data["weights"]["tensors"][n] for n in weights}
+    sizes = {n: math.prod(t["shape"]) for n, t in placed.items()}
     proto.graph.initializer.extend(
-        numpy_helper.from_array(np.asarray(w), n) for n, w in weights.items() if w.size <= SMALL
+        numpy_helper.from_array(np.asarray(weights[n]), n) for n, size in sizes.items() if size <= SMALL
     )
-    placed = data["weights"]["tensors"]
     proto.graph.initializer.extend(
-        onnx.TensorProto(name=n, data_type=helper.np_dtype_to_tensor_dtype(w.dtype), dims=placed[n]["shape"])
-        for n, w in weights.items()
-        if w.size > SMALL
+        onnx.TensorProto(name=n, data_type=elem_type(placed[n]["dtype"]), dims=placed[n]["shape"])
+        for n, size in sizes.items()
+        if size > SMALL
     )
     layers = tuple(_layer_from_json(x) for x in data["layers"])
     return Model(
@@ -317,10 +316,10 @@ def _range_from_json(data: Json) -> Range:
     return Range(data["min"], data["max"])
 
 
-def _write_weights(path: Path, weights: Tensors) -> tuple[Json, str]:
+def _write_weights(path: Path, weights: Iterable[tuple[str, NDArray[Any]]]) -> tuple[Json, str]:
     digest, offset, placed = hashlib.sha256(), 0, {}
     with path.open("wb") as file:
-        for name, values in weights.items():
+        for name, values in weights:
             padding = b"\0" * (-offset % ALIGNMENT)
             for chunk in (padding, *_chunks(values)):
                 file.write(chunk)
@@ -340,7 +339,7 @@ def _chunks(values: NDArray[Any]) -> Iterator[bytes]:
         yield little[start : start + step].tobytes()
 
 
-def _read_weights(path: Path, data: Json, verify: bool) -> dict[str, NDArray[Any]]:
+def _read_weights(path: Path, data: Json, verify: bool) -> Mapped:
     if data["file"] != WEIGHTS:  # it must not lead out of the folder
         raise ValueError(data["file"])
     size = look_at(path, missing="missing: it belongs to model.json", hint="Run step1 again.")
@@ -356,4 +355,15 @@ def _read_weights(path: Path, data: Json, verify: bool) -> dict[str, NDArray[Any
     for name, t in data["tensors"].items():
         dtype = helper.tensor_dtype_to_np_dtype(elem_type(t["dtype"]))
         found[name] = raw[t["offset"] : t["offset"] + t["bytes"]].view(dtype).reshape(t["shape"])
+    return Mapped({**found, **_lying(path, data, wanted)}, found)
+
+
+def _lying(path: Path, data: Json, size: int) -> dict[str, onnx.TensorProto]:
+    """The large tensors of a large ``weights.data``, as initializers that lie there."""
+    found = {}
+    for name, t in data["tensors"].items() if size >= outside.LARGE and outside.on_root(path) else ():
+        tensor = onnx.TensorProto(name=name, data_type=elem_type(t["dtype"]), dims=t["shape"])
+        if outside.may_lie(tensor, t["bytes"]):
+            outside.lay(tensor, Place(path.resolve(), t["offset"], t["bytes"]))
+            found[name] = tensor
     return found

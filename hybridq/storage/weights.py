@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.typing import NDArray
+from onnx import TensorProto
+
+from hybridq.graph.outside import Mapped
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -38,7 +42,14 @@ class Weights(Mapping[str, NDArray[Any]]):
 
     def changed(self, initializers: Tensors) -> Weights:
         """With other values for some initializers."""
-        return replace(self, initializers={**self.initializers, **initializers})
+        return replace(self, initializers=ChainMap(dict(initializers), self.initializers))  # type: ignore[arg-type]
+
+    def lying(self, name: str) -> TensorProto | None:
+        """The initializer of this name as it lies in a file; None where it does not."""
+        held = self.initializers
+        while isinstance(held, ChainMap):
+            held = next((m for m in held.maps if name in m), {})
+        return held.lying(name) if isinstance(held, Mapped) else None
 
     def repaired(self, *, biases: Tensors | None = None, rounded: Tensors | None = None) -> Weights:
         """With more repaired biases and more layers rounded together."""
@@ -48,16 +59,18 @@ class Weights(Mapping[str, NDArray[Any]]):
         """The initializers alone."""
         return Weights(self.initializers)
 
-    def row(self) -> Tensors:
-        """Every tensor under the name it has in ``weights.data``."""
-        named = {BIASES + k: v for k, v in self.biases.items()} | {ROUNDED + k: v for k, v in self.rounded.items()}
-        return {**self.initializers, **named}
+    def row(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Every tensor under the name it has in ``weights.data``, one at a time."""
+        yield from self.initializers.items()
+        yield from ((BIASES + k, v) for k, v in self.biases.items())
+        yield from ((ROUNDED + k, v) for k, v in self.rounded.items())
 
     @classmethod
-    def of_row(cls, tensors: Tensors) -> Weights:
+    def of_row(cls, tensors: Mapped) -> Weights:
         """The inverse of ``row``; other tensors of ours are left out."""
 
         def below(prefix: str) -> Tensors:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            return {k.removeprefix(prefix): tensors[k] for k in tensors if k.startswith(prefix)}
 
-        return cls({k: v for k, v in tensors.items() if not k.startswith(OURS)}, below(BIASES), below(ROUNDED))
+        given = tensors.only([k for k in tensors if not k.startswith(OURS)])
+        return cls(given, below(BIASES), below(ROUNDED))
