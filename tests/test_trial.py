@@ -59,6 +59,18 @@ class TestDeath:
         monkeypatch.setattr(trial, "__file__", str(script))
         assert trial.death(tmp_path / "m.onnx", {}) == "SIGABRT"
 
+    def test_the_next_trial_has_a_process_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One that lives on is kept; after a death there is another."""
+        case = case_of([N("Relu", ["x"], ["y"])], {"x": np.ones((2, 3), np.float32)})
+        path = saved(case, Precision.FLOAT32, tmp_path)
+        assert [trial.death(path, case.feed, threads=1) for _ in range(2)] == ["", ""]
+        script = tmp_path / "dies.py"
+        script.write_text("import sys\nsys.stdin.readline()\nsys.exit(1)\n")
+        with monkeypatch.context() as patched:
+            patched.setattr(trial, "__file__", str(script))
+            assert trial.death(path, case.feed, threads=1) == ""  # a program's own exit code is no death
+        assert trial.death(path, case.feed, threads=1) == ""
+
 
 class TestWhatIsKnown:
     """Constructs that end ONNX Runtime 1.32 are built in another way."""
