@@ -179,6 +179,70 @@ def test_tflite_has_biases_at_the_product_of_scales_and_zero_points_in_range() -
     assert found["input"] == {"type": "INT8", "scale": [1.0], "zero_point": [-128], "quantized_dimension": 0}
 
 
+def test_ncnn_has_weights_then_inputs_and_float_layers_behind_a_sign() -> None:
+    s = state("tensorrt")
+    lines = content(export("ncnn", s, edited_cfg(s, {"conv1": "float16"}))).splitlines()
+    names = [line.split()[0] for line in lines]
+    node = s.model.layer["conv1"].node
+    assert f"#{node}_param_0" in names
+    assert f"#{node}" in names
+    assert [n for n in names if n.endswith("_param_0")] == [f"{n}_param_0" for n in names if "_param_0" not in n]
+    weights = dict(line.split(" ", 1) for line in lines)
+    amax = np.abs(s.weights["w2"]).reshape(4, -1).max(axis=1)
+    scales = np.array(weights[f"{s.model.layer['/head/conv2'].node}_param_0"].split(), np.float64)
+    assert scales == pytest.approx(127 / amax, rel=0.01)  # of what the integers can say
+
+
+def test_mnn_lists_convolutions_that_read_and_write_integers() -> None:
+    s = state("tflite")
+    found = json.loads(content(export("mnn", s, edited_cfg(s, {"conv1": "float32"}))))
+    layers = found["algo"][0]["quantParams"]["layer"]
+    listed = {x["output"][0]["name"]: x for x in layers}
+    assert "conv1" not in listed
+    v = view(s)
+    for name, entry in listed.items():
+        p = v.tensor[name].stored.qparams
+        assert p is not None
+        assert entry["output"][0]["scales"] == [float(p.scale)]
+        assert entry["output"][0]["zeroPoint"] == int(p.zero_point)
+
+
+def test_tpu_mlir_names_tensors_by_their_operators_and_lists_floats() -> None:
+    s = state("tensorrt")
+    written = export("tpu-mlir", s, edited_cfg(s, {"conv1": "float16"}))
+    table, qtable = (bytes(data).decode() for data in written.files.values())  # type: ignore[arg-type]
+    rows = [line.split() for line in table.splitlines() if not line.startswith("#")]
+    assert rows[0][0] == "input"
+    assert all(float(t) == pytest.approx(max(abs(float(a)), abs(float(b))), abs=1e-5) for _, t, a, b in rows)
+    producer = s.model.producers["conv1"].op_type
+    assert f"conv1_{producer} F16" in qtable.splitlines()
+    _, wanted = imported("tpu-mlir", qtable, s)
+    assert wanted.layers["conv1"] is Precision.FLOAT16
+
+
+def test_pulsar2_and_nncase_have_a_word_for_every_layer_and_tensor() -> None:
+    s = state("onnxruntime", "uint8")
+    text = edited_cfg(s, {"conv1": "int16", "128": "int16"})
+    quant = json.loads(content(export("pulsar2", s, text)))["quant"]
+    words = {name: row["data_type"] for row in quant["layer_configs"] for name in row["layer_names"]}
+    assert words[s.model.layer["conv1"].node] == "U16"
+    assert {x.node for x in s.model.layers} <= set(words)
+    outputs = {o["Name"]: o for o in json.loads(content(export("nncase", s, text)))["Outputs"]}
+    assert outputs["conv1"]["DataType"] == "i16"
+    assert outputs["w2"]["DataRangeMode"] == "by_channel"
+    assert len(outputs["w2"]["DataRange"]) == 4
+
+
+def test_esp_ppq_shares_values_by_hash() -> None:
+    s = state("esp-dl")
+    found = json.loads(content(export("esp-ppq", s)))
+    assert {x.node for x in s.model.layers} <= set(found["dispatchings"])
+    for configs in found["configs"].values():
+        for config in configs.values():
+            assert str(config["dominator"]) in found["values"]
+            assert config["policy"]["POWER_OF_2"]
+
+
 def test_tables_and_json_hold_every_layer_and_tensor() -> None:
     s = state("rknn1")
     rows = list(csv.DictReader(io.StringIO(content(export("csv", s)))))

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from hybridq import targets
 from hybridq.errors import Problem
 from hybridq.exchange.losses import coarser, range_change, step_loss
 from hybridq.exchange.records import lost
@@ -38,6 +39,11 @@ def restated(view: View, target: Target, becomes: Mapping[Precision, Precision])
         if x.precision is not y.precision and (x.precision.bits, y.precision.bits) not in ((8, 8), (16, 32))
     ]
     return replace(view, tensors=tensors, parameters=weights, layers=layers), problems
+
+
+def in_terms(view: View, like: str, name: str, becomes: Mapping[Precision, Precision]) -> tuple[View, list[Problem]]:
+    """As ``restated``, for a toolchain ``name`` that stores values as the target ``like`` does."""
+    return restated(view, replace(targets.load(like), name=name), becomes)
 
 
 def _tensor(

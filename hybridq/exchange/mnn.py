@@ -1,0 +1,72 @@
+"""MNN's compression parameters, which ``mnnconvert --compressionParamsFile`` takes, as the JSON of its protobuf.
+
+A layer is known by the tensor it writes, behind the activation it absorbs. What is read and written is asymmetric int8
+a tensor, weights are symmetric int8 a channel. Convolutions alone have 8-bit kernels (a Gemm becomes one); a layer that
+is not listed, and every other operator, computes in float.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hybridq.exchange.losses import weights_stay
+from hybridq.exchange.records import Export, Options, dumped, lost
+from hybridq.exchange.restate import in_terms
+from hybridq.exchange.view import LayerView, TensorView, View, WeightView
+from hybridq.quant.dtypes import Precision
+
+KERNELS = ("Conv", "Gemm")
+BECOMES = {Precision.UINT8: Precision.INT8, Precision.INT16: Precision.FLOAT32, Precision.FLOAT16: Precision.FLOAT32}
+
+
+def write(view: View, options: Options) -> Export:
+    """One entry a layer that reads and writes 8 bits."""
+    theirs, problems = in_terms(view, "tflite", "mnn", BECOMES)
+    layers = [_layer(x, theirs) for x in theirs.layers if _is_int8(x, theirs)]
+    data = {
+        "version": "0.0.0",
+        "algo": [{"type": "QUANTIZE", "quantParams": {"roundMode": "ROUND_HALF_TO_EVEN", "layer": layers}}],
+    }
+    listed = {x["output"][0]["name"] for x in layers}
+    problems += [
+        lost(f'"{x.name}": mnn computes it in float between float tensors')
+        for x in theirs.layers
+        if x.op in KERNELS and x.precision.bits == 8 and x.name not in listed
+    ]
+    return Export({f"{options.name}.compression.json": dumped(data)}, [*problems, *weights_stay(view)])
+
+
+def _is_int8(layer: LayerView, view: View) -> bool:
+    weights = view.weights_of.get(layer.name, ())
+    ends = [view.tensor.get(name) for name in (*layer.inputs[:1], layer.name)]
+    stored = all(t is not None and t.stored.qparams is not None for t in ends)
+    return layer.op in KERNELS and len(weights) == 1 and weights[0].qparams is not None and len(ends) == 2 and stored
+
+
+def _layer(layer: LayerView, view: View) -> dict[str, Any]:
+    weight = view.weights_of[layer.name][0]
+    ends = (_tensor(view.tensor[name]) for name in (layer.inputs[0], layer.name))
+    source, result = ends
+    return {"input": [source], "weight": [_weight(weight)], "output": [result], "method": "QAT"}
+
+
+def _tensor(t: TensorView) -> dict[str, Any]:
+    p = t.stored.qparams
+    assert p is not None
+    return {
+        "name": t.name,
+        "bits": 8,
+        "scales": [float(p.scale)],
+        "zeroPoint": int(p.zero_point),
+        "clampMin": p.qmin,
+        "clampMax": p.qmax,
+    }
+
+
+def _weight(w: WeightView) -> dict[str, Any]:
+    p = w.qparams
+    assert p is not None
+    count = w.shape[w.axis] if w.axis is not None else 1
+    scales = [float(s) for s in p.scale.reshape(-1)]
+    scales = scales * count if len(scales) == 1 else scales
+    return {"name": w.tensor, "bits": 8, "scales": scales, "clampMin": p.qmin, "clampMax": p.qmax}
