@@ -31,8 +31,10 @@ def snapshot(folder: Path, tensors: Tensors, choice: str = "mixed", *, place: st
     """RKNN-Toolkit2's: the files that it wrote, its tensors as arrays."""
     for kind in (place, "golden"):
         (folder / kind / "npy").mkdir(parents=True)
-    for name in ("map_name_to_file", "error_analysis"):
-        shutil.copy(FILES / f"{choice}_{name}.txt", folder / f"{name}.txt")
+    shutil.copy(FILES / f"{choice}_error_analysis.txt", folder / "error_analysis.txt")
+    rows = [f"{name:<35}{name + '.txt':<35}\n" for name in tensors]
+    head = f"{'layer_name':<35}{'file_name':<35}\n{'-' * 70}\n"
+    (folder / "map_name_to_file.txt").write_text(head + "".join(rows))
     np.save(folder / "golden" / "npy" / "x.npy", sample())
     for name, values in tensors.items():
         np.save(folder / place / "npy" / f"{name}.npy", values)
