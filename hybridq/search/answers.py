@@ -1,13 +1,16 @@
-"""How often a classification would give another answer than float's.
+"""How often a classification, or a threshold on scores, would give another answer than float's.
 
-A few dozen samples hardly ever show one changed answer in two hundred. So what is counted is what to expect: the margin
-between the two likeliest classes of every sample, against how far quantization moves such margins, as a normal deviate.
+A few dozen samples hardly ever show one changed answer in two hundred. So what is counted is what to expect. Of a
+classification: the margin between the two likeliest classes of every sample, against how far quantization moves such
+margins, as a normal deviate. Of scores that somebody will hold against a threshold, which may be anywhere between 0
+and 1: a score passes as many thresholds as it is large, and gets as many wrong as it differs.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -45,3 +48,22 @@ def changed(reference: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]], *,
     seen = (np.argmax(one, axis=1) != np.argmax(other, axis=1)).astype(np.float64)
     expected = np.array([0.5 * math.erfc(m / (math.sqrt(2.0) * max(spread, FLOOR))) for m in margins.tolist()])
     return float(max(seen.mean(), expected.mean()))
+
+
+@dataclass
+class Passed:
+    """Scores summed up over samples: of the float model, and how far those of another differ from them."""
+
+    scores: float = 0.0
+    moved: float = 0.0
+
+    def add(self, reference: NDArray[Any], found: NDArray[Any]) -> None:
+        """The scores of one sample, of one shape."""
+        self.scores += float(np.abs(reference).sum(dtype=np.float64))
+        self.moved += float(np.abs(np.subtract(found, reference, dtype=np.float64)).sum())
+
+    @property
+    def changed(self) -> float:
+        """The expected share of decisions that differ; 0 where no score speaks up, at most 1."""
+        share = self.moved / self.scores if self.scores > 0 else 0.0
+        return min(share, 1.0) if math.isfinite(share) else 1.0

@@ -60,8 +60,9 @@ class Figures(NamedTuple):
 
     ``sqnr_db`` is of the whole output, signal power over noise power; ``worst_sqnr_db`` of its worst slice, that
     slice's variance over its noise. ``changed``: of outputs that are classifications, the expected share of answers
-    that differ from float's. ``halves``: the damage of every other sample and of the rest, which must agree on what is
-    better before a change is believed that many others were tried beside.
+    that differ from float's; ``passed``: of outputs that hold scores, that of decisions by a threshold. ``halves``: the
+    damage of every other sample and of the rest, which must agree on what is better before a change is believed that
+    many others were tried beside.
     """
 
     damage: float
@@ -71,11 +72,18 @@ class Figures(NamedTuple):
     metric: float | None = None
     changed: Mapping[str, float] = MappingProxyType({})
     halves: tuple[float, float] = (0.0, 0.0)
+    passed: Mapping[str, float] = MappingProxyType({})
 
     def clearly_better(self, other: Figures, share: float) -> bool:
         """Whether the damage is below a share of another's, and below it in both halves of the samples."""
         halves = all(mine < theirs for mine, theirs in zip(self.halves, other.halves, strict=True) if theirs > 0)
         return self.damage < share * other.damage and halves
+
+    @property
+    def doubt(self) -> float:
+        """How many of float's answers are expected to change, the mean over all outputs that answer; 0 without such."""
+        answers = [*self.changed.values(), *self.passed.values()]
+        return sum(answers) / len(answers) if answers else 0.0
 
     @property
     def least(self) -> float:

@@ -26,9 +26,9 @@ from hybridq.graph.model import Model
 from hybridq.graph.rolling import Rolled
 from hybridq.graph.runtime import Feed, Session
 from hybridq.quant.metrics import PART_FLOOR, SIGNAL_FLOOR, Parts, cut_axes
-from hybridq.search.answers import is_classification
+from hybridq.search.answers import Passed, is_classification
 from hybridq.search.figures import Sums, Told, told_of
-from hybridq.search.outputs import LEAST_PROBABILITY, attention, classifications, layouts
+from hybridq.search.outputs import LEAST_PROBABILITY, Layout, attention, classifications, layouts
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
@@ -97,6 +97,7 @@ class Reference:
     given: tuple[tuple[Array, ...], ...] = ()  # a sample, an output: as the model gave it
     told: Mapping[str, Told] = field(repr=False, default_factory=dict)
     classes: frozenset[str] = frozenset()  # outputs that are a classification of the sample
+    scores: Mapping[str, Layout] = field(repr=False, default_factory=dict)  # of outputs that hold any beside these
 
     def noise(self, sample: int, outputs: Sequence[Array], told: Sums | None = None) -> Doubles:
         """Mean squared error of every slice: outputs ``(rows, ...)`` against one sample, gives (rows, slices).
@@ -116,6 +117,13 @@ class Reference:
                     sums = [cut.sums(_square(one_row(given), theirs)) for cut in self.cuts[name]]
                 told.add(name, np.concatenate(sums, axis=1)[0], given, _as_given(theirs, given))
         return np.asarray(np.concatenate(found, axis=1) / self.counts[sample])
+
+    def passed(self, sample: int, outputs: Mapping[str, Array], into: dict[str, Passed]) -> None:
+        """Take in what the scores of one sample do beside float's; those of another shape are no scores."""
+        for name, layout in self.scores.items():
+            mine, theirs = self.given[sample][self.names.index(name)], outputs[name]
+            if mine.shape == theirs.shape:
+                into.setdefault(name, Passed()).add(layout.scores_of(mine), layout.scores_of(theirs))
 
     def _logarithm(self, name: str, values: Array) -> Array:
         return logarithm(values) if name in self.logs else values
@@ -189,7 +197,8 @@ def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> 
     cuts = {n: cuts_of([sample[i].shape for sample in outputs], parts.get(n)) for i, n in enumerate(names)}
     slices = _slices(names, outputs, weights, cuts, parts)
     known, classes = _told(names, given, rows, parts)
-    return Reference(names, tuple(feeds), outputs, cuts, *slices, weights, logs, given, known, classes)
+    scores = {n: x for n, x in found.items() if x.scores and n not in classes}
+    return Reference(names, tuple(feeds), outputs, cuts, *slices, weights, logs, given, known, classes, scores)
 
 
 def _told(

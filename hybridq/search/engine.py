@@ -48,6 +48,8 @@ from hybridq.search.work import TimeUp, Work
 from hybridq.targets import Target
 
 STARTS = 2  # that promise most are followed
+NEAR = 1.1  # of the least damage: what does no more is as good as it, as far as few samples can tell
+SURER = 0.98  # of the answers expected to change: what changes fewer is better
 
 Units = tuple[str, ...]
 
@@ -121,14 +123,41 @@ class Engine:
     def run(self, question: dict[str, Any]) -> SearchResult:
         """All steps."""
         try:
-            front, units, feasible = self._search()
-            chosen = self._narrowed(front, units)
+            front, units, feasible = self._surest(*self._search())
+            chosen = self._not_worse(self._narrowed(front, units))
         except TimeUp:
             chosen = self._best_known()
             front = self._empty(Choice({}, chosen.tuning))
             figures = self.bench.known.get(chosen.key)
             feasible = figures is not None and self.judge.holds(figures)
         return self._result(question, front, chosen, feasible)
+
+    def _surest(self, front: Frontier, units: Units, feasible: bool) -> tuple[Frontier, Units, bool]:
+        """Of all that was measured and does about as little damage, what changes the fewest of float's answers.
+
+        Damage is a sum of squares over all values; answers hang on those near a tie.
+        """
+        best = self.bench.measure(front.choice(units))
+        if not self.judge.asks_share or best.doubt <= 0 or not units:
+            return front, units, feasible
+        near = [(f.doubt, k) for k, f in self.bench.known.items() if self._fits(k) and f.damage <= NEAR * best.damage]
+        doubt, key = min(near, default=(best.doubt, ""))
+        if not key or doubt >= SURER * best.doubt:
+            return front, units, feasible
+        found = self.bench.tried[key]
+        groups = {self.bench.model.layer[n].group for n in found.layers}
+        front = replace(front, start=Choice({}, found.tuning))
+        return front, tuple(u for u in front.pairs.units if u in groups), feasible
+
+    def _fits(self, key: str) -> bool:
+        """Whether a choice was tried by this search and is within the limit."""
+        return key in self.bench.tried and self.bench.known[key].high <= self.limit + 1e-12
+
+    def _not_worse(self, chosen: Choice) -> Choice:
+        """The choice, or what step1 left where that does less damage within the same limit."""
+        given = self.bench.figures(self.given)
+        fits = self.judge.asks_share and given.high <= self.limit + 1e-12
+        return self.given if fits and given.damage < self.bench.measure(chosen).damage else chosen
 
     def _search(self) -> tuple[Frontier, Units, bool]:
         start = self.bench.measure(self.given)
@@ -148,6 +177,10 @@ class Engine:
     def _fronts(self) -> list[Frontier]:
         """The additive model with the ranges and roundings that promise most, the best first."""
         samples = list(range(len(self.bench.reference.feeds)))[:: self._stride()][: self.work.alone]
+        if self.bench.effort.deadline.seconds is not None:  # the clock may leave no time for more
+            self.bench.measure_all(
+                [Choice(r, self.given.tuning) for r in self._remedied()], "trying what step1 advises"
+            )
         whole = self._apart(Choice(), samples)
         self.alone = of_sources(whole.found, whole.damage.tolist())
         self.bench.measure(
@@ -224,10 +257,18 @@ class Engine:
 
     def _remedies(self, front: Frontier) -> list[Candidate]:
         """What the lint advises: each remedy and all together, as far as they fit."""
-        groups = [{self.bench.model.layer[n].group for n in r if n in self.bench.model.layer} for r in self.remedies]
-        sets = [*groups, set().union(*groups)] if groups else []
-        found = [front.candidate_of(sorted(s & set(front.pairs.units))) for s in sets]
+        found = [front.candidate_of(sorted(s & set(front.pairs.units))) for s in self._advised()]
         return [c for c in found if c.raised and c.high <= self.limit + 1e-12]
+
+    def _remedied(self) -> list[dict[str, Precision]]:
+        """The layers that these raise."""
+        groups = self.bench.model.group
+        return [{n: self.precisions[0] for g in sorted(s) for n in groups[g].layers} for s in self._advised()]
+
+    def _advised(self) -> list[set[str]]:
+        """Groups that the lint advises to raise: all together, and those of each remedy."""
+        groups = [{self.bench.model.layer[n].group for n in r if n in self.bench.model.layer} for r in self.remedies]
+        return [set[str]().union(*groups), *groups] if groups else []
 
     def _fast(self, front: Frontier) -> tuple[Units, bool]:
         limit, wanted = self.limit, self.judge.budget.min_speedup
@@ -274,7 +315,7 @@ class Engine:
     def _best_known(self) -> Choice:
         """The best choice that was measured: it holds the budget, or comes nearest to it."""
         known = [(self.bench.tried[k], f) for k, f in self.bench.known.items() if k in self.bench.tried]
-        fits = [(c, f) for c, f in known if f.high <= self.limit + 1e-12] or known
+        fits = [(c, f) for c, f in known if self._fits(c.key)] or known
         if not fits:
             return self.given
         if self.judge.budget.asks_quality:

@@ -25,7 +25,7 @@ from hybridq.plan.quant_plan import QuantPlan
 from hybridq.plan.share_of_macs import high_fraction
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, LayerChoice, QuantConfig
 from hybridq.search.alone import chunks, fingerprint, grows, noise_of
-from hybridq.search.answers import changed
+from hybridq.search.answers import Passed, changed
 from hybridq.search.choice import Choice, Figures
 from hybridq.search.damage import Doubles, Objective, Reference, objective, one_row
 from hybridq.search.figures import Sqnr, Sums
@@ -39,8 +39,11 @@ from hybridq.storage.weights import Weights
 class Bench:
     """Everything needed to measure a choice, and what was measured already.
 
-    ``weights`` are the given ones and ``calibrated`` has them rounded one by one; ``corrections`` and ``rounded`` hold
-    the repairs that a choice may use, by layer. ``known`` and ``tried`` go by the key of a choice, ``alone`` by the
+    ``weights`` are the given ones and ``calibrated`` has them rounded one by one; ``rounded``, ``corrections`` and
+    ``behind`` hold the repairs that a choice may use, by layer: weights rounded together, biases corrected for weights
+    rounded one by one, and for those rounded together.
+
+    ``known`` and ``tried`` go by the key of a choice, ``alone`` by the
     fingerprint of a quantizer: its damage on each of the samples that quantizers are measured on, in their order.
     Whatever is asked for has its price, whether it was measured before (``paid``: samples by fingerprint) or not: a
     search that goes on where it was killed comes as far as one that was not.
@@ -54,6 +57,7 @@ class Bench:
     workers: int = 1
     metric: Metric | None = None
     corrections: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    behind: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     rounded: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     aim: Objective | None = None
     known: dict[str, Figures] = field(default_factory=dict)
@@ -88,8 +92,10 @@ class Bench:
 
     def biases(self, choice: Choice, plan: QuantPlan) -> dict[str, NDArray[Any]]:
         """The corrected biases that a choice uses, by layer."""
-        wanted = sorted(choice.tuning.biases)
-        return {n: self.corrections[n] for n in wanted if n in self.corrections and plan.layers[n].done.bits == 8}
+        together = set(self.together(choice))
+        low = [n for n in sorted(choice.tuning.biases) if plan.layers[n].done.bits == 8]
+        held = {n: self.behind if n in together else self.corrections for n in low}
+        return {n: held[n][n] for n in low if n in held[n]}
 
     def aim_of(self) -> Objective:
         """The objective; all layers in 8 bits are measured first."""
@@ -158,7 +164,7 @@ class Bench:
             if self.effort.deadline.over and not must:
                 raise TimeUp
             aim = self.aim_of()
-            noise, kept, high, sqnr = self._noise(choice)
+            noise, kept, high, sqnr, passed = self._noise(choice)
             damage = [float(aim.of(i, row[None])[0]) for i, row in enumerate(noise)]
             self.known[choice.key] = Figures(
                 float(sum(damage)),
@@ -168,6 +174,7 @@ class Bench:
                 self._metric(kept),
                 self._changed(kept),
                 (float(sum(damage[::2])), float(sum(damage[1::2]))),
+                passed,
             )
             if self.save is not None:
                 self.save()
@@ -210,17 +217,20 @@ class Bench:
                 raise TimeUp
             yield aim.of(i, rows[1:]).tolist()
 
-    def _noise(self, choice: Choice) -> tuple[Doubles, list[Outputs], float, Sqnr]:
+    def _noise(self, choice: Choice) -> tuple[Doubles, list[Outputs], float, Sqnr, dict[str, float]]:
         plan, weights = self.plan(choice)
         one = session(seeded(build(self.model, plan, weights).assemble()), threads=self.threads)
         rolled = Rolled(one, self.model.states)
         names, kept, noise, told = list(self.reference.names), [], [], Sums(self.reference.told)
         wanted = set(names) if self.metric is not None else self.reference.classes
+        passed: dict[str, Passed] = {}
         for i, feed in enumerate(self.reference.feeds):
             outputs = rolled.run(feed, names)
             noise.append(self.reference.noise(i, [one_row(x) for x in outputs], told)[0])
+            self.reference.passed(i, dict(zip(names, outputs, strict=True)), passed)
             kept.append({n: x for n, x in zip(names, outputs, strict=True) if n in wanted})
-        return np.stack(noise), kept, high_fraction(self.model, plan), told.sqnr()
+        shares = {n: x.changed for n, x in passed.items()}
+        return np.stack(noise), kept, high_fraction(self.model, plan), told.sqnr(), shares
 
     def _changed(self, kept: list[Outputs]) -> dict[str, float]:
         """Of every classification the expected share of answers that differ from float's."""

@@ -33,6 +33,10 @@ class Layout:
     parts: Parts | None
     scores: tuple[tuple[int, int], ...]
 
+    def scores_of(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The scores of an output's values."""
+        return np.concatenate([np.take(values, range(a, b), self.axis) for a, b in self.scores], self.axis)
+
     def positions(self, shape: Sequence[int]) -> int:
         """Numbers a channel and sample."""
         return math.prod(shape[1:]) // shape[self.axis]

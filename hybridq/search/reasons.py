@@ -11,7 +11,7 @@ from hybridq.search.judge import Judge
 from hybridq.search.work import TimeUp
 
 TOLD = 0.05  # dB that a reason can show
-IDLE = 1.01  # of the damage: what may come back when bits are taken that no figure shows
+IDLE = 1.003  # of the damage, and of the answers expected to change: what may come back with bits that no figure shows
 
 
 def reasons(bench: Bench, chosen: Choice) -> dict[str, str]:
@@ -29,12 +29,13 @@ def reasons(bench: Bench, chosen: Choice) -> dict[str, str]:
 
 def kept_for_a_reason(bench: Bench, chosen: Choice, judge: Judge) -> Choice:
     """The choice without units whose bits no figure gains by, as long as the damage stays about what it was."""
+    first = bench.measure(chosen)
     for unit in units_of(bench, chosen):
         without, whole = _taken(bench, chosen, unit), bench.measure(chosen)
         figures = bench.measure(without)
-        gains = _gain(figures, whole)[0] >= TOLD
+        gains = _gain(figures, whole)[0] >= TOLD or figures.doubt > IDLE * first.doubt
         needed = judge.budget.asks_quality and judge.enough(whole) and not judge.enough(figures)
-        if not gains and not needed and figures.damage <= IDLE * whole.damage:
+        if not gains and not needed and figures.damage <= IDLE * first.damage:
             chosen = without
     return chosen
 

@@ -101,13 +101,16 @@ def _figures(figures: Figures) -> Json:
     }
     if figures.changed:
         found["changed"] = dict(figures.changed)
+    if figures.passed:
+        found["passed"] = dict(figures.passed)
     return found if figures.metric is None else found | {"metric": figures.metric}
 
 
 def _recalled(held: Mapping[str, Any]) -> Figures:
     whole, worst = (dict(held[k]) for k in ("sqnr_db", "worst_sqnr_db"))
-    changed, (one, two) = dict(held.get("changed", {})), map(float, held["halves"])
-    return Figures(float(held["damage"]), float(held["high"]), whole, worst, held.get("metric"), changed, (one, two))
+    changed, passed = (dict(held.get(k, {})) for k in ("changed", "passed"))
+    damage, high, (one, two) = float(held["damage"]), float(held["high"]), map(float, held["halves"])
+    return Figures(damage, high, whole, worst, held.get("metric"), changed, (one, two), passed)
 
 
 def recall(bench: Bench, question: Mapping[str, Any], previous: Mapping[str, Any] | None) -> Times | None:

@@ -25,7 +25,7 @@ from hybridq.files.seal import text_digest
 from hybridq.graph.chance import seeded
 from hybridq.graph.model import Model
 from hybridq.graph.rolling import picked, stretches
-from hybridq.graph.runtime import Feed, session
+from hybridq.graph.runtime import Feed, run, session
 from hybridq.quant.dtypes import Precision, widest
 from hybridq.quant.records import Calibrated
 from hybridq.search.budget import Budget
@@ -36,7 +36,7 @@ from hybridq.search.engine import Engine, SearchResult
 from hybridq.search.joint import Bench
 from hybridq.search.judge import judge_of
 from hybridq.search.result import content, recall
-from hybridq.search.work import TOLD, Deadline, Effort, Prices, Work, allowed, planned
+from hybridq.search.work import TOLD, Deadline, Effort, Prices, Work, allowed, planned, slowness
 from hybridq.storage.state import assemble, to_json
 from hybridq.storage.weights import Weights
 
@@ -91,7 +91,7 @@ def search(
     deadline = options.deadline or Deadline(budget.time)
     whole = list(islice(feeds, MOST_SAMPLES))
     worth = allowed(Prices.of(model), budget.time)
-    seconds = min(worth, budget.time or worth)
+    seconds = worth if deadline.seconds is None or not whole else _left(model, weights, whole[0], deadline, worth)
     work = planned(model, options.samples or len(whole), seconds)
     chosen = _spread(whole, options.samples or work.samples, model)
     options.progress("running the float model", 0, None)
@@ -105,6 +105,17 @@ def search(
     if options.save is not None:
         bench.save = partial(_save, options.save, engine, question)
     return engine.run(question)
+
+
+def _left(model: Model, weights: Weights, feed: Feed, deadline: Deadline, worth: float) -> float:
+    """Seconds' worth of work that the clock leaves, on the machine as it is now."""
+
+    def runs(times: int) -> None:
+        one = session(seeded(assemble(model.proto, weights.plain())), threads=1)
+        for _ in range(times):
+            run(one, feed)
+
+    return max(0.0, min(worth, deadline.left / slowness(Prices.of(model), runs)))
 
 
 def _engine(
@@ -151,6 +162,7 @@ def _bench(
     one = session(seeded(assemble(model.proto, weights.plain())), threads=1)
     reference = measure_reference(one, feeds, model)
     given = [dict(zip(reference.names, sample, strict=True)) for sample in reference.given]
+    together = set(as_recorded(calibrated, weights, (x.name for x in model.layers)).together)
     return Bench(
         model,
         weights.plain(),
@@ -159,15 +171,17 @@ def _bench(
         1,
         options.workers,
         bound(options.metric, given) if options.metric else None,
-        weights.biases,
-        weights.rounded,
+        corrections={n: b for n, b in weights.biases.items() if n not in together},
+        behind={n: b for n, b in weights.biases.items() if n in together},
+        rounded=weights.rounded,
     )
 
 
 def _question(bench: Bench, high: Sequence[Precision], seed: int, alone: int) -> dict[str, Any]:
     """What the measurements depend on."""
     calibrated = bench.calibrated
-    recorded = {"record": to_json(calibrated), "biases": sorted(bench.corrections), "rounded": sorted(bench.rounded)}
+    biases = sorted({*bench.corrections, *bench.behind})
+    recorded = {"record": to_json(calibrated), "biases": biases, "rounded": sorted(bench.rounded)}
     return {
         "hybridq": __version__,
         "model": bench.model.sha256,

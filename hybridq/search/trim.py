@@ -59,16 +59,22 @@ def trim(
 ) -> tuple[str, ...]:
     """Take bits away where they bring nothing, or, with ``enough``, as long as a choice is still good enough.
 
-    ``most`` units are tried, those of least worth for their cost first.
+    They bring nothing where neither the measured nor the predicted damage is lower for them: few samples do not show
+    what cheap bits do for others. ``most`` units are tried, those of least worth for their cost first.
     """
     limit = (1 + 2 * NOTHING) * front.judged(units)
     for unit in _least_worth_first(front, units)[:most]:
         trial = tuple(u for u in units if u != unit)
         figures = front.bench.measure(front.choice(trial))
-        idle = front.judged(trial) <= min(limit, (1 + NOTHING) * front.judged(units))
+        idle = front.judged(trial) <= min(limit, (1 + NOTHING) * front.judged(units)) and _as_good(front, trial, units)
         if enough(figures) if enough is not None else idle:
             units = trial
     return units
+
+
+def _as_good(front: Frontier, fewer: tuple[str, ...], units: tuple[str, ...]) -> bool:
+    """Whether the additive model promises hardly more of the units than of ``fewer``."""
+    return front.candidate_of(fewer).damage <= (1 + NOTHING) * front.candidate_of(units).damage
 
 
 def _least_worth_first(front: Frontier, units: tuple[str, ...]) -> list[str]:

@@ -67,12 +67,16 @@ class Variant:
 
 def prepare(bench: Bench, given: Tuning) -> None:
     """Make the repairs that a tuning may use; those that step1 made already are taken as they are."""
-    plan, _ = bench.plan(Choice())
-    feeds = bench.reference.feeds
-    if not given.biases:
-        bench.corrections = corrected_biases(bench.model, plan, bench.weights, feeds, threads=bench.threads)
+    feeds, threads = bench.reference.feeds, bench.threads
+    plan, weights = bench.plan(Choice())
+    biases = corrected_biases(bench.model, plan, weights, feeds, threads=threads)
+    bench.corrections = {**biases, **bench.corrections}
     if not given.together:
-        bench.rounded = compensated_weights(bench.model, plan, bench.weights, feeds, threads=bench.threads)
+        bench.rounded = compensated_weights(bench.model, plan, weights, feeds, threads=threads)
+    if bench.rounded:
+        plan, weights = bench.plan(Choice({}, Tuning(weights=dict.fromkeys(bench.rounded, "gptq"))))
+        biases = corrected_biases(bench.model, plan, weights, feeds, threads=threads)
+        bench.behind = {**{n: b for n, b in biases.items() if n in bench.rounded}, **bench.behind}
 
 
 def repairs(bench: Bench, found: Alternatives) -> Iterator[Tuning]:
@@ -80,6 +84,7 @@ def repairs(bench: Bench, found: Alternatives) -> Iterator[Tuning]:
     weights = {n: rounding(how) for n, how in found.clear(found.weights).items()}
     yield Tuning()
     yield Tuning(weights=dict.fromkeys(bench.rounded, "gptq"))
+    yield Tuning(weights=dict.fromkeys(bench.rounded, "gptq"), biases=frozenset({*bench.behind, *bench.corrections}))
     yield Tuning(biases=frozenset(bench.corrections))
     yield Tuning(weights=weights)
     of_bias = frozenset(n for n in found.clear(found.biases) if _rather_bias(found, n))

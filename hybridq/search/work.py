@@ -8,6 +8,7 @@ question gets the same answer whatever else the machine does; only where somebod
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +35,7 @@ ALONE = (1, 16)  # of these, on which each quantizer is measured
 FINE = 2  # of these at least, or whole groups are measured first
 TRIALS = (24, 400)  # joint models
 SCARCE = 70  # of these
+PROBES = 4  # float inferences that tell how fast the machine is
 
 
 class TimeUp(Exception):  # noqa: N818 - no error: the search ends with the best found
@@ -112,7 +114,9 @@ def planned(model: Model, available: int, seconds: float = KEPT * USUAL_SECONDS,
     ``together``: one graph can carry many quantizers.
     """
     prices = Prices.of(model)
-    samples = min(available, int(np.clip(SAMPLES_SECONDS / max(prices.inference, 1e-9), *SAMPLES)))
+    most = (TOGETHER * seconds / TRIALS[0] - prices.joint(0)) / (prices.joint(1) - prices.joint(0))
+    wanted = min(most, SAMPLES_SECONDS / max(prices.inference, 1e-9))
+    samples = min(available, int(np.clip(wanted, *SAMPLES)))
     quantizers = 4.5 * len(model.groups)  # tensors, weights, edges, and the other forms of those that matter
     once, one = (prices.alone(n, together=together) for n in (0, 1))
     alone = (APART * seconds / quantizers - once) / max(one - once, 1e-9) if quantizers else 1.0
@@ -128,9 +132,27 @@ class Deadline:
     began: float = field(default_factory=time.perf_counter)
 
     @property
+    def left(self) -> float:
+        """Seconds that are left; infinite where none were set."""
+        if self.seconds is None:
+            return float("inf")
+        return KEPT * self.seconds - (time.perf_counter() - self.began)
+
+    @property
     def over(self) -> bool:
         """Whether the time is over."""
-        return self.seconds is not None and time.perf_counter() - self.began >= KEPT * self.seconds
+        return self.left <= 0
+
+
+def slowness(prices: Prices, run: Callable[[int], object]) -> float:
+    """Seconds of the clock that a second's worth of work takes here and now, at least 1.
+
+    ``run`` makes the float model and runs it so many times.
+    """
+    began = time.perf_counter()
+    run(PROBES)
+    price = prices.building + PROBES * prices.inference
+    return max(1.0, (time.perf_counter() - began) / price)
 
 
 @dataclass

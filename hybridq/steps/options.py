@@ -126,11 +126,11 @@ class Step1Options(PreprocessingOptions, LoopOptions):
     def repair(self) -> Repair:
         """What is done to weights: as was said; by default what costs nothing, where hybridq's integers are what runs.
 
-        A search tries more by itself, and other toolchains round weights themselves.
+        Other toolchains round weights themselves.
         """
         if self.weights_repair is not None:
             return self.weights_repair
-        asked = self.literal or self.data_free or self.every_algorithm or self.algorithm is not None
+        asked = self.literal or self.data_free or self.algorithm is not None
         free = self.goal.latency_aware and not asked and self.weights_algorithm is WeightAlgorithm.NORMAL
         return Repair.BETTER if free else Repair.BIAS
 

@@ -30,8 +30,9 @@ from hybridq.quant.records import Calibrated, Entry, LayerChoice
 from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.search.board import read_profile
 from hybridq.search.choice import unrepaired
+from hybridq.search.choose_repair import Repair
 from hybridq.search.search import SearchOptions, SearchResult, search
-from hybridq.search.work import Deadline, planned
+from hybridq.search.work import USUAL_SECONDS, Deadline, planned
 from hybridq.steps.common import SEARCH, read_object, read_sources, read_state
 from hybridq.steps.kinds import read, share, takes
 from hybridq.steps.options import Step1Options, need_threads
@@ -83,6 +84,8 @@ def auto(
         raise DatasetError("no such file", path=str(evaluation))
     folder, shared = Path(out), dict[str, Any](threads=first.threads, progress=progress)
     deadline = Deadline(wanted.time)
+    if wanted.time is not None and wanted.time < USUAL_SECONDS:
+        words.setdefault("weights_repair", Repair.BIAS)  # the search tries the rest, the likeliest first
     calibrated = step1(model, dataset, folder, progress=progress, **words)
     found = propose(folder, dataset, workers=first.workers, deadline=deadline, **shared, **asked)
     built = step2(folder, **shared)
