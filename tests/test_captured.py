@@ -278,3 +278,29 @@ def test_a_factor_is_named_as_it_is(values: np.ndarray, factor: float) -> None:
         return
     told = cause_of("Conv", "int8", values, (values * np.float32(factor)))
     assert f"{factor:.4g} times" in told or "are cut to" in told or "shifted" not in told
+
+
+def test_a_dump_has_every_layer_and_is_read_as_planned(builds: dict[str, Built], tmp_path: Path, run: Run) -> None:
+    build = tmp_path / "build"
+    shutil.copytree(builds["mixed"].folder, build)
+    told = run("step3", build, "--dump", "--seconds", 0, "--threads", 1, "--json").json
+    dump = build / "report" / "dump"
+    layers = [x["name"] for x in told["layers"]]
+    order = (dump / "dump_data_distribute" / "order.txt").read_text().splitlines()
+    assert len(order) == len(layers)
+    for kind in ("fp32", "entire_qnt", "individual_qnt"):
+        files = sorted(p.name for p in (dump / kind).iterdir())
+        measured = [s for s, x in zip(order, told["layers"], strict=True) if kind == "fp32" or x[_figure(kind)]]
+        assert files == sorted(p for s in measured for p in files if p.startswith(f"{s}_out0_"))
+        assert len(files) == len(measured)
+    board = compared(builds["mixed"], dump / "entire_qnt")
+    assert [x.name for x in board.layers] == layers
+    assert all(x.against_plan.identical or x.against_plan.sqnr_db > 100 for x in board.layers)
+    floats = compared(builds["mixed"], dump / "fp32")
+    assert all(x.against_float.sqnr_db > 100 for x in floats.layers)
+    counts = (dump / "dump_data_distribute" / f"{order[0]}_weight.txt").read_text().splitlines()
+    assert sum(int(line.split()[2]) for line in counts) == 8 * 3 * 3 * 3
+
+
+def _figure(kind: str) -> str:
+    return kind.removesuffix("_qnt")

@@ -201,6 +201,7 @@ def tell_build(voice: Talk, report: BuildReport) -> None:
 @comparison
 @click.option("--what-if", is_flag=True, help="Measure each quantizer alone: the page then predicts other choices.")
 @click.option("--board", type=FOLDER, help="Tensors captured on a device, of RKNN, SNPE, QNN, or named as ours.")
+@click.option("--dump", is_flag=True, help="Write the first sample's tensors to DIR/report/dump, as RKNN does.")
 @common
 def step3(directory: Path, dataset: Path | None, quiet: bool, verbose: bool, as_json: bool, **given: Any) -> None:
     """Compare float32 with DIR/hybrid.onnx: accuracy, per-layer error, size, speed.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
 from numpy.typing import NDArray
 
+from hybridq.board.dumping import ALONE, ENTIRE, FLOAT
 from hybridq.compare import probes
 from hybridq.compare.drift import DriftWatch
 from hybridq.compare.histograms import HistogramWatch
@@ -22,6 +23,7 @@ from hybridq.quant.metrics import Damage
 CHUNK_BYTES = 256 << 20  # of one side's tensors held at once, as far as their shapes are known
 
 Values = dict[str, NDArray[Any]]
+Keep = Callable[[str, str, NDArray[Any]], object]  # which run, the layer, its values
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class LayerProbe:
     chunks: tuple[Chunk, ...]
     notes: Mapping[str, str]
     spread: HistogramWatch
+    keep: Keep | None = None
     entire: dict[str, Damage] = field(default_factory=dict)
     individual: dict[str, Damage] = field(default_factory=dict)
     samples: int = 0
@@ -74,6 +77,9 @@ class LayerProbe:
             damage = self.entire.setdefault(pair.name, Damage(quick=True))
             damage.add(reference[pair.float_tensor], hybrid[pair.hybrid_tensor])
             self.spread.add(pair.name, pair.float_tensor, reference[pair.float_tensor])
+            if self.keep is not None:
+                self.keep(FLOAT, pair.name, reference[pair.float_tensor])
+                self.keep(ENTIRE, pair.name, hybrid[pair.hybrid_tensor])
         del hybrid
         tensors = {OUTPUT + pair.name: pair for pair in chunk.pairs}
         for session in chunk.alone:
@@ -82,6 +88,8 @@ class LayerProbe:
             for name, value in alone.items():
                 damage = self.individual.setdefault(tensors[name].name, Damage(quick=True))
                 damage.add(reference[tensors[name].float_tensor], value)
+                if self.keep is not None:
+                    self.keep(ALONE, tensors[name].name, value)
 
     def _report(self, pair: LayerPair) -> LayerReport:
         entire, individual = self.entire.get(pair.name), self.individual.get(pair.name)
@@ -105,6 +113,7 @@ def probe_layers(
     *,
     threads: int,
     chunk_bytes: int = CHUNK_BYTES,
+    keep: Keep | None = None,
 ) -> LayerProbe:
     """Prepare the probes. A layer that cannot be measured gets a note; nothing fails for its sake."""
     views = View(reference), View(hybrid)
@@ -121,7 +130,7 @@ def probe_layers(
         Chunk(chunk, own, load_pieces(views[1], here, infos, threads, notes))
         for chunk, here, own in _shared_out(_by_size(measured, pieces, infos, chunk_bytes), pieces, watched)
     )
-    return LayerProbe(pairs, drift, inside, beside, chunks, notes, HistogramWatch(drift.ranges))
+    return LayerProbe(pairs, drift, inside, beside, chunks, notes, HistogramWatch(drift.ranges), keep)
 
 
 def _leave_out_unread(

@@ -13,7 +13,7 @@ import hybridq
 from hybridq.build.metadata import read_metadata
 from hybridq.compare import probes
 from hybridq.compare.drift import DriftWatch, drift_warning, scale_warnings
-from hybridq.compare.layers import LayerProbe, probe_layers
+from hybridq.compare.layers import Keep, LayerProbe, probe_layers
 from hybridq.compare.metric import Metric
 from hybridq.compare.outputs import OutputProbe, Watch, concatenated
 from hybridq.compare.results import ComparisonReport, LayerPair, Sizes, Timing
@@ -34,12 +34,13 @@ class Inside:
     """What is measured inside the models, on the first ``samples`` samples (None: all).
 
     ``layers``: where each layer is in both. ``ranges``: what calibration saw of each float tensor, real (min, max):
-    values outside are reported as drift.
+    values outside are reported as drift. ``keep`` is shown every layer's values.
     """
 
     layers: Sequence[LayerPair] = ()
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     samples: int | None = None
+    keep: Keep | None = None
 
     def __bool__(self) -> bool:
         return bool(self.layers or self.ranges)
@@ -101,7 +102,7 @@ def compare(
         seconds = 0.0  # timing would draw some
     sessions = runtime.session(float_model, threads=threads), runtime.session(hybrid_model, threads=threads)
     drifting = inside.watch()
-    layers = probe_layers(*protos, inside.layers, drifting, threads=threads) if inside else None
+    layers = _layers(protos, inside, drifting, threads) if inside else None
     one, other = (Rolled(session, states or {}) for session in sessions)
     outputs = OutputProbe(one, other, concatenated(protos[0]), keep=metric is not None, watch=watch)
 
@@ -114,6 +115,12 @@ def compare(
     scales = scale_warnings(drifting, (i.name for i in protos[0].graph.input))
     late = [unsteady(timing)] if timing is not None else []
     return replace(report, timing=timing, warnings=tuple(filter(None, [*chance, *report.warnings, *scales, *late])))
+
+
+def _layers(
+    protos: tuple[onnx.ModelProto, onnx.ModelProto], inside: Inside, drifting: DriftWatch, threads: int
+) -> LayerProbe:
+    return probe_layers(*protos, inside.layers, drifting, threads=threads, keep=inside.keep)
 
 
 def _pass(

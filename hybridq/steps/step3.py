@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from hybridq.board.dumping import Dumper
 from hybridq.compare import ComparisonReport, Inside, compare, layer_pairs
+from hybridq.compare.outputs import Watch
 from hybridq.dataset import Dataset, Preprocessing, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, StorageError
 from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit
 from hybridq.files.reading import exists
+from hybridq.files.temporary import Scratch
+from hybridq.graph.runtime import Feed
 from hybridq.quant.records import QuantConfig
 from hybridq.report import Extras, Verdict, judge, report_json, write_report
 from hybridq.report.gallery import Gallery
@@ -34,6 +40,8 @@ from hybridq.steps.whatif import remedy_of
 from hybridq.steps.whatif import what_if as predicted
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, State
+
+DUMP = "dump"  # the folder of tensors, inside the report
 
 
 @dataclass(frozen=True)
@@ -59,14 +67,16 @@ def step3(
     *,
     what_if: bool = False,
     board: Path | str | None = None,
+    dump: bool = False,
     progress: Progress = no_progress,
     **options: Any,
 ) -> Step3Result:
     """Compare float32 and hybrid on ``dataset`` (by default the calibration set) and write ``report/``.
 
     ``what_if`` measures each quantizer alone, so that the page can predict other choices. ``board`` is a folder of
-    tensors captured on a device. ``options`` are the fields of ``ComparisonOptions``. Raises StorageError when step2
-    has not run, DatasetError, ConfigError, BoardError, OptionError.
+    tensors captured on a device; ``dump`` writes the first sample's to ``report/dump``. ``options`` are the fields of
+    ``ComparisonOptions``. Raises StorageError when step2 has not run, DatasetError, ConfigError, BoardError,
+    OptionError.
     """
     asked = read(ComparisonOptions, options)
     folder = Path(directory)
@@ -75,17 +85,9 @@ def step3(
     data = _data(folder, state, dataset, asked)
     captured = board_report(Path(board), state, config, hybrid, data, asked.threads) if board is not None else None
     watched = Watched(data, Gallery(Preprocessing.from_json(state.preprocessing), asked.drawer))
-    found = compare(
-        storage.assemble(state.model.proto, state.weights),
-        folder / HYBRID,
-        watched.feeds(progress),
-        inside=Inside(layer_pairs(state.model, hybrid), _ranges(state), asked.layer_samples),
-        metric=asked.scored,
-        threads=asked.threads,
-        seconds=asked.seconds,
-        watch=watched.gallery.add,
-        states=state.model.states,
-    )
+    scratch = Scratch()
+    dumper = _dumper(state, scratch) if dump else None
+    found = _compared(folder, state, hybrid, watched.feeds(progress), asked, watched.gallery.add, dumper)
     found = replace(found, model=state.model.name, calibration_data=dataset is None, board=captured)
     prediction = predicted(state, config, data, asked.threads, progress) if what_if else None
     advised = remedy_of(prediction) if prediction else None
@@ -93,7 +95,45 @@ def step3(
     extras = extras_of(folder, state, config, watched, prediction)
     with commit(folder) as new:
         write_report(found, new / REPORT, judged, extras)
+        if dumper is not None:
+            shutil.copytree(dumper.folder, new / REPORT / DUMP)
     return Step3Result(found, folder / REPORT, str(data.path), dataset is None, judged, extras)
+
+
+def _compared(
+    folder: Path,
+    state: State,
+    hybrid: onnx.ModelProto,
+    feeds: Iterable[Feed],
+    asked: ComparisonOptions,
+    watch: Watch,
+    dumper: Dumper | None,
+) -> ComparisonReport:
+    return compare(
+        storage.assemble(state.model.proto, state.weights),
+        folder / HYBRID,
+        feeds,
+        inside=_inside(state, hybrid, asked, dumper),
+        metric=asked.scored,
+        threads=asked.threads,
+        seconds=asked.seconds,
+        watch=watch,
+        states=state.model.states,
+    )
+
+
+def _inside(state: State, hybrid: onnx.ModelProto, asked: ComparisonOptions, dumper: Dumper | None) -> Inside:
+    keep = dumper.add if dumper is not None else None
+    samples = max(asked.layer_samples, 1) if dumper is not None else asked.layer_samples
+    return Inside(layer_pairs(state.model, hybrid), _ranges(state), samples, keep)
+
+
+def _dumper(state: State, scratch: Scratch) -> Dumper:
+    """What writes tensors as they come, in a temporary folder that goes with ``scratch``."""
+    with scratch.folder() as place:
+        found = Dumper(place / DUMP, state.model, state.weights)
+        found.start()
+    return found
 
 
 def _data(folder: Path, state: State, dataset: Any, asked: ComparisonOptions) -> Dataset:
