@@ -37,6 +37,18 @@ def assert_same_at_all_levels(model: ModelProto, feed: Feed) -> None:
         assert np.mean(np.abs(fast - plain) > 1e-5 * np.abs(plain).max()) < 0.002
 
 
+def test_the_names_of_what_is_added_are_short() -> None:
+    """Exporters name a tensor after everything that made it; a small file would be names for the most part."""
+    long = {name: f"{name};" + "model/block/FusedBatchNorm;" * 8 for name in "abc"}
+    rows = [("Conv", "x w", long["a"]), ("Relu", long["a"], long["b"]), ("Conv", f"{long['b']} v", long["c"])]
+    case = case_of(given(rows, {"w": normal(8, 8, 1, 1), "v": normal(8, 8, 1, 1)}, [long["c"]]))
+    model = built(case, {})
+    kept = {*long.values(), *(i.name for i in model.graph.input)}
+    added = {n for node in model.graph.node for n in (*node.input, *node.output)} - kept
+    assert len(added) > 6
+    assert max(map(len, added)) < 70
+
+
 class TestTrapA:
     """A float computation between integers stays one, to the last bit."""
 

@@ -15,7 +15,7 @@ from random_graphs import random_case
 from hybridq import targets
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Kind, lookup
-from hybridq.plan.islands import ROUNDING, _Cut, elements, float_side
+from hybridq.plan.islands import _Cut, float_saves, float_side
 from hybridq.plan.record import decide
 from hybridq.quant.dtypes import Precision
 
@@ -45,6 +45,22 @@ def test_scale_and_shift_behind_a_float_layer_stay_float() -> None:
 def test_a_silu_between_convolutions_stays_in_integers() -> None:
     found = precisions([("Sigmoid", "a", "s"), ("Mul", "a s", "z")], {})
     assert set(found.values()) == {U8}
+
+
+@pytest.mark.parametrize(("around", "side"), [("Tanh", F32), ("Relu", U8)])
+def test_filters_of_one_channel_each_are_on_the_side_of_their_neighbours(around: str, side: Precision) -> None:
+    rows = [(around, "a", "h"), ("Conv", "h d", "c", {"group": 8, "pads": [1, 1, 1, 1]}), (around, "c", "z")]
+    found = precisions(rows, {"d": normal(8, 1, 3, 3)})
+    assert {v for k, v in found.items() if k not in ("a", "y")} == {side}
+
+
+def test_a_filter_of_a_single_signal_stays_float() -> None:
+    """Its integer kernel takes five times as long, and its few weights save nothing."""
+    rows = [("Conv", "x one", "low", {"strides": [1, 2]}), ("Conv", "low two", "y")]
+    tensors = {"one": normal(1, 1, 1, 16), "two": normal(8, 1, 1, 8)}
+    case = case_of(graph(rows, tensors, ["y"], ("n", 1, 1, 64)), {"x": normal(4, 1, 1, 64)})
+    found = {n: x.precision for n, x in case.calibrated.layers.items()}
+    assert found == {"low": F32, "y": U8}
 
 
 def test_a_residual_sum_stays_in_integers() -> None:
@@ -88,7 +104,7 @@ def cost(model: Model, floats: set[str], free: list[str], chosen: set[str]) -> f
     total = 0.0
     for group in model.groups:
         if group.name in chosen:
-            total -= sum((lookup(model.layer[n].op).saves + ROUNDING) * elements(model, n) for n in group.layers)
+            total -= sum(float_saves(model, model.layer[n]) for n in group.layers)
         readers = [side[x.group] for x in model.readers.get(group.name, ()) if x.group != group.name]
         readers += [True] if cut._leaves(group) else []
         quantize, dequantize = cut._costs(group)

@@ -83,7 +83,10 @@ def _held(writer: Writer, tensor: str, layer: Layer, plan: QuantPlan) -> str:
 
 
 def _finish(writer: Writer, model: Model, plan: QuantPlan, weights: Weights) -> OnnxFile:
-    """The whole model: inputs and outputs as given, float16 where they had it; the initializers that are still read."""
+    """The whole model: inputs and outputs as given, float16 where they had it; the initializers that are still read.
+
+    Shapes inside are left to inference, as most exporters leave them: of a small model they are several percent.
+    """
     given = model.proto
     proto = helper.make_model(
         helper.make_graph(writer.nodes, given.graph.name or "hybridq", given.graph.input, given.graph.output),
@@ -92,8 +95,6 @@ def _finish(writer: Writer, model: Model, plan: QuantPlan, weights: Weights) -> 
         ir_version=ir_version_of(opset_of(given)),
         opset_imports=opset_imports(given),
     )
-    produced = edit.producers(writer.nodes)
-    proto.graph.value_info.extend(v for v in given.graph.value_info if v.name in produced)
     done = {name: str(layer.done) for name, layer in plan.layers.items()}
     asked = {name: str(layer.asked) for name, layer in plan.layers.items() if layer.asked is not layer.done}
     wide = narrow_ends(proto, half_ends(given) or (), writer.fresh)

@@ -19,6 +19,7 @@ from hybridq.quant.qparams import QParams
 Array = NDArray[Any]
 
 
+LONG = 48  # characters of a name
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -38,11 +39,19 @@ class Writer:
     integers: dict[str, str] = field(default_factory=dict)
     copies: dict[str, Copy] = field(default_factory=dict)
     shared: dict[Hashable, str] = field(default_factory=dict)
+    _names: edit.Names = field(init=False)
 
     def __post_init__(self) -> None:
         names = edit.Names.of(self.given)
         names.taken.update(n.name for n in self.given.node)
-        self.fresh = names.fresh
+        self._names = names
+
+    def fresh(self, name: str) -> str:
+        """A free name like ``tensor/what it became``; a long tensor's name is cut, since many are made of it."""
+        head, slash, tail = name.rpartition("/")
+        if len(head) > LONG:
+            head = f"{head[: LONG // 2]}~{head[-LONG // 2 :]}"
+        return self._names.fresh(f"{head}{slash}{tail}")
 
     def once(self, key: Hashable, make: Callable[[], str]) -> str:
         """The tensor of a key, made when it is first asked for."""

@@ -2,8 +2,9 @@
 
 On ``onnxruntime`` some layers start in float32 because 8 bits would make them slower and less exact at once (figures
 in ``docs/onnxruntime.md``): elementwise layers without a fast integer kernel, those whose result no integer
-convolution or matrix product reads, products of two activations, and elementwise layers between such (``islands``).
-What such a layer writes is still stored in 8 bits where only integer layers read it.
+convolution or matrix product reads, products of two activations, and, between such, elementwise layers and
+convolutions of single channels (``islands``). What such a layer writes is still stored in 8 bits where only integer
+layers read it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Collection
 from hybridq.graph import edit, operators
 from hybridq.graph.model import Group, Layer, Model
 from hybridq.graph.operators import Kernel, Kind, Layout
-from hybridq.plan.islands import float_side
+from hybridq.plan.islands import float_side, one_channel
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import LayerDefault
 from hybridq.targets import Target
@@ -22,6 +23,9 @@ TAIL = "no integer layer reads its result: float32 is as fast here and exact"
 KERNEL = "ONNX Runtime has no fast integer kernel for it: float32 is faster and exact"
 PRODUCT = "a product of two activations is faster in float32"
 LOST = "8 bits would make zeros of half of what a logarithm or root reads"
+ALONE = (
+    "each of its filters reads one channel: its integer kernel is slower, and what it reads or what reads it is float32"
+)
 BETWEEN = "what it reads or what reads it is float32: 8 bits would only round it once more"
 
 
@@ -49,7 +53,7 @@ def _float_reasons(model: Model, lost: Collection[str]) -> dict[str, str]:
     found = {n: LOST for g in touched for n in model.group[g].layers}
     free = []
     for group in model.groups:
-        computes = any(operators.lookup(model.layer[n].op).kind is Kind.COMPUTE for n in group.layers)
+        computes = any(_has_fast_product(model, model.layer[n]) for n in group.layers)
         reasons = {n: _float_reason(model, model.layer[n], useful) for n in group.layers}
         if reasons and all(reasons.values()):
             found.update(reasons)
@@ -57,8 +61,14 @@ def _float_reasons(model: Model, lost: Collection[str]) -> dict[str, str]:
             free.append(group)
     floats = {model.layer[n].group for n in found}
     between = float_side(model, floats, {g.name for g in free})
-    found.update({n: BETWEEN for g in free if g.name in between for n in g.layers})
+    for name in (n for g in free if g.name in between for n in g.layers):
+        found[name] = ALONE if one_channel(model, model.layer[name]) else BETWEEN
     return found
+
+
+def _has_fast_product(model: Model, layer: Layer) -> bool:
+    """Whether a layer's multiply-accumulates are what 8 bits make fast."""
+    return operators.lookup(layer.op).kind is Kind.COMPUTE and not one_channel(model, layer)
 
 
 def _float_reason(model: Model, layer: Layer, useful: set[str]) -> str:

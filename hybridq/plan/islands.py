@@ -1,6 +1,7 @@
 """Where float32 ends: elementwise layers between fixed neighbours go to the side on which they cost less time.
 
-Layers with weights stay in 8 bits, layers without a fast integer kernel in float32. What lies between is free, and
+Layers with weights stay in 8 bits (but for convolutions of single channels, whose integer kernel is the slower one),
+layers without a fast integer kernel in float32. What lies between is free, and
 every boundary costs: a QuantizeLinear where integers read what float computed, a DequantizeLinear where float reads
 integers, once a tensor however many read it. The cheapest division is a minimum cut. Where both sides cost the same,
 float32 rounds once less: a Mul and an Add behind a float Div, a HardSwish written out, a LayerNorm's scale and shift.
@@ -17,11 +18,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hybridq.graph import operators
+from hybridq.graph.edit import attributes
 from hybridq.graph.mincut import source_side
-from hybridq.graph.model import Group, Model
+from hybridq.graph.model import Group, Layer, Model
 
 QUANTIZE, DEQUANTIZE = 0.10, 0.20
 LAYOUT = 0.20  # more, for pictures: integer convolutions and float operators keep them in different layouts
+CHANNEL, LEVEL = 0.5, 32  # over the channels: a weight more in integers where each filter reads one; from here on none
 ROUNDING = 0.05  # what it is worth not to round a tensor
 OUTSIDE = ""  # the node that stands for whoever reads the model's outputs
 NEVER = 1e6  # of the largest sum: a division that is not allowed
@@ -35,6 +38,22 @@ def float_side(model: Model, floats: Collection[str], free: Collection[str]) -> 
     for group in model.groups:
         cut.add(group)
     return cut.floats()
+
+
+def one_channel(model: Model, layer: Layer) -> bool:
+    """Whether a layer is a convolution each of whose filters reads one channel and is alone in it."""
+    weight = layer.weights[0].shape if layer.weights else None
+    layout = operators.lookup(layer.op).layout
+    return operators.reads_one_channel(layout, attributes(model.nodes[layer.node]), weight)
+
+
+def float_saves(model: Model, layer: Layer) -> float:
+    """Nanoseconds that computing a layer in float32 saves, its one rounding less counted."""
+    each = operators.lookup(layer.op).saves
+    if one_channel(model, layer):
+        channels, *window = layer.weights[0].shape
+        each = CHANNEL / channels * math.prod(window) if channels < LEVEL else 0.0
+    return (each + ROUNDING) * elements(model, layer.name)
 
 
 def elements(model: Model, tensor: str) -> int:
@@ -58,7 +77,7 @@ class _Cut:
         if group.name in self.fixed or not (group.layers or group.name in self.model.inputs):
             self.value[group.name] = NEVER
         elif group.name in self.free:
-            self.value[group.name] = sum(self._saved(n) for n in group.layers)
+            self.value[group.name] = sum(float_saves(self.model, self.model.layer[n]) for n in group.layers)
         elif group.name in self.model.inputs:
             self.value[group.name] = NEVER  # an input is float as it comes
         else:
@@ -75,9 +94,6 @@ class _Cut:
         readers = [n for t in group.tensors for n in self.model.consumers.get(t, ())]
         others = (n for n in readers if n.name not in self.model.layer_of and not inside.issuperset(n.output))
         return any(t in self.model.outputs for t in group.tensors) or any(others)
-
-    def _saved(self, name: str) -> float:
-        return (operators.lookup(self.model.layer[name].op).saves + ROUNDING) * elements(self.model, name)
 
     def _boundary(self, group: Group, readers: set[str]) -> None:
         quantize, dequantize = self._costs(group)

@@ -17,7 +17,14 @@ from hybridq.graph.operators.columns import (
     Role,
 )
 from hybridq.graph.operators.table import TABLE, UNKNOWN, lookup, row_of
-from hybridq.graph.operators.weights import averages_windows, by_output_channel, is_depthwise, macs, weight_axis
+from hybridq.graph.operators.weights import (
+    averages_windows,
+    by_output_channel,
+    is_depthwise,
+    macs,
+    reads_one_channel,
+    weight_axis,
+)
 
 __all__ = [
     "TABLE",
@@ -35,6 +42,7 @@ __all__ = [
     "is_depthwise",
     "lookup",
     "macs",
+    "reads_one_channel",
     "row_of",
     "weight_axis",
 ]

@@ -212,7 +212,7 @@ class Operator:
     retypes
         It gives the first input's values in another type.
     saves
-        Nanoseconds that its integer kernel saves an element against float32, measured on x64; 0: not measured.
+        Nanoseconds that float32 saves an element against its integer kernel, measured on x64; 0: not measured.
     interval, data_free, ties
         What follows for ranges of elements, for ranges without samples, for scales of channels.
     """

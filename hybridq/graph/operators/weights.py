@@ -74,6 +74,12 @@ def is_depthwise(layout: Layout, attributes: Mapping[str, Any], weight: Shape | 
     return layout is Layout.CONV and groups != 1 and weight is not None and len(weight) > 1 and weight[1] == 1
 
 
+def reads_one_channel(layout: Layout, attributes: Mapping[str, Any], weight: Shape | None) -> bool:
+    """Whether each channel of a convolution's result comes from one channel alone: depthwise, or one to one."""
+    alone = weight is not None and tuple(weight[:2]) == (1, 1)
+    return is_depthwise(layout, attributes, weight) or (layout is Layout.CONV and alone)
+
+
 def averages_windows(attributes: Mapping[str, Any], shape: Shape | None) -> bool:
     """Whether an AveragePool of an input of ``shape`` divides every sum by the same number: it is a convolution then.
 
