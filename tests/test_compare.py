@@ -89,10 +89,11 @@ def test_chunks_change_nothing() -> None:
     pairs = qdq_models.pairs()
     found = []
     for limit in (1, 1 << 30):
-        probe = probe_layers(FLOAT, HYBRID, pairs, DriftWatch(RANGES), threads=1, chunk_bytes=limit)
+        probe = probe_layers(FLOAT, HYBRID, pairs, RANGES, threads=1, chunk_bytes=limit)
+        sums = probe.nothing()
         for sample in SAMPLES:
-            probe.add(sample)
-        found.append((len(probe.chunks), probe.reports(), probe.drift.seen))
+            probe.add(sample, sample, sums)
+        found.append((len(probe.chunks), sums.reports(), sums.drift.seen))
     assert [n for n, *_ in found] == [5, 2]
     for one, other in zip(found[0][1], found[1][1], strict=True):
         assert one.entire == other.entire
@@ -165,9 +166,10 @@ def test_padded_input_channels_are_padded_in_float() -> None:
     for portable in (False, True):
         hybrid = case.build(case.plan(case.all(Precision.UINT8), portable=portable))
         assert portable != any(node.op_type == "Pad" for node in hybrid.graph.node)
-        probe = probe_layers(case.proto, hybrid, layer_pairs(case.model, hybrid), DriftWatch({}), threads=1)
-        probe.add(case.feed)
-        found.append(probe.reports()[0].individual)
+        probe = probe_layers(case.proto, hybrid, layer_pairs(case.model, hybrid), {}, threads=1)
+        sums = probe.nothing()
+        probe.add(case.feed, case.feed, sums)
+        found.append(sums.reports()[0].individual)
     assert found[0] is not None
     assert found[0].sqnr_db == pytest.approx(found[1].sqnr_db, abs=0.1)  # type: ignore[union-attr]
 

@@ -22,7 +22,8 @@ from hybridq.calibration.instrument import SUBSAMPLE, Output, Program, instrumen
 from hybridq.calibration.statistics import INFINITE, SIGNLESS, Histogram, TensorStatistics, codes_of
 from hybridq.calibration.unbounded import Whole, counting, is_odd, softmax_readers
 from hybridq.errors import DatasetError, ModelError
-from hybridq.execution.spread import spread
+from hybridq.execution.pool import Pool
+from hybridq.execution.shared import Shared
 from hybridq.graph.model import Model
 from hybridq.graph.rolling import Rolled, begins
 from hybridq.graph.runtime import Feed, Session, session
@@ -88,8 +89,9 @@ def prepare(model: Model, proto: onnx.ModelProto, *, histogram: bool) -> Program
     return replace(program, softmax=softmax_readers(model))
 
 
-def measure(program: Program, batches: Iterable[Batch], batch: int, threads: int) -> CalibrationStats:
+def measure(shared: Shared[Program], batches: Iterable[Batch], batch: int, threads: int) -> CalibrationStats:
     """One shard, in any process. The session stays for the next shard of the same program."""
+    program = shared.value
     return measure_with(program, _kept_session(program, threads), batches, batch)
 
 
@@ -124,9 +126,11 @@ def _spread(
 ) -> CalibrationStats:
     """Give shards to an executor, two a worker at a time, and merge them as they come back."""
     found = Pile.of(program)
-    shards = ((program, shard, batch, threads) for shard in _shards(batches, program.states))
+    place = Pool(executor, max(workers, 1), threads)
+    shared = place.share(program)
+    shards = ((shared, shard, batch, threads) for shard in _shards(batches, program.states))
     try:
-        for _, part in spread(measure, shards, executor, 2 * max(workers, 1)):
+        for part in place.over(measure, shards):
             found.add(part)
         return found.merged()
     finally:

@@ -24,7 +24,8 @@ from hybridq.compare.results import (
     SliceReport,
     Timing,
 )
-from hybridq.compare.run import Inside, compare, layer_pairs
+from hybridq.compare.run import compare, layer_pairs
+from hybridq.compare.shards import Inside
 
 __all__ = [
     "BoardLayer",

@@ -41,6 +41,12 @@ class DriftWatch:
         before = self.seen.get(tensor, (np.inf, -np.inf, 0, 0))
         self.seen[tensor] = (min(before[0], least), max(before[1], most), before[2] + outside, before[3] + x.size)
 
+    def merge(self, later: DriftWatch) -> None:
+        """Take in what was seen of other samples."""
+        for tensor, (least, most, outside, count) in later.seen.items():
+            before = self.seen.get(tensor, (np.inf, -np.inf, 0, 0))
+            self.seen[tensor] = min(before[0], least), max(before[1], most), before[2] + outside, before[3] + count
+
     def found(self) -> tuple[Drift, ...]:
         """Every tensor with values outside its range, in the order of ``ranges``."""
         drifts = (self._drift(name) for name in self.ranges if name in self.seen)

@@ -34,6 +34,7 @@ class HistogramWatch:
         some = some[np.isfinite(some)]
         if layer not in self.ends:
             self.ends[layer] = self._ends(tensor, some)
+        if layer not in self.counts:
             self.counts[layer] = np.zeros(BINS, np.int64)
         least, largest = self.own.get(layer, (np.inf, -np.inf))
         self.own[layer] = float(some.min(initial=least)), float(some.max(initial=largest))
@@ -41,6 +42,14 @@ class HistogramWatch:
         inside = some.astype(np.float64).clip(low, high)  # what is far outside would overflow
         at = ((inside - low) / (high - low) * BINS).clip(0, BINS - 1).astype(np.int64)
         self.counts[layer] += np.bincount(at, minlength=BINS)
+
+    def merge(self, later: HistogramWatch) -> None:
+        """Take in what was counted of later samples, between the same ends."""
+        for layer, counts in later.counts.items():
+            self.ends.setdefault(layer, later.ends[layer])
+            self.counts[layer] = self.counts.get(layer, 0) + counts
+            (low, high), (least, largest) = later.own[layer], self.own.get(layer, (np.inf, -np.inf))
+            self.own[layer] = min(low, least), max(high, largest)
 
     def of(self, layer: str) -> Histogram | None:
         """What was counted of a layer."""

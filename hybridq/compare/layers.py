@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import onnx
@@ -24,6 +24,7 @@ CHUNK_BYTES = 256 << 20  # of one side's tensors held at once, as far as their s
 
 Values = dict[str, NDArray[Any]]
 Keep = Callable[[str, str, NDArray[Any]], object]  # which run, the layer, its values
+Ranges = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,55 +42,35 @@ class Chunk:
 
 
 @dataclass
-class LayerProbe:
-    """Both models with their insides showing, and the sums measured so far; ``notes`` say what cannot be measured."""
+class LayerSums:
+    """What was measured inside so far, by layer; ``notes`` say what cannot be measured."""
 
     pairs: Sequence[LayerPair]
     drift: DriftWatch
-    reference: Session
-    hybrid: Session
-    chunks: tuple[Chunk, ...]
-    notes: Mapping[str, str]
     spread: HistogramWatch
-    keep: Keep | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
     entire: dict[str, Damage] = field(default_factory=dict)
     individual: dict[str, Damage] = field(default_factory=dict)
     samples: int = 0
 
-    def add(self, feed: Feed, hybrid: Feed | None = None) -> None:
-        """Measure one sample, chunk after chunk; the ``hybrid`` model is fed its own states where it has some."""
-        self.samples += 1
-        for chunk in self.chunks:
-            self._add(chunk, feed, feed if hybrid is None else hybrid)
+    @classmethod
+    def of(cls, pairs: Sequence[LayerPair], ranges: Ranges, ends: Ranges | None = None) -> LayerSums:
+        """Nothing yet."""
+        layers = {pair.float_tensor: pair.name for pair in pairs}
+        return cls(pairs, DriftWatch(ranges, layers), HistogramWatch(ranges, dict(ends or {})))
+
+    def merge(self, later: LayerSums) -> None:
+        """Take in what was measured on samples that follow."""
+        self.notes, self.samples = later.notes, self.samples + later.samples
+        self.drift.merge(later.drift)
+        self.spread.merge(later.spread)
+        for own, other in ((self.entire, later.entire), (self.individual, later.individual)):
+            for name, damage in other.items():
+                own.setdefault(name, Damage(quick=True)).merge(damage)
 
     def reports(self) -> tuple[LayerReport, ...]:
         """What was measured, in the order of the pairs."""
         return tuple(self._report(pair) for pair in self.pairs)
-
-    def _add(self, chunk: Chunk, feed: Feed, theirs: Feed) -> None:
-        reference = _values(
-            self.reference, feed, [*(p.float_tensor for p in chunk.pairs), *chunk.reads, *chunk.watched]
-        )
-        for name in chunk.watched:
-            self.drift.add(name, reference[name])
-        hybrid = _values(self.hybrid, theirs, [p.hybrid_tensor for p in chunk.pairs])
-        for pair in chunk.pairs:
-            damage = self.entire.setdefault(pair.name, Damage(quick=True))
-            damage.add(reference[pair.float_tensor], hybrid[pair.hybrid_tensor])
-            self.spread.add(pair.name, pair.float_tensor, reference[pair.float_tensor])
-            if self.keep is not None:
-                self.keep(FLOAT, pair.name, reference[pair.float_tensor])
-                self.keep(ENTIRE, pair.name, hybrid[pair.hybrid_tensor])
-        del hybrid
-        tensors = {OUTPUT + pair.name: pair for pair in chunk.pairs}
-        for session in chunk.alone:
-            inputs = {found.name: reference[found.name] for found in session.get_inputs()}
-            alone = _values(session, inputs, [found.name for found in session.get_outputs()])
-            for name, value in alone.items():
-                damage = self.individual.setdefault(tensors[name].name, Damage(quick=True))
-                damage.add(reference[tensors[name].float_tensor], value)
-                if self.keep is not None:
-                    self.keep(ALONE, tensors[name].name, value)
 
     def _report(self, pair: LayerPair) -> LayerReport:
         entire, individual = self.entire.get(pair.name), self.individual.get(pair.name)
@@ -105,11 +86,59 @@ class LayerProbe:
         )
 
 
+@dataclass(frozen=True)
+class LayerProbe:
+    """Both models with their insides showing; ``notes`` say what cannot be measured."""
+
+    pairs: Sequence[LayerPair]
+    ranges: Ranges
+    reference: Session
+    hybrid: Session
+    chunks: tuple[Chunk, ...]
+    notes: Mapping[str, str]
+    keep: Keep | None = None
+
+    def nothing(self, ends: Ranges | None = None) -> LayerSums:
+        """Sums to add to; ``ends`` are those of histograms, by layer."""
+        return replace(LayerSums.of(self.pairs, self.ranges, ends), notes=self.notes)
+
+    def add(self, feed: Feed, hybrid: Feed, sums: LayerSums) -> None:
+        """Measure one sample, chunk after chunk; the ``hybrid`` model is fed its own states where it has some."""
+        sums.samples += 1
+        for chunk in self.chunks:
+            self._add(chunk, feed, hybrid, sums)
+
+    def _add(self, chunk: Chunk, feed: Feed, theirs: Feed, sums: LayerSums) -> None:
+        reference = _values(
+            self.reference, feed, [*(p.float_tensor for p in chunk.pairs), *chunk.reads, *chunk.watched]
+        )
+        for name in chunk.watched:
+            sums.drift.add(name, reference[name])
+        hybrid = _values(self.hybrid, theirs, [p.hybrid_tensor for p in chunk.pairs])
+        for pair in chunk.pairs:
+            damage = sums.entire.setdefault(pair.name, Damage(quick=True))
+            damage.add(reference[pair.float_tensor], hybrid[pair.hybrid_tensor])
+            sums.spread.add(pair.name, pair.float_tensor, reference[pair.float_tensor])
+            if self.keep is not None:
+                self.keep(FLOAT, pair.name, reference[pair.float_tensor])
+                self.keep(ENTIRE, pair.name, hybrid[pair.hybrid_tensor])
+        del hybrid
+        tensors = {OUTPUT + pair.name: pair for pair in chunk.pairs}
+        for session in chunk.alone:
+            inputs = {found.name: reference[found.name] for found in session.get_inputs()}
+            alone = _values(session, inputs, [found.name for found in session.get_outputs()])
+            for name, value in alone.items():
+                damage = sums.individual.setdefault(tensors[name].name, Damage(quick=True))
+                damage.add(reference[tensors[name].float_tensor], value)
+                if self.keep is not None:
+                    self.keep(ALONE, tensors[name].name, value)
+
+
 def probe_layers(
     reference: onnx.ModelProto,
     hybrid: onnx.ModelProto,
     pairs: Sequence[LayerPair],
-    drift: DriftWatch,
+    ranges: Ranges,
     *,
     threads: int,
     chunk_bytes: int = CHUNK_BYTES,
@@ -120,7 +149,7 @@ def probe_layers(
     notes: dict[str, str] = {}
     measured = [pair for pair in pairs if _is_in_both(pair, *views, notes)]
     pieces = dict(_pieces(views[1], measured, notes))
-    watched = [name for name in drift.ranges if views[0].has(name)]
+    watched = [name for name in ranges if views[0].has(name)]
     wanted = [*(p.float_tensor for p in measured), *(t for piece in pieces.values() for t in piece.reads), *watched]
     inside = runtime.session(probes.expose(reference, wanted), threads=threads)
     beside = runtime.session(probes.expose(hybrid, [p.hybrid_tensor for p in measured]), threads=threads)
@@ -130,7 +159,7 @@ def probe_layers(
         Chunk(chunk, own, load_pieces(views[1], here, infos, threads, notes))
         for chunk, here, own in _shared_out(_by_size(measured, pieces, infos, chunk_bytes), pieces, watched)
     )
-    return LayerProbe(pairs, drift, inside, beside, chunks, notes, HistogramWatch(drift.ranges), keep)
+    return LayerProbe(pairs, ranges, inside, beside, chunks, notes, keep)
 
 
 def _leave_out_unread(

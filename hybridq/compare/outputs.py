@@ -17,24 +17,24 @@ from hybridq.compare.results import Figures, MetricReport, OutputReport, SliceRe
 from hybridq.graph.edit import producers
 from hybridq.graph.joined import joined
 from hybridq.graph.operators import row_of
-from hybridq.graph.rolling import Rolled, begins
+from hybridq.graph.outside import without_outside
 from hybridq.graph.runtime import Feed
+from hybridq.graph.states import States
 from hybridq.quant.metrics import Damage, Parts, SliceDamage
 
 Watch = Callable[[Feed, Outputs, Outputs], object]
 
 
 @dataclass
-class OutputProbe:
-    """The untouched models' outputs, sample by sample; the arrays are kept only for a user's metric.
+class OutputSums:
+    """Sums over the untouched models' outputs, sample by sample; the arrays are kept only for a user's metric.
 
     ``watch`` is shown every sample: what was fed, float's outputs, the hybrid model's.
     """
 
-    reference: Rolled
-    hybrid: Rolled
     parts: Mapping[str, Parts]
     keep: bool
+    states: States
     watch: Watch | None = None
     samples: int = 0
     shapes: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
@@ -46,31 +46,24 @@ class OutputProbe:
     loop: LoopWatch = field(init=False)
 
     def __post_init__(self) -> None:
-        self.loop = LoopWatch(self.reference.states)
+        self.loop = LoopWatch(self.states)
 
-    def add(self, feed: Feed) -> tuple[Feed, Feed]:
-        """Run both on one sample; gives what each was fed: of a recurrent model each has its own states."""
-        names = [output.name for output in self.reference.one.get_outputs()]
-        fed = self.reference.whole(feed), self.hybrid.whole(feed)
-        a, b = (
-            dict(zip(names, r.run(x, names), strict=True))
-            for r, x in zip((self.reference, self.hybrid), fed, strict=True)
-        )
-        if self.loop.states:
-            self.loop.add(begins(feed, self.loop.states), a, b)
-        states = set(self.loop.states.values())
-        for name in [n for n in names if n not in states] or names:
+    def add(self, feed: Feed, begins: bool, a: Outputs, b: Outputs) -> None:
+        """Take in one sample: what float was fed, whether that began anew, float's outputs, the hybrid model's."""
+        if self.states:
+            self.loop.add(begins, a, b)
+        states = set(self.states.values())
+        for name in [n for n in a if n not in states] or list(a):
             if _is_numeric(a[name]) and _is_numeric(b[name]):
                 self._add(name, a[name], b[name])
             else:
                 self.odd[name] = None
         if self.watch is not None:
-            self.watch(fed[0], a, b)
+            self.watch(feed, a, b)
         if self.keep:
             self.kept[0].append(a)
             self.kept[1].append(b)
         self.samples += 1
-        return fed
 
     def reports(self) -> tuple[OutputReport, ...]:
         """Every numeric output, in the model's order."""
@@ -116,7 +109,7 @@ def concatenated(proto: onnx.ModelProto) -> dict[str, Parts]:
     graph = proto.graph
     if not any(row_of(node).moves_all for node in graph.node):
         return {}
-    known = shape_inference.infer_shapes(proto).graph
+    known = shape_inference.infer_shapes(without_outside(proto)).graph
     values = (*known.value_info, *known.input, *known.output)
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
     writers = producers(graph.node)

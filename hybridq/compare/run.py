@@ -1,10 +1,9 @@
-"""``compare``: one pass over the samples, every figure accumulated as it goes, no list of tensors kept."""
+"""``compare``: every sample through both models, then the first ones layer by layer; every figure is a sum."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import onnx
 import onnxruntime
@@ -12,44 +11,34 @@ import onnxruntime
 import hybridq
 from hybridq.build.metadata import read_metadata
 from hybridq.compare import probes
-from hybridq.compare.drift import DriftWatch, drift_warning, scale_warnings
-from hybridq.compare.layers import Keep, LayerProbe, probe_layers
+from hybridq.compare.drift import drift_warning, scale_warnings
+from hybridq.compare.layers import LayerSums
 from hybridq.compare.metric import Metric
-from hybridq.compare.outputs import OutputProbe, Watch, concatenated
-from hybridq.compare.results import ComparisonReport, LayerPair, Sizes, Timing
+from hybridq.compare.outputs import OutputSums, Watch, concatenated
+from hybridq.compare.results import ComparisonReport, LayerPair, Sizes
+from hybridq.compare.shards import (
+    Inside,
+    Models,
+    Ran,
+    Source,
+    let_go,
+    measure_layers,
+    proto_of,
+    run_both,
+    sessions_of,
+    shards,
+)
 from hybridq.compare.timing import time_pairs, unsteady
 from hybridq.errors import DatasetError, ModelError
-from hybridq.graph import runtime
+from hybridq.execution.pool import HERE, Pool
+from hybridq.execution.shared import Here
 from hybridq.graph.chance import random_nodes, seeded
 from hybridq.graph.model import Layer, Model
-from hybridq.graph.rolling import Rolled
+from hybridq.graph.outside import is_outside, place_of, size_of
 from hybridq.graph.runtime import Feed
 from hybridq.graph.states import States
 
-Source = onnx.ModelProto | Path
-
-
-@dataclass(frozen=True, slots=True)
-class Inside:
-    """What is measured inside the models, on the first ``samples`` samples (None: all).
-
-    ``layers``: where each layer is in both. ``ranges``: what calibration saw of each float tensor, real (min, max):
-    values outside are reported as drift. ``keep`` is shown every layer's values.
-    """
-
-    layers: Sequence[LayerPair] = ()
-    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    samples: int | None = None
-    keep: Keep | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self.layers or self.ranges)
-
-    def watch(self) -> DriftWatch:
-        """What looks for drift."""
-        return DriftWatch(self.ranges, {pair.float_tensor: pair.name for pair in self.layers})
-
-
+Runner = Callable[[Models], Iterable[Ran]]
 OUTPUTS_ONLY = Inside()
 
 
@@ -83,78 +72,80 @@ def compare(
     seconds: float = 2.0,
     watch: Watch | None = None,
     states: States | None = None,
+    runner: Runner | None = None,
+    pool: Pool | None = None,
 ) -> ComparisonReport:
     """Run both models on every sample and measure what differs; ``feeds`` is read once.
 
     ``metric`` is the user's figure over all outputs of one model, higher is better; only then are outputs kept.
     ``seconds`` are spent on timing the untouched models, first sample, ``threads`` threads; 0: no timing.
     ``watch`` is called with every sample's feed, float's outputs and the hybrid model's. ``states`` of a recurrent
-    model go round in each of the two on its own.
+    model go round in each of the two on its own. ``runner`` runs both models over the samples in the place of
+    ``feeds``; ``pool`` measures layers. The report is the same wherever that is.
 
     Raises ModelError when a model cannot run or the outputs' names differ, DatasetError, HybridqError of the metric.
     """
-    protos = _proto(float_model), _proto(hybrid_model)
+    protos = proto_of(float_model), proto_of(hybrid_model)
     _check_outputs(*protos)
-    sizes = Sizes.of(_bytes(float_model), _bytes(hybrid_model))
-    drawing = random_nodes(protos[0].graph)
-    if drawing:  # both draw the same numbers
-        float_model, hybrid_model = protos = seeded(protos[0]), seeded(protos[1])
-        seconds = 0.0  # timing would draw some
-    sessions = runtime.session(float_model, threads=threads), runtime.session(hybrid_model, threads=threads)
-    drifting = inside.watch()
-    layers = _layers(protos, inside, drifting, threads) if inside else None
-    one, other = (Rolled(session, states or {}) for session in sessions)
-    outputs = OutputProbe(one, other, concatenated(protos[0]), keep=metric is not None, watch=watch)
-
-    def timed(feed: Feed) -> Timing | None:
-        return time_pairs(*sessions, feed, seconds=seconds, threads=threads) if seconds > 0 else None
-
-    timing = _pass(feeds, outputs, layers, inside.samples, timed)
-    report = _report(protos[0].graph.name, outputs, layers, drifting, metric, sizes)
+    sizes = Sizes.of(_bytes(float_model, protos[0]), _bytes(hybrid_model, protos[1]))
+    models, drawing = _drawing_alike(Models(*protos, states or {}, inside))
+    outputs = OutputSums(concatenated(protos[0]), metric is not None, models.states, watch)
+    ran = runner(models) if runner is not None and not drawing else run_both(models, feeds, threads)
+    held = list(_outputs(ran, outputs, inside.samples))
+    times = seconds > 0 and not drawing  # timing would draw some numbers
+    timing = time_pairs(*sessions_of(models, threads), held[0][0], seconds=seconds, threads=threads) if times else None
+    layers = _layers(models, held[: inside.samples], threads, None if drawing else pool)
+    let_go()
+    report = _report(protos[0].graph.name, outputs, layers, metric, sizes)
     chance = [f"random numbers are drawn inside, by '{n}': both models drew the same ones" for n in drawing[:1]]
-    scales = scale_warnings(drifting, (i.name for i in protos[0].graph.input))
+    scales = scale_warnings(layers.drift, (i.name for i in protos[0].graph.input))
     late = [unsteady(timing)] if timing is not None else []
     return replace(report, timing=timing, warnings=tuple(filter(None, [*chance, *report.warnings, *scales, *late])))
 
 
-def _layers(
-    protos: tuple[onnx.ModelProto, onnx.ModelProto], inside: Inside, drifting: DriftWatch, threads: int
-) -> LayerProbe:
-    return probe_layers(*protos, inside.layers, drifting, threads=threads, keep=inside.keep)
+def _drawing_alike(models: Models) -> tuple[Models, list[str]]:
+    """The models, with seeds where they draw random numbers, so that both draw the same; and which nodes do."""
+    drawing = random_nodes(models.reference.graph)
+    return replace(models, reference=seeded(models.reference), hybrid=seeded(models.hybrid)), drawing
 
 
-def _pass(
-    feeds: Iterable[Feed],
-    outputs: OutputProbe,
-    layers: LayerProbe | None,
-    most: int | None,
-    timed: Callable[[Feed], Timing | None],
-) -> Timing | None:
-    """Every sample through all probes; the time that the first one takes. Raises DatasetError without any sample."""
-    timing: Timing | None = None
-    for feed in feeds:
-        fed = outputs.add(feed)
-        if outputs.samples == 1:
-            timing = timed(feed)
-        if layers is not None and (most is None or layers.samples < most):
-            layers.add(*fed)
-    if not outputs.samples:
+def _outputs(ran: Iterable[Ran], sums: OutputSums, most: int | None) -> Iterator[tuple[Feed, Feed]]:
+    """Add up every sample; gives what the first ones were fed, that the models' insides are measured with.
+
+    Raises DatasetError without any sample.
+    """
+    for one in ran:
+        sums.add(one.fed[0], one.begins, *one.outputs)
+        if sums.samples == 1 or most is None or sums.samples <= most:
+            yield one.fed
+    if not sums.samples:
         raise DatasetError("there is no sample to compare on")
-    return timing
 
 
-def _report(
-    name: str, outputs: OutputProbe, layers: LayerProbe | None, watch: DriftWatch, metric: Metric | None, sizes: Sizes
-) -> ComparisonReport:
-    drift = watch.found()
-    drifted = drift_warning(drift, len(watch.seen))
+def _layers(models: Models, fed: Sequence[tuple[Feed, Feed]], threads: int, pool: Pool | None) -> LayerSums:
+    """The insides of both models on some samples; the first shard chooses the ends of histograms for all."""
+    found = LayerSums.of(models.inside.layers, models.inside.ranges)
+    first, *rest = list(shards(fed)) if models.inside and fed else [()]
+    if first:
+        found.merge(measure_layers(Here(models), first, {}, threads))
+    ends = dict(found.spread.ends)
+    place = pool or HERE
+    shared = place.share(replace(models, inside=replace(models.inside, keep=None))) if rest else None
+    for part in place.over(measure_layers, ((shared, shard, ends, place.threads or threads) for shard in rest)):
+        found.merge(part)
+    return found
+
+
+def _report(name: str, outputs: OutputSums, layers: LayerSums, metric: Metric | None, sizes: Sizes) -> ComparisonReport:
+    drift = layers.drift.found()
+    drifted = drift_warning(drift, len(layers.drift.seen))
     return ComparisonReport(
         model=name,
         samples=outputs.samples,
-        layer_samples=layers.samples if layers else 0,
+        layer_samples=layers.samples,
         calibration_data=False,
         outputs=outputs.reports(),
-        layers=layers.reports() if layers else (),
+        layers=layers.reports() if layers.samples else (),
         sizes=sizes,
         timing=None,
         metric=outputs.metric(metric) if metric is not None else None,
@@ -165,21 +156,15 @@ def _report(
     )
 
 
-def _proto(source: Source) -> onnx.ModelProto:
-    if isinstance(source, onnx.ModelProto):
-        return source
-    try:
-        return onnx.load(source)
-    except Exception as error:
-        raise ModelError("not an ONNX model, or it cannot be read", path=str(source), hint=str(error)) from error
-
-
 def _check_outputs(reference: onnx.ModelProto, hybrid: onnx.ModelProto) -> None:
     one, other = (probes.View(proto).outputs for proto in (reference, hybrid))
     if one != other:
         raise ModelError(f"the models' outputs differ: {', '.join(one)} and {', '.join(other)}")
 
 
-def _bytes(source: Source) -> int:
-    """Size of the file, or of what would be written."""
-    return source.ByteSize() if isinstance(source, onnx.ModelProto) else source.stat().st_size
+def _bytes(source: Source, proto: onnx.ModelProto) -> int:
+    """Size of the file, or of what would be written, with the weights that lie elsewhere."""
+    lying = [t for t in proto.graph.initializer if is_outside(t)]
+    if isinstance(source, onnx.ModelProto):
+        return source.ByteSize() + sum(map(size_of, lying))
+    return source.stat().st_size + sum(size_of(t) for t in lying if place_of(t).path != source.resolve())

@@ -10,6 +10,7 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from hybridq.errors import HybridqError, OptionError
+from hybridq.execution.shared import Here
 
 ANSWERS = 10  # seconds within which a scheduler does
 
@@ -39,6 +40,13 @@ class Cluster(Executor):
         outer: Future[Any] = Future()
         self._executor.submit(work, *arguments, **words).add_done_callback(lambda found: _hand_on(found, outer))
         return outer
+
+    def share(self, value: Any) -> Any:
+        """Something for all workers: it is sent once, and from one to the other.
+
+        It is a task like others, so that what a worker held that died is made again.
+        """
+        return self._client.submit(Here, value, pure=False)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the cluster go; its workers stay."""

@@ -5,13 +5,19 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, TypeVar
+
+from hybridq.execution.shared import OnDisk
+from hybridq.files.temporary import Scratch
+
+T = TypeVar("T")
 
 LOOK = 0.5  # seconds between two looks at whether the parent is there
 
@@ -25,6 +31,7 @@ class Workers(Executor):
 
     def __init__(self, count: int) -> None:
         self.count = count
+        self._scratch = Scratch()
         self._pool = self._start()
 
     def submit(self, work: Callable[..., Any], /, *arguments: Any, **words: Any) -> Future[Any]:
@@ -34,6 +41,13 @@ class Workers(Executor):
         except BrokenProcessPool:
             self._pool = self._start()
             return self._pool.submit(work, *arguments, **words)
+
+    def share(self, value: T) -> OnDisk[T]:
+        """Something for all processes: a file that each reads once."""
+        with self._scratch.folder() as folder:
+            path = folder / f"{len(list(folder.iterdir()))}.pickle"
+            path.write_bytes(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+        return OnDisk(path)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes; with ``cancel_futures`` at once, whatever they are at."""

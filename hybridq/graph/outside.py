@@ -23,7 +23,7 @@ from hybridq.errors import ModelError
 
 Array = NDArray[Any]
 
-LARGE = 1 << 27  # bytes of weights in all from which they stay in their files
+LARGE = 1 << 26  # bytes of weights in all from which they stay in their files
 LEAST = 1 << 16  # bytes of a tensor that does; smaller ones are looked at by many
 PLAIN = frozenset(  # types whose numbers lie one beside the other, as NumPy has them
     getattr(TensorProto, name)

@@ -12,10 +12,12 @@ from onnx import TensorProto, helper
 from hybridq.compare import ComparisonReport, Inside, compare, pairs_by_name
 from hybridq.dataset import InputSpec, open_dataset
 from hybridq.errors import ModelError
-from hybridq.execution.progress import Progress, counted, no_progress
+from hybridq.execution.pool import pool
+from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit
 from hybridq.files.reading import look_at
 from hybridq.graph.edit import inputs_of
+from hybridq.graph.load import load
 from hybridq.graph.states import states_of
 from hybridq.graph.words import first_line
 from hybridq.report import Extras, Known, Verdict, judge, report_json, write_report
@@ -26,6 +28,7 @@ from hybridq.steps.kinds import share, takes
 from hybridq.steps.known import step1_flags
 from hybridq.steps.loop_options import StateOptions
 from hybridq.steps.preprocessing_options import PreprocessingOptions
+from hybridq.steps.story import Watched
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,22 @@ def compare_models(
     states = states_of(protos[0], StateOptions(**loop).pairs)
     specs = [replace(spec, state=spec.name in states) for spec in _same_inputs(*protos, paths[1])]
     data = open_dataset(dataset, specs, preprocessing, wanted.samples, wanted.sequence)
-    gallery = Gallery(preprocessing, wanted.drawer)
-    found = compare(
-        *paths,
-        gallery.feeds(counted(data, "comparing", data.count, progress)),
-        inside=Inside(pairs_by_name(*protos), samples=wanted.layer_samples),
-        metric=wanted.scored,
-        threads=wanted.threads,
-        seconds=wanted.seconds,
-        watch=gallery.add,
-        states=states,
-    )
+    watched = Watched(data, Gallery(preprocessing, wanted.drawer))
+    gallery = watched.gallery
+    with pool(wanted.workers, wanted.cluster, threads=wanted.threads) as place:
+        found = compare(
+            paths[0].resolve(),
+            paths[1].resolve(),
+            watched.feeds(progress),
+            inside=Inside(pairs_by_name(*protos), samples=wanted.layer_samples),
+            metric=wanted.scored,
+            threads=wanted.threads,
+            seconds=wanted.seconds,
+            watch=gallery.add,
+            runner=watched.runner(place, progress),
+            states=states,
+            pool=place,
+        )
     found = replace(found, model=paths[1].stem)
     flags = tuple(step1_flags(preprocessing))
     judged = judge(found, Known(folder="", model=str(float_model), dataset=str(data.path), flags=flags))
@@ -88,7 +96,7 @@ def compare_models(
 def _load(path: Path) -> onnx.ModelProto:
     look_at(path, ModelError)
     try:
-        return onnx.load(path)
+        return load(path)
     except Exception as error:  # protobuf's errors share no public base class
         raise ModelError("not an ONNX model, or cut short", path=str(path), hint=first_line(error)) from error
 

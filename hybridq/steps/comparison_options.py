@@ -7,7 +7,7 @@ from typing import Annotated
 
 from hybridq.compare import Metric, load_metric
 from hybridq.report.pictures import Draw, drawer
-from hybridq.steps.kinds import AnyText, Checked, Number
+from hybridq.steps.kinds import AnyText, Checked, Number, need_one_place
 from hybridq.steps.loop_options import SEQUENCE
 
 DRAW = "Draw the outputs on the page's pictures: boxes, boxes:yolov8, classes, mask, or FUNCTION(picture, outputs)."
@@ -33,7 +33,14 @@ class ComparisonOptions(Checked):
     seconds: Annotated[float, Number("Spent on timing; 0: no timing.", 0)] = 2.0
 
     sequence: Annotated[int | None, Number(SEQUENCE, 1, whole=True)] = None
+    workers: Annotated[int, Number("Processes that run the models.", 1, whole=True)] = 1
+    cluster: Annotated[str | None, AnyText("Workers of this Dask scheduler run the models.", "ADDRESS")] = None
+
     draw: Annotated[str | None, AnyText(DRAW, "HOW|FILE.py:FUNCTION")] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need_one_place(self.workers, self.cluster)
 
     @property
     def drawer(self) -> Draw | None:

@@ -220,3 +220,9 @@ def share(given: dict[str, Any], *options: type[Checked]) -> list[dict[str, Any]
         if not any(name in names for names in known):
             raise OptionError(f"there is no option {name!r}", hint=nearest_hint(name, sorted(set().union(*known))))
     return [{k: v for k, v in given.items() if k in names} for names in known]
+
+
+def need_one_place(workers: int, cluster: str | None) -> None:
+    """Refuse processes beside a cluster. Raises OptionError."""
+    if cluster is not None and workers > 1:
+        raise OptionError("a cluster has workers of its own", hint="Give cluster or workers.")

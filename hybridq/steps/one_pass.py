@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from hybridq.calibration.calibrate import Batch, CalibrationStats, NotANumberError, Pile, calibrate, measure, prepare
@@ -16,10 +15,9 @@ from hybridq.calibration.instrument import Program
 from hybridq.calibration.ranges import ALGORITHMS
 from hybridq.dataset import Audit, Dataset, Sample
 from hybridq.errors import HybridqError
-from hybridq.execution.cluster import Cluster
+from hybridq.execution.pool import Pool, pool
 from hybridq.execution.progress import Progress, no_progress
-from hybridq.execution.spread import in_order, spread
-from hybridq.execution.workers import Workers, share_of_threads
+from hybridq.execution.shared import Shared
 from hybridq.steps.options import Step1Options
 from hybridq.steps.prepare import Prepared, Seen
 
@@ -63,10 +61,10 @@ class Pass:
         """Measure every sample. Raises HybridqError that names the sample and says what is wrong with it."""
         looked = Looked.at(data)
         try:
-            with self._pool() as pool:
-                if pool is None or not data.splits:
-                    return self._together(data, looked, pool), looked
-                return self._apart(data, looked, pool), looked
+            with pool(self.options.workers, self.options.cluster, self.executor, self.options.threads) as place:
+                if place is None or not data.splits:
+                    return self._together(data, looked, place), looked
+                return self._apart(data, looked, place), looked
         except HybridqError as error:
             looked.audit.check()  # says more: it knows the sample's file
             places = looked.audit.places
@@ -75,7 +73,7 @@ class Pass:
             self.prepared.explain(looked.seen.last, data.path, self.options.threads)
             raise
 
-    def _together(self, data: Dataset, looked: Looked, pool: Executor | None) -> CalibrationStats:
+    def _together(self, data: Dataset, looked: Looked, place: Pool | None) -> CalibrationStats:
         """Read here, whoever measures."""
         options = self.options
         return calibrate(
@@ -85,20 +83,19 @@ class Pass:
             algorithms=set(ALGORITHMS),  # with a histogram always: findings need one
             threads=options.threads,
             batch=options.batch,
-            executor=pool,
-            workers=options.workers,
+            executor=place.executor if place is not None else None,
+            workers=place.workers if place is not None else 1,
         )
 
-    def _apart(self, data: Dataset, looked: Looked, pool: Executor) -> CalibrationStats:
+    def _apart(self, data: Dataset, looked: Looked, place: Pool) -> CalibrationStats:
         """Whoever measures reads, too."""
         options = self.options
         program = prepare(self.prepared.model, self.prepared.proto, histogram=True)
         shards = data.shards(SHARD * options.batch)
-        workers = getattr(pool, "count", options.workers)
-        threads = options.threads or share_of_threads(workers)
-        parts = ((program, part, first, options.batch, threads) for first, part in shards)
+        shared = place.share(program)
+        parts = ((shared, part, first, options.batch, place.threads) for first, part in shards)
         pile = Pile.of(program)
-        for stats, later in in_order(spread(measure_part, parts, pool, 2 * workers)):
+        for stats, later in place.over(measure_part, parts):
             looked.merge(later)
             if later.error is not None:
                 raise later.error
@@ -106,21 +103,14 @@ class Pass:
             self.progress("calibrating", looked.audit.samples, data.count)
         return pile.merged()
 
-    def _pool(self) -> AbstractContextManager[Executor | None]:
-        if self.executor is None and self.options.cluster is not None:
-            return Cluster(self.options.cluster)
-        if self.executor is not None or self.options.workers <= 1:
-            return nullcontext(self.executor)
-        return Workers(self.options.workers)
-
 
 def measure_part(
-    program: Program, data: Dataset, first: int, batch: int, threads: int
+    shared: Shared[Program], data: Dataset, first: int, batch: int, threads: int
 ) -> tuple[CalibrationStats | None, Looked]:
     """One shard, in any process; ``first`` is the number of its first sample. None where an error was met."""
     looked = Looked.at(data)
     try:
-        return measure(program, _batches(data, batch, looked, no_progress, first), batch, threads), looked
+        return measure(shared, _batches(data, batch, looked, no_progress, first), batch, threads), looked
     except HybridqError as error:
         looked.error = error
         return None, looked

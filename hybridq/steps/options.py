@@ -12,7 +12,7 @@ from hybridq.quant.dtypes import Granularity, Precision
 from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.quant.words import no_such_word
 from hybridq.search.choose_repair import Repair
-from hybridq.steps.kinds import AnyText, Choice, Flag, Named, Names, Number, asked
+from hybridq.steps.kinds import AnyText, Choice, Flag, Named, Names, Number, asked, need_one_place
 from hybridq.steps.loop_options import LoopOptions
 from hybridq.steps.preprocessing_options import PreprocessingOptions
 from hybridq.targets import Target
@@ -68,8 +68,7 @@ class Step1Options(PreprocessingOptions, LoopOptions):
 
     def _agree(self) -> None:
         """Refuse options that are nothing without another, or contradict it."""
-        if self.cluster is not None and self.workers > 1:
-            raise OptionError("a cluster has workers of its own", hint="Give cluster or workers.")
+        need_one_place(self.workers, self.cluster)
         if self.force and self.merge:
             raise OptionError("force throws the edits away, merge keeps them", hint="Give one of them.")
         for name, wanted in (("percentile", RangeAlgorithm.PERCENTILE), ("momentum", RangeAlgorithm.MOVING_AVERAGE)):

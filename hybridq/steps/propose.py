@@ -88,11 +88,12 @@ def auto(
         words.setdefault("weights_repair", Repair.BIAS)  # the search tries the rest, the likeliest first
     calibrated = step1(model, dataset, folder, progress=progress, **words)
     found = propose(folder, dataset, workers=first.workers, deadline=deadline, **shared, **asked)
+    places = dict[str, Any](workers=first.workers, cluster=first.cluster)
     built = step2(folder, **shared)
     known = isinstance(dataset, (str, Path))  # else nobody but the caller knows the samples
     seen = dataset if evaluation is None and not known else evaluation
     predicts = not planned(calibrated.state.model, MOST_SAMPLES).scarce and not deadline.over
-    compared = step3(folder, seen, metric=wanted.metric, seconds=seconds, what_if=predicts, **shared)
+    compared = step3(folder, seen, metric=wanted.metric, seconds=seconds, what_if=predicts, **places, **shared)
     return AutoResult(calibrated, found, built, compared)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ import onnx
 
 from hybridq.board.dumping import Dumper
 from hybridq.compare import ComparisonReport, Inside, compare, layer_pairs
-from hybridq.compare.outputs import Watch
 from hybridq.dataset import Dataset, Preprocessing, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, StorageError
+from hybridq.execution.pool import Pool, pool
 from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit
 from hybridq.files.reading import exists
 from hybridq.files.temporary import Scratch
-from hybridq.graph.runtime import Feed
+from hybridq.graph.load import load
 from hybridq.quant.records import QuantConfig
 from hybridq.report import Extras, Verdict, judge, report_json, write_report
 from hybridq.report.gallery import Gallery
@@ -68,15 +68,16 @@ def step3(
     what_if: bool = False,
     board: Path | str | None = None,
     dump: bool = False,
+    executor: Executor | None = None,
     progress: Progress = no_progress,
     **options: Any,
 ) -> Step3Result:
     """Compare float32 and hybrid on ``dataset`` (by default the calibration set) and write ``report/``.
 
     ``what_if`` measures each quantizer alone, so that the page can predict other choices. ``board`` is a folder of
-    tensors captured on a device; ``dump`` writes the first sample's to ``report/dump``. ``options`` are the fields of
-    ``ComparisonOptions``. Raises StorageError when step2 has not run, DatasetError, ConfigError, BoardError,
-    OptionError.
+    tensors captured on a device; ``dump`` writes the first sample's to ``report/dump``; ``executor`` is any that may
+    run the models. ``options`` are the fields of ``ComparisonOptions``. Raises StorageError when step2 has not run,
+    DatasetError, ConfigError, BoardError, OptionError.
     """
     asked = read(ComparisonOptions, options)
     folder = Path(directory)
@@ -87,7 +88,8 @@ def step3(
     watched = Watched(data, Gallery(Preprocessing.from_json(state.preprocessing), asked.drawer))
     scratch = Scratch()
     dumper = _dumper(state, scratch) if dump else None
-    found = _compared(folder, state, hybrid, watched.feeds(progress), asked, watched.gallery.add, dumper)
+    with pool(asked.workers, asked.cluster, executor, asked.threads) as place:
+        found = _compared(folder, state, hybrid, watched, asked, dumper, place, progress)
     found = replace(found, model=state.model.name, calibration_data=dataset is None, board=captured)
     prediction = predicted(state, config, data, asked.threads, progress) if what_if else None
     advised = remedy_of(prediction) if prediction else None
@@ -104,21 +106,24 @@ def _compared(
     folder: Path,
     state: State,
     hybrid: onnx.ModelProto,
-    feeds: Iterable[Feed],
+    watched: Watched,
     asked: ComparisonOptions,
-    watch: Watch,
     dumper: Dumper | None,
+    place: Pool | None,
+    progress: Progress,
 ) -> ComparisonReport:
     return compare(
         storage.assemble(state.model.proto, state.weights),
-        folder / HYBRID,
-        feeds,
+        (folder / HYBRID).resolve(),
+        watched.feeds(progress),
         inside=_inside(state, hybrid, asked, dumper),
         metric=asked.scored,
         threads=asked.threads,
         seconds=asked.seconds,
-        watch=watch,
+        watch=watched.gallery.add,
         states=state.model.states,
+        runner=watched.runner(place, progress),
+        pool=place,
     )
 
 
@@ -168,6 +173,6 @@ def _ranges(state: State) -> dict[str, tuple[float, float]]:
 
 def _load(path: Path) -> onnx.ModelProto:
     try:
-        return onnx.load(path)
+        return load(path)
     except Exception as error:  # protobuf's errors share no public base class
         raise StorageError("damaged", path=str(path), hint="Run `hybridq step2` again.") from error

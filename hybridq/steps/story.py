@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hybridq.dataset import Audit, Dataset
+from hybridq.compare.run import Runner
+from hybridq.compare.shards import SHARD, Models, Ran, run_both
+from hybridq.dataset import Audit, Dataset, Sample
+from hybridq.execution.pool import Pool
 from hybridq.execution.progress import Progress, counted
+from hybridq.execution.shared import Shared
 from hybridq.quant.records import QuantConfig
 from hybridq.report.extras import Entered, Extras
 from hybridq.report.gallery import Gallery
@@ -35,10 +39,34 @@ class Watched:
         """Every sample's feed."""
         yield from self.gallery.feeds(counted(self._audited(), "comparing", self.data.count, progress))
 
+    def runner(self, pool: Pool | None, progress: Progress) -> Runner | None:
+        """What runs both models over the samples where workers read them; None where they do not lie in files."""
+        if pool is None or not self.data.splits:
+            return None
+
+        def run(models: Models) -> Iterator[Ran]:
+            shared = pool.share(models)
+            parts = ((shared, part, pool.threads) for _, part in self.data.shards(SHARD))
+            for found in pool.over(run_part, parts):
+                for sample, ran in found:
+                    self.audit.add(sample)
+                    self.gallery.names.append(sample.name)
+                    yield ran
+                    progress("comparing", self.audit.samples, self.data.count)
+
+        return run
+
     def _audited(self) -> Iterator[Any]:
         for sample in self.data:
             self.audit.add(sample)
             yield sample
+
+
+def run_part(shared: Shared[Models], data: Dataset, threads: int) -> list[tuple[Sample, Ran]]:
+    """Both models over the samples of a shard, in any process."""
+    samples = list(data)
+    ran = run_both(shared.value, [sample.feed for sample in samples], threads)
+    return list(zip(samples, ran, strict=True))
 
 
 def extras_of(
