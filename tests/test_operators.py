@@ -124,7 +124,8 @@ class TestWhole:
     def test_columns_agree(self) -> None:
         for name, row in TABLE.items():
             assert (row.kind is Kind.MOVEMENT) == (row.movement is not Movement.NONE), name
-            assert (row.kind is Kind.COMPUTE) == (row.layout is not Layout.NONE) == (row.channel_axis is not None), name
+            assert (row.kind is Kind.COMPUTE) == (row.channel_axis is not None), name
+            assert (row.kind is Kind.COMPUTE) == (row.layout not in (Layout.NONE, Layout.RECURRENT)), name
             assert (row.ties is Ties.ABSORBED) == (row.kind is Kind.COMPUTE), name
             assert (row.rows in (BatchRows.AXIS,)) == (row.axis is not None), name
             assert row.slope is None or row.makes_scores, name

@@ -26,6 +26,7 @@ STRETCHES = 8  # of time
 LEAST = 16  # steps of the longest sequence from which on a course can be told
 FLOOR = 0.1  # of the mean signal
 GROWN = 3.0  # dB that the error's share has more at the end than in the second quarter: it grows
+NOTICED = 50.0  # dB of signal over error: less error than that may come and go unseen
 EXPLODED = 0.0  # dB of signal over error at the end, below which an error that grows has taken over
 
 
@@ -81,7 +82,7 @@ def course_of(powers: Doubles) -> str:
     early, late = (_db(powers[s], powers) for s in (slice(quarter, 2 * quarter), slice(-quarter, None)))
     if not np.isfinite(powers).all() or (late < EXPLODED and early - late > GROWN):
         return "explodes"
-    return "grows" if early - late > GROWN else "settles"
+    return "grows" if early - late > GROWN and late < NOTICED else "settles"
 
 
 def _db(part: Doubles, whole: Doubles, floor: float = FLOOR) -> float:

@@ -88,7 +88,8 @@ class Meaning:
             return group_storage(model, group, self.calibrated, self.done, kept)
         layer = self._layer(changed)
         asked = self.asked.get(layer.name)
-        precision = (asked.choice.weight_only if asked else None) or self.done[layer.name]
+        alone = asked.choice.weight_only if asked else self.calibrated.weight_only_of(layer.name)
+        precision = alone or self.done[layer.name]
         return self.target.constant(precision, channels=any(w.axis is not None for w in layer.weights))
 
     def _layer(self, changed: Changed) -> Layer:

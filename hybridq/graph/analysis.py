@@ -46,6 +46,7 @@ def analyse(
     input: the two are one tensor a step apart.
     """
     view = view_of(canonical.graph, inputs_share, apart)
+    view.states = {} if apart else states or {}  # one that arrived quantized has parameters for each
     view.steering = steering(view.graph, view.is_activation, lambda node: _sums(node, view))
     _absorb(view)
     sources = _sources(view)
@@ -193,7 +194,8 @@ def _sums(node: NodeProto, view: View) -> bool:
 
 def _weights(view: View, node: NodeProto, row: Operator) -> tuple[Weight, ...]:
     """The constants that are quantized with a layer."""
-    roles = (Role.OPERAND, Role.WEIGHT) if row.kind is Kind.COMPUTE else (Role.OPERAND,)
+    computes = row.kind is Kind.COMPUTE or row.layout is Layout.RECURRENT
+    roles = (Role.OPERAND, Role.WEIGHT) if computes else (Role.OPERAND,)
     found = []
     for i, name in enumerate(node.input):
         held = view.initializers.get(name)

@@ -18,7 +18,7 @@ def share_parameters(view: View, sources: Iterable[str], *, outputs_share: bool)
     """The groups of tensors that share parameters, each under its earliest tensor.
 
     ``sources``: where values enter a group, in graph order. ``outputs_share``: values concatenated only to leave the
-    graph share parameters too.
+    graph share parameters too. A state that goes in is the one that came out a step before.
     """
     parent = {name: name for name in sources}
     apart = set() if outputs_share else _keeps_apart(view)
@@ -30,6 +30,9 @@ def share_parameters(view: View, sources: Iterable[str], *, outputs_share: bool)
             parent.update((out, _root(parent, first)) for out in node.output if view.is_activation(out))
         for other in inputs[1:]:
             parent[_root(parent, other)] = _root(parent, inputs[0])
+    for coming, going in view.states.items():
+        if coming in parent and going in parent:
+            parent[_root(parent, going)] = _root(parent, coming)
     members: dict[str, list[str]] = {}
     for tensor in parent:
         members.setdefault(_root(parent, tensor), []).append(tensor)

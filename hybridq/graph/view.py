@@ -10,6 +10,7 @@ from onnx import NodeProto, TensorProto, helper
 
 from hybridq.graph import edit
 from hybridq.graph.model import Tensor
+from hybridq.graph.states import States
 
 
 @dataclass
@@ -29,6 +30,7 @@ class View:
     members: dict[str, list[str]] = field(default_factory=dict)  # representative -> the tensors of its group
     group: dict[str, str] = field(default_factory=dict)  # tensor -> the representative of its group
     steering: dict[str, str] = field(default_factory=dict)  # tensor that is a parameter -> why it stays float
+    states: States = field(default_factory=dict)  # input -> the output of the step before that it takes
 
     def is_activation(self, name: str) -> bool:
         """Whether a tensor is float32, flows, and so can take a precision."""

@@ -5,11 +5,16 @@ in ``docs/onnxruntime.md``): elementwise layers without a fast integer kernel, t
 convolution or matrix product reads, products of two activations, and, between such, elementwise layers and
 convolutions of single channels (``islands``). What such a layer writes is still stored in 8 bits where only integer
 layers read it.
+
+A step of a recurrent model is often so little work that integers save no time at all; then weights alone are stored in
+fewer bits (``LoopDefaults``), which costs no time and feeds no error back.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from hybridq.graph import edit, operators
 from hybridq.graph.model import Group, Layer, Model
@@ -29,19 +34,68 @@ ALONE = (
 BETWEEN = "what it reads or what reads it is float32: 8 bits would only round it once more"
 
 
+ALONE = "a step is too little work for integers to save time: weights alone are stored in fewer bits"
+GAINS_NOTHING = (
+    "a step is too little work for integers to save time, and it has no weights: float32 is as fast and exact"
+)
+STATE = "it makes a state, which 8 bits would round at every step: measured in the loop, float32 keeps more"
+WORTH_MACS = 1_000_000  # of a layer, from which on ONNX Runtime's integer kernels save more than conversions cost
+WORTH_SHARE = 0.5  # of the multiply-accumulates in such layers
+WORTH_NUMBERS = 256  # of a weight: less saves less than scales and a dequantizer take
+
+
+@dataclass(frozen=True, slots=True)
+class LoopDefaults:
+    """What is different in a recurrent model.
+
+    ``weights``: the precision in which weights alone are stored, of layers that have no integer kernel (LSTM, GRU,
+    RNN) or, ``everywhere``, of all. ``float_states``: what makes a state computes in float.
+    """
+
+    weights: Precision
+    everywhere: bool = False
+    float_states: bool = False
+
+
+def is_little_work(model: Model) -> bool:
+    """Whether most of a model's multiply-accumulates are in layers too small for integers to save time."""
+    large = sum(x.macs for x in model.layers if x.weights and not x.float_only and x.macs >= WORTH_MACS)
+    return large < WORTH_SHARE * model.macs
+
+
 def default_precisions(
-    model: Model, target: Target, precision: Precision, *, literal: bool = False, lost: Collection[str] = ()
+    model: Model,
+    target: Target,
+    precision: Precision,
+    *,
+    literal: bool = False,
+    lost: Collection[str] = (),
+    loop: LoopDefaults | None = None,
 ) -> dict[str, LayerDefault]:
     """The default of every layer.
 
     ``literal``: ``precision`` was asked for, so only what cannot have it has not. ``lost``: groups of which 8 bits
-    would leave next to nothing; their layers and those that read them start in float32.
+    would leave next to nothing; their layers and those that read them start in float32. ``loop``: what is
+    different in a recurrent model.
     """
     found = {x.name: LayerDefault(precision) for x in model.layers}
     found.update({x.name: LayerDefault(Precision.FLOAT32, x.float_only) for x in model.layers if x.float_only})
     if target.latency_aware and precision.bits == 8 and not literal:
         for name, reason in _float_reasons(model, lost).items():
             found[name] = LayerDefault(Precision.FLOAT32, reason)
+    return found if loop is None else found | _in_loop(model, loop)
+
+
+def _in_loop(model: Model, loop: LoopDefaults) -> dict[str, LayerDefault]:
+    """Layers that compute in float, and what becomes of their weights."""
+    makers = {n for o in model.states.values() if o in model.group_of for n in model.group_of[o].layers}
+    found = {}
+    for layer in model.layers:
+        if loop.everywhere or layer.float_only or (loop.float_states and layer.name in makers):
+            numbers = sum(math.prod(w.shape) for w in layer.weights)
+            stored = loop.weights if numbers >= WORTH_NUMBERS else None
+            usual = STATE if not loop.everywhere else ALONE if stored else GAINS_NOTHING
+            found[layer.name] = LayerDefault(Precision.FLOAT32, layer.float_only or usual, stored)
     return found
 
 

@@ -12,7 +12,7 @@ from hybridq.calibration.readers import Response, response
 from hybridq.calibration.statistics import TensorStatistics, pool
 from hybridq.errors import ModelError
 from hybridq.graph.model import Group, Layer, Model, Weight
-from hybridq.plan.defaults import default_precisions, needs_ratios
+from hybridq.plan.defaults import LoopDefaults, default_precisions, needs_ratios
 from hybridq.plan.layer_weights import entry_key, storage_of, weight_axis
 from hybridq.plan.limits import completed, inherited, limit, within
 from hybridq.quant import params
@@ -43,11 +43,13 @@ def decide(
     weights_algorithm: WeightAlgorithm = WeightAlgorithm.NORMAL,
     options: Options = DEFAULTS,
     literal: bool = False,
+    loop: LoopDefaults | None = None,
 ) -> Calibrated:
     """Ranges by every algorithm of ``algorithms``, and the entries that the cfg shows.
 
     ``stats`` has the statistics of each group's sources that were measured, by tensor. ``literal``: the precision was
-    asked for, so that no layer is left in float32 because it is faster so.
+    asked for, so that no layer is left in float32 because it is faster so. ``loop``: what is different in a
+    recurrent model.
     """
     readers = _readers(model, weights, stats, algorithms)
     options = replace(options, minimum_range=max(options.minimum_range, target.minimum_range))
@@ -61,7 +63,8 @@ def decide(
         for g in model.groups
         if _is_lost(g, stats, measured[g.name], algorithm, target) and needs_ratios(model, g)
     ]
-    return record(model, weights, measured, target, default, algorithm, weights_per, weights_algorithm, literal, lost)
+    words = (default, algorithm, weights_per, weights_algorithm, literal, lost, loop)
+    return record(model, weights, measured, target, *words)
 
 
 def _is_lost(
@@ -93,11 +96,14 @@ def record(
     weights_algorithm: WeightAlgorithm = WeightAlgorithm.NORMAL,
     literal: bool = False,
     lost: Collection[str] = (),
+    loop: LoopDefaults | None = None,
 ) -> Calibrated:
-    """The entries for ranges that are known. ``lost``: groups of which 8 bits would leave next to nothing."""
-    layers = default_precisions(model, target, default, literal=literal, lost=lost) | _unbounded(
-        model, measured, target
-    )
+    """The entries for ranges that are known. ``lost``: groups of which 8 bits would leave next to nothing.
+
+    ``loop``: what is different in a recurrent model.
+    """
+    usual = default_precisions(model, target, default, literal=literal, lost=lost, loop=loop)
+    layers = usual | _unbounded(model, measured, target)
     chosen = {n: d.precision for n, d in layers.items()}
     entries = {}
     for group in model.groups:
@@ -108,10 +114,15 @@ def record(
     for layer in model.layers:
         for weight in layer.weights:
             key = entry_key(layer)
-            entries[key] = weight_entry(
-                layer, weight, chosen[layer.name], weights, weights_per, weights_algorithm, target
-            )
+            stored = layers[layer.name].weight_only or chosen[layer.name]
+            made = weight_entry(layer, weight, stored, weights, weights_per, weights_algorithm, target)
+            entries[key] = made if len(layer.weights) == 1 else _of_several(made)
     return Calibrated(target.name, default, algorithm, weights_per, entries, measured, layers)
+
+
+def _of_several(entry: Entry) -> Entry:
+    """What the weights of a layer that has several share: each has parameters of its own (LSTM, GRU, RNN)."""
+    return replace(entry, min=None, max=None, scale=None, zero_point=None, fl=None)
 
 
 def _unbounded(model: Model, measured: Mapping[str, Measured], target: Target) -> dict[str, LayerDefault]:

@@ -101,6 +101,10 @@ class Calibrated:
         """The precision of a layer that the cfg does not mention."""
         return self.layers[layer].precision if layer in self.layers else self.default
 
+    def weight_only_of(self, layer: str) -> Precision | None:
+        """The precision in which a layer that the cfg does not mention stores its weights alone, if it does."""
+        return self.layers[layer].weight_only if layer in self.layers else None
+
 
 @dataclass(frozen=True, slots=True)
 class LayerChoice:

@@ -47,7 +47,7 @@ def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
         joined=dict(_joined(model)),
         lint=tuple(_remedies(state, target, facts)),
         front=tuple(_front(model, search, wider)),
-        all_8bit=_all_8bit(search),
+        all_8bit=_all_8bit(search) if any(d.precision.bits == 8 for d in calibrated.layers.values()) else None,
         searched=bool(search.get("front")),
     )
 

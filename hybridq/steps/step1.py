@@ -30,11 +30,13 @@ from hybridq.graph.runtime import Feed
 from hybridq.graph.states import States
 from hybridq.linting import Finding, lint
 from hybridq.plan.as_given import as_given
+from hybridq.plan.defaults import LoopDefaults
 from hybridq.plan.record import decide, record
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated, LayerChoice
 from hybridq.repair.equalization import equalized
 from hybridq.search.choose_algorithm import choose_algorithm
+from hybridq.search.choose_loop import ENOUGH_DB, SEARCHED_DB, choose_loop
 from hybridq.search.choose_repair import FEW, Candidate, Repair, repaired
 from hybridq.steps.common import RESULTS, SCHEMAS, SOURCES
 from hybridq.steps.kinds import read, takes
@@ -48,6 +50,7 @@ from hybridq.storage.weights import Weights
 from hybridq.targets import Target
 
 REPAIR_SAMPLES = 64
+LOOP_STEPS = 320  # of the first sequences, on which defaults are measured in the loop
 EVEN_SAMPLES = 8  # fewer do not tell how loud a channel may become
 FORMAT_MARK = b'"hybridq.model/'
 CFG_SCHEMA = "cfg-1.schema.json"  # for the person's editor
@@ -115,6 +118,7 @@ class _Work:
     target: Target
     progress: Progress
     equalized: tuple[str, ...] = ()  # layers whose channels were
+    loop: LoopDefaults | None = None
 
     def with_data(self, dataset: Any, executor: Executor | None, directory: Path) -> Step1Result:
         """Measure ranges on samples."""
@@ -140,7 +144,8 @@ class _Work:
         self.progress("choosing ranges", 0, None)
         model, options, first = self.prepared.model, self.options, seen.first or {}
         difference = self.prepared.difference(first, options.threads)
-        found, feeds = self._repaired(self._candidate(stats), data, self._feeds(data, [first]), executor)
+        own = replace(self, loop=self._in_loop(stats, data))
+        found, feeds = own._repaired(own._candidate(stats), data, self._feeds(data, [first]), executor)
         weights, calibrated, left = found.weights, found.calibrated, list[Problem]()
         if options.by is RangeAlgorithm.AUTO and not _is_big(weights):
             self.progress("comparing algorithms", 0, None)
@@ -196,7 +201,7 @@ class _Work:
         few = self.options.by in PAIRS_ONLY and not self.options.every_algorithm
         return sorted(PAIRS_ONLY) if few else list(ALGORITHMS)
 
-    def _decide(self, weights: Weights, stats: CalibrationStats) -> Calibrated:
+    def _decide(self, weights: Weights, stats: CalibrationStats, loop: LoopDefaults | None = None) -> Calibrated:
         return decide(
             self.prepared.model,
             weights,
@@ -209,7 +214,28 @@ class _Work:
             weights_algorithm=self.options.weights_algorithm,
             options=self.options.ranges,
             literal=self.options.literal,
+            loop=loop,
         )
+
+    def _in_loop(self, stats: CalibrationStats, data: Dataset) -> LoopDefaults | None:
+        """What is different in a recurrent model, measured; nothing where a precision was asked for."""
+        model, options = self.prepared.model, self.options
+        if not model.states or options.literal or not self.target.latency_aware or self.prepared.recovered is not None:
+            return None
+        weights = storage.weights_of(self.prepared.proto)
+        if _is_big(weights):
+            return None
+        try:
+            feeds = [sample.feed for sample in data.part(0, LOOP_STEPS)]
+        except DatasetError:
+            return None
+        self.progress("measuring the loop", 0, None)
+
+        def made(loop: LoopDefaults) -> Calibrated:
+            return self._decide(weights, stats, loop)
+
+        enough = SEARCHED_DB if options.every_algorithm else ENOUGH_DB
+        return choose_loop(model, weights, made, feeds, enough=enough, threads=options.threads)
 
     def _feeds(self, data: Dataset, first: list[Feed]) -> list[Feed]:
         """The first samples again; one alone where they came from an iterator, which is used up."""
@@ -222,7 +248,7 @@ class _Work:
 
     def _candidate(self, stats: CalibrationStats) -> Candidate:
         weights = storage.weights_of(self.prepared.proto)
-        calibrated = replace(self._decide(weights, stats), equalized=self.equalized)
+        calibrated = replace(self._decide(weights, stats, self.loop), equalized=self.equalized)
         said = (f"channels of {len(self.equalized)} layers equalized",) if self.equalized else ()
         return Candidate(weights, calibrated, stats, said)
 

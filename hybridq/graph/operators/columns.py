@@ -90,6 +90,7 @@ class Layout(StrEnum):
     CONV_TRANSPOSE = "inputs, outputs of a group, window"
     GEMM = "inputs, outputs; with transB the other way round"
     MATMUL = "..., inputs, outputs"
+    RECURRENT = "directions, rows of the gates, inputs"
     NONE = "no weights"
 
 

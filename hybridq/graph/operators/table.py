@@ -320,8 +320,8 @@ TABLE: dict[str, Operator] = {
     ),
     **_like(PICKS, "GatherElements GatherND ReverseSequence CenterCropPad", inputs="data other"),
     # float only
-    **_like(RECURRENT, "LSTM", inputs="data weight weight bias other data data weight"),
-    **_like(RECURRENT, "GRU RNN", inputs="data weight weight bias other data"),
+    **_like(RECURRENT, "LSTM", layout=Layout.RECURRENT, inputs="data weight weight bias other data data weight"),
+    **_like(RECURRENT, "GRU RNN", layout=Layout.RECURRENT, inputs="data weight weight bias other data"),
     **_like(RECURRENT, "CausalConvWithState", inputs="data weight bias data"),
     **_like(RECURRENT, "LinearAttention", inputs="data data data data data data"),
     **_like(LEAPS, "Floor Ceil Round Shrink"),

@@ -18,8 +18,10 @@ def weight_axis(layout: Layout, attributes: Mapping[str, Any], index: int, rank:
     """The output-channel axis of input ``index``, None where per-channel parameters make no sense.
 
     Conv: 0. ConvTranspose: 1, unless grouped (its axis 1 counts channels of one group). Gemm: 0 with transB, else 1.
-    MatMul: the last axis of a right operand, the last but one of a left operand.
+    MatMul: the last axis of a right operand, the last but one of a left operand. LSTM, GRU, RNN: 1, the gates' rows.
     """
+    if layout is Layout.RECURRENT:
+        return 1 if rank == 3 else None
     if layout is Layout.CONV:
         return 0
     if layout is Layout.CONV_TRANSPOSE:
