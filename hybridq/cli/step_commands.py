@@ -16,6 +16,7 @@ from hybridq.cli.calibration import arguments, calibration, comparison
 from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, row, talk, threads
 from hybridq.cli.terminal import echo
 from hybridq.config import to_github, to_json
+from hybridq.engines.table import ENGINES
 from hybridq.errors import ConfigError
 from hybridq.linting import Finding
 from hybridq.report import print_report
@@ -201,6 +202,7 @@ def tell_build(voice: Talk, report: BuildReport) -> None:
 @comparison
 @click.option("--what-if", is_flag=True, help="Measure each quantizer alone: the page then predicts other choices.")
 @click.option("--board", type=FOLDER, help="Tensors captured on a device, of RKNN, SNPE, QNN, or named as ours.")
+@click.option("--runtime", type=click.Choice(list(ENGINES)), help="Score and time the result in this runtime, too.")
 @click.option("--dump", is_flag=True, help="Write the first sample's tensors to DIR/report/dump, as RKNN does.")
 @common
 def step3(directory: Path, dataset: Path | None, quiet: bool, verbose: bool, as_json: bool, **given: Any) -> None:
@@ -210,6 +212,7 @@ def step3(directory: Path, dataset: Path | None, quiet: bool, verbose: bool, as_
     hybridq step3 build --dataset eval.txt
     hybridq step3 build --dataset eval.txt --metric score.py:ap50
     hybridq step3 build --dataset eval.txt --what-if --draw mask
+    hybridq step3 build --dataset eval.txt --runtime openvino
     hybridq step3 build --board snapshot/          what the board computes, layer by layer
     """
     voice = talk(quiet, verbose, as_json)

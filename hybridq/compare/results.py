@@ -271,6 +271,24 @@ class LoopReport:
     courses: tuple[LoopCourse, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class RuntimeReport:
+    """Float and hybrid in another runtime on the same samples, each as that runtime's converter makes it.
+
+    SQNRs in dB are the lowest over the outputs, against ONNX Runtime's float: of the runtime's own float model and of
+    the hybrid one. ``metric`` and ``timing`` are None where not asked for.
+    """
+
+    name: str
+    title: str
+    version: str
+    float_sqnr_db: float
+    sqnr_db: float
+    metric: MetricReport | None
+    timing: Timing | None
+    notes: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class ComparisonReport:
     """Float and hybrid on the same samples. ``layer_samples`` of them went into ``layers`` and ``drift``.
@@ -291,6 +309,7 @@ class ComparisonReport:
     warnings: tuple[str, ...]
     versions: dict[str, str]
     board: BoardReport | None = None
+    runtime: RuntimeReport | None = None
     loop: LoopReport | None = None
 
     def to_json(self) -> dict[str, Any]:

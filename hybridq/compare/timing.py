@@ -6,18 +6,26 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any, Protocol
 
 from hybridq.compare.results import Timing
-from hybridq.graph.runtime import Feed, Session
+from hybridq.graph.runtime import Feed
 
 WARM_UP = 3  # runs of each model that are not counted
 LEAST_PAIRS, MOST_PAIRS = 7, 200
 UNSTEADY = 1.5  # quartiles of the ratio farther apart than this factor say little
 
 
+class Runs(Protocol):
+    """A session, of ONNX Runtime or another."""
+
+    def run(self, names: None, feed: Any, /) -> Any:
+        """All outputs."""
+
+
 def time_pairs(
-    one: Session,
-    other: Session,
+    one: Runs,
+    other: Runs,
     feed: Feed,
     *,
     seconds: float,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hybridq.compare import ComparisonReport
@@ -46,9 +46,31 @@ def side_by_side(report: ComparisonReport, known: Known) -> tuple[Column, ...]:
         timing.hybrid_ms if timing else None,
         known.high_fraction,
     )
-    if known.all_8bit is None:
-        return given, built
-    return given, Column("all 8 bits", known.all_8bit, high_fraction=0.0, measured_on="the search's samples"), built
+    low = (
+        Column("all 8 bits", known.all_8bit, high_fraction=0.0, measured_on="the search's samples")
+        if known.all_8bit
+        else None
+    )
+    return tuple(c for c in (given, low, built, *_elsewhere(report, known)) if c is not None)
+
+
+def _elsewhere(report: ComparisonReport, known: Known) -> Iterator[Column]:
+    """Float and this build in another runtime."""
+    found = report.runtime
+    if found is not None:
+        m, t = found.metric, found.timing
+        yield Column(
+            f"float/{found.name}",
+            Accuracy(found.float_sqnr_db, None, m.float_value if m else None),
+            time_ms=t.float_ms if t else None,
+            high_fraction=1.0,
+        )
+        yield Column(
+            f"build/{found.name}",
+            Accuracy(found.sqnr_db, None, m.hybrid_value if m else None),
+            time_ms=t.hybrid_ms if t else None,
+            high_fraction=known.high_fraction,
+        )
 
 
 def rows(report: ComparisonReport, columns: Sequence[Column]) -> list[tuple[str, ...]]:

@@ -19,7 +19,7 @@ from hybridq.execution.progress import Progress, no_progress
 from hybridq.graph.chance import seeded
 from hybridq.graph.model import Model
 from hybridq.graph.rolling import Rolled
-from hybridq.graph.runtime import session
+from hybridq.graph.runtime import Feed, session
 from hybridq.plan.plan import make_plan
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.plan.share_of_macs import high_fraction
@@ -34,6 +34,8 @@ from hybridq.search.noise import sources
 from hybridq.search.work import Effort, Prices, TimeUp
 from hybridq.storage.weights import Weights
 
+Stopwatch = Callable[[QuantConfig, QuantPlan, Weights, Feed], float]  # float time over the result's, elsewhere
+
 
 @dataclass
 class Bench:
@@ -46,7 +48,8 @@ class Bench:
     ``known`` and ``tried`` go by the key of a choice, ``alone`` by the
     fingerprint of a quantizer: its damage on each of the samples that quantizers are measured on, in their order.
     Whatever is asked for has its price, whether it was measured before (``paid``: samples by fingerprint) or not: a
-    search that goes on where it was killed comes as far as one that was not.
+    search that goes on where it was killed comes as far as one that was not. ``stopwatch`` times a choice in another
+    ``runtime``.
     """
 
     model: Model
@@ -67,9 +70,15 @@ class Bench:
     effort: Effort = field(default_factory=Effort)
     paid: dict[str, int] = field(default_factory=dict)
     progress: Progress = no_progress
+    stopwatch: Stopwatch | None = None
+    runtime: str = ""
 
     def plan(self, choice: Choice) -> tuple[QuantPlan, Weights]:
         """The plan of a choice and the weights that go with it."""
+        return self.settled(choice)[1:]
+
+    def settled(self, choice: Choice) -> tuple[QuantConfig, QuantPlan, Weights]:
+        """A choice as a cfg says it, its plan, and the weights that go with it."""
         tuning = choice.tuning
         entries = dict(self.calibrated.entries)
         named = {**tuning.ranges, **{n + WEIGHT_SUFFIX: how for n, how in tuning.weights.items()}}
@@ -84,7 +93,7 @@ class Bench:
         if biases:
             weights = weights.changed({self.model.layer[n].bias: b for n, b in biases.items()})
             plan = make_plan(self.model, self.calibrated, config, weights)
-        return plan, weights
+        return config, plan, weights
 
     def together(self, choice: Choice) -> list[str]:
         """Layers whose weights a choice rounds together."""

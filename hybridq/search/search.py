@@ -33,7 +33,7 @@ from hybridq.search.choice import Choice, as_recorded, unrepaired
 from hybridq.search.costs import Times
 from hybridq.search.damage import measure_reference
 from hybridq.search.engine import Engine, SearchResult
-from hybridq.search.joint import Bench
+from hybridq.search.joint import Bench, Stopwatch
 from hybridq.search.judge import judge_of
 from hybridq.search.result import content, recall
 from hybridq.search.work import TOLD, Deadline, Effort, Prices, Work, allowed, planned, slowness
@@ -56,7 +56,7 @@ class SearchOptions:
     ``workers`` models or samples at a time, with the same result for any number. ``board``: microseconds by layer on
     the device. ``previous`` is the content of an earlier ``search.json`` of the same question: what it measured is not
     measured again. ``save`` is called with the content so far after each measurement, ``progress`` with what is done,
-    how much of it, and of how much.
+    how much of it, and of how much. ``stopwatch`` times joint models in another ``runtime``.
     """
 
     metric: Metric | None = None
@@ -70,6 +70,8 @@ class SearchOptions:
     board: Mapping[str, float] = field(default_factory=dict)
     previous: Mapping[str, Any] | None = None
     save: Save | None = None
+    stopwatch: Stopwatch | None = None
+    runtime: str = ""
     progress: Progress = field(default=no_progress, repr=False)
 
 
@@ -174,6 +176,8 @@ def _bench(
         corrections={n: b for n, b in weights.biases.items() if n not in together},
         behind={n: b for n, b in weights.biases.items() if n in together},
         rounded=weights.rounded,
+        stopwatch=options.stopwatch,
+        runtime=options.runtime,
     )
 
 
@@ -196,7 +200,7 @@ def _question(bench: Bench, high: Sequence[Precision], seed: int, alone: int) ->
         "metric": metric_name(bench.metric) if bench.metric else "",
         "metric_digest": metric_digest(bench.metric) if bench.metric else "",
         "samples_digest": _samples_digest(bench.reference.feeds),
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": onnxruntime.__version__ + (f", times of {bench.runtime}" if bench.runtime else ""),
     }
 
 

@@ -7,16 +7,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from hybridq.engines.table import ENGINES
 from hybridq.errors import OptionError
 from hybridq.quant.dtypes import Precision
 from hybridq.search.budget import Budget
 from hybridq.steps.comparison_options import METRIC
-from hybridq.steps.kinds import AnyText, Checked, Choices, Number, Values
+from hybridq.steps.kinds import AnyText, Checked, Choices, Named, Number, Values
 
 WORST = "worst:"
 SQNR = "SQNR of the worst output, whole; worst:DB of its worst slice against that slice's own variance."
 TIME = "Seconds after which the best found is taken.  [default: a minute of CPU time, or 1,000 float inferences]"
+RUNTIME = "The runtime that min_speedup is timed in.  [default: onnxruntime]"
 PROFILE = "Time of each layer on the board: what RKNN's eval_perf or snpe-diagview prints, or trtexec's JSON."
+
+
+def runtimes() -> list[str]:
+    """The words of ``runtime``."""
+    return list(ENGINES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +40,7 @@ class ProposalOptions(Checked):
     time: Annotated[float | None, Number(TIME, 0, above=True)] = None
     metric: Annotated[str | None, AnyText(METRIC, "NAME|FILE.py:FUNCTION")] = None
     profile: Annotated[str | None, AnyText(PROFILE, "FILE")] = None
+    runtime: Annotated[str | None, Named(RUNTIME, runtimes)] = None
     precisions: Annotated[
         tuple[Precision, ...],
         Choices("Precisions to choose from (uint8,int16,float32).  [default: the target's]", Precision),

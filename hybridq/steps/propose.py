@@ -37,6 +37,7 @@ from hybridq.steps.common import SEARCH, read_object, read_sources, read_state
 from hybridq.steps.kinds import read, share, takes
 from hybridq.steps.options import Step1Options, need_threads
 from hybridq.steps.proposal_options import ProposalOptions
+from hybridq.steps.runtime import stopwatch
 from hybridq.steps.step1 import Step1Result, need_dataset, step1
 from hybridq.steps.step2 import Step2Result, step2
 from hybridq.steps.step3 import Step3Result, step3
@@ -93,7 +94,8 @@ def auto(
     known = isinstance(dataset, (str, Path))  # else nobody but the caller knows the samples
     seen = dataset if evaluation is None and not known else evaluation
     predicts = not planned(calibrated.state.model, MOST_SAMPLES).scarce and not deadline.over
-    compared = step3(folder, seen, metric=wanted.metric, seconds=seconds, what_if=predicts, **places, **shared)
+    words = {"metric": wanted.metric, "runtime": wanted.runtime, "seconds": seconds, "what_if": predicts}
+    compared = step3(folder, seen, **words, **places, **shared)
     return AutoResult(calibrated, found, built, compared)
 
 
@@ -129,6 +131,8 @@ def propose(
         board=read_profile(Path(wanted.profile), state.model) if wanted.profile else {},
         previous=_previous(folder),
         save=_saver(folder),
+        stopwatch=stopwatch(wanted.runtime, state, threads) if wanted.runtime else None,
+        runtime=wanted.runtime or "",
         progress=progress,
     )
     feeds = list(_feeds(folder, state, dataset))

@@ -34,6 +34,7 @@ from hybridq.steps.common import (
 from hybridq.steps.comparison_options import ComparisonOptions
 from hybridq.steps.kinds import read, takes
 from hybridq.steps.known import known_of
+from hybridq.steps.runtime import need_runtime, runtime_report
 from hybridq.steps.step2 import built_from, edits_digest, verify_built
 from hybridq.steps.story import Watched, extras_of
 from hybridq.steps.whatif import remedy_of
@@ -69,17 +70,20 @@ def step3(
     board: Path | str | None = None,
     dump: bool = False,
     executor: Executor | None = None,
+    runtime: str | None = None,
     progress: Progress = no_progress,
     **options: Any,
 ) -> Step3Result:
     """Compare float32 and hybrid on ``dataset`` (by default the calibration set) and write ``report/``.
 
     ``what_if`` measures each quantizer alone, so that the page can predict other choices. ``board`` is a folder of
-    tensors captured on a device; ``dump`` writes the first sample's to ``report/dump``; ``executor`` is any that may
-    run the models. ``options`` are the fields of ``ComparisonOptions``. Raises StorageError when step2 has not run,
-    DatasetError, ConfigError, BoardError, OptionError.
+    tensors captured on a device; ``dump`` writes the first sample's to ``report/dump``; the result is scored and timed
+    in ``runtime``, too. ``executor`` is any that may run the models. ``options`` are the fields of
+    ``ComparisonOptions``. Raises StorageError when step2 has not run, DatasetError, ConfigError, BoardError,
+    EngineError, OptionError.
     """
     asked = read(ComparisonOptions, options)
+    need_runtime(runtime)
     folder = Path(directory)
     state = read_state(folder, verify=True)
     config, hybrid = _built(folder, state)
@@ -90,7 +94,8 @@ def step3(
     dumper = _dumper(state, scratch) if dump else None
     with pool(asked.workers, asked.cluster, executor, asked.threads) as place:
         found = _compared(folder, state, hybrid, watched, asked, dumper, place, progress)
-    found = replace(found, model=state.model.name, calibration_data=dataset is None, board=captured)
+    elsewhere = runtime_report(runtime, state, config, data, asked) if runtime is not None else None
+    found = replace(found, model=state.model.name, calibration_data=dataset is None, board=captured, runtime=elsewhere)
     prediction = predicted(state, config, data, asked.threads, progress) if what_if else None
     advised = remedy_of(prediction) if prediction else None
     judged = judge(found, replace(known_of(folder, state, config), predicted=advised, prediction=prediction))
