@@ -23,7 +23,7 @@ import hybridq
 from hybridq.cli import main
 from hybridq.compare import ComparisonReport, Drift, Inside, MetricReport, compare
 from hybridq.report import Known, Level, judge, print_report
-from hybridq.report.actions import MOST, set_command
+from hybridq.report.actions import MOST, Action, Gain, set_command, useful_first
 from hybridq.report.known import Accuracy, Remedy
 from hybridq.report.terminal import COLUMNS, LINES
 from hybridq.report.words import short
@@ -162,6 +162,18 @@ def test_layers_that_share_parameters_are_raised_as_one_and_once() -> None:
     known = dataclasses.replace(KNOWN, shared=shared, lint=(Remedy((second, first), "float32", "raise 2 layers"),))
     raised = [a for a in judge(_with(25.0, 1.0, layers=layers), known).actions if a.kind == "raise"]
     assert [set(a.layers) for a in raised] == [{first, second}]
+
+
+def test_what_brings_next_to_nothing_comes_behind_what_brings_something() -> None:
+    little, much = (
+        Action("raise", n, (n,), g, n)
+        for n, g in (("a", Gain(25.7, "predicted", 2.0)), ("b", Gain(41.0, "predicted", 13.0)))
+    )
+    cut, slices = Action("cut", "c", (), None, "c"), Action("raise", "d", ("d",), Gain(25.1, "predicted", 9.0), "d")
+    report = _with(25.0, 1.0)
+    assert useful_first(report, (little, much, cut)) == (much, cut, little)
+    assert useful_first(report, (little, slices)) == (slices, little)
+    assert useful_first(report, (little, cut)) == (little, cut)
 
 
 def test_no_slice_is_claimed_where_none_was_measured() -> None:

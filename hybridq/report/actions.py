@@ -25,6 +25,7 @@ MOST_RAISED = 6  # layers in one action, readers included
 BEARABLE_DB = 15.0  # of an output's worst slice: some tasks bear it
 DRIFTED = 0.1  # of the layers: so many tensors out of their ranges are of other samples
 BETTER_DB = 1.0  # a gain worth an action
+HELPS_DB = 3.0  # a gain that comes first
 GOOD_WHOLE_DB, GOOD_WORST_DB = 20.0, 30.0  # of a whole output and of its worst slice: nothing speaks against it
 PLAIN = re.compile(r"[\w./:+-]+")  # names that a selector can combine with "or" as they are
 NO_NAMES = {"and", "or", "not"}
@@ -93,7 +94,21 @@ def next_actions(report: ComparisonReport, known: Known, *, good: bool) -> tuple
         _metric(report, known),
         _search(known),
     ]
-    return tuple(islice(_distinct(action for rule in rules for action in rule), MOST))
+    return useful_first(report, tuple(islice(_distinct(action for rule in rules for action in rule), MOST)))
+
+
+def useful_first(report: ComparisonReport, actions: tuple[Action, ...]) -> tuple[Action, ...]:
+    """What is known to bring next to nothing comes behind what is known to bring something."""
+    whole = min((o.sqnr_db for o in report.outputs), default=0.0)
+    worst = min((o.worst_sqnr_db for o in report.outputs), default=0.0)
+
+    def helps(gain: Gain) -> bool:
+        return gain.sqnr_db > whole + HELPS_DB or (gain.worst_db or -math.inf) > worst + HELPS_DB
+
+    little = {a.command for a in actions if a.gain and not helps(a.gain)}
+    if not any(a.gain and helps(a.gain) for a in actions):
+        return actions
+    return tuple(sorted(actions, key=lambda a: a.command in little))
 
 
 def low_layers(report: ComparisonReport, known: Known) -> list[LayerReport]:
