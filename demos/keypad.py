@@ -71,19 +71,14 @@ def accuracy(session: Any, heard: Array, keys: NDArray[np.int64]) -> float:
     return float((named == keys).mean())
 
 
-def record(session: Any, heard: Array, folder: Path, name: str) -> Path:
-    """Write what enters the float model in its loop, every seventh frame; ``NAME.txt`` lists frame and state."""
+def write(heard: Array, folder: Path, name: str) -> Path:
+    """Calls as files with a time axis, (FRAMES, 1, 40); ``NAME.txt`` lists them, a line a call."""
     (folder / name).mkdir(parents=True, exist_ok=True)
-    lines = []
-    for number, one in enumerate(heard):
-        for at, (state, _) in enumerate(loop(session, one)):
-            if at % 7 == 3:
-                place = f"{name}/{number:02}-{at:02}"
-                np.save(folder / f"{place}-frame.npy", one[at][None])
-                np.save(folder / f"{place}-state.npy", state)
-                lines.append(f"{place}-frame.npy {place}-state.npy\n")
+    places = [f"{name}/{number:02}.npy" for number in range(len(heard))]
+    for place, one in zip(places, heard, strict=True):
+        np.save(folder / place, one[:, None])
     path = folder / f"{name}.txt"
-    path.write_text("".join(lines), encoding="utf-8")
+    path.write_text("".join(f"{place}\n" for place in places), encoding="utf-8")
     return path
 
 

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from hybridq import demo
 
@@ -54,18 +53,21 @@ def dynamic(folder: Path) -> None:
 
 
 def keypad(folder: Path) -> None:
-    """``keypad.onnx``, its script, ``calibration.txt`` and ``evaluation.txt`` as recorded, ``without_states.txt``."""
+    """``keypad.onnx``, its script, and whole calls: ``calibration.txt``, ``evaluation.txt``; ``without_states.txt``."""
     sys.path.insert(0, str(HERE))
-    from keypad import STATE, calls, record
+    from keypad import FRAMES, STATE, calls, write
 
     for name in ("keypad.onnx", "keypad.py"):
         shutil.copyfile((MODELS if name.endswith("onnx") else HERE) / name, folder / name)
-    session = onnxruntime.InferenceSession(folder / "keypad.onnx")
-    listed = record(session, calls(12, seed=1)[0], folder, "calibration").read_text(encoding="utf-8")
-    record(session, calls(12, seed=3)[0], folder, "evaluation")
+    heard = calls(12, seed=1)[0]
+    write(heard, folder, "calibration")
+    write(calls(12, seed=3)[0], folder, "evaluation")
     np.save(folder / "zero.npy", np.zeros((1, STATE), np.float32))
-    without = "".join(f"{line.split()[0]} zero.npy\n" for line in listed.splitlines())
-    (folder / "without_states.txt").write_text(without, encoding="utf-8")
+    (folder / "frames").mkdir(exist_ok=True)
+    names = [(n, at, f"frames/{n:02}-{at:02}.npy") for n in range(len(heard)) for at in range(3, FRAMES, 7)]
+    for number, at, name in names:
+        np.save(folder / name, heard[number, at][None])
+    (folder / "without_states.txt").write_text("".join(f"{n} zero.npy\n" for *_, n in names), encoding="utf-8")
 
 
 def tokens(folder: Path) -> None:

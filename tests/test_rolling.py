@@ -22,7 +22,7 @@ from hybridq.compare.loop import course_of
 from hybridq.dataset import InputSpec, open_dataset
 from hybridq.errors import DatasetError
 from hybridq.graph import runtime
-from hybridq.graph.rolling import Rolled, begins, picked, stretches
+from hybridq.graph.rolling import Rolled, begins, follower, picked, stretches
 from hybridq.report import Known, judge, print_report
 from hybridq.steps.compare_models import compare_models
 from hybridq.steps.propose import auto
@@ -281,3 +281,33 @@ def test_an_error_that_explodes_breaks_the_verdict() -> None:
     judged = judge(found, Known())
     assert judged.level == "broken"
     assert "explodes" in judged.reason
+
+
+# --- samples that bring states of their own ---
+
+
+def with_states(sequences: list[Array], every: int = 1) -> list[dict[str, Array]]:
+    """What enters the float model in its loop, every so many steps of it."""
+    found = []
+    for sequence in sequences:
+        states = [ZERO, *(step[1] for step in rolled(cell(), sequence))]
+        found += [{"x": x, "h": h} for x, h in zip(sequence, states, strict=False)][::every]
+    return found
+
+
+@pytest.mark.parametrize(("every", "lengths"), [(1, [8, 5]), (4, [1, 1, 1, 1])])
+def test_a_state_that_the_model_did_not_make_begins_a_sequence(every: int, lengths: list[int], tmp_path: Path) -> None:
+    held = with_states([frames(8, 1), frames(5, 2)], every)
+    follow = follower(cell(), STATES, threads=1)
+    assert shapes(held, follow=follow) == lengths
+    np.savez(tmp_path / "all.npz", **{n: np.stack([f[n] for f in held]) for n in ("x", "h")})
+    assert shapes(tmp_path / "all.npz", follow=follow) == lengths
+    lines = []
+    for i, feed in enumerate(held):
+        np.save(tmp_path / f"{i}-x.npy", feed["x"])
+        np.save(tmp_path / f"{i}-h.npy", feed["h"])
+        lines.append(f"{i}-x.npy {i}-h.npy\n")
+    (tmp_path / "list.txt").write_text("".join(lines))
+    assert shapes(tmp_path / "list.txt", follow=follow) == lengths
+    first = [s.feed for s in open_dataset(tmp_path / "list.txt", SPECS, follow=follow) if "h" in s.feed]
+    np.testing.assert_array_equal(first[-1]["h"], held[sum(lengths[:-1])]["h"])

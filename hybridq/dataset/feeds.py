@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from hybridq.dataset.archives import read_archive, read_array
+from hybridq.dataset.archives import ArchiveSource, read_archive, read_array
 from hybridq.dataset.arrays import Reader
 from hybridq.dataset.images import SUFFIXES, decode, is_image
 from hybridq.dataset.preprocessing import Preprocessing, Resize
-from hybridq.dataset.sequences import Sequenced, steps_of, zeros
+from hybridq.dataset.sequences import Follow, Sequenced, starts_of, steps_of, zeros
 from hybridq.dataset.sources import (
     FileSource,
     IterableSource,
@@ -178,6 +178,7 @@ def open_dataset(
     preprocessing: Preprocessing | None = None,
     samples: int | None = None,
     sequence: int | None = None,
+    follow: Follow | None = None,
 ) -> Dataset:
     """Open samples; nothing is decoded yet.
 
@@ -196,6 +197,9 @@ def open_dataset(
         model whole sequences as far as they go.
     sequence
         Where an input is a state, a new sequence begins after so many steps; by default where the samples say so.
+    follow
+        The float model of states: a whole feed to the states that the next step takes. With it a sequence begins, too,
+        where a sample brings states that the model did not make of the sample before.
 
     Raises
     ------
@@ -212,6 +216,8 @@ def open_dataset(
     opened = _opened(source, inputs, None if recurrent else samples)
     preprocessing, notes = _sized(opened, inputs, preprocessing)
     steps = _sequenced(opened, inputs, sequence) if recurrent else None
+    if steps is not None and follow is not None and sequence is None and _brings_states(opened, inputs):
+        steps = replace(steps, starts=starts_of(steps, [Reader(s, preprocessing) for s in inputs], follow))
     opened = steps or opened
     if samples is not None and opened.count is not None and samples < opened.count:
         opened = Picked(opened, steps.pick(samples) if steps else tuple(spread(opened.count, samples)))
@@ -219,6 +225,17 @@ def open_dataset(
     if found.count == 0:
         raise DatasetError("the dataset is empty", path=found.path, hint="Give at least one sample.")
     return found
+
+
+def _brings_states(source: Source, inputs: Sequence[InputSpec]) -> bool:
+    """Whether samples bring states of their own, and can be looked at without being used up."""
+    names = {spec.name for spec in inputs if spec.state}
+    if isinstance(source, FileSource):
+        return any(names & row.values.keys() for row in source.known[1:])
+    if isinstance(source, ArchiveSource):
+        return any(source.stacks[n].count is not None for n in names & source.stacks.keys())
+    feeds = source.feeds if isinstance(source, IterableSource) else ()
+    return isinstance(feeds, Sequence) and any(isinstance(f, dict) and names & f.keys() for f in feeds[1:])
 
 
 def _sequenced(source: Source, inputs: Sequence[InputSpec], every: int | None) -> Sequenced:

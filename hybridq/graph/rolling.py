@@ -7,15 +7,18 @@ the same few lines, and none of them asks what kind of model it has.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from hybridq.errors import ModelError
-from hybridq.graph.runtime import Feed, Session, run
+from hybridq.graph.runtime import Feed, Session, run, session
 from hybridq.graph.states import States
 
 
@@ -52,6 +55,13 @@ class Rolled:
         found = dict(zip(asked, values, strict=True))
         self.held = {name: np.asarray(found[output]) for name, output in kept.items()}
         return values[: len(wanted)]
+
+
+def follower(model: onnx.ModelProto | Path, states: States, *, threads: int = 0) -> Callable[[Feed], Feed]:
+    """A function from a whole feed to the states that the next step takes; the session is made when it is needed."""
+    outputs = list(states.values())
+    made = cache(lambda: session(model, threads=threads))
+    return lambda feed: dict(zip(states, run(made(), feed, outputs), strict=True))
 
 
 def begins(feed: Feed, states: States) -> bool:

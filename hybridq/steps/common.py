@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from hybridq import config
 from hybridq.errors import ConfigError, Problem, StorageError
 from hybridq.files.commit import reading
 from hybridq.files.reading import look_at, read_bytes, read_json
+from hybridq.graph.rolling import follower
+from hybridq.graph.runtime import Feed
 from hybridq.quant.records import QuantConfig
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, State
@@ -80,6 +83,13 @@ def _validator(schema: str) -> Draft202012Validator:
     from jsonschema import Draft202012Validator
 
     return Draft202012Validator(json.loads((SCHEMAS / schema).read_text(encoding="utf-8")))
+
+
+def follow_of(state: State, threads: int = 0) -> Callable[[Feed], Feed] | None:
+    """The float model of a recurrent model as a function from a whole feed to the states that the next step takes."""
+    if not state.model.states:
+        return None
+    return follower(storage.assemble(state.model.proto, state.weights), state.model.states, threads=threads)
 
 
 def read_state(directory: Path, *, verify: bool = False) -> State:

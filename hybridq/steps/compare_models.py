@@ -18,6 +18,7 @@ from hybridq.files.commit import commit
 from hybridq.files.reading import look_at
 from hybridq.graph.edit import inputs_of
 from hybridq.graph.load import load
+from hybridq.graph.rolling import follower
 from hybridq.graph.states import states_of
 from hybridq.graph.words import first_line
 from hybridq.report import Extras, Known, Verdict, judge, report_json, write_report
@@ -66,7 +67,8 @@ def compare_models(
     protos = _load(paths[0]), _load(paths[1])
     states = states_of(protos[0], StateOptions(**loop).pairs)
     specs = [replace(spec, state=spec.name in states) for spec in _same_inputs(*protos, paths[1])]
-    data = open_dataset(dataset, specs, preprocessing, wanted.samples, wanted.sequence)
+    follow = follower(paths[0], states, threads=wanted.threads)
+    data = open_dataset(dataset, specs, preprocessing, wanted.samples, wanted.sequence, follow)
     watched = Watched(data, Gallery(preprocessing, wanted.drawer))
     gallery = watched.gallery
     with pool(wanted.workers, wanted.cluster, threads=wanted.threads) as place:

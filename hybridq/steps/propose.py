@@ -33,7 +33,7 @@ from hybridq.search.choice import unrepaired
 from hybridq.search.choose_repair import Repair
 from hybridq.search.search import SearchOptions, SearchResult, search
 from hybridq.search.work import USUAL_SECONDS, Deadline, planned
-from hybridq.steps.common import SEARCH, read_object, read_sources, read_state
+from hybridq.steps.common import SEARCH, follow_of, read_object, read_sources, read_state
 from hybridq.steps.kinds import read, share, takes
 from hybridq.steps.options import Step1Options, need_threads
 from hybridq.steps.proposal_options import ProposalOptions
@@ -154,7 +154,8 @@ def _feeds(folder: Path, state: State, dataset: Any) -> Iterator[Feed]:
         raise DatasetError("the search needs samples, and step1's are not known any more", hint="Give --dataset.")
     count = min(state.samples or MOST_SAMPLES, MOST_SAMPLES)
     preprocessing = Preprocessing.from_json(state.preprocessing)
-    data = open_dataset(source, input_specs(state.model), preprocessing, sequence=state.sequence)
+    specs = input_specs(state.model)
+    data = open_dataset(source, specs, preprocessing, sequence=state.sequence, follow=follow_of(state))
     yield from (sample.feed for sample in islice(data, count))
 
 

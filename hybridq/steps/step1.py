@@ -26,6 +26,7 @@ from hybridq.files.reading import exists, read_bytes, write_text
 from hybridq.files.seal import text_digest
 from hybridq.graph.canonical import BIG
 from hybridq.graph.outside import any_outside
+from hybridq.graph.rolling import follower
 from hybridq.graph.runtime import Feed
 from hybridq.graph.states import States
 from hybridq.linting import Finding, lint
@@ -124,7 +125,8 @@ class _Work:
         """Measure ranges on samples."""
         options = self.options
         specs = input_specs(self.prepared.model)
-        data = open_dataset(dataset, specs, options.preprocessing, options.samples, options.sequence)
+        follow = follower(self.prepared.proto, self.prepared.model.states, threads=options.threads)
+        data = open_dataset(dataset, specs, options.preprocessing, options.samples, options.sequence, follow)
         stats, looked = self._pass(executor).over(data)
         audit = looked.audit
         audit.check()

@@ -27,6 +27,7 @@ from hybridq.steps.board import board_report
 from hybridq.steps.common import (
     HYBRID,
     REPORT,
+    follow_of,
     read_config,
     read_sources,
     read_state,
@@ -153,7 +154,8 @@ def _data(folder: Path, state: State, dataset: Any, asked: ComparisonOptions) ->
         raise DatasetError("where step1 found its samples is not known here", hint="Give --dataset.")
     limit = state.samples if asked.samples is None and dataset is None else asked.samples
     preprocessing, sequence = Preprocessing.from_json(state.preprocessing), asked.sequence or state.sequence
-    return open_dataset(source, input_specs(state.model), preprocessing, limit, sequence)
+    follow = follow_of(state, asked.threads)
+    return open_dataset(source, input_specs(state.model), preprocessing, limit, sequence, follow)
 
 
 def _built(folder: Path, state: State) -> tuple[QuantConfig, onnx.ModelProto]:
