@@ -311,3 +311,8 @@ def test_a_state_that_the_model_did_not_make_begins_a_sequence(every: int, lengt
     assert shapes(tmp_path / "list.txt", follow=follow) == lengths
     first = [s.feed for s in open_dataset(tmp_path / "list.txt", SPECS, follow=follow) if "h" in s.feed]
     np.testing.assert_array_equal(first[-1]["h"], held[sum(lengths[:-1])]["h"])
+
+
+def test_step3_is_the_same_whoever_runs_the_samples(build: Path) -> None:
+    found = [steps.step3(build, threads=1, seconds=0, workers=n).to_json() for n in (1, 2)]
+    assert found[0] == found[1]
