@@ -7,8 +7,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+import hybridq
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,3 +29,24 @@ def test_a_tool_that_is_here_gets_a_row_and_one_that_is_not_is_told() -> None:
     assert 0.8 < float(score) < 0.95  # float32: 0.895
     assert int(size) < 551
     assert "Left out: NNCF (no environment nncf)." in told
+
+
+@pytest.mark.slow
+@pytest.mark.zoo
+def test_an_engine_has_a_row_with_float_plain_and_choice(zoo: ModuleType, tmp_path: Path) -> None:
+    model = zoo.load("squeezenet")
+    feeds = [feed for _, feed in zip(range(4), model.calibration(), strict=False)]
+    for kind in ("auto", "plain"):  # made by hand: no search for this
+        hybridq.step1(model.model_path, feeds, tmp_path / f"squeezenet-{kind}", weights_repair="none", threads=1)
+        hybridq.step2(tmp_path / f"squeezenet-{kind}")
+    folder = Path(zoo.__file__ or "").parent
+    words = ["--zoo", str(folder), "--builds", str(tmp_path), "--only", "squeezenet", "--engines", "onnxruntime"]
+    command = [sys.executable, "-m", "bench.engines", *words]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
+    row = re.findall(
+        r"^\| squeezenet \| onnxruntime [\d.]+ \| ([\d.]+) \| ([\d.]+) \| [\d.]+ \| ([\d.]+) \|", told, re.M
+    )
+    given, plain, choice = map(float, row[-1])
+    assert given == 1.0
+    assert 0.8 < plain <= 1.0
+    assert 0.8 < choice <= 1.0

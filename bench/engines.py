@@ -1,0 +1,201 @@
+"""Engine by model: float, the engine's plain 8 bits, hybridq's choice; score and speed, in one table.
+
+    python -m bench.engines --zoo FOLDER --builds FOLDER              the engines that are installed here
+    python -m bench.engines --zoo FOLDER --builds FOLDER --nncf PYTHON --only yunet squeezenet
+
+Run it where the engines are: ``pip install 'hybridq[openvino,mnn,ncnn]'``. ``builds`` keeps hybridq's folders (``auto``
+with its default budget, ``plain``: minimum and maximum, every layer in 8 bits) between runs. Plain 8 bits are
+``quantize_static`` for ONNX Runtime and NNCF's ``quantize`` for OpenVINO (where ``--nncf`` names a Python that has it);
+the tools of MNN and ncnn take pictures alone, so there it is hybridq's plain folder in that engine's own converter.
+Speed is the engine's float time over the model's, CPU time of one thread, medians of alternating runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import version_converter
+
+import hybridq
+from hybridq.compare.timing import time_pairs
+from hybridq.engines.openvino import compiled
+from hybridq.engines.records import EngineError, Loaded, Runner
+from hybridq.engines.table import ENGINES
+from hybridq.exchange.view import View, make_view
+from hybridq.graph.runtime import session
+from hybridq.plan.plan import make_plan
+from hybridq.steps.common import read_config, read_state
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from subjects import ZOO_SCORES, Subject, of_zoo  # noqa: E402 - beside this file
+
+MODELS = ("ultraface", "yunet", "fastestdet", "squeezenet", "pfld")
+SECONDS = 2.0
+HEAD = "| model | engine | float | plain 8 bits | speed | hybridq's choice | speed |"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model in one engine: its score, its speed against the engine's float."""
+
+    score: float
+    speed: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model in an engine. ``plain`` is None where the engine has no way to plain 8 bits here."""
+
+    model: str
+    engine: str
+    version: str
+    given: float
+    plain: Cell | None
+    choice: Cell
+
+
+def view_of(folder: Path) -> View:
+    """A folder as engines take it."""
+    state = read_state(folder)
+    config, _ = read_config(folder, state)
+    return make_view(state, make_plan(state.model, state.calibrated, config, state.weights), config)
+
+
+def built(subject: Subject, builds: Path) -> tuple[View, View]:
+    """Hybridq's choice and plain 8 bits; what is there already is taken."""
+    auto, plain = builds / f"{subject.name}-auto", builds / f"{subject.name}-plain"
+    if not (auto / "hybrid.onnx").exists():
+        hybridq.auto(subject.path, subject.calibration, auto, evaluation=subject.calibration[:4], threads=1, seconds=0)
+    if not (plain / "hybrid.onnx").exists():
+        hybridq.step1(subject.path, subject.calibration, plain, dtype="uint8", algorithm="normal", threads=1)
+        hybridq.step2(plain)
+    return view_of(auto), view_of(plain)
+
+
+def score(subject: Subject, runner: Runner) -> float:
+    """The zoo's first figure."""
+    names = [o.name for o in session(subject.path, threads=1).get_outputs()]
+    shapes = [o.shape for o in subject.reference[0]]
+
+    def run(feed: Any) -> list[Any]:
+        found = runner.run(None, feed)
+        return [np.asarray(v).reshape(s) for v, s in zip(found, shapes, strict=True)]
+
+    assert len(names) == len(shapes)
+    told = subject.zoo.score(run)
+    return float(next(told[k] for k in ZOO_SCORES if k in told))
+
+
+def cell(subject: Subject, given: Runner, made: Runner) -> Cell:
+    """Score and speed."""
+    found = time_pairs(given, made, subject.evaluation[0], seconds=SECONDS, threads=1, clock=time.process_time)
+    return Cell(round(score(subject, made), 4), round(found.speedup, 2))
+
+
+def own(name: str, subject: Subject, nncf: Path | None, folder: Path) -> Runner | None:
+    """The engine's own plain 8 bits, made by its own quantizer; None where that takes no arrays."""
+    script, python = {"onnxruntime": ("by_onnxruntime.py", Path(sys.executable)), "openvino": ("by_nncf.py", nncf)}.get(
+        name, ("", None)
+    )
+    if python is None:
+        return None
+    given = subject.path
+    np.savez(
+        folder / "calibration.npz",
+        **{k: np.stack([s[k] for s in subject.calibration]) for k in subject.calibration[0]},
+    )
+    np.savez(folder / "evaluation.npz", **{k: v[None] for k, v in subject.evaluation[0].items()})
+    words = {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    options = ["MinMax"] if name == "onnxruntime" else []
+    command = [str(w) for w in (python, HERE / "contenders" / script, recent(given, folder), folder, *options)]
+    done = subprocess.run(command, env=words, cwd=folder, capture_output=True, encoding="utf-8", check=False)
+    if done.returncode:
+        print(f"{name}, {subject.name}: {(done.stderr.strip() or 'no word').splitlines()[-1][:160]}", flush=True)
+        return None
+    path = folder / "quantized.onnx"
+    if name == "onnxruntime":
+        return session(path, threads=1)
+    import openvino
+
+    return compiled(openvino.Core(), path, 1)
+
+
+def recent(path: Path, folder: Path) -> Path:
+    """The model at an opset that other tools take."""
+    model = onnx.load(path)
+    if max(one.version for one in model.opset_import if not one.domain) >= 13:
+        return path
+    onnx.save(version_converter.convert_version(model, 17), folder / "recent.onnx")
+    return folder / "recent.onnx"
+
+
+def rows(subject: Subject, builds: Path, names: list[str], nncf: Path | None) -> Iterator[Row]:
+    """Every engine on one model; one that does not take it is told and left out."""
+    choice, plain = built(subject, builds)
+    for name in names:
+        try:
+            with tempfile.TemporaryDirectory() as made:
+                yield _row(name, subject, choice, plain, nncf, Path(made))
+        except (EngineError, RuntimeError, ValueError) as error:
+            print(f"{name}, {subject.name}: {str(error).splitlines()[0][:200]}", flush=True)
+
+
+def _row(name: str, subject: Subject, choice: View, plain: View, nncf: Path | None, folder: Path) -> Row:
+    places = [folder / part for part in ("choice", "plain", "own")]
+    for place in places:
+        place.mkdir()
+    loaded: Loaded = ENGINES[name].load(choice, places[0], 1)
+    theirs = own(name, subject, nncf, places[2])
+    if theirs is None and name in ("mnn", "ncnn"):
+        theirs = ENGINES[name].load(plain, places[1], 1).hybrid
+    low = cell(subject, loaded.given, theirs) if theirs is not None else None
+    high = cell(subject, loaded.given, loaded.hybrid)
+    return Row(subject.name, name, loaded.version, round(score(subject, loaded.given), 4), low, high)
+
+
+def line(row: Row) -> str:
+    """A row of the table."""
+    low = ("-", "-") if row.plain is None else (f"{row.plain.score:.3f}", f"{row.plain.speed:.2f}")
+    cells = (row.model, f"{row.engine} {row.version}", f"{row.given:.3f}", *low, f"{row.choice.score:.3f}")
+    return f"| {' | '.join(cells)} | {row.choice.speed:.2f} |"
+
+
+def main() -> int:
+    """Every model in every engine that is here."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--zoo", type=Path, required=True, help="a folder with zoo.py")
+    parser.add_argument("--builds", type=Path, required=True, help="where hybridq's folders are kept")
+    parser.add_argument("--only", nargs="*", default=list(MODELS), metavar="NAME")
+    parser.add_argument("--engines", nargs="*", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--nncf", type=Path, help="a Python that has NNCF")
+    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    given = parser.parse_args()
+    here = [n for n in given.engines if all(find_spec(m) for m in ENGINES[n].modules)]
+    found: list[Row] = []
+    for subject in of_zoo(given.zoo, given.only):
+        for row in rows(subject, given.builds, here, given.nncf):
+            found.append(row)
+            print(line(row), flush=True)
+    print("\n".join(["", HEAD, "|---|---|---|---|---|---|---|", *map(line, found)]))
+    if given.json:
+        given.json.write_text(json.dumps([asdict(r) for r in found], indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
