@@ -104,6 +104,12 @@ def test_data_outside_the_calibrated_ranges_warns_and_asks_for_samples() -> None
     assert judge(_with(45.0, 35.0, drift=(dataclasses.replace(FAR, significant=False),)), KNOWN).level is Level.OK
 
 
+def test_a_few_values_outside_say_nothing_where_these_samples_came_out_well() -> None:
+    few = dataclasses.replace(FAR, share=0.002)
+    assert judge(_with(45.0, 35.0, drift=(few,)), KNOWN).level is Level.OK
+    assert judge(_with(45.0, 25.0, drift=(few,)), KNOWN).level is Level.WARNING
+
+
 @pytest.mark.parametrize(("db", "level"), [(999.0, Level.OK), (22.0, Level.WARNING), (4.0, Level.BROKEN)])
 def test_a_runtime_that_computes_otherwise_is_told(db: float, level: Level) -> None:
     found = judge(_with(45.0, 35.0), dataclasses.replace(KNOWN, fidelity_db=db))
