@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from random_graphs import Case, random_case
 
 from hybridq.compare import compare
 from hybridq.errors import ConfigError, DatasetError
+from hybridq.execution.pool import Pool
+from hybridq.execution.workers import Workers
 from hybridq.graph import mincut
 from hybridq.graph.mincut import source_side
 from hybridq.quant.dtypes import Precision
@@ -294,9 +297,13 @@ class TestSearch:
 
     def test_parallel_equals_serial(self) -> None:
         case, feeds = small_case(3)
-        one, two = (find(case, feeds, workers=n).content for n in (1, 2))
-        assert one["chosen"]["layers"] == two["chosen"]["layers"]
-        assert one["measured"] == two["measured"]
+        one = find(case, feeds).content
+        for executor in (ThreadPoolExecutor(2), Workers(2)):
+            with executor:
+                two = find(case, feeds, pool=Pool(executor, 2, 1)).content
+            assert one["chosen"]["layers"] == two["chosen"]["layers"]
+            assert one["measured"] == two["measured"]
+            assert one["alone"] == two["alone"]
 
     def test_cheapest_that_is_good_enough(self) -> None:
         case, feeds = small_case(4)

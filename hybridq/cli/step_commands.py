@@ -55,8 +55,8 @@ def step1(model: Path, dataset: Path | None, out: Path, proposal: bool, **given:
         need_proposal(given)
     try:
         result = steps.step1(model, dataset, out, progress=voice.progress, every_algorithm=proposal, **arguments(given))
-        shared = {"threads": given["threads"], "workers": given["workers"], "progress": voice.progress}
-        found = propose(out, dataset, **shared, **wanted) if proposal else None
+        places = {name: given[name] for name in ("threads", "workers", "cluster")}
+        found = propose(out, dataset, progress=voice.progress, **places, **wanted) if proposal else None
     finally:
         voice.done()
     if found is not None:

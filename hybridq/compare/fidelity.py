@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from hybridq.graph import edit, runtime
-from hybridq.graph.chance import random_nodes, seeded
+from hybridq.graph.chance import seeded
+from hybridq.graph.load import load
 from hybridq.graph.runtime import Feed
 from hybridq.quant.metrics import sqnr_db
 
@@ -45,10 +47,9 @@ class Fidelity:
 def check_fidelity(path: Path, feed: Feed, *, threads: int = 0) -> Fidelity:
     """Run the model of ``path`` at ORT_ENABLE_ALL and at ORT_DISABLE_ALL on one sample."""
     both, names = [], []
-    proto = onnx.load(path, load_external_data=False)
-    source = seeded(onnx.load(path)) if random_nodes(proto.graph) else path
+    source = seeded(load(path))
     for level in ("all", "none"):
-        session = runtime.session(source, threads=threads, level=level)
+        session = runtime.session(source, session_options=_sparing(threads, level))
         both.append(runtime.run(session, feed))
         names = [o.name for o in session.get_outputs()]
         del session
@@ -59,6 +60,13 @@ def check_fidelity(path: Path, feed: Feed, *, threads: int = 0) -> Fidelity:
     }
     result = Fidelity(found, ())
     return result if result.faithful else Fidelity(found, _first_differences(path, feed, threads))
+
+
+def _sparing(threads: int, level: str) -> ort.SessionOptions:
+    """A session that gives memory back at once: unoptimized, each weight becomes float32 while it is needed."""
+    found = runtime.options(threads=threads, level=level)
+    found.enable_cpu_mem_arena = found.enable_mem_pattern = False
+    return found
 
 
 def _first_differences(path: Path, feed: Feed, threads: int) -> tuple[str, ...]:

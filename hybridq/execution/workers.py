@@ -55,6 +55,7 @@ class Workers(Executor):
         self._pool.shutdown(wait=wait and not cancel_futures, cancel_futures=cancel_futures)
         for process in running if cancel_futures else ():
             process.kill()
+        self._scratch.remove()
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         """End the processes; after an exception without waiting for what nobody will read."""

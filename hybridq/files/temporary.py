@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from hybridq.errors import HybridqError, StorageError
 from hybridq.files.reading import said
 
+T = TypeVar("T")
+PREFIX = "hybridq-"
 HINT = "Set TMPDIR to a folder that can be written and has room."
 PROBE = 1 << 16  # bytes that a folder with room takes
 
@@ -22,7 +27,8 @@ def temporary_folder(needed: int = PROBE) -> Iterator[Path]:
     Raises StorageError that names the temporary folder where it cannot be made, or where what goes wrong inside goes
     wrong for want of room.
     """
-    with _made() as name, _telling(Path(name), needed):
+    made = _made(lambda: tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True))
+    with made as name, _telling(Path(name), needed):
         yield Path(name)
 
 
@@ -30,25 +36,26 @@ class Scratch:
     """A temporary folder for what several steps of a command share; it goes with this object."""
 
     def __init__(self) -> None:
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
+        self._remove: Callable[[], object] = list  # nothing to do
 
     @contextmanager
     def folder(self, needed: int = PROBE) -> Iterator[Path]:
         """The folder, for some ``needed`` bytes more; raises as ``temporary_folder`` does."""
         if self._folder is None:
-            self._folder = _made()
-        with _telling(Path(self._folder.name), needed):
-            yield Path(self._folder.name)
+            self._folder = Path(_made(lambda: tempfile.mkdtemp(prefix=PREFIX)))
+            self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        with _telling(self._folder, needed):
+            yield self._folder
 
-    def __del__(self) -> None:
-        """Remove the folder."""
-        if self._folder is not None:
-            self._folder.cleanup()
+    def remove(self) -> None:
+        """Remove the folder at once."""
+        self._remove()
 
 
-def _made() -> tempfile.TemporaryDirectory[str]:
+def _made(make: Callable[[], T]) -> T:
     try:
-        return tempfile.TemporaryDirectory(prefix="hybridq-", ignore_cleanup_errors=True)
+        return make()
     except OSError as error:
         raise StorageError(f"there is no temporary folder: {said(error)}", hint=HINT) from error
 

@@ -127,6 +127,11 @@ class Mapped(Mapping[str, Array]):
         """Those of some initializers."""
         return cls({t.name: t if is_outside(t) else numpy_helper.to_array(t) for t in tensors})
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: numbers that lie in files stay there, others come along."""
+        held = {n: t if isinstance(t, TensorProto) else np.array(t) for n, t in self._tensors.items()}
+        return {"_tensors": held, "_kept": {}, "_files": self._files}
+
     def __getitem__(self, name: str) -> Array:
         found = self._tensors[name]
         if not isinstance(found, TensorProto):

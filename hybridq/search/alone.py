@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -36,22 +35,17 @@ def noise_of(
     samples: Sequence[int],
     *,
     threads: int = 1,
-    workers: int = 1,
     from_base: bool = True,
 ) -> Iterator[Doubles]:
     """Sample by sample the noise of the base and of every variant, shape (1 + variants, slices).
 
     ``from_base``: against the base, which is then the float model as this very graph computes it, so that nothing but
-    the quantizers makes a difference; else against the reference. ``workers`` samples are run at a time.
+    the quantizers makes a difference; else against the reference.
     """
     measure = _together(model, weights, base, variants, reference, threads, from_base)
     if measure is None:
         measure = _one_by_one(model, weights, base, variants, reference, samples, threads)
-    if workers < 2:
-        yield from map(measure, samples)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(measure, samples)
+    return map(measure, samples)
 
 
 def _together(

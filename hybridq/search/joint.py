@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -15,8 +14,10 @@ from numpy.typing import NDArray
 
 from hybridq.build.builder import build
 from hybridq.compare.metric import Metric, Outputs, evaluate, metric_name
+from hybridq.execution.pool import HERE, Pool
 from hybridq.execution.progress import Progress, no_progress
-from hybridq.graph.chance import seeded
+from hybridq.execution.shared import Shared
+from hybridq.graph.chance import random_nodes, seeded
 from hybridq.graph.model import Model
 from hybridq.graph.rolling import Rolled
 from hybridq.graph.runtime import Feed, session
@@ -35,6 +36,16 @@ from hybridq.search.work import Effort, Prices, TimeUp
 from hybridq.storage.weights import Weights
 
 Stopwatch = Callable[[QuantConfig, QuantPlan, Weights, Feed], float]  # float time over the result's, elsewhere
+
+
+class Joint(NamedTuple):
+    """What a joint model did: noise by sample and slice, the outputs that are looked at whole, and sums over all."""
+
+    noise: Doubles
+    kept: list[Outputs]
+    high: float
+    sqnr: Sqnr
+    passed: Mapping[str, float]
 
 
 @dataclass
@@ -57,7 +68,7 @@ class Bench:
     calibrated: Calibrated
     reference: Reference
     threads: int = 1
-    workers: int = 1
+    pool: Pool = HERE
     metric: Metric | None = None
     corrections: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     behind: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -72,6 +83,7 @@ class Bench:
     progress: Progress = no_progress
     stopwatch: Stopwatch | None = None
     runtime: str = ""
+    given: tuple[tuple[Any, ...], Any] | None = None  # what workers hold, and of which repairs it is
 
     def plan(self, choice: Choice) -> tuple[QuantPlan, Weights]:
         """The plan of a choice and the weights that go with it."""
@@ -109,7 +121,7 @@ class Bench:
     def aim_of(self) -> Objective:
         """The objective; all layers in 8 bits are measured first."""
         if self.aim is None:
-            self.aim = objective(self.reference, self._noise(Choice())[0])
+            self.aim = objective(self.reference, self._noise(Choice()).noise)
         return self.aim
 
     def build(self, choice: Choice) -> onnx.ModelProto:
@@ -140,18 +152,22 @@ class Bench:
         return self._measured(choice, must=True)
 
     def measure_all(self, choices: Sequence[Choice], what: str = "measuring joint models") -> list[Figures]:
-        """Several choices, ``workers`` at a time; the result is the same as one by one. Raises TimeUp.
+        """Several choices, wherever there are workers; the result is the same as one by one. Raises TimeUp.
 
         Where there is no time for all, the first are measured.
         """
         self.aim_of()
         paid = list(takewhile(self._affords, choices))
+        new = list({c.key: c for c in paid if c.key not in self.known}.values())
+        shared, wanted = self._shared(), self._wanted()
+        ran = self.pool.over(measure_joint, ((shared, c, wanted) for c in new))
         found: list[Figures] = []
-        with ThreadPoolExecutor(max(1, self.workers)) as pool:
-            results = pool.map(self._measured, paid) if self.workers > 1 else map(self._measured, paid)
-            for figures in results:
-                found.append(figures)
-                self.progress(what, len(found), len(choices))
+        for choice in paid:
+            if choice.key not in self.known:
+                self._in_time()
+                self._settle(choice, next(ran))
+            found.append(self.known[choice.key])
+            self.progress(what, len(found), len(choices))
         if len(paid) < len(choices):
             raise TimeUp
         return found
@@ -170,24 +186,32 @@ class Bench:
 
     def _measured(self, choice: Choice, *, must: bool = False) -> Figures:
         if choice.key not in self.known:
-            if self.effort.deadline.over and not must:
-                raise TimeUp
-            aim = self.aim_of()
-            noise, kept, high, sqnr, passed = self._noise(choice)
-            damage = [float(aim.of(i, row[None])[0]) for i, row in enumerate(noise)]
-            self.known[choice.key] = Figures(
-                float(sum(damage)),
-                high,
-                sqnr.whole,
-                sqnr.worst,
-                self._metric(kept),
-                self._changed(kept),
-                (float(sum(damage[::2])), float(sum(damage[1::2]))),
-                passed,
-            )
-            if self.save is not None:
-                self.save()
+            if not must:
+                self._in_time()
+            self.aim_of()
+            self._settle(choice, self._noise(choice, self._wanted()))
         return self.known[choice.key]
+
+    def _in_time(self) -> None:
+        if self.effort.deadline.over:
+            raise TimeUp
+
+    def _settle(self, choice: Choice, measured: Joint) -> None:
+        """Keep what a joint model did."""
+        aim = self.aim_of()
+        damage = [float(aim.of(i, row[None])[0]) for i, row in enumerate(measured.noise)]
+        self.known[choice.key] = Figures(
+            float(sum(damage)),
+            measured.high,
+            measured.sqnr.whole,
+            measured.sqnr.worst,
+            self._metric(measured.kept),
+            self._changed(measured.kept),
+            (float(sum(damage[::2])), float(sum(damage[1::2]))),
+            measured.passed,
+        )
+        if self.save is not None:
+            self.save()
 
     def damages(self, variants: Sequence[Forms], samples: Sequence[int], what: str = "each quantizer alone") -> Doubles:
         """Damage of variants of the float model, each as if ``samples`` were all there are; kept and resumed.
@@ -197,8 +221,9 @@ class Bench:
         keys = [fingerprint(v) for v in variants]
         self._pay_alone(keys, len(samples))
         missing = {k: v for k, v in zip(keys, variants, strict=True) if len(self.alone.get(k, ())) < len(samples)}
-        for start, chunk in chunks(self.model, list(missing)):
-            for done, row in enumerate(self._rows([missing[k] for k in chunk], samples), start=1):
+        for start, chunk, rows in self._alone(missing, samples):
+            for done, row in enumerate(rows, start=1):
+                self._in_time()
                 for key, damage in zip(chunk, row, strict=True):
                     held = self.alone.setdefault(key, [])
                     if len(held) < done:
@@ -215,23 +240,67 @@ class Bench:
             self.effort.spend(len(unpaid) * self.prices.alone(samples, together=self.grows))
         self.paid.update(dict.fromkeys(unpaid, samples))
 
-    def _rows(self, variants: Sequence[Forms], samples: Sequence[int]) -> Iterator[list[float]]:
+    def _alone(
+        self, missing: Mapping[str, Forms], samples: Sequence[int]
+    ) -> Iterator[tuple[int, Sequence[str], Iterator[list[float]]]]:
+        """Chunk by chunk, sample by sample what each variant adds to the damage, with the number of the first."""
+        parts = list(chunks(self.model, list(missing)))
+        self.aim_of()
+        if self.pool is HERE:
+            for start, chunk in parts:
+                yield start, chunk, self.rows([missing[k] for k in chunk], samples)
+            return
+        shared, pieces = self._shared(), self._pieces(samples, len(parts))
+        shards = ((shared, [missing[k] for k in chunk], piece) for _, chunk in parts for piece in pieces)
+        found = self.pool.over(measure_alone, shards)
+        for start, chunk in parts:
+            yield start, chunk, (row for _ in pieces for row in next(found))
+
+    def _pieces(self, samples: Sequence[int], parts: int) -> list[Sequence[int]]:
+        """Samples cut where there are fewer graphs than workers; those that hang on the ones before stay together."""
+        count = max(1, -(-2 * self.pool.workers // max(1, parts)))
+        if self.model.states or random_nodes(self.model.proto.graph):
+            count = 1
+        step = max(1, -(-len(samples) // count))
+        return [samples[start : start + step] for start in range(0, len(samples), step)]
+
+    def rows(self, variants: Sequence[Forms], samples: Sequence[int]) -> Iterator[list[float]]:
         """Sample by sample what each variant adds to the damage."""
         aim = self.aim_of()
-        noise = noise_of(
-            self.model, self.weights, {}, variants, self.reference, samples, threads=self.threads, workers=self.workers
-        )
-        for i, rows in zip(samples, noise, strict=True):
-            if self.effort.deadline.over:
-                raise TimeUp
-            yield aim.of(i, rows[1:]).tolist()
+        noise = noise_of(self.model, self.weights, {}, variants, self.reference, samples, threads=self.threads)
+        return (aim.of(i, rows[1:]).tolist() for i, rows in zip(samples, noise, strict=True))
 
-    def _noise(self, choice: Choice) -> tuple[Doubles, list[Outputs], float, Sqnr, dict[str, float]]:
+    def _shared(self) -> Any:
+        """What workers measure on, given to them once, and again when there are new repairs."""
+        known = (self.corrections, self.behind, self.rounded)
+        if self.given is None or any(a is not b for a, b in zip(self.given[0], known, strict=True)):
+            self.given = known, self.pool.share(self.bare())
+        return self.given[1]
+
+    def bare(self) -> Bench:
+        """What it takes to measure, without what was measured and whoever is told."""
+        nothing: Any = {
+            "known": {},
+            "tried": {},
+            "alone": {},
+            "paid": {},
+            "save": None,
+            "metric": None,
+            "given": None,
+            "stopwatch": None,
+        }
+        model = replace(self.model)  # without what was looked up in it
+        return replace(self, model=model, pool=HERE, effort=Effort(), progress=no_progress, **nothing)
+
+    def _wanted(self) -> frozenset[str]:
+        """Outputs that are looked at whole."""
+        return frozenset(self.reference.names) if self.metric is not None else self.reference.classes
+
+    def _noise(self, choice: Choice, wanted: Collection[str] = ()) -> Joint:
         plan, weights = self.plan(choice)
         one = session(seeded(build(self.model, plan, weights).assemble()), threads=self.threads)
         rolled = Rolled(one, self.model.states)
         names, kept, noise, told = list(self.reference.names), [], [], Sums(self.reference.told)
-        wanted = set(names) if self.metric is not None else self.reference.classes
         passed: dict[str, Passed] = {}
         for i, feed in enumerate(self.reference.feeds):
             outputs = rolled.run(feed, names)
@@ -239,7 +308,7 @@ class Bench:
             self.reference.passed(i, dict(zip(names, outputs, strict=True)), passed)
             kept.append({n: x for n, x in zip(names, outputs, strict=True) if n in wanted})
         shares = {n: x.changed for n, x in passed.items()}
-        return np.stack(noise), kept, high_fraction(self.model, plan), told.sqnr(), shares
+        return Joint(np.stack(noise), kept, high_fraction(self.model, plan), told.sqnr(), shares)
 
     def _changed(self, kept: list[Outputs]) -> dict[str, float]:
         """Of every classification the expected share of answers that differ from float's."""
@@ -252,3 +321,13 @@ class Bench:
 
     def _metric(self, outputs: list[Outputs]) -> float | None:
         return None if self.metric is None else evaluate(self.metric, outputs, metric_name(self.metric))
+
+
+def measure_joint(shared: Shared[Bench], choice: Choice, wanted: Collection[str]) -> Joint:
+    """What the model of a choice does, in any process."""
+    return shared.value._noise(choice, wanted)
+
+
+def measure_alone(shared: Shared[Bench], variants: Sequence[Forms], samples: Sequence[int]) -> list[list[float]]:
+    """What each of some variants adds to the damage, sample by sample, in any process."""
+    return list(shared.value.rows(variants, samples))

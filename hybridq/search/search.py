@@ -20,6 +20,7 @@ import onnxruntime
 from hybridq import __version__, targets
 from hybridq.compare.metric import Metric, bound, metric_digest, metric_name
 from hybridq.errors import ConfigError, DatasetError
+from hybridq.execution.pool import HERE, Pool
 from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.seal import text_digest
 from hybridq.graph.chance import seeded
@@ -52,8 +53,8 @@ class SearchOptions:
 
     ``precisions``: 8 bits and what layers may rise to; by default those that make sense on the target. ``remedies`` are
     choices that somebody believes in (the lint's): they are measured with the others. ``samples`` of the feeds (0: as
-    many as are quick) are used. ``threads`` are those of timed models; what is only measured runs on one thread,
-    ``workers`` models or samples at a time, with the same result for any number. ``board``: microseconds by layer on
+    many as are quick) are used. ``threads`` are those of timed models; what is only measured runs on one thread a
+    worker of ``pool``, with the same result for any number. ``board``: microseconds by layer on
     the device. ``previous`` is the content of an earlier ``search.json`` of the same question: what it measured is not
     measured again. ``save`` is called with the content so far after each measurement, ``progress`` with what is done,
     how much of it, and of how much. ``stopwatch`` times joint models in another ``runtime``.
@@ -65,7 +66,7 @@ class SearchOptions:
     samples: int = 0
     seed: int = 0
     threads: int = 1
-    workers: int = 1
+    pool: Pool = HERE
     deadline: Deadline | None = None
     board: Mapping[str, float] = field(default_factory=dict)
     previous: Mapping[str, Any] | None = None
@@ -171,7 +172,7 @@ def _bench(
         unrepaired(calibrated),
         reference,
         1,
-        options.workers,
+        options.pool,
         bound(options.metric, given) if options.metric else None,
         corrections={n: b for n, b in weights.biases.items() if n not in together},
         behind={n: b for n, b in weights.biases.items() if n in together},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from hybridq import config, targets
 from hybridq.compare import load_metric
 from hybridq.dataset import Preprocessing, input_specs, open_dataset
 from hybridq.errors import DatasetError
+from hybridq.execution.pool import HERE, pool
 from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit
 from hybridq.files.reading import write_text
@@ -88,8 +90,8 @@ def auto(
     if wanted.time is not None and wanted.time < USUAL_SECONDS:
         words.setdefault("weights_repair", Repair.BIAS)  # the search tries the rest, the likeliest first
     calibrated = step1(model, dataset, folder, progress=progress, **words)
-    found = propose(folder, dataset, workers=first.workers, deadline=deadline, **shared, **asked)
     places = dict[str, Any](workers=first.workers, cluster=first.cluster)
+    found = propose(folder, dataset, deadline=deadline, **places, **shared, **asked)
     built = step2(folder, **shared)
     known = isinstance(dataset, (str, Path))  # else nobody but the caller knows the samples
     seen = dataset if evaluation is None and not known else evaluation
@@ -106,6 +108,8 @@ def propose(
     *,
     threads: int = 0,
     workers: int = 1,
+    cluster: str | None = None,
+    executor: Executor | None = None,
     progress: Progress = no_progress,
     deadline: Deadline | None = None,
     **options: Any,
@@ -114,6 +118,7 @@ def propose(
 
     ``dataset`` is by default the one of step1; ``options`` are the fields of ``ProposalOptions``. Ranges and biases
     that the search found better are recorded as step1's own. ``deadline`` is by default that of ``time`` from now.
+    Models are measured by ``workers`` processes, a Dask ``cluster`` or any ``executor``, with the same result.
     Raises OptionError for options that do not exist or fit, ConfigError for an impossible budget, DatasetError without
     samples.
     """
@@ -126,7 +131,6 @@ def propose(
         precisions=wanted.precisions,
         remedies=_remedies(state),
         threads=threads,
-        workers=workers,
         deadline=deadline,
         board=read_profile(Path(wanted.profile), state.model) if wanted.profile else {},
         previous=_previous(folder),
@@ -136,7 +140,9 @@ def propose(
         progress=progress,
     )
     feeds = list(_feeds(folder, state, dataset))
-    found = search(state.model, state.weights, state.calibrated, feeds, wanted.budget, asked)
+    with pool(workers, cluster, executor, threads=1) as place:
+        asked = replace(asked, pool=place or HERE)
+        found = search(state.model, state.weights, state.calibrated, feeds, wanted.budget, asked)
     plain = replace(state, calibrated=unrepaired(state.calibrated), weights=state.weights.plain())
     _write(folder, _tuned(plain, found), found)
     return found
