@@ -66,7 +66,12 @@ def test_forms_of_a_size(given: object) -> None:
     assert size_of(given, "size") == (480, 640)
 
 
-@pytest.mark.parametrize("given", ["480", "0x640", "axb", "480x640x3", 5, "-1x4"])
+@pytest.mark.parametrize("given", ["480", 480, [480], " 480 "])
+def test_one_number_is_a_square(given: object) -> None:
+    assert size_of(given, "size") == (480, 480)
+
+
+@pytest.mark.parametrize("given", ["", "0x640", "axb", "480x640x3", 0, 1.5j, "-1x4"])
 def test_no_size(given: object) -> None:
     with pytest.raises(OptionError, match="size"):
         size_of(given, "size")

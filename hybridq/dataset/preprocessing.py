@@ -197,12 +197,14 @@ def parse_numbers(given: Given, what: str) -> dict[str, Numbers]:
 
 
 def size_of(given: object, what: str) -> tuple[int, int] | None:
-    """``"640x480"`` or two numbers as height and width, None for None. Raises OptionError for anything else."""
+    """``"640x480"`` or two numbers as height and width, one for a square, None for None; else OptionError."""
     if given is None:
         return None
     words = re.split("[xX,* ]+", given.strip()) if isinstance(given, str) else given
+    each: Sequence[Any] = words if isinstance(words, Sequence) else [words]
     try:
-        height, width = (int(number_of(int(w), what, 1, whole=True)) for w in words)  # type: ignore[attr-defined]
+        numbers = [number_of(int(w), what, 1, whole=True) for w in each]
+        height, width = (int(n) for n in (numbers * 2 if len(numbers) == 1 else numbers))
     except (TypeError, ValueError):
         raise OptionError(f"{what} {given!r} is no height and width", hint="Write HEIGHTxWIDTH: 480x640.") from None
     return height, width
