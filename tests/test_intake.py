@@ -197,3 +197,81 @@ class TestRemedies:
         assert f"'n' is float16, but its result is still rounded to {left} for 'y'" in note.message
         hybridq.set(folder, "out", "float16")
         assert not [p for p in hybridq.step2(folder, threads=1).problems if p.code == "narrowed"]
+
+
+def relu_of_a_product() -> ModelProto:
+    nodes = [
+        helper.make_node("MatMul", ["x", "Wq"], ["m"], name="fc"),
+        helper.make_node("Relu", ["m"], ["y"], name="act"),
+    ]
+    return model(nodes, {"Wq": WEIGHTS["Wq"]}, 17)
+
+
+def lost_tensor(given: ModelProto) -> None:
+    given.graph.node[0].input[0] = "lost"
+
+
+def circle(given: ModelProto) -> None:
+    given.graph.node[0].input[0] = "y"
+
+
+def output_of_nobody(given: ModelProto) -> None:
+    given.graph.output[0].name = "z"
+
+
+def made_twice(given: ModelProto) -> None:
+    given.graph.node[1].output[0] = given.graph.output[0].name = "m"
+
+
+def unknown_operator(given: ModelProto) -> None:
+    given.graph.node[1].op_type = "Frob"
+
+
+def unknown_attribute(given: ModelProto) -> None:
+    given.graph.node[1].attribute.append(helper.make_attribute("wrong", 1))
+
+
+def too_many_inputs(given: ModelProto) -> None:
+    given.graph.node[0].input.append("Wq")
+
+
+def cut_weight(given: ModelProto) -> None:
+    given.graph.initializer[0].raw_data = given.graph.initializer[0].raw_data[:100]
+
+
+def no_opset(given: ModelProto) -> None:
+    del given.opset_import[:]
+
+
+def domain_not_imported(given: ModelProto) -> None:
+    given.graph.node[1].domain = "mine"
+
+
+def late_version(given: ModelProto) -> None:
+    given.ir_version = 99
+
+
+@pytest.mark.parametrize(
+    ("breaks", "said"),
+    [
+        (lost_tensor, "reads the tensor 'lost', which nothing makes"),
+        (circle, "has nodes that wait for each other's results"),
+        (output_of_nobody, "declares the output 'z', which nothing makes"),
+        (made_twice, "makes the tensor 'm' twice"),
+        (unknown_operator, "has the operator Frob, which opset 17 does not know"),
+        (unknown_attribute, "has the attribute 'wrong' at node 'act' (Relu)"),
+        (too_many_inputs, "has 3 inputs at node 'fc' (MatMul), which takes 2 to 2"),
+        (cut_weight, "has 100 bytes for the weight 'Wq', whose shape takes 256"),
+        (no_opset, "does not say which opset its operators are of"),
+        (domain_not_imported, "has operators of the domain 'mine', which it does not import"),
+        (late_version, "is of IR version 99, and the installed ONNX Runtime reads up to"),
+    ],
+)
+def test_a_broken_model_is_told_what_is_wrong(breaks: Any, said: str, tmp_path: Path) -> None:
+    given = relu_of_a_product()
+    breaks(given)
+    with pytest.raises(ModelError) as refused:
+        built(given, tmp_path)
+    (problem,) = refused.value.problems
+    assert problem.message.startswith(f"the model {said}")
+    assert problem.path == str(tmp_path / "model.onnx")

@@ -98,7 +98,7 @@ class TestWhatSteers:
         found = {t for g in model.groups if g.float_only for t in g.tensors}
         assert steering <= found
         assert not found & data
-        assert all("a parameter" in model.layer[n].float_only for n in steering if n in model.layer)
+        assert all("a parameter" in model.group_of[n].float_only for n in steering)
 
     def test_an_angle_that_a_layer_learned_is_data(self) -> None:
         nodes = [N("MatMul", ["x", "w"], ["a"]), N("Sin", ["a"], ["s"]), N("MatMul", ["s", "v"], ["y"])]

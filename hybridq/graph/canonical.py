@@ -26,7 +26,7 @@ from hybridq.graph.hints import drop_wrong
 from hybridq.graph.inlined import drop_identities, drop_prefixes, restore_functions
 from hybridq.graph.linear import join_linear
 from hybridq.graph.load import load
-from hybridq.graph.opset import STANDARD, brought_up, inlined, opset_of
+from hybridq.graph.opset import STANDARD, brought_up, drop_long_domain, inlined, opset_of
 from hybridq.graph.outside import bare, is_outside, size_of, spilled, without_initializers
 from hybridq.graph.unfused import BLOCKED, private, unfuse
 
@@ -56,14 +56,7 @@ def canonicalize(
     equal results stay two. The weights of a large model lie in ``scratch``, which must live as long.
     Raises ModelError when the opset cannot be converted or ONNX Runtime refuses the model.
     """
-    proto = onnx.ModelProto()
-    proto.CopyFrom(given)
-    _strip_initializer_inputs(proto)
-    proto = inlined(proto)
-    name_everything(proto.graph)
-    if is_half(proto):
-        _fold_halves(proto, scratch)
-        widen_halves(proto)
+    proto = _plain(given, scratch)
     halves = half_ends(proto)
     try:
         before = brought_up(light(proto, scratch), path)
@@ -87,6 +80,20 @@ def canonicalize(
     name_everything(proto.graph)
     _complete_types(proto)
     join_linear(proto.graph)
+    return proto
+
+
+def _plain(given: onnx.ModelProto, scratch: Scratch | None) -> onnx.ModelProto:
+    """A copy without functions of its own and float16, every node named, of the opset that was given."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(given)
+    _strip_initializer_inputs(proto)
+    proto = inlined(proto)
+    drop_long_domain(proto)
+    name_everything(proto.graph)
+    if is_half(proto):
+        _fold_halves(proto, scratch)
+        widen_halves(proto)
     return proto
 
 
@@ -215,7 +222,7 @@ def _fold_halves(proto: onnx.ModelProto, scratch: Scratch | None) -> None:
     except ModelError:  # only a newer opset loads
         return
     made = {o for n in proto.graph.node for o in n.output}
-    held = {t.name: t for t in folded.graph.initializer if t.name in made and t.data_type == TensorProto.FLOAT16}
+    held = {t.name: t for t in folded.graph.initializer if t.name in made}
     kept = [n for n in proto.graph.node if not held or not all(o in held for o in n.output)]
     if len(kept) < len(proto.graph.node):
         nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in kept]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnx import GraphProto, ModelProto
+import numpy as np
+from onnx import GraphProto, ModelProto, SparseTensorProto, TensorProto, helper, numpy_helper
 
 from hybridq.errors import ModelError
 from hybridq.files.reading import look_at
+from hybridq.graph.edit import graphs
 from hybridq.graph.load import is_within, load_graph, load_weights
 from hybridq.graph.outside import is_outside
 from hybridq.graph.words import first_line
@@ -53,6 +55,7 @@ def read_model(path: Path) -> ModelProto:
     if not _is_text(proto.graph):
         raise ModelError("damaged: a name in it is no text", path=str(path))
     _load_weights(proto, path)
+    _fill_sparse(proto.graph)
     _refuse_quantized(proto, path)
     return proto
 
@@ -79,6 +82,25 @@ def _missing_files(proto: ModelProto, path: Path) -> list[str]:
     lie = [t for t in proto.graph.initializer if is_outside(t) and not is_within(t, path)]
     named = dict.fromkeys(p.value for t in lie for p in t.external_data if p.key == "location")
     return [name for name in named if not (path.parent / name).exists()]
+
+
+def _fill_sparse(whole: GraphProto) -> None:
+    """Write constants that list but their numbers other than zero as all others are written."""
+    for graph in graphs(whole):
+        graph.initializer.extend(map(_dense, graph.sparse_initializer))
+        del graph.sparse_initializer[:]
+        for held in (a for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "sparse_value"):
+            held.CopyFrom(helper.make_attribute("value", _dense(held.sparse_tensor)))
+
+
+def _dense(sparse: SparseTensorProto) -> TensorProto:
+    values, places = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    whole = np.zeros(tuple(sparse.dims), values.dtype)
+    if places.ndim > 1:  # a row of coordinates a number
+        whole[tuple(places.T)] = values
+    else:
+        whole.reshape(-1)[places] = values
+    return numpy_helper.from_array(whole, sparse.values.name)
 
 
 def _is_text(graph: GraphProto) -> bool:

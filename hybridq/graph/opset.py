@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 import onnx
-from onnx import ModelProto, OperatorSetIdProto, TensorProto, defs, helper, inliner, numpy_helper, version_converter
+from onnx import (
+    ModelProto,
+    NodeProto,
+    OperatorSetIdProto,
+    TensorProto,
+    defs,
+    helper,
+    inliner,
+    numpy_helper,
+    version_converter,
+)
 
 from hybridq.errors import ModelError, Problem
 from hybridq.graph import runtime
 from hybridq.graph.converter import keep_coordinates, keep_names
+from hybridq.graph.edit import subgraphs
 from hybridq.graph.hints import forget_inferred
 from hybridq.graph.outside import put_outside, without_outside
+from hybridq.graph.runtime import RuntimeModelError
 from hybridq.graph.scans import BATCHED, without_batches
 from hybridq.graph.words import first_line
 
@@ -72,7 +86,37 @@ def _probe(opset: int) -> ModelProto:
 
 def inlined(proto: ModelProto) -> ModelProto:
     """The model with its own functions written out, as torch's dynamo exporter makes them."""
-    return inliner.inline_local_functions(proto) if proto.functions else proto
+    if not proto.functions:
+        return proto
+    _say_defaults(proto)
+    return inliner.inline_local_functions(proto)
+
+
+def _say_defaults(proto: ModelProto) -> None:
+    """Give every call of a function the attributes that it leaves at their defaults: the inliner forgets those."""
+    defaults = {(f.domain, f.name, f.overload): f.attribute_proto for f in proto.functions}
+    for node in [n for nodes in (proto.graph.node, *(f.node for f in proto.functions)) for n in _all(nodes)]:
+        told = {a.name for a in node.attribute}
+        missing = defaults.get((node.domain, node.op_type, node.overload), ())
+        node.attribute.extend(a for a in missing if a.name not in told)
+
+
+def _all(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """Nodes, and those of the graphs inside."""
+    for node in nodes:
+        yield node
+        for graph in subgraphs(node):
+            yield from _all(graph.node)
+
+
+def drop_long_domain(proto: ModelProto) -> None:
+    """Let standard operators have the domain ``""``: ``ai.onnx`` is another word for it, which onnx's checker lacks."""
+    for node in _all(proto.graph.node):
+        if node.domain in STANDARD:
+            node.domain = ""
+    for version in proto.opset_import:
+        if version.domain in STANDARD:
+            version.domain = ""
 
 
 def brought_up(proto: ModelProto, path: str) -> ModelProto:
@@ -88,10 +132,20 @@ def brought_up(proto: ModelProto, path: str) -> ModelProto:
         except ModelError:
             wanted = version
             proto.ir_version = ir_version_of(wanted)
+            if wanted <= newest_opset():
+                _must_load(proto, path)
             if wanted < OLDEST or not runtime.loads(proto):
                 raise
     proto.ir_version = ir_version_of(wanted)
     return proto
+
+
+def _must_load(proto: ModelProto, path: str) -> None:
+    """Raise ModelError where ONNX Runtime does not take a model, with what is wrong with it."""
+    try:
+        runtime.session(proto, threads=1, level="none")
+    except RuntimeModelError as error:
+        raise ModelError([replace(p, path=path) for p in error.problems]) from error
 
 
 def _converted(proto: ModelProto, version: int, wanted: int, path: str) -> ModelProto:

@@ -23,6 +23,7 @@ from hybridq.graph import edit
 from hybridq.graph.outside import values_of
 from hybridq.graph.qoperators import as_qdq
 
+Array = NDArray[Any]
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 SIGNED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "BatchNormalization")
 ENDINGS = ("_quantized", "_QuantizeLinear_Output", "_DequantizeLinear_Output")
@@ -171,18 +172,30 @@ class _Work:
 
     def _constant(self, node: NodeProto) -> None:
         """A dequantized constant, under the name it had before it was quantized."""
-        held, found = values_of(self.constants[node.input[0]]), self._quantizer(node)
         name = node.input[0]
         for ending in ENDINGS:
             name = name.removesuffix(ending)
         taken = {*self.constants, *self.outputs} - {node.input[0]}
         if name in taken or name in self.made:
             name = node.output[0]
+        self.floats[node.output[0]] = name
+        held = values_of(self.constants[node.input[0]])
+        if edit.attribute(node, "block_size", 0):  # more scales than hybridq has for weights: rounded anew
+            self.made[name] = numpy_helper.from_array(self._of_blocks(node, held), name)
+            return
+        found = self._quantizer(node)
         steps = held.astype(np.int64) - _along(found.zero_point, found.axis, held.ndim)
         values = steps.astype(np.float32) * _along(found.scale, found.axis, held.ndim)
         self.made[name] = numpy_helper.from_array(values.astype(np.float32), name)
-        self.floats[node.output[0]] = name
         (self.biases if held.dtype == np.int32 else self.weights)[name] = found
+
+    def _of_blocks(self, node: NodeProto, held: Array) -> NDArray[np.float32]:
+        """The values of a constant that has a scale, and a zero point, for each block along an axis."""
+        axis, size = edit.attribute(node, "axis", 1), edit.attribute(node, "block_size")
+        numbers = [values_of(self.constants[n]).astype(np.float32) for n in node.input[1:] if n in self.constants]
+        whole = [np.repeat(n, size, axis).take(range(held.shape[axis]), axis) for n in numbers]
+        steps = held.astype(np.float32) - (whole[1] if len(whole) > 1 else 0)
+        return (steps * whole[0]).astype(np.float32)
 
     def _other(self, node: NodeProto) -> None:
         copy = NodeProto()

@@ -67,7 +67,7 @@ def _ranked(model: Model, proto: onnx.ModelProto, shapes: Sequence[Shapes]) -> M
     known = {n: ("?",) * r.pop() for n, r in ranks.items() if len(r) == 1}
     if not known:
         return model
-    for value in [*proto.graph.value_info, *proto.graph.output]:
+    for value in [*proto.graph.input, *proto.graph.value_info, *proto.graph.output]:
         if value.name in known:
             kind = value.type.tensor_type
             kind.shape.CopyFrom(

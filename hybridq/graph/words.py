@@ -10,6 +10,7 @@ from hybridq.errors import Problem
 Match = re.Match[str]
 THEIR_WORDS = "--verbose shows the words of ONNX Runtime."
 PRIVATE = "Give a model of standard ONNX operators: export it again, without operators of its own."
+AGAIN = "Export the model again."
 
 # What ONNX Runtime says: what it means, and the remedy.
 SAYINGS: tuple[tuple[str, Callable[[Match], tuple[str, str]]], ...] = (
@@ -43,6 +44,44 @@ SAYINGS: tuple[tuple[str, Callable[[Match], tuple[str, str]]], ...] = (
     (
         r"Type Error: .*?(?:of node|node|input) \(([^)]*)\)",
         lambda m: (f"has types that do not fit at '{m[1]}'", THEIR_WORDS),
+    ),
+    (
+        r"Node input '([^']*)' is not a graph input, initializer",
+        lambda m: (f"reads the tensor '{m[1]}', which nothing makes", AGAIN),
+    ),
+    (
+        r"Graph output \(([^)]*)\) does not exist",
+        lambda m: (f"declares the output '{m[1]}', which nothing makes", AGAIN),
+    ),
+    (r"Duplicate definition of name \(([^)]*)\)", lambda m: (f"makes the tensor '{m[1]}' twice", AGAIN)),
+    (r"the graph is not acyclic", lambda _: ("has nodes that wait for each other's results", AGAIN)),
+    (r"Missing opset in the model", lambda _: ("does not say which opset its operators are of", AGAIN)),
+    (
+        r"No opset import for domain '([^']*)'",
+        lambda m: (f"has operators of the domain '{m[1]}', which it does not import", AGAIN),
+    ),
+    (
+        r'Node, \("([^"]*)", (\w+),.*has (in|out)put size (\d+) not in range \[min=(\d+), max=(\d+)\]',
+        lambda m: (f"has {m[4]} {m[3]}puts at node '{m[1]}' ({m[2]}), which takes {m[5]} to {m[6]}", AGAIN),
+    ),
+    (
+        r'Node, \("([^"]*)", .*Unrecognized attribute: (\w+) for operator (\w+)',
+        lambda m: (f"has the attribute '{m[2]}' at node '{m[1]}' ({m[3]}), which no opset of that number knows", AGAIN),
+    ),
+    (
+        r"Initializer '([^']*)': raw_data size \((\d+) bytes\) does not match expected size .*?\((\d+) bytes\)",
+        lambda m: (f"has {m[2]} bytes for the weight '{m[1]}', whose shape takes {m[3]}", "Copy or export it again."),
+    ),
+    (
+        r"Unsupported model IR version: (\d+), max supported IR version: (\d+)",
+        lambda m: (
+            f"is of IR version {m[1]}, and the installed ONNX Runtime reads up to {m[2]}",
+            "Export it with an older onnx, or update ONNX Runtime.",
+        ),
+    ),
+    (
+        r"MLDataType for: tensor\((\w+)\)",
+        lambda m: (f"has tensors of the type {m[1]}, which ONNX Runtime does not compute with", AGAIN),
     ),
 )
 

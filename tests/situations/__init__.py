@@ -5,6 +5,7 @@ from __future__ import annotations
 from situations import (
     empties,
     endings,
+    files,
     fusions,
     infinities,
     operators,
@@ -16,7 +17,7 @@ from situations import (
 )
 from situations.common import Situation
 
-MODULES = (parameters, infinities, empties, endings, shapes, subgraphs, fusions, operators, ranges, optimized)
+MODULES = (parameters, infinities, empties, endings, shapes, subgraphs, fusions, operators, ranges, optimized, files)
 ALL: dict[str, Situation] = {
     f"{module.__name__.rpartition('.')[2]}-{name}": held for module in MODULES for name, held in module.CASES.items()
 }
