@@ -26,7 +26,7 @@ from hybridq.graph.hints import drop_wrong
 from hybridq.graph.inlined import drop_identities, drop_prefixes, restore_functions
 from hybridq.graph.linear import join_linear
 from hybridq.graph.load import load
-from hybridq.graph.opset import STANDARD, brought_up, drop_long_domain, inlined, opset_of
+from hybridq.graph.opset import STANDARD, brought_up, drop_long_domain, has_rows, inlined, opset_of
 from hybridq.graph.outside import bare, is_outside, size_of, spilled, without_initializers
 from hybridq.graph.unfused import BLOCKED, private, unfuse
 
@@ -91,9 +91,9 @@ def _plain(given: onnx.ModelProto, scratch: Scratch | None) -> onnx.ModelProto:
     proto = inlined(proto)
     drop_long_domain(proto)
     name_everything(proto.graph)
-    if is_half(proto):
-        _fold_halves(proto, scratch)
-        widen_halves(proto)
+    if is_half(proto) or has_rows(proto):
+        _fold_constants(proto, scratch)
+    widen_halves(proto)
     return proto
 
 
@@ -215,8 +215,12 @@ def _fold(proto: onnx.ModelProto, path: str, without: list[str], scratch: Scratc
     return folded
 
 
-def _fold_halves(proto: onnx.ModelProto, scratch: Scratch | None) -> None:
-    """Write down what a float16 model computes from constants alone: in float32 it would not be rounded the same."""
+def _fold_constants(proto: onnx.ModelProto, scratch: Scratch | None) -> None:
+    """Write down what a model computes from constants alone.
+
+    In float32 a float16 model's would not be rounded the same; without known shapes the converter cannot tell which
+    axis of an old Softmax is the last.
+    """
     try:
         folded = _optimized(proto, "", RENAMING, scratch)
     except ModelError:  # only a newer opset loads

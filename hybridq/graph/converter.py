@@ -33,20 +33,45 @@ def keep_coordinates(graph: GraphProto) -> None:
 def keep_names(whole: GraphProto) -> None:
     """Give each Softmax of a model from before opset 13 back the tensor that it wrote.
 
-    It took rows of all axes from its own on; the converter writes Flatten, a Softmax of another name, and a Reshape. A
-    name that an output has must keep its shape: the Softmax writes ``NAME/rows`` then.
+    It took rows of all axes from its own on; the converter writes Flatten, a Softmax of another name, and a Reshape.
+    Where the axes behind are of size 1, one along its own axis says the same. Otherwise the rows take the name; where
+    an output has it, which must keep its shape, they take ``NAME/rows``.
     """
     names = Names.of(whole)
     for graph in graphs(whole):
-        outputs, made, new = {o.name for o in graph.output}, producers(graph.node), dict[str, str]()
-        for node in graph.node:
+        made, shapes, new = producers(graph.node), _shapes(graph), dict[str, str]()
+        outputs = {o.name for o in graph.output}
+        for node in list(graph.node):
             name = node.output[0]
-            if node.op_type == "Reshape" and node.input[0] == f"{name}{MADE}" and node.input[0] in made:
-                flat, shape = made[node.input[0]].input[0], node.input[1]
-                new |= {flat: names.fresh(f"{name}/flat"), shape: names.fresh(f"{name}/shape")}
-                own = names.fresh(f"{name}/rows") if name in outputs else name
-                new |= {node.input[0]: own} | ({} if name in outputs else {name: names.fresh(f"{name}/shaped")})
+            rows = made.get(f"{name}{MADE}")
+            if node.op_type != "Reshape" or rows is None or node.input[0] != rows.output[0]:
+                continue
+            flat = made[rows.input[0]]
+            axis, shape = int(attribute(flat, "axis", 1)), shapes.get(flat.input[0])
+            if shape is not None and all(size == 1 for size in shape[axis + 1 :]):
+                _along_one_axis(graph, (rows, flat, made[node.input[1]], node), axis)
+            else:
+                free = names.fresh
+                new |= {flat.output[0]: free(f"{name}/flat"), node.input[1]: free(f"{name}/shape")}
+                new |= {rows.output[0]: free(f"{name}/rows")} if name in outputs else {}
+                new |= {} if name in outputs else {rows.output[0]: name, name: free(f"{name}/shaped")}
         rename(graph, new)
+
+
+def _along_one_axis(graph: GraphProto, nodes: tuple[NodeProto, ...], axis: int) -> None:
+    """One Softmax for itself, the Flatten before it, and the Shape and the Reshape behind."""
+    rows, flat, shape, back = nodes
+    rows.input[0], rows.output[0] = flat.input[0], back.output[0]
+    next(a for a in rows.attribute if a.name == "axis").i = axis
+    for node in (flat, shape, back):
+        graph.node.remove(node)
+
+
+def _shapes(graph: GraphProto) -> dict[str, tuple[int | str, ...]]:
+    """What is known of shapes; an axis that is not is a word."""
+    values = (*graph.input, *graph.value_info, *graph.output)
+    kinds = {v.name: v.type.tensor_type for v in values if v.type.tensor_type.HasField("shape")}
+    return {n: tuple(d.dim_value if d.HasField("dim_value") else "?" for d in k.shape.dim) for n, k in kinds.items()}
 
 
 def _scales(node: NodeProto, constants: Mapping[str, TensorProto]) -> NDArray[np.float32]:

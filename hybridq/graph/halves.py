@@ -32,6 +32,8 @@ def widen_halves(proto: ModelProto) -> None:
     float32 holds every float16 exactly, so nothing is lost but the rounding of results. A model that gives sequences of
     float16 stays as it is.
     """
+    if not is_half(proto):
+        return
     ends = [v for v in [*inputs_of(proto.graph), *proto.graph.output] if any(_halves(v))]
     if not all(v.type.HasField("tensor_type") for v in ends):
         return

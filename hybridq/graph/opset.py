@@ -84,6 +84,12 @@ def _probe(opset: int) -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version_of(opset))
 
 
+def has_rows(proto: ModelProto) -> bool:
+    """Whether a model has a Softmax or the like of the time when these worked along several axes at once."""
+    kinds = ("Softmax", "LogSoftmax", "Hardmax")
+    return 0 < opset_of(proto) < ROWS and any(n.op_type in kinds for n in proto.graph.node)
+
+
 def inlined(proto: ModelProto) -> ModelProto:
     """The model with its own functions written out, as torch's dynamo exporter makes them."""
     if not proto.functions:
@@ -159,9 +165,9 @@ def _converted(proto: ModelProto, version: int, wanted: int, path: str) -> Model
     except Exception as error:
         raise ModelError(_refusal(proto, version, wanted, path, error)) from error
     put_outside(found, proto)
-    forget_inferred(found.graph, proto.graph)
     if version < ROWS:
         keep_names(found.graph)
+    forget_inferred(found.graph, proto.graph)
     if version < COORDINATES:
         keep_coordinates(found.graph)
     return found

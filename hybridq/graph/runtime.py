@@ -25,6 +25,7 @@ LEVELS = {
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
+GRAPH = onnx.AttributeProto.GRAPH
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 FOLDER = "session.model_external_initializers_file_folder_path"  # of weights beside a serialized model
 SILENT, WARNINGS = 4, 2  # its errors come as exceptions, in our words
@@ -67,7 +68,10 @@ def session(
     session_options: ort.SessionOptions | None = None,
     disabled_optimizers: list[str] | None = None,
 ) -> Session:
-    """A session on the CPU; ``bytes`` are a serialized model. Raises ModelError when ONNX Runtime refuses the model."""
+    """A session on the CPU; ``bytes`` are a serialized model. Raises ModelError when ONNX Runtime refuses the model.
+
+    A graph in memory that has subgraphs does not end the process: what ONNX Runtime dies of there is left out.
+    """
     set_verbose(is_verbose())
     chosen = session_options or options(threads=threads, level=level)
     data = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
@@ -76,11 +80,20 @@ def session(
         chosen.add_session_config_entry(FOLDER, str(root()))
     try:
         made: Session = ort.InferenceSession(
-            source, chosen, providers=["CPUExecutionProvider"], disabled_optimizers=disabled_optimizers or []
+            source,
+            chosen,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=[*(disabled_optimizers or []), *_deadly(model)],
         )
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
         raise RuntimeModelError(explained(error, "the model")) from error
     return made
+
+
+def _deadly(model: object) -> list[str]:
+    """The optimizers that may end the process: one follows a tensor into a subgraph as if it were its node's input."""
+    nodes = model.graph.node if isinstance(model, onnx.ModelProto) else ()
+    return ["QDQPropagationTransformer"] if any(a.type == GRAPH for n in nodes for a in n.attribute) else []
 
 
 def loads(model: onnx.ModelProto | Path) -> bool:

@@ -158,6 +158,17 @@ CASES: dict[str, Situation] = {
         uint8=5,
         x=(1, 4, 9, 9),
     ),
+    "softmax-old-axis-of-ones": written(
+        f"{PICTURE} => (float[1, 4, 1, 1] y) {{ {BEFORE} p = GlobalAveragePool(c)  y = Softmax<axis = 1>(p) }}",
+        {"w": W["w"]},
+        opset=11,
+        x=(1, 4, 9, 9),
+    ),
+    "softmax-old-axis-of-any-size": written(
+        "(float[N, C, H] x) => (float[N, C, H] y) { r = Relu(x)  y = Softmax<axis = 1>(r) }",
+        opset=11,
+        x=[(2, 4, 3), (1, 4, 1)],
+    ),
     "leaps": written(
         f"""{PICTURE} => (float[1, 4, 9, 9] y) {{ r = Round(x)  f = Floor(x)  t = ThresholdedRelu<alpha = 0.5>(x)
             s = Shrink<lambd = 0.1>(x)  a = Sum(r, f, t, s)  y = Conv<pads = [1, 1, 1, 1]>(a, w) }}""",
