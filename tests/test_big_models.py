@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,15 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import hybridq
-from hybridq.errors import ModelError
+from hybridq.errors import ModelError, StorageError
 from hybridq.files.temporary import Scratch
-from hybridq.graph import outside, runtime
+from hybridq.graph import onnx_file, outside, runtime
 from hybridq.graph.canonical import canonicalize
 from hybridq.graph.given import read_model
 from hybridq.graph.load import load
 from hybridq.graph.outside import any_outside, values_of
+from hybridq.repair import bias_correction
+from hybridq.search import choose_repair
 
 FILES = ("model.json", "weights.data", "model.quantization.cfg", "hybrid.onnx")
 WIDTH = 48
@@ -159,3 +162,59 @@ def test_a_folder_that_was_written_anew_leaves_what_was_read_whole(tmp_path: Pat
     for name, values in before.items():
         np.testing.assert_array_equal(state.weights[name], values)
     assert not any_outside(hybridq.storage.state.assemble(state.model.proto, state.weights).graph)
+
+
+class TestTwoFiles:
+    """A hybrid model whose weights lie beside it: written, sealed and checked together."""
+
+    @pytest.fixture
+    def built(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_is_large: None) -> Path:
+        monkeypatch.setattr(onnx_file, "EXTERNAL", 4096)
+        path = written(tmp_path, beside=True)
+        hybridq.step1(path, tmp_path / "list.txt", tmp_path / "o", threads=1)
+        hybridq.step2(tmp_path / "o", threads=1)
+        return tmp_path / "o"
+
+    def test_all_that_read_it_know_both(self, built: Path) -> None:
+        data = built / "hybrid.onnx.data"
+        assert data.stat().st_size > 4096
+        assert json.loads((built / "build.json").read_text())["files"].keys() >= {"hybrid.onnx", "hybrid.onnx.data"}
+        hybridq.check(built)
+        found = hybridq.step3(built, threads=1, seconds=0)
+        sizes = found.report.sizes
+        assert sizes.hybrid_bytes == data.stat().st_size + (built / "hybrid.onnx").stat().st_size
+        assert all(x.entire is not None for x in found.report.layers)
+        hybridq.step4(built, "json", built.parent / "out.json")
+        hybridq.bundle(built, built.parent / "out.zip")
+        assert not hybridq.upgrade(built).changed
+
+    @pytest.mark.parametrize("harm", ["bit", "short", "gone"])
+    def test_damage_to_the_second_is_told(self, built: Path, harm: str) -> None:
+        data = built / "hybrid.onnx.data"
+        held = bytearray(data.read_bytes())
+        held[100] ^= 1
+        data.unlink() if harm == "gone" else data.write_bytes(held if harm == "bit" else held[:-1])
+        for command in (hybridq.check, hybridq.step3):
+            with pytest.raises(StorageError, match=r"hybrid.onnx.data"):
+                command(built)
+
+    def test_a_smaller_model_takes_the_second_away(self, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(onnx_file, "EXTERNAL", 1 << 30)
+        hybridq.step2(built, threads=1)
+        assert not (built / "hybrid.onnx.data").exists()
+        hybridq.check(built)
+
+
+def test_biases_are_corrected_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, beside=False)
+    plain = flow(path, "plain", weights_repair="bias")
+    monkeypatch.setattr(bias_correction, "MEMORY", 1)
+    assert flow(path, "portions", weights_repair="bias") == plain
+
+
+def test_what_is_too_large_to_repair_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, beside=False)
+    for name, words in (("EQUALIZED", "channels were not equalized"), ("BIG", "repairing them was left out")):
+        monkeypatch.setattr(choose_repair, name, 1)
+        found = hybridq.step1(path, tmp_path / "list.txt", tmp_path / name, threads=1)
+        assert any(words in line for line in found.remarks)

@@ -163,8 +163,8 @@ def _check_outputs(reference: onnx.ModelProto, hybrid: onnx.ModelProto) -> None:
 
 
 def _bytes(source: Source, proto: onnx.ModelProto) -> int:
-    """Size of the file, or of what would be written, with the weights that lie elsewhere."""
+    """Size of the file with those beside it, or of what would be written."""
     lying = [t for t in proto.graph.initializer if is_outside(t)]
     if isinstance(source, onnx.ModelProto):
         return source.ByteSize() + sum(map(size_of, lying))
-    return source.stat().st_size + sum(size_of(t) for t in lying if place_of(t).path != source.resolve())
+    return sum(path.stat().st_size for path in {source.resolve(), *(place_of(t).path for t in lying)})

@@ -31,7 +31,6 @@ from hybridq.graph.outside import bare, is_outside, size_of, spilled, without_in
 from hybridq.graph.unfused import BLOCKED, private, unfuse
 
 SMALL = 64  # initializers up to this many numbers are kept where decisions depend on them
-BIG = 1 << 30  # bytes of weights of a model that is too large to be built and run many times
 RUNTIME_TYPES = {  # ONNX Runtime's words
     "float": TensorProto.FLOAT,
     "float16": TensorProto.FLOAT16,

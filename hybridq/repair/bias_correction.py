@@ -2,12 +2,12 @@
 
 ``bias[c] -= mean over samples and positions of (layer(x; quantized weights) - layer(x; weights))[c]`` with x from the
 float model (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, section 4.2,
-with measured instead of assumed inputs). One session computes the means of all layers at once.
+with measured instead of assumed inputs). One session computes the means of many layers at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -26,6 +26,8 @@ from hybridq.storage.weights import Weights
 
 Array = NDArray[np.float32]
 
+MEMORY = 1 << 27  # bytes of the weights whose errors are measured by one session
+
 
 def corrected_biases(
     model: Model, plan: QuantPlan, weights: Weights, feeds: Iterable[Feed], *, threads: int = 0
@@ -34,21 +36,41 @@ def corrected_biases(
 
     ``feeds`` are single samples; some 30 are enough. Layers whose means come out infinite keep their bias.
     """
-    layers = [x for x in model.layers if _fits(x, plan, model)]
-    if not layers:
-        return {}
+    kept = list(feeds)
+    found: dict[str, Array] = {}
+    for layers in _portions([x for x in model.layers if _fits(x, plan, model)], weights):
+        found.update(_corrected(model, plan, weights, layers, kept, threads))
+    return found
+
+
+def _portions(layers: Iterable[Layer], weights: Weights) -> Iterator[list[Layer]]:
+    """Layers the errors of whose weights fit into memory together."""
+    held: list[Layer] = []
+    size = 0
+    for layer in layers:
+        own = max((weights[w.tensor].nbytes for w in layer.weights), default=0)
+        if held and size + own > MEMORY:
+            yield held
+            held, size = [], 0
+        held.append(layer)
+        size += own
+    if held:
+        yield held
+
+
+def _corrected(
+    model: Model, plan: QuantPlan, weights: Weights, layers: Sequence[Layer], feeds: Sequence[Feed], threads: int
+) -> dict[str, Array]:
     proto = assemble(model.proto, weights)
     names = [_measure(proto, model.nodes[x.node], x, *_error(x, plan, weights)) for x in layers]
     rolled = Rolled(session(proto, threads=threads), model.states)
     total = [np.zeros(np.shape(weights[x.bias])) for x in layers]
-    count = 0
     for feed in feeds:
-        count += 1
         for held, mean in zip(total, rolled.run(feed, names), strict=True):
             held += mean.reshape(held.shape)
     found = {}
     for layer, held in zip(layers, total, strict=True):
-        bias = (np.asarray(weights[layer.bias], np.float64) - held / max(count, 1)).astype(np.float32)
+        bias = (np.asarray(weights[layer.bias], np.float64) - held / max(len(feeds), 1)).astype(np.float32)
         if np.isfinite(bias).all():
             found[layer.name] = bias
     return found

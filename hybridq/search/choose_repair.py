@@ -29,7 +29,7 @@ from hybridq.search.choice import Choice
 from hybridq.search.damage import Objective, Reference, measure_reference
 from hybridq.search.joint import Bench
 from hybridq.storage.state import assemble
-from hybridq.storage.weights import Weights
+from hybridq.storage.weights import Weights, size_of
 
 
 class Repair(StrEnum):
@@ -43,6 +43,8 @@ class Repair(StrEnum):
     AUTO = "auto"  # the best of all, measured
 
 
+BIG = 1 << 30  # bytes of weights of a model that is too large to be built and run several times
+EQUALIZED = 1 << 28  # bytes of weights up to which channels are equalized: the others then lie in memory
 DAMPINGS = (0.01, 0.1)  # little trust in few samples, or more of it
 FEW = 32  # samples by which step1 chooses, unasked
 CLEAR = 0.8  # of the damage: 1 dB, or channels that were equalized on few samples are not worth it
@@ -57,6 +59,22 @@ class Candidate:
     calibrated: Calibrated
     stats: CalibrationStats
     repairs: tuple[str, ...] = ()
+
+
+def is_big(weights: Weights) -> bool:
+    """Whether a model is too large to be built and run several times."""
+    return size_of(weights) > BIG
+
+
+def said_of_repair(weights: Weights, repair: Repair, done: tuple[str, ...]) -> list[str]:
+    """What was done to the weights, in words, or why less than was asked for."""
+    if repair is Repair.NONE or (repair is Repair.BIAS and not is_big(weights)):
+        return []
+    large = f"their {size_of(weights) / 1e6:.0f} MB would be in memory several times"
+    if is_big(weights):
+        return [f"Weights are as given: repairing them was left out, {large}."]
+    left = f"; channels were not equalized, {large}" if size_of(weights) > EQUALIZED else ""
+    return [f"Weights repaired: {', '.join(done) or 'nothing helped'}{left}."]
 
 
 def repaired(

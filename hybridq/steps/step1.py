@@ -24,7 +24,6 @@ from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit, recover
 from hybridq.files.reading import exists, read_bytes, write_text
 from hybridq.files.seal import text_digest
-from hybridq.graph.canonical import BIG
 from hybridq.graph.outside import any_outside
 from hybridq.graph.rolling import follower
 from hybridq.graph.runtime import Feed
@@ -38,7 +37,7 @@ from hybridq.quant.records import Calibrated, LayerChoice
 from hybridq.repair.equalization import equalized
 from hybridq.search.choose_algorithm import choose_algorithm
 from hybridq.search.choose_loop import ENOUGH_DB, SEARCHED_DB, choose_loop
-from hybridq.search.choose_repair import FEW, Candidate, Repair, repaired
+from hybridq.search.choose_repair import EQUALIZED, FEW, Candidate, Repair, is_big, repaired, said_of_repair
 from hybridq.steps.common import RESULTS, SCHEMAS, SOURCES
 from hybridq.steps.kinds import read, takes
 from hybridq.steps.one_pass import Pass
@@ -47,7 +46,7 @@ from hybridq.steps.prepare import Prepared, Seen, prepare
 from hybridq.steps.quantized import not_as_given
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, MODEL, WEIGHTS, State
-from hybridq.storage.weights import Weights
+from hybridq.storage.weights import Weights, size_of
 from hybridq.targets import Target
 
 REPAIR_SAMPLES = 64
@@ -149,7 +148,7 @@ class _Work:
         own = replace(self, loop=self._in_loop(stats, data))
         found, feeds = own._repaired(own._candidate(stats), data, self._feeds(data, [first]), executor)
         weights, calibrated, left = found.weights, found.calibrated, list[Problem]()
-        if options.by is RangeAlgorithm.AUTO and not _is_big(weights):
+        if options.by is RangeAlgorithm.AUTO and not is_big(weights):
             self.progress("comparing algorithms", 0, None)
             names = self._algorithms()
             calibrated = choose_algorithm(
@@ -165,8 +164,7 @@ class _Work:
             model, weights, calibrated, data.preprocessing.to_json(), stats.samples, options.sequence, dict(first)
         )
         remarks = [convergence(stats).summary]
-        if options.repair not in (Repair.NONE, Repair.BIAS):
-            remarks.append(f"Weights repaired: {', '.join(found.repairs) or 'nothing helped'}.")
+        remarks += said_of_repair(weights, options.repair, found.repairs)
         findings = lint(model, weights, calibrated, self.target, found.stats.tensors)
         return Step1Result(Path(), state, [], left, remarks, difference, found.stats, findings)
 
@@ -225,7 +223,7 @@ class _Work:
         if not model.states or options.literal or not self.target.latency_aware or self.prepared.recovered is not None:
             return None
         weights = storage.weights_of(self.prepared.proto)
-        if _is_big(weights):
+        if is_big(weights):
             return None
         try:
             feeds = [sample.feed for sample in data.part(0, LOOP_STEPS)]
@@ -259,7 +257,7 @@ class _Work:
     ) -> tuple[Candidate, list[Feed]]:
         """The weights as ``weights_repair`` says, and the samples on which they were measured."""
         options = self.options
-        if options.repair is Repair.NONE or _is_big(plain.weights) or self.prepared.recovered is not None:
+        if options.repair is Repair.NONE or is_big(plain.weights) or self.prepared.recovered is not None:
             return plain, feeds
         self.progress("repairing weights", 0, None)
 
@@ -274,7 +272,7 @@ class _Work:
         self, weights: Weights, data: Dataset, feeds: list[Feed], executor: Executor | None
     ) -> Candidate | None:
         """The model with equalized channels, calibrated anew; None where no channel can be."""
-        other = self._with_equalized(weights, feeds)
+        other = self._with_equalized(weights, feeds) if size_of(weights) <= EQUALIZED else self
         if not other.equalized:
             return None
         try:
@@ -287,7 +285,7 @@ class _Work:
 
         Its strongest channels stay as they are and no other outgrows them, so ranges hold without another pass.
         """
-        if len(feeds) < EVEN_SAMPLES:
+        if len(feeds) < EVEN_SAMPLES or size_of(plain.weights) > EQUALIZED:
             return None
         try:
             other = self._with_equalized(plain.weights, feeds)
@@ -312,11 +310,6 @@ def _loop(states: States, steps: int, sequences: int) -> list[str]:
     pairs = ", ".join(f"'{name}' is '{output}'" for name, output in states.items())
     parts = f"{steps} steps in {sequences} sequence{'' if sequences == 1 else 's'}"
     return [f"States: {pairs} of the step before, {parts} (--state none: samples stand alone)."]
-
-
-def _is_big(weights: Weights) -> bool:
-    """Whether a model is too large to be built and run several times."""
-    return sum(w.nbytes for w in weights.values()) > BIG
 
 
 def need_dataset(dataset: Any, options: Step1Options) -> None:

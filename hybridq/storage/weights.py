@@ -19,6 +19,11 @@ OURS = "hybridq:"
 BIASES, ROUNDED = OURS + "bias/", OURS + "weight/"
 
 
+def size_of(weights: Tensors) -> int:
+    """Bytes of all tensors together."""
+    return sum(w.nbytes for w in weights.values())
+
+
 @dataclass(frozen=True, eq=False)
 class Weights(Mapping[str, NDArray[Any]]):
     """A mapping of initializers by name, any shape and type, which may be memory-mapped.
