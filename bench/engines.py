@@ -7,15 +7,14 @@ Run it where the engines are: ``pip install 'hybridq[openvino,mnn,ncnn]'``. ``bu
 with its default budget, ``plain``: minimum and maximum, every layer in 8 bits) between runs. Plain 8 bits are
 ``quantize_static`` for ONNX Runtime and NNCF's ``quantize`` for OpenVINO (where ``--nncf`` names a Python that has it);
 the tools of MNN and ncnn take pictures alone, so there it is hybridq's plain folder in that engine's own converter.
-Speed is the engine's float time over the model's, CPU time of one thread, medians of alternating runs.
+Speed is the engine's float time over the model's, CPU time of one thread, medians of alternating runs. ``--aimet`` and
+``--rknn2`` name Pythons of AIMET-ONNX and RKNN-Toolkit2, whose own simulators run plain 8 bits and the choice.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -42,7 +41,8 @@ from hybridq.steps.common import read_config, read_state
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from subjects import ZOO_SCORES, Subject, of_zoo  # noqa: E402 - beside this file
+from simulators import SIMULATORS, called, plain, samples  # noqa: E402 - beside this file
+from subjects import ZOO_SCORES, Subject, of_zoo  # noqa: E402
 
 MODELS = ("ultraface", "yunet", "fastestdet", "squeezenet", "pfld")
 SECONDS = 2.0
@@ -51,10 +51,10 @@ HEAD = "| model | engine | float | plain 8 bits | speed | hybridq's choice | spe
 
 @dataclass(frozen=True)
 class Cell:
-    """One model in one engine: its score, its speed against the engine's float."""
+    """One model in one engine: its score, its speed against the engine's float (None: simulated)."""
 
     score: float
-    speed: float
+    speed: float | None
 
 
 @dataclass(frozen=True)
@@ -114,19 +114,9 @@ def own(name: str, subject: Subject, nncf: Path | None, folder: Path) -> Runner 
     )
     if python is None:
         return None
-    given = subject.path
-    np.savez(
-        folder / "calibration.npz",
-        **{k: np.stack([s[k] for s in subject.calibration]) for k in subject.calibration[0]},
-    )
-    np.savez(folder / "evaluation.npz", **{k: v[None] for k, v in subject.evaluation[0].items()})
-    words = {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    samples(subject, folder, "calibration")
     options = ["MinMax"] if name == "onnxruntime" else []
-    command = [str(w) for w in (python, HERE / "contenders" / script, recent(given, folder), folder, *options)]
-    done = subprocess.run(command, env=words, cwd=folder, capture_output=True, encoding="utf-8", check=False)
-    if done.returncode:
-        print(f"{name}, {subject.name}: {(done.stderr.strip() or 'no word').splitlines()[-1][:160]}", flush=True)
-        return None
+    called(python, HERE / "contenders" / script, folder, recent(subject.path, folder), folder, *options)
     path = folder / "quantized.onnx"
     if name == "onnxruntime":
         return session(path, threads=1)
@@ -168,11 +158,38 @@ def _row(name: str, subject: Subject, choice: View, plain: View, nncf: Path | No
     return Row(subject.name, name, loaded.version, round(score(subject, loaded.given), 4), low, high)
 
 
+def simulated(subject: Subject, builds: Path, pythons: dict[str, Path]) -> Iterator[Row]:
+    """Every tool whose environment is named, on one model."""
+    reference = subject.zoo.score(session(subject.path, threads=1))
+    given = round(float(next(reference[k] for k in ZOO_SCORES if k in reference)), 4)
+    for name, python in pythons.items():
+        title, script, suffix, choice = SIMULATORS[name]
+        with tempfile.TemporaryDirectory() as made:
+            low, high = (Path(made) / part for part in ("plain", "choice"))
+            low.mkdir()
+            high.mkdir()
+            try:
+                low_score = Cell(plain(script, subject, recent(subject.path, low), python, low), None)
+            except RuntimeError as error:
+                print(f"{name}, {subject.name}, plain: {error}", flush=True)
+                low_score = None
+            try:
+                found = choice(subject, builds / f"{subject.name}-{suffix}", python, high)
+            except RuntimeError as error:
+                print(f"{name}, {subject.name}: {error}", flush=True)
+                continue
+            yield Row(subject.name, title, "", given, low_score, Cell(found, None))
+
+
 def line(row: Row) -> str:
     """A row of the table."""
-    low = ("-", "-") if row.plain is None else (f"{row.plain.score:.3f}", f"{row.plain.speed:.2f}")
-    cells = (row.model, f"{row.engine} {row.version}", f"{row.given:.3f}", *low, f"{row.choice.score:.3f}")
-    return f"| {' | '.join(cells)} | {row.choice.speed:.2f} |"
+    low = ("-", "-") if row.plain is None else _told(row.plain)
+    cells = (row.model, f"{row.engine} {row.version}".strip(), f"{row.given:.3f}", *low, *_told(row.choice))
+    return f"| {' | '.join(cells)} |"
+
+
+def _told(one: Cell) -> tuple[str, str]:
+    return f"{one.score:.3f}", "" if one.speed is None else f"{one.speed:.2f}"
 
 
 def main() -> int:
@@ -183,12 +200,16 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=list(MODELS), metavar="NAME")
     parser.add_argument("--engines", nargs="*", default=list(ENGINES), choices=list(ENGINES))
     parser.add_argument("--nncf", type=Path, help="a Python that has NNCF")
+    for name, (title, *_) in SIMULATORS.items():
+        parser.add_argument(f"--{name}", type=Path, metavar="PYTHON", help=f"a Python for {title}")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     given = parser.parse_args()
     here = [n for n in given.engines if all(find_spec(m) for m in ENGINES[n].modules)]
     found: list[Row] = []
     for subject in of_zoo(given.zoo, given.only):
-        for row in rows(subject, given.builds, here, given.nncf):
+        pythons = {n: getattr(given, n) for n in SIMULATORS if getattr(given, n)}
+        every = (*rows(subject, given.builds, here, given.nncf), *simulated(subject, given.builds, pythons))
+        for row in every:
             found.append(row)
             print(line(row), flush=True)
     print("\n".join(["", HEAD, "|---|---|---|---|---|---|---|", *map(line, found)]))

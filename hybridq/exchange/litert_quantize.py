@@ -1,0 +1,168 @@
+"""Quantize a float .tflite with ai-edge-quantizer as hybridq chose: ``python quantize.py FLOAT.tflite``.
+
+Run it where ai-edge-quantizer, ai-edge-litert, onnx and onnxruntime are installed; its files lie beside it. Make the
+float model of ``model.onnx`` by any converter (``onnx2tf -i model.onnx``). Converters rename tensors, so those are
+known by their values: both models run on one sample, and two tensors are the same where number, mean, spread and ends
+of their values agree, whatever the layout. Of that come a recipe (what stays float, what takes 16 bits), written as
+``recipe.json``, and the ranges of the tensors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+NEAR = 2e-3  # of the spread of a tensor's values: converters round otherwise
+ALGORITHM, NONE = "min_max_uniform_quantize", "no_quantize"
+Signature = tuple[float, ...]
+
+
+def signature(values: Any) -> Signature:
+    """What does not change with the layout: number, mean, spread, ends."""
+    flat = np.asarray(values, np.float64).reshape(-1)
+    return (float(flat.size), float(flat.mean()), float(flat.std()), float(flat.min()), float(flat.max()))
+
+
+def alike(a: Signature, b: Signature) -> bool:
+    """Whether two tensors have the same values."""
+    reach = NEAR * max(a[2], 1e-6)
+    return a[0] == b[0] and all(abs(x - y) <= reach for x, y in zip(a[1:], b[1:], strict=True))
+
+
+def ours(plan: dict[str, Any], feed: dict[str, Any]) -> dict[str, Signature]:
+    """The layers of model.onnx on one sample."""
+    import onnx
+    import onnxruntime
+
+    model = onnx.load(str(HERE / "model.onnx"))
+    known = {o.name for o in model.graph.output}
+    names = [n for n in plan["layers"] if n not in known]
+    model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    wanted = list(plan["layers"])
+    return {n: signature(v) for n, v in zip(wanted, session.run(wanted, feed), strict=True)}
+
+
+def fed(details: list[dict[str, Any]], feed: dict[str, Any]) -> list[Any]:
+    """A sample as the converted model takes it: by place, channels last where its shape says so."""
+    found = []
+    for detail, values in zip(details, feed.values(), strict=True):
+        shape = tuple(int(n) for n in detail["shape"])
+        found.append(np.asarray(values if values.shape == shape else np.moveaxis(values, 1, -1), np.float32))
+    return found
+
+
+def theirs(path: str, feed: dict[str, Any]) -> dict[str, Signature]:
+    """Every tensor of the float .tflite on one sample, by name."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    one = Interpreter(path, experimental_op_resolver_type=plain, experimental_preserve_all_tensors=True)
+    one.allocate_tensors()
+    for detail, values in zip(one.get_input_details(), fed(one.get_input_details(), feed), strict=True):
+        one.set_tensor(detail["index"], values)
+    one.invoke()
+    found = {}
+    for detail in one.get_tensor_details():
+        if detail["dtype"] is np.float32 and detail["name"]:
+            try:
+                found[detail["name"]] = signature(one.get_tensor(detail["index"]))
+            except ValueError:
+                continue  # a tensor without values, such as scratch room
+    return found
+
+
+def matched(layers: dict[str, Signature], tensors: dict[str, Signature]) -> dict[str, list[str]]:
+    """Layers to the tensors that have their values."""
+    return {n: [t for t, b in tensors.items() if alike(a, b)] for n, a in layers.items()}
+
+
+def config(bits: int) -> dict[str, Any]:
+    """How an operator is quantized: activations in ``bits``, weights in 8."""
+    activation = {"num_bits": bits, "symmetric": bits == 16, "granularity": "TENSORWISE", "dtype": "INT"}
+    weight = {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"}
+    return {
+        "activation_tensor_config": activation,
+        "weight_tensor_config": weight,
+        "compute_precision": "INTEGER",
+        "explicit_dequantize": False,
+        "skip_checks": False,
+        "min_weight_elements": 0,
+    }
+
+
+def recipe(plan: dict[str, Any], names: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """8 bits for all, then what differs, by the tensors that operators write."""
+    rules = [{"regex": ".*", "operation": "*", "algorithm_key": ALGORITHM, "op_config": config(8)}]
+    for layer, precision in plan["layers"].items():
+        for tensor in names[layer]:
+            exact = {"regex": f"^{re.escape(tensor)};?$", "operation": "*"}
+            if precision == "int16":
+                rules.append({**exact, "algorithm_key": ALGORITHM, "op_config": config(16)})
+            elif precision.startswith("float"):
+                rules.append({**exact, "algorithm_key": NONE})
+    return rules
+
+
+def ranged(found: dict[str, Any], plan: dict[str, Any], names: dict[str, list[str]]) -> int:
+    """Put our ranges where its calibration has its own; how many."""
+    count = 0
+    for layer, (low, high) in plan["ranges"].items():
+        for tensor in names.get(layer, ()):
+            if tensor in found:
+                for key, value in (("min", low), ("max", high)):
+                    found[tensor][key] = np.full_like(np.asarray(found[tensor][key], np.float32), value)
+                count += 1
+    return count
+
+
+def main() -> None:
+    """Match, write the recipe, quantize."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", help="the float .tflite")
+    parser.add_argument("--out", type=Path, default=HERE / "quantized.tflite")
+    given = parser.parse_args()
+    from ai_edge_quantizer import quantizer
+
+    plan = json.loads((HERE / "plan.json").read_text(encoding="utf-8"))
+    feeds = samples(plan["inputs"])
+    names = matched(ours(plan, feeds[0]), theirs(given.model, feeds[0]))
+    rules = recipe(plan, names)
+    (HERE / "recipe.json").write_text(json.dumps(rules, indent=1) + "\n", encoding="utf-8")
+    tool = quantizer.Quantizer(given.model)
+    tool.load_quantization_recipe(rules)
+    calibrated = tool.calibrate(signed(given.model, feeds))
+    count = ranged(calibrated, plan, names)
+    tool.quantize(calibrated).export_model(str(given.out), overwrite=True)
+    lost = [n for n, found in names.items() if not found]
+    sys.stdout.write(f"{len(names) - len(lost)} of {len(names)} layers found by their values, {count} ranges taken\n")
+    raised = [n for n in lost if plan["layers"][n] not in ("int8", "uint8")]
+    sys.stdout.write("".join(f"{n}: {plan['layers'][n]} was chosen, but no tensor has its values\n" for n in raised))
+    sys.stdout.write(f"wrote {HERE / 'recipe.json'} and {given.out}\n")
+
+
+def samples(inputs: list[str]) -> list[dict[str, Any]]:
+    """Every sample by input."""
+    with np.load(HERE / "samples.npz") as held:
+        return [dict(zip(inputs, row, strict=True)) for row in zip(*(held[n] for n in held.files), strict=True)]
+
+
+def signed(path: str, feeds: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Samples as the model's first signature takes them."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    one = Interpreter(path)
+    found, details = one.get_signature_list(), one.get_input_details()
+    key = next(iter(found))
+    return {key: [dict(zip(found[key]["inputs"], fed(details, feed), strict=True)) for feed in feeds]}
+
+
+if __name__ == "__main__":
+    main()
