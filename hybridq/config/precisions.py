@@ -61,8 +61,16 @@ def group_precision(model: Model, group: Group, calibrated: Calibrated, done: Ma
     target = targets.load(calibrated.target)
     choose = narrowest if target.narrow_inputs else widest
     found = choose(readers) if readers and group.name in model.inputs else FLOAT
+    if found is FLOAT and calibrated.as_given and _is_read_as_given(model, group, calibrated, done):
+        return calibrated.entries[group.name].dtype
     endless = calibrated.measured[group.name].unbounded and found.is_integer
     return target.float_precision if endless else found
+
+
+def _is_read_as_given(model: Model, group: Group, calibrated: Calibrated, done: Mapping[str, Precision]) -> bool:
+    """Whether all layers that read a model input in float arrived so: it keeps the quantizer that it came with."""
+    in_float = [x.name for x in model.readers.get(group.name, ()) if done[x.name] is FLOAT]
+    return group.name in model.inputs and all(calibrated.layers[n].precision is FLOAT for n in in_float)
 
 
 def readers_precisions(

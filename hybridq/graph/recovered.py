@@ -20,12 +20,15 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from hybridq.errors import ModelError
 from hybridq.graph import edit
+from hybridq.graph.folded import with_constants
+from hybridq.graph.operators import Movement, Role, row_of
 from hybridq.graph.outside import values_of
 from hybridq.graph.qoperators import as_qdq
 
 Array = NDArray[Any]
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 SIGNED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "BatchNormalization")
+FLOATS = "hybridq takes quantizers around operators that compute with floats."
 ENDINGS = ("_quantized", "_QuantizeLinear_Output", "_DequantizeLinear_Output")
 
 
@@ -68,7 +71,7 @@ def is_quantized(proto: onnx.ModelProto) -> bool:
 
 def recover(given: onnx.ModelProto, path: str = "") -> Recovered:
     """The float graph of a quantized model. Raises ModelError for parameters that are computed, and integer ends."""
-    work = _Work(as_qdq(given, path), path)
+    work = _Work(as_qdq(with_constants(given), path), path)
     work.run()
     return Recovered(work.result(), work.tensors, work.weights, work.biases, work.dequantized)
 
@@ -93,19 +96,26 @@ class _Work:
         graph = self.proto.graph
         self.constants = {t.name: t for t in graph.initializer}
         for node in graph.node:
-            if node.op_type == "Constant" and (value := edit.attribute(node, "value")) is not None:
-                self.constants[node.output[0]] = value
+            if node.op_type != "Constant" or edit.attribute(node, "value") is None:
+                continue
+            tensor = self.constants[node.output[0]] = TensorProto()
+            tensor.CopyFrom(edit.attribute(node, "value"))
+            tensor.name = node.output[0]
         self.outputs = {o.name for o in graph.output}
-
+        self.readers = edit.consumers(graph.node)
         self.raw = _read_raw(graph, self.constants)
 
     def run(self) -> None:
-        """Every node in order: quantizers go, the others read floats."""
+        """Every node in order: quantizers go, the others read floats; Constants are initializers."""
         for node in self.proto.graph.node:
+            if node.op_type == "Constant" and node.output[0] in self.constants:
+                continue
             if node.op_type == QUANTIZE:
                 self._quantize(node)
             elif node.op_type == DEQUANTIZE:
                 self._dequantize(node)
+            elif node.input and node.input[0] in self.integers and row_of(node).inputs[0] is not Role.SHAPE:
+                self._of_integers(node)
             else:
                 self._other(node)
 
@@ -202,11 +212,64 @@ class _Work:
         copy.CopyFrom(node)
         copy.input[:] = [self.floats.get(i, i) for i in node.input]
         self.nodes.append(copy)
-        if node.input and node.input[0] in self.integers:  # what moves integers gives integers of the same quantizer
+
+    def _of_integers(self, node: NodeProto) -> None:
+        """What reads integers: a Clip of them, a Cast to what they are, or what moves them, which moves floats then."""
+        found = self.tensors[self.floats[node.input[0]]]
+        if node.op_type == "Clip":
+            self._limit(node, found)
+        elif node.op_type == "Cast" and edit.attribute(node, "to") == helper.np_dtype_to_tensor_dtype(found.dtype):
+            self.floats[node.output[0]] = self.floats[node.input[0]]
+            self.integers.add(node.output[0])
+        elif row_of(node).movement is Movement.NONE or not self._of_one_quantizer(node, found):
+            self._refuse(f"{node.op_type} '{node.name or node.output[0]}' computes with integers", FLOATS)
+        else:
+            self._other(node)
             for output in filter(None, node.output):
                 self.integers.add(output)
                 self.floats[output] = output
-                self.tensors[output] = self.tensors[copy.input[0]]
+                self.tensors[output] = found
+
+    def _of_one_quantizer(self, node: NodeProto, found: Quantizer) -> bool:
+        """Whether all that a node moves has one scale and zero point."""
+        moved = [i for i in node.input if i in self.integers]
+        return all(self.tensors[self.floats[i]].same_as(found) for i in moved)
+
+    def _limit(self, node: NodeProto, found: Quantizer) -> None:
+        """A Clip of integers as one of floats before they are rounded, which gives the same integers.
+
+        Exporters write so what takes a part of the integers alone, such as 0 to 127 of uint8.
+        """
+        steps = self._limits(node, found)
+        q, source = node.input[0], self.floats[node.input[0]]
+        alone = len(self.readers[q]) == 1 and not any(source in n.input for n in self.nodes)
+        maker = next((n for n in self.nodes if source in n.output and len(n.output) == 1), None)
+        result, before = f"{node.output[0]}/limited", source
+        if alone and maker is not None:  # the name goes to what is rounded
+            result, before = source, f"{source}/before_clip"
+            maker.output[0] = before
+        elif alone:
+            del self.tensors[source]
+        ends = [self._number(f"{result}/{word}", s) for word, s in zip(("low", "high"), steps, strict=True)]
+        self.nodes.append(helper.make_node("Clip", [before, *ends], [result], name=f"{result}/clip"))
+        self.tensors[result] = found
+        self.floats[node.output[0]] = result
+        self.integers.add(node.output[0])
+
+    def _limits(self, node: NodeProto, found: Quantizer) -> list[float | None]:
+        """The real values of a Clip's limits; None for one that it does not have."""
+        names = [*node.input[1:], "", ""][:2]
+        if found.scale.ndim or any(n and n not in self.constants for n in names):
+            self._refuse(f"Clip '{node.name or node.output[0]}' has limits of a kind that is not known", FLOATS)
+        steps = [int(values_of(self.constants[n])) - int(found.zero_point) if n else None for n in names]
+        return [None if s is None else float(found.scale * np.float32(s)) for s in steps]
+
+    def _number(self, name: str, value: float | None) -> str:
+        """A constant of one number; empty for none."""
+        if value is None:
+            return ""
+        self.made[name] = numpy_helper.from_array(np.array(value, np.float32), name)
+        return name
 
     def _quantizer(self, node: NodeProto) -> Quantizer:
         names = [n for n in node.input[1:] if n]
@@ -236,12 +299,12 @@ class _Work:
 
     def result(self) -> onnx.ModelProto:
         """The float model."""
-        graph, proto = self.proto.graph, onnx.ModelProto()
+        proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
         del proto.graph.node[:], proto.graph.value_info[:], proto.graph.initializer[:]
         proto.graph.node.extend(self.nodes)
         read = {i for n in self.nodes for i in edit.reads(n)} | self.outputs
-        proto.graph.initializer.extend(t for t in graph.initializer if t.name in read and t.name not in self.made)
+        proto.graph.initializer.extend(t for n, t in self.constants.items() if n in read and n not in self.made)
         proto.graph.initializer.extend(t for n, t in self.made.items() if n in read)
         return proto
 

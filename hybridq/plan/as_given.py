@@ -61,7 +61,8 @@ def as_given(
             entry = _weight(given, layer, target) if given is not None else None
             if given is not None and entry is None:
                 problems.append(_problem(f"'{weight.tensor}' is {given.dtype}, which {target.name} has not", path))
-            entries[entry_key(layer)] = entry or calibrated.entries[entry_key(layer)]
+            usual = calibrated.entries[entry_key(layer)]
+            entries[entry_key(layer)] = Entry(Precision.FLOAT32) if given is None else entry or usual
     return replace(calibrated, entries=entries, measured=measured, layers=layers, as_given=True), problems
 
 
@@ -111,7 +112,7 @@ def _default(
     written = _precision(quantizers.get(layer.group), target)
     held = next((recovered.weights[w.tensor] for w in layer.weights if w.tensor in recovered.weights), None)
     bias = "float32" if layer.bias and layer.bias not in recovered.biases else ""
-    if layer.float_only or written is None or (layer.weights and held is None):
+    if layer.float_only or written is None:
         only = _precision(held, target) if not layer.float_only else None
         return LayerDefault(Precision.FLOAT32, layer.float_only or GIVEN, only, bias)
     return LayerDefault(written, "", None, bias)

@@ -80,8 +80,8 @@ def weight_plans(context: Context, layer: Layer, precision: Precision, native: b
     config, weights, calibrated = context.config, context.weights, context.calibrated
     found = []
     for weight in layer.weights:
-        if precision is Precision.FLOAT32:
-            found.append(WeightPlan(weight.tensor, weight.index, precision, None, False))
+        if precision is Precision.FLOAT32 or _arrived_in_float(context, layer):
+            found.append(WeightPlan(weight.tensor, weight.index, Precision.FLOAT32, None, False))
             continue
         storage = storage_of(layer, precision, context.target)
         if not storage.dtype.is_integer:
@@ -95,6 +95,12 @@ def weight_plans(context: Context, layer: Layer, precision: Precision, native: b
         ready = layer.name if together and _as_recorded(layer, params, calibrated) else ""
         found.append(WeightPlan(weight.tensor, weight.index, params.precision, params, not native, ready))
     return tuple(found)
+
+
+def _arrived_in_float(context: Context, layer: Layer) -> bool:
+    """Whether a model that arrived quantized has no quantizer at a layer's weights, and the cfg asks for none."""
+    given = context.calibrated.as_given and context.config.entries[entry_key(layer)].dtype is Precision.FLOAT32
+    return given and context.calibrated.entries[entry_key(layer)].dtype is Precision.FLOAT32
 
 
 def _as_recorded(layer: Layer, params: QParams, calibrated: Calibrated) -> bool:
