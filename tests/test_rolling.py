@@ -16,15 +16,17 @@ from recurrent import FRAME, UNITS, Array, cell, frames, rolled, written
 from rich.console import Console
 
 import hybridq
-from hybridq import steps
+from hybridq import steps, targets
+from hybridq.calibration import calibrate
 from hybridq.compare import compare
 from hybridq.compare.loop import course_of
 from hybridq.dataset import InputSpec, open_dataset
-from hybridq.errors import DatasetError
+from hybridq.errors import DatasetError, HybridqError
 from hybridq.graph import runtime
 from hybridq.graph.rolling import Rolled, begins, follower, picked, stretches
 from hybridq.report import Known, judge, print_report
 from hybridq.steps.compare_models import compare_models
+from hybridq.steps.prepare import prepare
 from hybridq.steps.propose import auto
 
 STATES = {"h": "hn"}
@@ -316,3 +318,29 @@ def test_a_state_that_the_model_did_not_make_begins_a_sequence(every: int, lengt
 def test_step3_is_the_same_whoever_runs_the_samples(build: Path) -> None:
     found = [steps.step3(build, threads=1, seconds=0, workers=n).to_json() for n in (1, 2)]
     assert found[0] == found[1]
+
+
+def test_steps_measured_in_blocks_are_those_measured_one_by_one(folder: Path) -> None:
+    model = prepare(folder / "cell.onnx", (), (), targets.load("onnxruntime"))
+    held = list(enumerate(feeds([frames(150, 1), frames(70, 2)])))
+    program = calibrate.prepare(model.model, model.proto, histogram=True)
+    assert calibrate.steps.suits(program)
+    blocks = calibrate.measure_with(program, calibrate.steps.fetching(program, 1), held)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrate.steps, "suits", lambda _: False)
+        single = calibrate.measure_with(program, runtime.session(program.model, threads=1), held)
+    assert blocks.samples == single.samples == 220
+    for name, one in single.tensors.items():
+        np.testing.assert_allclose(blocks.tensors[name].pairs, one.pairs, rtol=1e-5, atol=1e-6)
+        counted = blocks.tensors[name].histogram, one.histogram
+        assert counted[0] is not None
+        assert counted[1] is not None
+        assert counted[0].count == counted[1].count
+
+
+@pytest.mark.parametrize("where", [3, 90])
+def test_a_step_that_holds_nan_is_named(folder: Path, tmp_path: Path, where: int) -> None:
+    sequence = frames(100, 1)
+    sequence[where, 0, 2] = np.nan
+    with pytest.raises(HybridqError, match=rf"sample {where + 1}|\[{where}\]|NaN"):
+        steps.step1(folder / "cell.onnx", list(sequence), tmp_path, threads=1)

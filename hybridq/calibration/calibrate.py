@@ -18,9 +18,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from hybridq.calibration import steps
 from hybridq.calibration.instrument import SUBSAMPLE, Output, Program, instrument
 from hybridq.calibration.statistics import INFINITE, SIGNLESS, Histogram, TensorStatistics, codes_of
-from hybridq.calibration.unbounded import Whole, counting, is_odd, softmax_readers
+from hybridq.calibration.unbounded import ENDLESS, LOSES, Whole, counting, is_odd, softmax_readers
 from hybridq.errors import DatasetError, ModelError
 from hybridq.execution.pool import Pool
 from hybridq.execution.shared import Shared
@@ -96,7 +97,7 @@ def measure(shared: Shared[Program], batches: Iterable[Batch], batch: int, threa
 
 
 def _session(program: Program, threads: int) -> Session:
-    return session(program.model, threads=threads)
+    return steps.fetching(program, threads) if steps.suits(program) else session(program.model, threads=threads)
 
 
 @lru_cache(maxsize=1)
@@ -107,6 +108,10 @@ def _kept_session(program: Program, threads: int) -> Session:
 def measure_with(program: Program, one: Session, batches: Iterable[Batch], batch: int = 1) -> CalibrationStats:
     """One pass over batches with a session of the program's model."""
     recorder = _Recorder(program)
+    if steps.suits(program):
+        for start, fed, said in steps.blocks(program, one, batches):
+            recorder.add_steps(start, fed, said)
+        return recorder.finish()
     rolled = Rolled(one, program.states)
     names = [o.name for o in program.outputs]
     for start, given in batches:
@@ -207,6 +212,16 @@ class _Recorder:
         if self.waiting >= PENDING:
             self._count()
 
+    def add_steps(self, start: int, fed: Sequence[Feed], said: Sequence[NDArray[Any]]) -> None:
+        """Take in consecutive samples, ``said`` with a row for each; each by itself where one must be looked at."""
+        whole = steps.together(self.program, fed)
+        ends = [x for o, x in zip(self.program.outputs, said, strict=True) if o.kind != "sample"]
+        if all(_is_plain(x, bool(self.program.softmax)) for x in (*ends, *whole.values())):
+            self.add(start, len(fed), whole, said)
+            return
+        for i, feed in enumerate(fed):
+            self.add(start + i, 1, feed, [x[i : i + 1] for x in said])
+
     def _grow(self, count: int) -> None:
         if self.samples + count > len(self.index):
             room = max(2 * len(self.index), self.samples + count, PENDING)
@@ -261,6 +276,8 @@ class _Recorder:
         if np.isnan(pairs).any():
             self._refuse_nan(start, feed, pairs)
         softmax = self.program.softmax
+        if not softmax and np.abs(pairs).max(initial=0.0, where=pairs[..., :1] <= pairs[..., 1:]) < ENDLESS:
+            return
         odd = [
             name
             for name, place in self.place.items()
@@ -330,6 +347,12 @@ class _Recorder:
             for name, i in self.place.items()
         }
         return CalibrationStats(self.samples, tensors, self.program.left_out)
+
+
+def _is_plain(values: NDArray[Any], softmax: bool) -> bool:
+    """Whether no tensor with such values needs to be looked at."""
+    reach = float(np.abs(values).max(initial=0.0))  # NaN where one is
+    return reach < (LOSES if softmax else ENDLESS)
 
 
 def _rows(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:

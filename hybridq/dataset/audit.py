@@ -81,10 +81,12 @@ class Watch:
     def add(self, values: Array, place: Place, image: bool) -> Float64:
         """Take one sample in; gives [3, channels]: its min, max and sum."""
         figures = channel_figures(values, self.spec)
-        if figures.size and np.isinf(figures[:2]).any() and not np.isnan(figures[:2]).any():
+        finite = bool(np.isfinite(figures[:2]).all())
+        if not finite and not np.isnan(figures[:2]).any():
             self.infinite.append((place, _count_not_finite(values)))
             figures = channel_figures(np.where(np.isinf(values), values.dtype.type(0), values), self.spec)
-        if not figures.size or not np.isfinite(figures[:2]).all():
+            finite = bool(np.isfinite(figures[:2]).all())
+        if not figures.size or not finite:
             if figures.size:
                 self.not_finite.append((place, _count_not_finite(values)))
             return figures

@@ -57,7 +57,7 @@ class Sequenced:
         since = 0
         for i, row in enumerate(self.source.rows()):
             since = 0 if i == 0 or row.begins or i in self.starts or since == self.every else since
-            yield replace(row, begins=since == 0)
+            yield row if row.begins is (since == 0) else replace(row, begins=since == 0)
             since += 1
 
     @property
