@@ -71,9 +71,9 @@ def load(view: View, folder: Path, threads: int) -> Loaded:
     given = _converted(view, write_float(view, folder / "float.onnx"))
     param, data = _converted(view, repaired)
     scales, notes = _scales(view), list[str]()
-    lines, changed = quantized(param.read_text().splitlines(), data.read_bytes(), view, scales, notes)
+    lines, changed = quantized(param.read_text(encoding="utf-8").splitlines(), data.read_bytes(), view, scales, notes)
     int8 = folder / "int8.param", folder / "int8.bin"
-    int8[0].write_text("\n".join(lines) + "\n")
+    int8[0].write_text("\n".join(lines) + "\n", encoding="utf-8")
     int8[1].write_bytes(changed)
     one, other = (_opened(ncnn, pair, view, threads) for pair in (given, int8))
     return Loaded(version("ncnn"), one, other, tuple(notes))
