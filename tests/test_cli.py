@@ -294,7 +294,7 @@ class TestHalfModels:
         assert given.dtype == found.dtype == np.float16
         assert np.abs(given - found).max() < 0.05
         assert run("set", "half", "head", "float32").code == 0
-        assert run("step2", "half", "--json").json["counts"]["float32"] >= 2
+        assert run("step2", "half", "--json").json["counts"]["float32"] == 1
 
 
 ODD = (

@@ -25,9 +25,10 @@ TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
 
 
 def product(a: Array, b: Array, threads: int) -> Array:
-    """``a @ b`` of every group, (groups, n, k) and (groups, k, m), both float32 or both float64."""
+    """``a @ b`` of every group, (groups, n, k) and (groups, k, m), of one float type; infinite where that ends."""
     if max(*a.shape[1:], b.shape[2]) <= BLOCK:
-        return np.asarray(a @ b)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(a @ b)
     return np.asarray(run(_multiplier(a.dtype.name, threads), {"a": a, "b": b}, ["y"])[0])
 
 

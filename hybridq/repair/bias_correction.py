@@ -62,7 +62,12 @@ def _corrected(
     model: Model, plan: QuantPlan, weights: Weights, layers: Sequence[Layer], feeds: Sequence[Feed], threads: int
 ) -> dict[str, Array]:
     proto = assemble(model.proto, weights)
-    names = [_measure(proto, model.nodes[x.node], x, *_error(x, plan, weights)) for x in layers]
+    nodes = {node.name: node for node in proto.graph.node}  # these read and write what lies within float16 ends
+    ranks = [len(model.tensors[model.nodes[x.node].output[0]].shape or ()) for x in layers]
+    names = [
+        _measure(proto, nodes[x.node], x, rank, *_error(x, plan, weights))
+        for x, rank in zip(layers, ranks, strict=True)
+    ]
     rolled = Rolled(session(proto, threads=threads), model.states)
     total = [np.zeros(np.shape(weights[x.bias])) for x in layers]
     for feed in feeds:
@@ -106,8 +111,8 @@ def _error(layer: Layer, plan: QuantPlan, weights: Weights) -> tuple[int, Array]
     return held.index, np.asarray(remains(held, weights) - values, np.float32)
 
 
-def _measure(proto: onnx.ModelProto, node: NodeProto, layer: Layer, place: int, error: Array) -> str:
-    """Let the model compute, beside a layer, the channel means of what its weights' errors do."""
+def _measure(proto: onnx.ModelProto, node: NodeProto, layer: Layer, rank: int, place: int, error: Array) -> str:
+    """Let the model compute, beside a layer of ``rank`` axes, the channel means of what its weights' errors do."""
     graph = proto.graph
     graph.initializer.append(numpy_helper.from_array(error, f"{layer.name}/error"))
     copy = NodeProto()
@@ -115,8 +120,6 @@ def _measure(proto: onnx.ModelProto, node: NodeProto, layer: Layer, place: int, 
     copy.name = f"{layer.name}/shift"
     del copy.input[2:]
     copy.input[place], copy.output[0] = f"{layer.name}/error", f"{layer.name}/shift"
-    tensor = next(v for v in _values(graph) if v.name == node.output[0])
-    rank = len(tensor.type.tensor_type.shape.dim)
     axes = [i for i in range(rank) if i != _axis(layer, rank)]
     graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), f"{layer.name}/axes"))
     made = f"{layer.name}/mean_shift"
@@ -124,7 +127,3 @@ def _measure(proto: onnx.ModelProto, node: NodeProto, layer: Layer, place: int, 
     graph.node.extend([copy, mean])
     graph.output.append(helper.make_tensor_value_info(made, TensorProto.FLOAT, None))
     return made
-
-
-def _values(graph: onnx.GraphProto) -> Iterable[onnx.ValueInfoProto]:
-    return (*graph.value_info, *graph.output)
