@@ -28,13 +28,11 @@ TAIL = "no integer layer reads its result: float32 is as fast here and exact"
 KERNEL = "ONNX Runtime has no fast integer kernel for it: float32 is faster and exact"
 PRODUCT = "a product of two activations is faster in float32"
 LOST = "8 bits would make zeros of half of what a logarithm or root reads"
-ALONE = (
+ONE_CHANNEL = (
     "each of its filters reads one channel: its integer kernel is slower, and what it reads or what reads it is float32"
 )
 BETWEEN = "what it reads or what reads it is float32: 8 bits would only round it once more"
-
-
-ALONE = "a step is too little work for integers to save time: weights alone are stored in fewer bits"
+WEIGHTS_ALONE = "a step is too little work for integers to save time: weights alone are stored in fewer bits"
 GAINS_NOTHING = (
     "a step is too little work for integers to save time, and it has no weights: float32 is as fast and exact"
 )
@@ -94,7 +92,7 @@ def _in_loop(model: Model, loop: LoopDefaults) -> dict[str, LayerDefault]:
         if loop.everywhere or layer.float_only or (loop.float_states and layer.name in makers):
             numbers = sum(math.prod(w.shape) for w in layer.weights)
             stored = loop.weights if numbers >= WORTH_NUMBERS else None
-            usual = STATE if not loop.everywhere else ALONE if stored else GAINS_NOTHING
+            usual = STATE if not loop.everywhere else WEIGHTS_ALONE if stored else GAINS_NOTHING
             found[layer.name] = LayerDefault(Precision.FLOAT32, layer.float_only or usual, stored)
     return found
 
@@ -105,19 +103,24 @@ def _float_reasons(model: Model, lost: Collection[str]) -> dict[str, str]:
     touched = {model.layer[n].group for g in lost for n in model.group[g].layers}
     touched |= {x.group for g in lost for x in model.readers.get(g, ())}
     found = {n: LOST for g in touched for n in model.group[g].layers}
-    free = []
     for group in model.groups:
-        computes = any(_has_fast_product(model, model.layer[n]) for n in group.layers)
-        reasons = {n: _float_reason(model, model.layer[n], useful) for n in group.layers}
-        if reasons and all(reasons.values()):
-            found.update(reasons)
-        elif group.layers and group.name not in touched and not computes:
-            free.append(group)
-    floats = {model.layer[n].group for n in found}
-    between = float_side(model, floats, {g.name for g in free})
-    for name in (n for g in free if g.name in between for n in g.layers):
-        found[name] = ALONE if one_channel(model, model.layer[name]) else BETWEEN
+        found.update(_reasons_of(model, group, useful))
+    free = {g.name for g in model.groups if _is_free(model, g, found)}
+    between = float_side(model, {model.layer[n].group for n in found}, free)
+    for name in (n for g in model.groups if g.name in between for n in g.layers):
+        found[name] = ONE_CHANNEL if one_channel(model, model.layer[name]) else BETWEEN
     return found
+
+
+def _reasons_of(model: Model, group: Group, useful: set[str]) -> dict[str, str]:
+    """Why float32 serves every layer of a group better; nothing where it does not serve one."""
+    reasons = {n: _float_reason(model, model.layer[n], useful) for n in group.layers}
+    return reasons if all(reasons.values()) else {}
+
+
+def _is_free(model: Model, group: Group, floats: Collection[str]) -> bool:
+    """Whether a group goes to the side of its neighbours."""
+    return bool(group.layers) and not any(n in floats or _has_fast_product(model, model.layer[n]) for n in group.layers)
 
 
 def _has_fast_product(model: Model, layer: Layer) -> bool:
