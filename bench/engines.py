@@ -3,9 +3,9 @@
     python -m bench.engines --zoo FOLDER --builds FOLDER              the engines that are installed here
     python -m bench.engines --zoo FOLDER --builds FOLDER --nncf PYTHON --only yunet squeezenet
 
-Run it where the engines are: ``pip install 'hybridq[openvino,mnn,ncnn]'``. ``builds`` keeps hybridq's folders (``auto``
-with its default budget, ``plain``: minimum and maximum, every layer in 8 bits) between runs. Plain 8 bits are
-``quantize_static`` for ONNX Runtime and NNCF's ``quantize`` for OpenVINO (where ``--nncf`` names a Python that has it);
+Run it where the engines are: ``pip install 'hybridq[openvino,mnn,ncnn]'``. ``builds`` keeps hybridq's folders between
+runs (``auto`` with its default budget or step1's ``default``; ``plain``: minimum and maximum, every layer in 8 bits).
+Plain 8 bits are ``quantize_static`` for ONNX Runtime and NNCF's ``quantize`` for OpenVINO (``--nncf``: its Python);
 the tools of MNN and ncnn take pictures alone, so there it is hybridq's plain folder in that engine's own converter.
 Speed is the engine's float time over the model's, CPU time of one thread, medians of alternating runs. ``--aimet`` and
 ``--rknn2`` name Pythons of AIMET-ONNX and RKNN-Toolkit2, whose own simulators run plain 8 bits and the choice.
@@ -76,15 +76,17 @@ def view_of(folder: Path) -> View:
     return make_view(state, make_plan(state.model, state.calibrated, config, state.weights), config)
 
 
-def built(subject: Subject, builds: Path) -> tuple[View, View]:
-    """Hybridq's choice and plain 8 bits; what is there already is taken."""
-    auto, plain = builds / f"{subject.name}-auto", builds / f"{subject.name}-plain"
-    if not (auto / "hybrid.onnx").exists():
-        hybridq.auto(subject.path, subject.calibration, auto, evaluation=subject.calibration[:4], threads=1, seconds=0)
-    if not (plain / "hybrid.onnx").exists():
-        hybridq.step1(subject.path, subject.calibration, plain, dtype="uint8", algorithm="normal", threads=1)
-        hybridq.step2(plain)
-    return view_of(auto), view_of(plain)
+def built(subject: Subject, builds: Path, kind: str) -> tuple[View, View]:
+    """Hybridq's choice (``auto`` or step1's ``default``) and plain 8 bits; what is there already is taken."""
+    choice, plain = builds / f"{subject.name}-{kind}", builds / f"{subject.name}-plain"
+    if kind == "auto" and not (choice / "hybrid.onnx").exists():
+        few = subject.calibration[:4]
+        hybridq.auto(subject.path, subject.calibration, choice, evaluation=few, threads=1, seconds=0)
+    for folder, words in ((choice, {}), (plain, {"dtype": "uint8", "algorithm": "normal"})):
+        if not (folder / "hybrid.onnx").exists():
+            hybridq.step1(subject.path, subject.calibration, folder, threads=1, **words)
+            hybridq.step2(folder)
+    return view_of(choice), view_of(plain)
 
 
 def score(subject: Subject, runner: Runner) -> float:
@@ -134,9 +136,9 @@ def recent(path: Path, folder: Path) -> Path:
     return folder / "recent.onnx"
 
 
-def rows(subject: Subject, builds: Path, names: list[str], nncf: Path | None) -> Iterator[Row]:
+def rows(subject: Subject, builds: Path, kind: str, names: list[str], nncf: Path | None) -> Iterator[Row]:
     """Every engine on one model; one that does not take it is told and left out."""
-    choice, plain = built(subject, builds)
+    choice, plain = built(subject, builds, kind)
     for name in names:
         try:
             with tempfile.TemporaryDirectory() as made:
@@ -199,6 +201,7 @@ def main() -> int:
     parser.add_argument("--builds", type=Path, required=True, help="where hybridq's folders are kept")
     parser.add_argument("--only", nargs="*", default=list(MODELS), metavar="NAME")
     parser.add_argument("--engines", nargs="*", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--choice", default="auto", choices=["auto", "default"], help="a search's, or step1's default")
     parser.add_argument("--nncf", type=Path, help="a Python that has NNCF")
     for name, (title, *_) in SIMULATORS.items():
         parser.add_argument(f"--{name}", type=Path, metavar="PYTHON", help=f"a Python for {title}")
@@ -208,7 +211,10 @@ def main() -> int:
     found: list[Row] = []
     for subject in of_zoo(given.zoo, given.only):
         pythons = {n: getattr(given, n) for n in SIMULATORS if getattr(given, n)}
-        every = (*rows(subject, given.builds, here, given.nncf), *simulated(subject, given.builds, pythons))
+        every = (
+            *rows(subject, given.builds, given.choice, here, given.nncf),
+            *simulated(subject, given.builds, pythons),
+        )
         for row in every:
             found.append(row)
             print(line(row), flush=True)
