@@ -31,8 +31,9 @@ from onnx import version_converter
 import hybridq
 from hybridq.compare.timing import time_pairs
 from hybridq.engines.openvino import compiled
-from hybridq.engines.records import EngineError, Loaded, Runner
+from hybridq.engines.records import Loaded, Runner
 from hybridq.engines.table import ENGINES
+from hybridq.errors import EngineError
 from hybridq.exchange.view import View, make_view
 from hybridq.graph.runtime import session
 from hybridq.plan.plan import make_plan

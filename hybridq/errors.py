@@ -75,5 +75,9 @@ class BoardError(HybridqError):
     """Tensors captured on a device are missing, damaged, or of another model or sample."""
 
 
+class EngineError(HybridqError):
+    """A runtime is not installed, or does not take the model."""
+
+
 class StorageError(HybridqError):
     """A file hybridq wrote is missing, damaged, or of another version."""

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.engines.records import EngineError, Loaded, write_float
+from hybridq.engines.records import Loaded, write_float
+from hybridq.errors import EngineError
 from hybridq.exchange import mnn as parameters
 from hybridq.exchange.onnx_float import float_file
 from hybridq.exchange.records import Options

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.build.builder import build
-from hybridq.engines.records import EngineError, Loaded, write_float
+from hybridq.engines.records import Loaded, write_float
+from hybridq.errors import EngineError
 from hybridq.exchange.view import View
 from hybridq.graph.runtime import Feed
 from hybridq.plan.plan import make_plan

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import onnx
 from numpy.typing import NDArray
 
-from hybridq.errors import HybridqError
 from hybridq.exchange.view import View
 from hybridq.graph.runtime import Feed
 from hybridq.storage.state import assemble
@@ -20,10 +19,6 @@ def write_float(view: View, path: Path) -> Path:
     """The float model as it was given, canonical, without any repair."""
     onnx.save(assemble(view.model.proto, view.weights.plain()), path)
     return path
-
-
-class EngineError(HybridqError):
-    """A runtime is not installed, or does not take the model."""
 
 
 class Runner(Protocol):

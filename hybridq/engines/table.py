@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from hybridq.engines import mnn, ncnn, onnxruntime, openvino
-from hybridq.engines.records import Engine, EngineError
-from hybridq.errors import OptionError
+from hybridq.engines.records import Engine
+from hybridq.errors import EngineError, OptionError
 from hybridq.quant.words import nearest_hint
 
 ENGINES: dict[str, Engine] = {

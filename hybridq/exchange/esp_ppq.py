@@ -28,18 +28,13 @@ def write(view: View, options: Options) -> Export:
     theirs, problems = restated(view, targets.load("esp-dl"), BECOMES)
     found: dict[str, dict[str, Any]] = {"configs": {}, "dispatchings": {}, "values": {}}
     for layer in theirs.layers:
-        for node in _nodes(layer, view):
+        for node in view.nodes_of(layer):
             found["dispatchings"][node] = PLATFORMS[layer.precision]
             configs = {name: (key, p) for name, key, p in _tensors(layer, node, theirs) if p is not None}
             if configs:
                 found["configs"][node] = {name: _config(*one) for name, one in configs.items()}
                 found["values"] |= {str(_hash(key)): _values(p) for key, p in configs.values()}
     return Export({f"{options.name}.esp_ppq.json": dumped(found)}, [*problems, *weights_stay(view)])
-
-
-def _nodes(layer: LayerView, view: View) -> list[str]:
-    activation = view.model.layer[layer.name].activation
-    return [layer.node, activation] if activation else [layer.node]
 
 
 def _tensors(layer: LayerView, node: str, view: View) -> Iterator[tuple[str, str, QParams | None]]:

@@ -12,7 +12,7 @@ from typing import Any
 from hybridq.exchange.losses import weights_stay
 from hybridq.exchange.mapping import Mapper, load_json
 from hybridq.exchange.records import Export, Options, Wanted, dumped, lost
-from hybridq.exchange.view import LayerView, View
+from hybridq.exchange.view import View
 from hybridq.graph.model import Model
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated
@@ -33,7 +33,7 @@ def write(view: View, options: Options) -> Export:
     """A config with every layer; what it leaves to the user is the archive of samples."""
     layers: dict[str, list[str]] = {}
     for layer in view.layers:
-        layers.setdefault(WORDS[layer.precision], []).extend(_nodes(layer, view))
+        layers.setdefault(WORDS[layer.precision], []).extend(view.nodes_of(layer))
     data = {
         "input": f"{options.name}.onnx",
         "output_dir": "output",
@@ -59,11 +59,6 @@ def _losses(view: View) -> list[Any]:
         elif layer.precision is Precision.FLOAT16:
             problems.append(lost(f'"{layer.name}": pulsar2 has no float16; it becomes FP32'))
     return problems
-
-
-def _nodes(layer: LayerView, view: View) -> list[str]:
-    activation = view.model.layer[layer.name].activation
-    return [layer.node, activation] if activation else [layer.node]
 
 
 def recognise(text: str) -> bool:

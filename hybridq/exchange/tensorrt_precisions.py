@@ -20,7 +20,7 @@ PRECISIONS = {"int8": 8, "fp16": 16, "fp32": 32}
 
 def write(view: View, options: Options) -> Export:
     """A word for every node; output types for the layers above 8 bits, so that nothing is rounded behind them."""
-    precisions = {node: _word(layer) for layer in view.layers for node in _nodes(layer, view)}
+    precisions = {node: _word(layer) for layer in view.layers for node in view.nodes_of(layer)}
     high = {node: word for node, word in precisions.items() if word != "int8"}
     spec = ",".join(f"{node}:{word}" for node, word in high.items())
     data = {
@@ -43,11 +43,6 @@ def write(view: View, options: Options) -> Export:
 
 def _word(layer: LayerView) -> str:
     return WORDS[BECOMES.get(layer.precision, layer.precision)]
-
-
-def _nodes(layer: LayerView, view: View) -> list[str]:
-    activation = view.model.layer[layer.name].activation
-    return [layer.node, activation] if activation else [layer.node]
 
 
 def recognise(text: str) -> bool:

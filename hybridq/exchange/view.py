@@ -128,6 +128,11 @@ class View:
         named = sorted((c for c in self.config.choices.values() if c.selector), key=lambda c: c.line)
         return {c.selector: f"weight_only:{c.weight_only}" if c.weight_only else str(c.precision) for c in named}
 
+    def nodes_of(self, layer: LayerView) -> list[str]:
+        """A layer's node and that of the activation it absorbs: other tools know operators apart."""
+        activation = self.model.layer[layer.name].activation
+        return [layer.node, activation] if activation else [layer.node]
+
     def values(self, weight: WeightView) -> NDArray[np.float32]:
         """A weight as the float model has it."""
         return np.asarray(self.weights[weight.tensor], np.float32)

@@ -12,8 +12,9 @@ from hybridq.compare import MetricReport, RuntimeReport
 from hybridq.compare.metric import Outputs, bound, evaluate, metric_name
 from hybridq.compare.timing import time_pairs
 from hybridq.dataset import Dataset
-from hybridq.engines.records import EngineError, Runner
+from hybridq.engines.records import Runner
 from hybridq.engines.table import engine
+from hybridq.errors import EngineError
 from hybridq.exchange.view import make_view
 from hybridq.files.temporary import temporary_folder
 from hybridq.graph import runtime
