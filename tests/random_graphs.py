@@ -446,7 +446,7 @@ def make_case(
     """A given model made canonical, analysed and calibrated on ``feed``."""
     proto = canonical.canonicalize(given)
     chosen = load(target)
-    model = analyse(proto, given, outputs_share=chosen.outputs_share)
+    model = analyse(proto, given, outputs_share=chosen.outputs_share, inputs_share=chosen.inputs_share)
     weights = storage.weights_of(proto)
     measured = calibrate(proto, model, feed)
     calibrated = record(model, weights, measured, chosen, default or chosen.default, "normal")

@@ -15,7 +15,7 @@ from random_graphs import Case, expose, make_case, run
 from hybridq import targets
 from hybridq.graph.model import Model
 from hybridq.plan.fused import unrounded
-from hybridq.plan.limits import inherited
+from hybridq.plan.limits import inherited, joined
 from hybridq.plan.plan import make_plan
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.dtypes import Precision
@@ -160,6 +160,32 @@ def test_int16_is_stored_before_an_int8_layer_reads_it_over_the_range_of_eight_b
     alone = case.plan({**case.all(I8), "r": I16, "y": I16}).groups["r"].stored.qparams
     assert alone is not None
     assert float(alone.scale) == pytest.approx(2 * 8 / 65535)
+
+
+JOINED = [("Conv", "x w", "a"), ("Conv", "x v", "b"), ("Concat", "a b", "c", {"axis": 1}), ("Exp", "c", "y")]
+
+
+def test_a_concat_has_the_union_of_what_it_joins() -> None:
+    model = planned(graph(JOINED, W, ["y"]))[0].model
+    ranges = {"x": (0.0, 9.0), "a": (-1.0, 4.0), "b": (-3.0, 2.0), "c": (-2.0, 2.0), "y": (0.0, 1.0)}
+    measured = {n: Measured(Range(*r), {"normal": {8: Range(*r)}}) for n, r in ranges.items()}
+    found = {n: m.ranges["normal"][8] for n, m in joined(measured, model, RKNN2).items()}
+    assert found == {**{n: Range(*r) for n, r in ranges.items()}, "c": Range(-3.0, 4.0)}
+
+
+@pytest.mark.parametrize(("concat", "reader"), [(I8, I8), (I16, I8), (I16, I16), (F16, I8)])
+def test_what_is_joined_never_leaves_the_range_of_the_result(concat: Precision, reader: Precision) -> None:
+    """The toolkit would clip it there."""
+    case, _ = planned(graph(JOINED, W, ["y"]))
+    groups = case.plan({**case.all(I8), "a": I16, "c": concat, "y": reader}).groups
+    result = groups["c"].stored.qparams or next(s.qparams for s in groups["c"].conversions.values())
+    assert result is not None
+    for name in ("a", "b"):
+        part = groups[name].stored.qparams
+        assert part is not None
+        slack = float(max(part.scale, result.scale))
+        assert part.range.min >= result.range.min - slack
+        assert part.range.max <= result.range.max + slack
 
 
 def test_an_average_pool_has_the_range_of_what_it_reads() -> None:

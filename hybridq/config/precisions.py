@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from hybridq import targets
 from hybridq.graph.model import Group, Model
+from hybridq.graph.operators import row_of
 from hybridq.quant.dtypes import Precision, Storage, narrowest, widest
 from hybridq.quant.records import UNBOUNDED, Calibrated
 
@@ -87,9 +88,21 @@ def group_storage(
     """How a target stores a group in ``kept``: on some, 16 bits have headroom only where no 8-bit layer reads them."""
     storage = targets.load(calibrated.target).activation(kept)
     narrower = [p for p in readers_precisions(model, group, calibrated, done) if p.bits < kept.bits]
-    if not storage.headroom_alone or not narrower:
+    if not storage.headroom_alone or not (narrower or _is_joined_tightly(model, group, calibrated, done)):
         return storage
+    if not narrower:
+        return replace(storage, headroom=1.0)
     return replace(storage, headroom=1.0, range_of=min(narrower, key=lambda p: p.bits))
+
+
+def _is_joined_tightly(model: Model, group: Group, calibrated: Calibrated, done: Mapping[str, Precision]) -> bool:
+    """Whether a Concat with a range of its own reads the group, and that range has no headroom: it would clip it."""
+    for layer in model.readers.get(group.name, ()):
+        result = model.group[layer.group]
+        joined = result is not group and row_of(model.nodes[layer.node]).moves_all
+        if joined and group_storage(model, result, calibrated, done, done[layer.name]).headroom == 1.0:
+            return True
+    return False
 
 
 def fits_half(group: Group, calibrated: Calibrated) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from hybridq.graph.model import Group, Model
+from hybridq.graph.model import Group, Layer, Model
+from hybridq.graph.operators import row_of
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Measured
 from hybridq.targets import Target
@@ -42,6 +43,34 @@ def within(m: Measured, bounds: Range | None) -> Measured:
         return Range(max(r.min, bounds.min), min(r.max, bounds.max))
 
     return replace(m, ranges={a: {bits: cut(r) for bits, r in found.items()} for a, found in m.ranges.items()})
+
+
+def joined(measured: Mapping[str, Measured], model: Model, target: Target) -> dict[str, Measured]:
+    """What was measured, with the union of the joined tensors' ranges for a Concat that does not share them.
+
+    A toolchain clips what is joined to the range of the result.
+    """
+    found = dict(measured)
+    for layer in model.layers if not target.inputs_share else ():
+        parts = [found[model.group_of[i].name] for i in layer.inputs if i in model.group_of]
+        if joins(model, layer) and parts:
+            own = found[layer.group]
+            found[layer.group] = replace(own, ranges={a: _union(parts, a, own) for a in own.ranges}, fixed=False)
+    return found
+
+
+def joins(model: Model, layer: Layer) -> bool:
+    """Whether a layer joins tensors, as a Concat does."""
+    return row_of(model.nodes[layer.node]).moves_all
+
+
+def _union(parts: Sequence[Measured], algorithm: str, own: Measured) -> dict[int, Range]:
+    """By bits, the range that holds those of all parts."""
+    found = {}
+    for bits, r in own.ranges[algorithm].items():
+        ranges = [m.range if m.fixed else m.ranges.get(algorithm, {}).get(bits, r) for m in parts]
+        found[bits] = Range(min(x.min for x in ranges), max(x.max for x in ranges))
+    return found
 
 
 def inherited(measured: Mapping[str, Measured], model: Model, target: Target) -> dict[str, Measured]:

@@ -14,7 +14,7 @@ from hybridq.errors import ModelError
 from hybridq.graph.model import Group, Layer, Model, Weight
 from hybridq.plan.defaults import LoopDefaults, default_precisions, needs_ratios
 from hybridq.plan.layer_weights import entry_key, storage_of, weight_axis
-from hybridq.plan.limits import completed, inherited, limit, within
+from hybridq.plan.limits import completed, inherited, joined, limit, within
 from hybridq.quant import params
 from hybridq.quant.dtypes import Precision, Scheme, widest
 from hybridq.quant.qparams import Range, qparams_of_ranges
@@ -57,7 +57,7 @@ def decide(
     for g in model.groups:
         found = measure(g, stats, target, default, algorithms, options, readers.get(g.name))
         measured[g.name] = within(completed(found, model, g, target), limit(model, g, target))
-    measured = inherited(measured, model, target)
+    measured = joined(inherited(measured, model, target), model, target)
     lost = [
         g.name
         for g in model.groups

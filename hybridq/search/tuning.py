@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hybridq.plan.limits import joins
 from hybridq.quant.params import TOGETHER
+from hybridq.quant.qparams import QParams, Range
 from hybridq.quant.records import WEIGHT_SUFFIX
 from hybridq.repair.bias_correction import corrected_biases
 from hybridq.repair.gptq import compensated_weights
@@ -129,10 +131,21 @@ def _ranges(bench: Bench, matters: set[str]) -> list[Variant]:
         other, _ = bench.plan(Choice({}, Tuning(dict.fromkeys(now, name))))
         for group, params in now.items():
             changed = other.groups[group].stored.qparams
-            if changed is not None and params is not None and not changed.same_as(params):
+            if changed is None or params is None or changed.same_as(params):
+                continue
+            if not _is_joined_otherwise(bench, group, changed.range, now):
                 found.append(Variant("ranges", group, name, {("tensor", group): changed}))
     usual = [Variant("ranges", g, "", {("tensor", g): now[g]}) for g in dict.fromkeys(v.name for v in found)]
     return usual + found
+
+
+def _is_joined_otherwise(bench: Bench, group: str, r: Range, now: Mapping[str, QParams]) -> bool:
+    """Whether a Concat with a range of its own writes the group, or reads it and would clip it to that range."""
+    model = bench.model
+    if any(joins(model, model.layer[n]) for n in model.group[group].layers):
+        return True
+    results = [now.get(x.group) for x in model.readers.get(group, ()) if x.group != group and joins(model, x)]
+    return any(p is not None and (r.min < p.range.min or r.max > p.range.max) for p in results)
 
 
 def _weights(bench: Bench, matters: set[str]) -> list[Variant]:
