@@ -28,10 +28,14 @@ MOST_NODES = 16  # behind one tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Response:
-    """Functions of one number: the rows of ``made``, shape (functions, knots), at ``knots``; linear in between."""
+    """Functions of one number: the rows of ``made``, shape (functions, knots), at ``knots``; linear in between.
+
+    ``steep``: a logarithm, a root or a reciprocal is among what makes them.
+    """
 
     knots: Values
     made: Values
+    steep: bool = False
 
     def of(self, x: Values) -> Values:
         """The functions' values, shape (functions, *x.shape)."""
@@ -50,7 +54,8 @@ def response(model: Model, weights: Tensors, group: Group, r: Range) -> Response
         return None
     knots = np.union1d(np.linspace(r.min, r.max, KNOTS), [0.0])
     made = walk.run(knots.astype(np.float32), leaving)
-    return Response(knots, made) if np.isfinite(made).all() else None
+    steep = any(row_of(n).steep for n in walk.nodes)
+    return Response(knots, made, steep) if np.isfinite(made).all() else None
 
 
 @dataclass

@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hybridq.calibration.ranges import BY_READERS, DEFAULTS, Options, choose
 from hybridq.calibration.readers import Response, response
-from hybridq.calibration.statistics import TensorStatistics, pool
+from hybridq.calibration.statistics import Histogram, TensorStatistics, pool
 from hybridq.errors import ModelError
 from hybridq.graph.model import Group, Layer, Model, Weight
 from hybridq.plan.defaults import LoopDefaults, default_precisions, needs_ratios
@@ -17,6 +18,7 @@ from hybridq.plan.layer_weights import entry_key, storage_of, weight_axis
 from hybridq.plan.limits import completed, inherited, joined, limit, within
 from hybridq.quant import params
 from hybridq.quant.dtypes import Precision, Scheme, widest
+from hybridq.quant.numerics import fake_quantize
 from hybridq.quant.qparams import Range, qparams_of_ranges
 from hybridq.quant.records import UNBOUNDED, Calibrated, Entry, LayerDefault, Measured
 from hybridq.quant.weight_ranges import WeightAlgorithm
@@ -25,6 +27,7 @@ from hybridq.targets import Target
 
 BITS = (8, 16)
 LOST = 0.5  # steps
+DROWNED = 30.0  # dB behind a logarithm or the like; a tensor in 8 bits has some 40
 UNEDITED: frozenset[str] = frozenset()
 NEAR = 4.0  # times a measured range: a known range that reaches no further is taken whole
 ROOM = 2.0  # times the measured range, where the known one is too wide
@@ -61,7 +64,8 @@ def decide(
     lost = [
         g.name
         for g in model.groups
-        if _is_lost(g, stats, measured[g.name], algorithm, target) and needs_ratios(model, g)
+        if (_is_lost(g, stats, measured[g.name], algorithm, target) and needs_ratios(model, g))
+        or _is_drowned(g, stats, measured[g.name], algorithm, target, readers.get(g.name))
     ]
     words = (default, algorithm, weights_per, weights_algorithm, literal, lost, loop)
     return record(model, weights, measured, target, *words)
@@ -79,10 +83,49 @@ def _is_lost(
     return typical < LOST * float(qparams_of_ranges(chosen.min, chosen.max, precision, scheme).scale)
 
 
+def _is_drowned(
+    group: Group,
+    stats: Mapping[str, TensorStatistics],
+    measured: Measured,
+    algorithm: str,
+    target: Target,
+    readers: Response | None,
+) -> bool:
+    """Whether little is left of what a logarithm, root or reciprocal makes of a tensor once that has 8 bits.
+
+    Small values keep few steps and decide most behind such readers: that is told by the error *after* them, from the
+    tensor's histogram. Asked where ranges look at their readers, too.
+    """
+    held = counted(group, stats)
+    if readers is None or not readers.steep or held is None or measured.fixed or algorithm not in BY_READERS:
+        return False
+    precision, scheme = _form(target, target.default, 8)
+    chosen = measured.chosen(algorithm, precision)
+    params_of_all = qparams_of_ranges(chosen.min, chosen.max, precision, scheme)
+    middles = (held.edges[:-1] + held.edges[1:]) / 2
+    seen, weights = middles[held.counts > 0], held.counts[held.counts > 0]
+    left = fake_quantize(seen, params_of_all).astype(np.float64)
+    wanted, found = readers.of(seen), readers.of(left)
+    noise = np.average((found - wanted) ** 2, axis=1, weights=weights)
+    signal = np.average((wanted - np.average(wanted, axis=1, weights=weights)[:, None]) ** 2, axis=1, weights=weights)
+    return bool((_decibels(signal, noise) < DROWNED).any())
+
+
+def _decibels(signal: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each in dB; what does not vary has no noise that counts."""
+    return 10 * np.log10(np.maximum(signal, 1e-30) / np.where(signal > 0, np.maximum(noise, 1e-30), 1e-30))
+
+
+def counted(group: Group, stats: Mapping[str, TensorStatistics]) -> Histogram | None:
+    """The histogram of a group's values; None where there is none."""
+    held = [h for s in group.sources if s in stats and (h := stats[s].histogram) is not None]
+    return sum(held[1:], held[0]) if held else None
+
+
 def typical_value(group: Group, stats: Mapping[str, TensorStatistics]) -> float:
     """The magnitude that half of a group's values other than zero do not exceed; 0 where no histogram tells."""
-    counted = [h for s in group.sources if s in stats and (h := stats[s].histogram) is not None]
-    return sum(counted[1:], counted[0]).typical if counted else 0.0
+    held = counted(group, stats)
+    return held.typical if held is not None else 0.0
 
 
 def record(
