@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from helpers_cli import Run
 
 import hybridq
-from hybridq.engines import ncnn
+from hybridq.engines import mnn, ncnn, openvino
+from hybridq.engines.records import Loaded
 from hybridq.engines.table import ENGINES
+from hybridq.errors import EngineError
 from hybridq.exchange.view import View, make_view
+from hybridq.files.temporary import temporary_folder
 from hybridq.plan.plan import make_plan
 from hybridq.steps import propose
 from hybridq.steps.common import read_config, read_state
@@ -118,3 +126,142 @@ def test_python_takes_the_runtime_too(folder: Path) -> None:
     assert found.report.metric is not None
     assert runtime.metric.hybrid_value == found.report.metric.hybrid_value
     assert runtime.timing is None
+
+
+# -- runtimes that are not here, played by ONNX Runtime: what the adapters give them and what they take --------------
+
+
+class _Played:
+    """A model file in ONNX Runtime, as OpenVINO and MNN are asked."""
+
+    def __init__(self, path: str) -> None:
+        self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        self.outputs = [o.name for o in self.session.get_outputs()]
+        self.found: list[np.ndarray] = []
+
+    def create_infer_request(self) -> _Played:
+        return self
+
+    def infer(self, feed: dict[str, np.ndarray], *, share_inputs: bool) -> None:
+        assert share_inputs
+        self.found = self.session.run(None, feed)
+
+    def get_output_tensor(self, place: int) -> SimpleNamespace:
+        return SimpleNamespace(data=self.found[place])
+
+
+def test_openvino_gets_the_float_and_the_portable_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Core:
+        def compile_model(self, path: str, device: str, words: dict[str, str]) -> _Played:
+            asked.append((Path(path).name, device, words["INFERENCE_NUM_THREADS"]))
+            return _Played(path)
+
+    monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(Core=Core, __version__="2026.1.0-7"))
+    view = _view(folder / "build")
+    with temporary_folder() as place:
+        loaded = openvino.load(view, place, 1)
+        names = {n.op_type for n in onnx.load(place / "hybrid.onnx").graph.node}
+    assert asked == [("float.onnx", "CPU", "1"), ("hybrid.onnx", "CPU", "1")]
+    assert "QuantizeLinear" in names
+    assert "LeakyRelu" not in names  # what only ONNX Runtime needs
+    assert loaded.version == "2026.1.0"
+    _agree(loaded, folder)
+
+
+def test_openvinos_refusal_is_told(folder: Path) -> None:
+    class Core:
+        def compile_model(self, *_: object) -> None:
+            raise RuntimeError("no such operator")
+
+    with pytest.raises(EngineError, match="OpenVINO does not take the model"):
+        openvino.compiled(Core(), folder / "small.onnx", 1)
+
+
+class _Tensor:
+    """MNN's: a shape and values that are copied."""
+
+    def __init__(
+        self, shape: tuple[int, ...], _kind: int = 0, values: np.ndarray | None = None, _layout: int = 0
+    ) -> None:
+        self.shape = shape
+        self.values = np.zeros(shape, np.float32) if values is None else values
+
+    def copyFrom(self, other: _Tensor) -> None:  # noqa: N802 - MNN's word
+        self.values = other.values
+
+    def copyToHostTensor(self, host: _Tensor) -> None:  # noqa: N802
+        host.values = self.values
+
+    def getShape(self) -> tuple[int, ...]:  # noqa: N802
+        return self.shape
+
+    def getData(self) -> list[float]:  # noqa: N802
+        return self.values.reshape(-1).tolist()
+
+
+def _mnn() -> SimpleNamespace:
+    class Interpreter:
+        def __init__(self, path: str) -> None:
+            self.played = _Played(path)
+            self.fed: dict[str, _Tensor] = {}
+            self.made: dict[str, np.ndarray] = {}
+
+        def createSession(self, words: dict[str, object]) -> int:  # noqa: N802
+            assert words["numThread"] == 1
+            return 7
+
+        def getSessionInput(self, session: int, name: str) -> _Tensor:  # noqa: N802
+            assert session == 7
+            return self.fed.setdefault(name, _Tensor((1,)))
+
+        def runSession(self, _: int) -> None:  # noqa: N802
+            values = self.played.session.run(None, {n: t.values for n, t in self.fed.items()})
+            self.made = dict(zip(self.played.outputs, values, strict=True))
+
+        def getSessionOutput(self, _: int, name: str) -> _Tensor:  # noqa: N802
+            return _Tensor(self.made[name].shape, 0, self.made[name])
+
+    return SimpleNamespace(Interpreter=Interpreter, Tensor=_Tensor, Halide_Type_Float=1, Tensor_DimensionType_Caffe=2)
+
+
+def test_mnn_gets_both_files_and_the_table(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = []
+
+    def converter(words: list[str], **_: object) -> SimpleNamespace:
+        commands.append(words[3:])
+        given = dict(zip(words[3::2], words[4::2], strict=False))
+        shutil.copy(given["--modelFile"], given["--MNNModel"])
+        return SimpleNamespace(returncode=0, stdout="", stderr="")
+
+    monkeypatch.setitem(sys.modules, "MNN", _mnn())
+    monkeypatch.setattr(mnn.subprocess, "run", converter)
+    monkeypatch.setattr(mnn, "version", lambda _: "3.6.1")
+    with temporary_folder() as place:
+        loaded = mnn.load(_view(folder / "build"), place, 1)
+        table = json.loads((place / "compression.json").read_text())
+    assert [("--compressionParamsFile" in words) for words in commands] == [False, True]
+    assert table["algo"][0]["quantParams"]["layer"]
+    feed, expected = _sample(folder)
+    assert loaded.given.run(None, feed)[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_mnns_refusal_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = SimpleNamespace(returncode=1, stdout="", stderr="first\nno such operator")
+    monkeypatch.setattr(mnn.subprocess, "run", lambda *_, **__: told)
+    with pytest.raises(EngineError, match=r"(?s)MNN's converter does not take the model.*no such operator"):
+        mnn._converted(folder / "small.onnx", folder / "out.mnn")
+
+
+def _sample(folder: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    session = onnxruntime.InferenceSession(folder / "small.onnx", providers=["CPUExecutionProvider"])
+    feed = {"image": np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)}
+    return feed, session.run(None, feed)[0]
+
+
+def _agree(loaded: Loaded, folder: Path) -> None:
+    feed, expected = _sample(folder)
+    (given,), (hybrid,) = (runner.run(None, feed) for runner in (loaded.given, loaded.hybrid))
+    assert given == pytest.approx(expected, abs=1e-5)
+    assert not np.array_equal(hybrid, given)

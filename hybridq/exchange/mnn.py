@@ -2,7 +2,8 @@
 
 A layer is known by the tensor it writes, behind the activation it absorbs. What is read and written is asymmetric int8
 a tensor, weights are symmetric int8 a channel. Convolutions alone have 8-bit kernels (a Gemm becomes one); a layer that
-is not listed, and every other operator, computes in float.
+is not listed, and every other operator, computes in float. Where two listed layers stand around an Add or the like with
+an activation, MNN 3.6.1 computes that in integers and wrongly: the layer behind it is left out.
 """
 
 from __future__ import annotations
@@ -29,18 +30,31 @@ def write(view: View, options: Options) -> Export:
     }
     listed = {x["output"][0]["name"] for x in layers}
     problems += [
-        lost(f'"{x.name}": mnn computes it in float between float tensors')
+        lost(f'"{x.name}": mnn computes it in float: {_why_float(x, theirs)}')
         for x in theirs.layers
         if x.op in KERNELS and x.precision.bits == 8 and x.name not in listed
     ]
     return Export({f"{options.name}.compression.json": dumped(data)}, [*problems, *weights_stay(view)])
 
 
+def _why_float(layer: LayerView, view: View) -> str:
+    if layer.inputs[:1] and _is_activated_sum(layer.inputs[0], view):
+        return "it would compute the sum with an activation before it wrongly in integers"
+    return "what it reads or writes is stored in float"
+
+
 def _is_int8(layer: LayerView, view: View) -> bool:
     weights = view.weights_of.get(layer.name, ())
     ends = [view.tensor.get(name) for name in (*layer.inputs[:1], layer.name)]
     stored = all(t is not None and t.stored.qparams is not None for t in ends)
-    return layer.op in KERNELS and len(weights) == 1 and weights[0].qparams is not None and len(ends) == 2 and stored
+    sound = layer.inputs[:1] != () and not _is_activated_sum(layer.inputs[0], view)
+    return sound and layer.op in KERNELS and len(weights) == 1 and weights[0].qparams is not None and stored
+
+
+def _is_activated_sum(tensor: str, view: View) -> bool:
+    """Whether an elementwise operator of two tensors with an activation writes a tensor."""
+    writer = view.model.layer.get(tensor)
+    return writer is not None and writer.activation != "" and len(writer.inputs) > 1
 
 
 def _layer(layer: LayerView, view: View) -> dict[str, Any]:
