@@ -7,7 +7,7 @@ of the sample before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -130,18 +130,17 @@ def steps_of(row: Row, inputs: Sequence[InputSpec]) -> list[Row]:
     if len(set(counts.values())) > 1:
         said = ", ".join(f"{row.files[name]!r} {count}" for name, count in counts.items())
         raise DatasetError(f"the files of a line have different numbers of steps: {said}")
-    first = {s.name: row.values[s.name] for s in inputs if s.state and s.name in row.values}
-    constant = {n: v for n, v in row.values.items() if n not in stacks and n not in first}
-    return [
-        Row(
-            f"{row.name}[{n}]",
-            row.line,
-            {**constant, **{k: one_of(held, n, stack) for k, (held, stack) in stacks.items()}, **({} if n else first)},
-            {k: f"{file}[{n}]" if k in stacks else file for k, file in row.files.items() if n == 0 or k not in first},
-            begins=n == 0,
-        )
-        for n in range(next(iter(counts.values())) or 0)
-    ]
+    states = {s.name for s in inputs if s.state and s.name in row.values}
+    return [_step(row, n, stacks, states) for n in range(next(iter(counts.values())) or 0)]
+
+
+def _step(row: Row, number: int, stacks: Mapping[str, tuple[Array, Stack]], states: Collection[str]) -> Row:
+    """One step of a line; ``states`` are given to the first."""
+    here = [name for name in row.values if number == 0 or name not in states]
+    values = {n: one_of(stacks[n][0], number, stacks[n][1]) if n in stacks else row.values[n] for n in here}
+    kept = {n: file for n, file in row.files.items() if number == 0 or n not in states}
+    files = {n: f"{file}[{number}]" if n in stacks else file for n, file in kept.items()}
+    return Row(f"{row.name}[{number}]", row.line, values, files, begins=number == 0)
 
 
 def _opened(value: object, spec: InputSpec) -> tuple[Array, Stack] | None:

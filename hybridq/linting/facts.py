@@ -134,9 +134,9 @@ class Facts:
 
     def whole(self, layers: Iterable[str]) -> tuple[str, ...]:
         """Layers with all that share parameters with one of them: one must not rise without the others."""
-        named = set(layers)
-        groups = {self.model.layer[n].group for n in named}
-        return tuple(x.name for x in self.model.layers if x.name in named or x.group in groups)
+        model = self.model
+        found = {n for name in layers for n in (name, *model.group[model.layer[name].group].layers)}
+        return tuple(sorted(found, key=lambda name: model.places[model.layer[name].node]))
 
     def outward(self, tensor: str) -> str:
         """The model output that a tensor becomes by being moved around, else the tensor."""

@@ -1,0 +1,48 @@
+"""Code that one looks at whole: functions fit a screen, files a sitting, and no function branches wildly."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hybridq
+
+ROOT = Path(hybridq.__file__).parent
+SCREEN, SITTING = 40, 410  # lines: of a function's statements, and of a file
+WILD = "DEF"  # radon's ranks of complexity
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", node
+
+
+def lines(node: ast.FunctionDef) -> int:
+    """From the first statement to the last; parameters and docstring are what one reads before."""
+    first = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
+    return (node.end_lineno or 0) - first[0].lineno + 1
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    assert not [name for name, node in functions() if lines(node) > SCREEN]
+
+
+def test_no_file_is_longer_than_a_sitting() -> None:
+    assert not [p for p in ROOT.rglob("*.py") if len(p.read_text(encoding="utf-8").splitlines()) > SITTING]
+
+
+@pytest.mark.slow
+def test_no_function_branches_wildly() -> None:
+    complexity = pytest.importorskip("radon.complexity")
+    found = [
+        (path.relative_to(ROOT), block.name, block.complexity)
+        for path in ROOT.rglob("*.py")
+        for block in complexity.cc_visit(path.read_text(encoding="utf-8"))
+        if complexity.cc_rank(block.complexity) in WILD
+    ]
+    assert not found
