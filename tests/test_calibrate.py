@@ -16,7 +16,8 @@ import pytest
 from helpers_statistics import of_samples
 from onnx import TensorProto, helper, numpy_helper
 
-from hybridq.calibration.calibrate import CalibrationStats, NotANumberError, Pile, calibrate, convergence, prepare
+from hybridq.calibration.calibrate import CalibrationStats, NotANumberError, Pile, calibrate, prepare
+from hybridq.calibration.convergence import convergence
 from hybridq.calibration.instrument import SUBSAMPLE
 from hybridq.errors import DatasetError, ModelError
 from hybridq.graph import runtime

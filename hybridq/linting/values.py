@@ -7,7 +7,8 @@ from typing import SupportsFloat
 
 import numpy as np
 
-from hybridq.calibration.calibrate import CalibrationStats, convergence
+from hybridq.calibration.calibrate import CalibrationStats
+from hybridq.calibration.convergence import convergence
 from hybridq.calibration.statistics import Histogram
 from hybridq.graph.edit import attribute
 from hybridq.graph.model import Layer

@@ -11,11 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hybridq import config
-from hybridq.calibration.calibrate import (
-    PAIRS_ONLY,
-    CalibrationStats,
-    convergence,
-)
+from hybridq.calibration.calibrate import PAIRS_ONLY, CalibrationStats
+from hybridq.calibration.convergence import convergence
 from hybridq.calibration.datafree import data_free
 from hybridq.calibration.ranges import ALGORITHMS, RangeAlgorithm
 from hybridq.dataset import AuditRow, Dataset, input_specs, open_dataset
