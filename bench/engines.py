@@ -161,12 +161,13 @@ def _row(name: str, subject: Subject, choice: View, plain: View, nncf: Path | No
     return Row(subject.name, name, loaded.version, round(score(subject, loaded.given), 4), low, high)
 
 
-def simulated(subject: Subject, builds: Path, pythons: dict[str, Path]) -> Iterator[Row]:
+def simulated(subject: Subject, builds: Path, kind: str, pythons: dict[str, Path]) -> Iterator[Row]:
     """Every tool whose environment is named, on one model."""
     reference = subject.zoo.score(session(subject.path, threads=1))
     given = round(float(next(reference[k] for k in ZOO_SCORES if k in reference)), 4)
     for name, python in pythons.items():
-        title, script, suffix, choice = SIMULATORS[name]
+        title, script, own_build, choice = SIMULATORS[name]
+        suffix = own_build or kind
         with tempfile.TemporaryDirectory() as made:
             low, high = (Path(made) / part for part in ("plain", "choice"))
             low.mkdir()
@@ -214,7 +215,7 @@ def main() -> int:
         pythons = {n: getattr(given, n) for n in SIMULATORS if getattr(given, n)}
         every = (
             *rows(subject, given.builds, given.choice, here, given.nncf),
-            *simulated(subject, given.builds, pythons),
+            *simulated(subject, given.builds, given.choice, pythons),
         )
         for row in every:
             found.append(row)

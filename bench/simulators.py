@@ -98,7 +98,7 @@ def _listed(folder: Path, feeds: Any) -> Path:
 
 
 Choice = Callable[[Subject, Path, Path, Path], float]
-SIMULATORS: dict[str, tuple[str, str, str, Choice]] = {  # title, script of its plain 8 bits, suffix of the build
-    "aimet": ("AIMET-ONNX, simulated", "by_aimet.py", "auto", aimet),
+SIMULATORS: dict[str, tuple[str, str, str, Choice]] = {  # title, plain 8 bits, a build of its own, the choice
+    "aimet": ("AIMET-ONNX, simulated", "by_aimet.py", "", aimet),
     "rknn2": ("RKNN-Toolkit2, simulated", "by_rknn2.py", "rknn2", rknn2),
 }

@@ -2,8 +2,9 @@
 
 A layer is known by the tensor it writes, behind the activation it absorbs. What is read and written is asymmetric int8
 a tensor, weights are symmetric int8 a channel. Convolutions alone have 8-bit kernels (a Gemm becomes one); a layer that
-is not listed, and every other operator, computes in float. Where two listed layers stand around an Add or the like with
-an activation, MNN 3.6.1 computes that in integers and wrongly: the layer behind it is left out.
+is not listed, and every other operator, computes in float. A layer is listed where it reads a model input or what
+another such layer writes: what MNN 3.6.1 computes in integers between two listed layers loses more (pools, Concats), or
+all (a sum with an activation).
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def write(view: View, options: Options) -> Export:
 
 
 def _why_float(layer: LayerView, view: View) -> str:
-    if layer.inputs[:1] and _is_activated_sum(layer.inputs[0], view):
-        return "it would compute the sum with an activation before it wrongly in integers"
+    if layer.inputs[:1] and not _is_plain(layer.inputs[0], view):
+        return "it reads what no convolution writes"
     return "what it reads or writes is stored in float"
 
 
@@ -47,14 +48,14 @@ def _is_int8(layer: LayerView, view: View) -> bool:
     weights = view.weights_of.get(layer.name, ())
     ends = [view.tensor.get(name) for name in (*layer.inputs[:1], layer.name)]
     stored = all(t is not None and t.stored.qparams is not None for t in ends)
-    sound = layer.inputs[:1] != () and not _is_activated_sum(layer.inputs[0], view)
+    sound = layer.inputs[:1] != () and _is_plain(layer.inputs[0], view)
     return sound and layer.op in KERNELS and len(weights) == 1 and weights[0].qparams is not None and stored
 
 
-def _is_activated_sum(tensor: str, view: View) -> bool:
-    """Whether an elementwise operator of two tensors with an activation writes a tensor."""
+def _is_plain(tensor: str, view: View) -> bool:
+    """Whether a tensor enters the model, or a layer with an 8-bit kernel writes it."""
     writer = view.model.layer.get(tensor)
-    return writer is not None and writer.activation != "" and len(writer.inputs) > 1
+    return tensor in view.model.inputs or (writer is not None and writer.op in KERNELS)
 
 
 def _layer(layer: LayerView, view: View) -> dict[str, Any]:
