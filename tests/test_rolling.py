@@ -23,7 +23,7 @@ from hybridq.compare.loop import course_of
 from hybridq.dataset import InputSpec, open_dataset
 from hybridq.errors import DatasetError, HybridqError
 from hybridq.graph import runtime
-from hybridq.graph.rolling import Rolled, begins, follower, picked, stretches
+from hybridq.graph.rolling import Rolled, begins, follower, in_a_row, picked, stretches
 from hybridq.report import Known, judge, print_report
 from hybridq.steps.compare_models import compare_models
 from hybridq.steps.prepare import prepare
@@ -344,3 +344,13 @@ def test_a_step_that_holds_nan_is_named(folder: Path, tmp_path: Path, where: int
     sequence[where, 0, 2] = np.nan
     with pytest.raises(HybridqError, match=rf"sample {where + 1}|\[{where}\]|NaN"):
         steps.step1(folder / "cell.onnx", list(sequence), tmp_path, threads=1)
+
+
+def test_samples_that_stand_alone_are_judged_in_a_row() -> None:
+    alone = with_states([frames(120, 1)], 5)
+    row = in_a_row(alone, STATES)
+    assert [len(s) for s in stretches(row, STATES)] == [24]
+    assert [f["x"] is g["x"] for f, g in zip(alone, row, strict=True)] == [True] * 24
+    long = feeds([frames(20), frames(4)])
+    assert in_a_row(long, STATES) == long
+    assert in_a_row(alone, {}) == alone

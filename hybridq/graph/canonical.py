@@ -28,6 +28,7 @@ from hybridq.graph.linear import join_linear
 from hybridq.graph.load import load
 from hybridq.graph.opset import STANDARD, brought_up, drop_long_domain, has_rows, inlined, opset_of
 from hybridq.graph.outside import bare, is_outside, size_of, spilled, without_initializers
+from hybridq.graph.shared_constants import share_constants
 from hybridq.graph.unfused import BLOCKED, private, unfuse
 
 SMALL = 64  # initializers up to this many numbers are kept where decisions depend on them
@@ -67,6 +68,7 @@ def canonicalize(
             raise
         hint = "It is in float16, which hybridq computes in float32: give the float32 model it was made from."
         raise ModelError([replace(p, hint=f"{p.hint}\n{hint}".strip()) for p in error.problems]) from error
+    share_constants(proto.graph)
     drop_prefixes(proto.graph)
     restore_functions(before.graph, proto.graph, opset_of(before))
     _complete_types(proto)

@@ -21,6 +21,8 @@ from hybridq.errors import ModelError
 from hybridq.graph.runtime import Feed, Session, run, session
 from hybridq.graph.states import States
 
+LOOP = 16  # steps
+
 
 @dataclass
 class Rolled:
@@ -73,6 +75,16 @@ def stretches(feeds: Sequence[Feed], states: States) -> list[range]:
     """The sequences among feeds, as the numbers of their samples; of an ordinary model every sample is one."""
     starts = [i for i, feed in enumerate(feeds) if begins(feed, states)]
     return [range(a, b) for a, b in zip(starts, [*starts[1:], len(feeds)], strict=True)]
+
+
+def in_a_row(feeds: Sequence[Feed], states: States) -> list[Feed]:
+    """Samples that all but stand alone as one sequence: steps with recorded states do not show what errors of these do.
+
+    Sequences of ``LOOP`` steps show it, and stay what they are.
+    """
+    if not states or max(map(len, stretches(feeds, states)), default=0) >= min(LOOP, len(feeds)):
+        return list(feeds)
+    return [*feeds[:1], *({n: x for n, x in feed.items() if n not in states} for feed in feeds[1:])]
 
 
 def picked(lengths: Iterable[int], most: int) -> list[int]:

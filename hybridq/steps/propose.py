@@ -23,6 +23,7 @@ from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit
 from hybridq.files.reading import write_text
 from hybridq.graph.model import Model
+from hybridq.graph.rolling import in_a_row
 from hybridq.graph.runtime import Feed
 from hybridq.linting.run import lint
 from hybridq.plan.layer_weights import entry_key
@@ -140,6 +141,7 @@ def propose(
         progress=progress,
     )
     feeds = list(_feeds(folder, state, dataset))
+    feeds = feeds if wanted.metric else in_a_row(feeds, state.model.states)  # a metric goes by what was recorded
     with pool(workers, cluster, executor, threads=1) as place:
         asked = replace(asked, pool=place or HERE)
         found = search(state.model, state.weights, state.calibrated, feeds, wanted.budget, asked)

@@ -22,7 +22,7 @@ from hybridq.files.commit import commit, recover
 from hybridq.files.reading import exists, read_bytes, write_text
 from hybridq.files.seal import text_digest
 from hybridq.graph.outside import any_outside
-from hybridq.graph.rolling import follower
+from hybridq.graph.rolling import follower, in_a_row
 from hybridq.graph.runtime import Feed
 from hybridq.graph.states import States
 from hybridq.linting import Finding, lint
@@ -223,7 +223,7 @@ class _Work:
         if is_big(weights):
             return None
         try:
-            feeds = [sample.feed for sample in data.part(0, LOOP_STEPS)]
+            feeds = in_a_row([sample.feed for sample in data.part(0, LOOP_STEPS)], model.states)
         except DatasetError:
             return None
         self.progress("measuring the loop", 0, None)
