@@ -91,3 +91,20 @@ def test_in_the_other_precisions(name: str, dtype: str | None, tmp_path: Path) -
 @pytest.mark.parametrize("name", sorted(SEARCHED))
 def test_the_search_takes_it(name: str, tmp_path: Path) -> None:
     check(name, None, tmp_path, auto=True)
+
+
+@pytest.mark.parametrize("name", ["endings-half", "endings-half-through"])
+def test_a_float16_model_is_measured_layer_by_layer(name: str, tmp_path: Path) -> None:
+    """What its layers read is float32 inside, its ends are not."""
+    situation, path = ALL[name], tmp_path / "model.onnx"
+    onnx.save(situation.model, path)
+    hybridq.step1(path, situation.feeds, tmp_path / "b", threads=1, dtype="uint8")
+    hybridq.step2(tmp_path / "b", threads=1)
+    compared = hybridq.step3(tmp_path / "b", situation.feeds, threads=1)
+    assert compared.report.layers
+    assert all(x.individual is not None for x in compared.report.layers), [x.note for x in compared.report.layers]
+    ends = [
+        (v.name, v.type.tensor_type.elem_type) for v in (*situation.model.graph.input, *situation.model.graph.output)
+    ]
+    built = onnx.load(tmp_path / "b/hybrid.onnx").graph
+    assert [(v.name, v.type.tensor_type.elem_type) for v in (*built.input, *built.output)] == ends

@@ -195,7 +195,7 @@ def nbytes(info: onnx.ValueInfoProto) -> int:
 
 _ELEMENTS = {
     "tensor(float)": TensorProto.FLOAT,
-    "tensor(float16)": TensorProto.FLOAT16,
+    "tensor(float16)": TensorProto.FLOAT,  # at a model's ends alone: its layers read float32
     "tensor(double)": TensorProto.DOUBLE,
     "tensor(bool)": TensorProto.BOOL,
     **{f"tensor({s}int{n})": getattr(TensorProto, f"{s}int{n}".upper()) for s in ("", "u") for n in (8, 16, 32, 64)},
