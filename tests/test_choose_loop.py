@@ -137,3 +137,20 @@ def test_what_counts_as_little_work(tmp_path: Path) -> None:
     path, _ = saved(tmp_path, cell(), [frames(2)])
     assert is_little_work(prepare(path, (), (), targets.load("onnxruntime")).model)
     assert detected(onnx.load(path)) == {"h": "hn"}
+
+
+def slow_state(decay: float) -> onnx.ModelProto:
+    """``hn = decay h + x``: the slower it forgets, the less a step adds to what it holds."""
+    text = '<ir_version: 10, opset_import: ["" : 21]> g (float[1,6] x, float[1,6] h) => (float[1,6] y, float[1,6] hn)'
+    body = f"<float[1] d = {{{decay}}}> {{ k = Mul(h, d) hn = Add(k, x) y = Tanh(hn) }}"
+    return onnx.parser.parse_model(f"{text} {body}")
+
+
+@pytest.mark.parametrize(("decay", "told"), [(0.2, False), (0.9999, True)])
+def test_a_state_coarse_against_its_updates_is_told(decay: float, told: bool, tmp_path: Path) -> None:
+    ramp = np.full((400, 1, 6), 0.01, np.float32) + frames(400, 1) * (0.002 if told else 1.0)
+    model, data = saved(tmp_path / "m", slow_state(decay), [ramp])
+    found = steps.step1(model, data, tmp_path / "build", threads=1, target="rknn2")
+    coarse = [f for f in found.findings if f.code == "state"]
+    assert bool(coarse) is told
+    assert all("'h' moves by" in f.message and f.layers == ("hn",) for f in coarse)
