@@ -101,11 +101,15 @@ def step3(
     advised = remedy_of(prediction) if prediction else None
     judged = judge(found, replace(known_of(folder, state, config), predicted=advised, prediction=prediction))
     extras = extras_of(folder, state, config, watched, prediction)
+    _write(folder, found, judged, extras, dumper)
+    return Step3Result(found, folder / REPORT, str(data.path), dataset is None, judged, extras)
+
+
+def _write(folder: Path, found: ComparisonReport, judged: Verdict, extras: Extras, dumper: Dumper | None) -> None:
     with commit(folder) as new:
         write_report(found, new / REPORT, judged, extras)
         if dumper is not None:
             shutil.copytree(dumper.folder, new / REPORT / DUMP)
-    return Step3Result(found, folder / REPORT, str(data.path), dataset is None, judged, extras)
 
 
 def _compared(
