@@ -16,10 +16,10 @@ from onnx import TensorProto, numpy_helper
 import hybridq
 from hybridq.errors import HybridqError
 from hybridq.graph import runtime
-from hybridq.graph.halves import widen_halves
 
 Array = NDArray[Any]
 EVERY = 10
+EXACT = 100.0  # dB
 FLOOR = {"uint8": 20.0, "int16": 45.0}  # dB
 LOW = 2  # of these few cases are built on ties
 REFUSED = ("quantized already",)  # with good reason, though its ends are plain
@@ -77,8 +77,7 @@ def outcome(model: onnx.ModelProto, feed: dict[str, Array], wanted: list[Any], d
         noise += float(((a[good].astype(np.float64) - b[good]) ** 2).sum())
     quality = 10 * np.log10(max(signal, 1e-30) / noise) if noise else np.inf
     if dtype == "float32":
-        halves = widen_halves(onnx.ModelProto.FromString(model.SerializeToString()))
-        return "" if quality >= (50 if halves else 100) else f"{quality:.1f} dB"
+        return "" if quality >= EXACT else f"{quality:.1f} dB"
     return "" if quality >= FLOOR[dtype] else "low"
 
 

@@ -605,16 +605,6 @@ class TestRefusals:
         assert [n.op_type for n in found.graph.node] == ["Add", "Relu"]
 
 
-class TestBigModels:
-    def test_weights_travel_in_a_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The way that models near protobuf's 2 GB take."""
-        plain = canonicalize(conv_bn())
-        monkeypatch.setattr(canonical, "BIG", 100)
-        found = canonicalize(conv_bn())
-        assert not [t for t in found.graph.initializer if t.data_location == TensorProto.EXTERNAL]
-        assert_same(plain, found, X)
-
-
 @pytest.mark.zoo
 @pytest.mark.parametrize("name", ZOO)
 def test_zoo(zoo: ModuleType, name: str) -> None:

@@ -3,7 +3,7 @@
 Canonical: BatchNorm and constants folded, opset 21 or the model's own where it is higher, unique names, no initializer
 among the inputs, every node named, functions of the model's own written out. ONNX Runtime's basic optimization does the
 folding, without the fusions that make up names; it leaves operators of the standard domain only. A model in float16
-computes in float32 here, but for its constants, which are folded as float16 rounds them.
+computes in float32 here, but for constants and for what stays float and ONNX Runtime computes in float16.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ from hybridq.errors import ModelError, Problem
 from hybridq.files.temporary import Scratch, temporary_folder
 from hybridq.graph import outside, runtime
 from hybridq.graph.edit import Names, attribute, inputs_of, producers, subgraphs
-from hybridq.graph.halves import drop_empty_casts, half_ends, is_half, mark_halves, widen_halves
+from hybridq.graph.halves import (
+    drop_empty_casts,
+    half_ends,
+    is_half,
+    keep_halves,
+    mark_halves,
+    native_halves,
+    widen_halves,
+)
 from hybridq.graph.hints import drop_wrong
 from hybridq.graph.inlined import drop_identities, drop_prefixes, restore_functions
 from hybridq.graph.linear import join_linear
@@ -92,9 +100,11 @@ def _plain(given: onnx.ModelProto, scratch: Scratch | None) -> onnx.ModelProto:
     proto = inlined(proto)
     drop_long_domain(proto)
     name_everything(proto.graph)
-    if is_half(proto) or has_rows(proto):
-        _fold_constants(proto, scratch)
+    half = is_half(proto)
+    folded = _fold_constants(proto, scratch) if half or has_rows(proto) else None
+    kept = native_halves(proto, folded, _inferred(proto)) if half and folded is not None else {}
     widen_halves(proto)
+    keep_halves(proto.graph, kept)
     return proto
 
 
@@ -216,8 +226,8 @@ def _fold(proto: onnx.ModelProto, path: str, without: list[str], scratch: Scratc
     return folded
 
 
-def _fold_constants(proto: onnx.ModelProto, scratch: Scratch | None) -> None:
-    """Write down what a model computes from constants alone.
+def _fold_constants(proto: onnx.ModelProto, scratch: Scratch | None) -> onnx.ModelProto | None:
+    """Write down what a model computes from constants alone; returns it as ONNX Runtime folds it.
 
     In float32 a float16 model's would not be rounded the same; without known shapes the converter cannot tell which
     axis of an old Softmax is the last.
@@ -225,7 +235,7 @@ def _fold_constants(proto: onnx.ModelProto, scratch: Scratch | None) -> None:
     try:
         folded = _optimized(proto, "", RENAMING, scratch)
     except ModelError:  # only a newer opset loads
-        return
+        return None
     made = {o for n in proto.graph.node for o in n.output}
     held = {t.name: t for t in folded.graph.initializer if t.name in made}
     kept = [n for n in proto.graph.node if not held or not all(o in held for o in n.output)]
@@ -234,6 +244,7 @@ def _fold_constants(proto: onnx.ModelProto, scratch: Scratch | None) -> None:
         del proto.graph.node[:]
         proto.graph.node.extend(nodes)
         proto.graph.initializer.extend(held.values())
+    return folded
 
 
 def _optimized(proto: onnx.ModelProto, path: str, without: list[str], scratch: Scratch | None) -> onnx.ModelProto:

@@ -7,17 +7,19 @@ has float16 at the ends that had it (``narrow_ends``).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 from google.protobuf.message import Message
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
-from hybridq.graph.edit import attribute, inputs_of, rename
+from hybridq.graph.edit import Names, attribute, inputs_of, rename
+from hybridq.graph.operators import Kind, row_of
 from hybridq.graph.outside import values_of
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 HALVES = "hybridq.float16"  # metadata of a canonical model: which of its inputs and outputs were float16
+Places = tuple[list[int], list[int]]  # of inputs and outputs
 TYPED = ("to", "dtype", "output_datatype")  # attributes of standard operators that name an element type
 
 
@@ -40,6 +42,44 @@ def widen_halves(proto: ModelProto) -> None:
     mark_halves(proto, dict.fromkeys(v.name for v in ends))
     for found in list(_halves(proto)):
         _widen(found)
+
+
+def native_halves(given: ModelProto, folded: ModelProto, inferred: GraphProto) -> dict[str, Places]:
+    """Nodes that stay float and that ONNX Runtime computes in float16, by name: which inputs and outputs are float16.
+
+    ``folded`` is the model as ONNX Runtime optimizes it, which puts Casts around what it computes in float32 instead.
+    """
+    told = [*given.graph.input, *given.graph.value_info, *given.graph.output, *inferred.value_info]
+    halves = {v.name for v in told if v.type.tensor_type.elem_type == HALF}
+    halves |= {t.name for t in given.graph.initializer if t.data_type == HALF}
+    same = {(n.op_type, *n.input, *n.output) for n in folded.graph.node}
+    found = {}
+    for node in given.graph.node:
+        row = row_of(node)
+        if row.kind is Kind.FLOAT and not row.retypes and (node.op_type, *node.input, *node.output) in same:
+            places = tuple([i for i, n in enumerate(names) if n in halves] for names in (node.input, node.output))
+            if all(places):
+                found[node.name] = (places[0], places[1])
+    return found
+
+
+def keep_halves(graph: GraphProto, kept: Mapping[str, Places]) -> None:
+    """Let nodes of a widened graph compute in float16, between Casts."""
+    if not kept:
+        return
+    fresh, nodes = Names.of(graph).fresh, []
+    for node in graph.node:
+        inputs, outputs = kept.get(node.name, ([], []))
+        before = [_cast(node.input[i], fresh(f"{node.input[i]}/float16"), HALF) for i in inputs]
+        behind = [_cast(fresh(f"{node.output[i]}/float16"), node.output[i], FLOAT) for i in outputs]
+        copy = NodeProto.FromString(node.SerializeToString())
+        for i, cast in zip(inputs, before, strict=True):
+            copy.input[i] = cast.output[0]
+        for i, cast in zip(outputs, behind, strict=True):
+            copy.output[i] = cast.input[0]
+        nodes += [*before, copy, *behind]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def mark_halves(proto: ModelProto, ends: Iterable[str]) -> None:
@@ -73,7 +113,8 @@ def narrow_ends(proto: ModelProto, ends: Iterable[str], fresh: Callable[[str], s
 
 
 def _cast(source: str, result: str, kind: int) -> NodeProto:
-    return helper.make_node("Cast", [source], [result], name=f"{result}/Cast", to=kind)
+    """A Cast, named by its float16 end or the one that is new: the longer name."""
+    return helper.make_node("Cast", [source], [result], name=f"{max(source, result, key=len)}/Cast", to=kind)
 
 
 def _halves(message: Message) -> Iterator[Message]:

@@ -136,6 +136,15 @@ CASES: dict[str, Situation] = {
         x=[np.linspace(-1, 1, 8)[None].astype(np.float16), np.linspace(1, -2, 8)[None].astype(np.float16)],
         b=np.linspace(0, 1, 8).astype(np.float16),
     ),
+    "half-attention": written(
+        """(float16[1, 2, 4, 8] q, float16[1, 2, 6, 8] k, float16[1, 2, 6, 8] v) => (float16[1, 2, 4, 8] y)
+            { m = MatMul(k, w)  a = Attention(q, m, v)  y = MatMul(a, w) }""",
+        {"w": np.linspace(-1, 1, 64).reshape(8, 8).astype(np.float16)},
+        opset=23,
+        q=[np.linspace(-1, 1, 64).reshape(1, 2, 4, 8).astype(np.float16)],
+        k=[np.linspace(1, -2, 96).reshape(1, 2, 6, 8).astype(np.float16)],
+        v=[np.sin(np.arange(96)).reshape(1, 2, 6, 8).astype(np.float16)],
+    ),
     "batch-statistics": written(
         """(float[4, 3, 5] x, float[3] s, float[3] b, float[3] m, float[3] v)
             => (float[4, 3, 5] y, float[3] p, float[3] q) { c = Relu(x)
