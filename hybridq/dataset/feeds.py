@@ -215,16 +215,31 @@ def open_dataset(
     recurrent = any(spec.state for spec in inputs)
     opened = _opened(source, inputs, None if recurrent else samples)
     preprocessing, notes = _sized(opened, inputs, preprocessing)
-    steps = _sequenced(opened, inputs, sequence) if recurrent else None
-    if steps is not None and follow is not None and sequence is None and _brings_states(opened, inputs):
-        steps = replace(steps, starts=starts_of(steps, [Reader(s, preprocessing) for s in inputs], follow))
-    opened = steps or opened
-    if samples is not None and opened.count is not None and samples < opened.count:
-        opened = Picked(opened, steps.pick(samples) if steps else tuple(spread(opened.count, samples)))
+    if recurrent:
+        opened = _in_order(opened, [Reader(s, preprocessing) for s in inputs], sequence, follow)
+    opened = _picked(opened, samples)
     found = Dataset(opened, inputs, preprocessing, 0, samples, notes)
     if found.count == 0:
         raise DatasetError("the dataset is empty", path=found.path, hint="Give at least one sample.")
     return found
+
+
+def _picked(source: Source, samples: int | None) -> Source:
+    """Some samples of a source that has more."""
+    if samples is None or source.count is None or samples >= source.count:
+        return source
+    return Picked(
+        source, source.pick(samples) if isinstance(source, Sequenced) else tuple(spread(source.count, samples))
+    )
+
+
+def _in_order(source: Source, readers: Sequence[Reader], every: int | None, follow: Follow | None) -> Sequenced:
+    """The steps of a recurrent model, with where each sequence begins."""
+    inputs = [r.spec for r in readers]
+    steps = _sequenced(source, inputs, every)
+    if follow is not None and every is None and _brings_states(steps.source, inputs):
+        return replace(steps, starts=starts_of(steps, readers, follow))
+    return steps
 
 
 def _brings_states(source: Source, inputs: Sequence[InputSpec]) -> bool:
