@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from hybridq.report.gallery import Shot
 from hybridq.report.prediction import Prediction
+from hybridq.targets import Target
 
 
 class ParetoPoint(NamedTuple):
@@ -35,8 +36,9 @@ class Extras:
 
     ``folder`` is the one that commands name, ``points`` a search's trials. ``details`` are plain values by layer, as
     ``explain --json`` tells them, with ``channels`` of the weights; ``edges`` are pairs of layers, who writes and who
-    reads. ``choices`` are the cfg's words by layer, ``defaults`` what holds without. ``sqnr`` is each sample's own in
-    dB, in their order. ``entered`` is the audit of what entered the model, ``problems`` what looks wrong in it.
+    reads. ``target`` is the one that was simulated. ``choices`` are the cfg's words by layer, ``defaults`` what
+    holds without. ``sqnr`` is each sample's own in dB,
+    in their order. ``entered`` is the audit of what entered the model, ``problems`` what looks wrong in it.
     """
 
     folder: str = ""
@@ -44,6 +46,7 @@ class Extras:
     prediction: Prediction | None = None
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     edges: Sequence[tuple[str, str]] = ()
+    target: Target | None = None
     choices: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
     shots: Sequence[Shot] = ()

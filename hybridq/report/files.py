@@ -40,7 +40,9 @@ def report_json(report: ComparisonReport, judged: Verdict, extras: Extras | None
     """All of ``report.json``."""
     prediction = extras.prediction if extras else None
     told = prediction.to_json() if prediction else None
-    return {**report.to_json(), "verdict": judged.to_json(), "what_if": told}
+    target = extras.target if extras else None
+    simulated = {"name": target.name, "title": target.title, "verified": target.verified} if target else None
+    return {**report.to_json(), "target": simulated, "verdict": judged.to_json(), "what_if": told}
 
 
 def write_report(

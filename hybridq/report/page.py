@@ -84,6 +84,7 @@ def page(report: ComparisonReport, judged: Verdict, extras: Extras | None = None
         parts=parts,
         help=HELP,
         versions=report.versions,
+        target=extras.target,
         css=_asset("page.css"),
         script=_script(),
         chinese=harmless(json.loads(_text(_folder() / "chinese.json"))),

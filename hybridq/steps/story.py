@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hybridq import targets
 from hybridq.compare.run import Runner
 from hybridq.compare.shards import SHARD, Models, Ran, run_both
 from hybridq.dataset import Audit, Dataset, Sample
@@ -81,6 +82,7 @@ def extras_of(
         prediction=prediction,
         details=details_of(folder, state, config),
         edges=edges_of(state.model),
+        target=targets.load(state.calibrated.target),
         choices=asked,
         defaults=usual,
         shots=watched.gallery.shots(),
