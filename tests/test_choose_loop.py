@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from helpers_chinese import is_translated
 from helpers_cli import Run
 from onnx import TensorProto, helper, numpy_helper
 from recurrent import Array, cell, frames
@@ -16,6 +17,7 @@ from hybridq import steps, targets
 from hybridq.graph.states import detected
 from hybridq.plan.defaults import is_little_work
 from hybridq.quant.dtypes import Precision
+from hybridq.steps.editing import set_precision
 from hybridq.steps.prepare import prepare
 from hybridq.steps.propose import auto
 
@@ -153,4 +155,22 @@ def test_a_state_coarse_against_its_updates_is_told(decay: float, told: bool, tm
     found = steps.step1(model, data, tmp_path / "build", threads=1, target="rknn2")
     coarse = [f for f in found.findings if f.code == "state"]
     assert bool(coarse) is told
-    assert all("'h' moves by" in f.message and f.layers == ("hn",) for f in coarse)
+    assert all("'h' moves by" in f.message and f.layers[0] == "hn" for f in coarse)
+    assert all(is_translated(f.message) for f in found.findings)
+
+
+def test_a_finer_state_helps_as_the_lint_says(tmp_path: Path) -> None:
+    ramp = np.full((400, 1, 6), 0.01, np.float32) + frames(400, 1) * 0.002
+    model, data = saved(tmp_path / "m", slow_state(0.9999), [ramp])
+    found = steps.step1(model, data, tmp_path / "build", threads=1, target="rknn2")
+    (coarse,) = (f for f in found.findings if f.code == "state")
+
+    def kept() -> float:
+        steps.step2(tmp_path / "build", threads=1)
+        report = steps.step3(tmp_path / "build", threads=1, seconds=0).report
+        return min(one.sqnr_db for one in report.outputs if one.name == "y")
+
+    before = kept()
+    for name in coarse.layers:
+        set_precision(tmp_path / "build", name, str(coarse.precision))
+    assert kept() > before + 6

@@ -118,10 +118,10 @@ def _all(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
 def drop_long_domain(proto: ModelProto) -> None:
     """Let standard operators have the domain ``""``: ``ai.onnx`` is another word for it, which onnx's checker lacks."""
     for node in _all(proto.graph.node):
-        if node.domain in STANDARD:
+        if node.domain and node.domain in STANDARD:
             node.domain = ""
     for version in proto.opset_import:
-        if version.domain in STANDARD:
+        if version.domain and version.domain in STANDARD:
             version.domain = ""
 
 

@@ -27,9 +27,9 @@ def states(facts: Facts) -> Iterator[Finding]:
             f"of {number(float(np.max(params.scale)))}: smaller updates are rounded away at every step"
         )
         group = facts.model.group_of[going]
-        high = facts.raised
+        layers = (*group.layers, *facts.keeping(group))
         severity = "warning" if steps < WARNED else "note"
-        yield Finding(going, "state", message, setting(group.layers, high), severity, group.layers, high)
+        yield Finding(going, "state", message, setting(layers, facts.raised), severity, layers, facts.raised)
 
 
 def _update(seen: TensorStatistics) -> float:
