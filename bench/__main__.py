@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -172,7 +173,7 @@ def run(tool: Tool, python: Path, subject: Subject) -> Row | str:
         folder = Path(name)
         for part, samples in (("calibration", subject.calibration), ("evaluation", subject.evaluation)):
             np.savez(folder / f"{part}.npz", **{k: np.stack([s[k] for s in samples]) for k in samples[0]})
-        given = subject.path if tool.name.startswith("hybridq") else recent(subject.path, folder / "recent.onnx")
+        given = recent(subject.path, folder / "given.onnx", convert=not tool.name.startswith("hybridq"))
         command = [python, HERE / "contenders" / tool.script, given, folder, *tool.options]
         words = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run(
@@ -186,13 +187,14 @@ def run(tool: Tool, python: Path, subject: Subject) -> Row | str:
             return f"ONNX Runtime does not load its file: {error}".splitlines()[0][:160]
 
 
-def recent(path: Path, converted: Path) -> Path:
-    """The model, or a copy at an opset that other tools take: per channel needs 13."""
+def recent(path: Path, copied: Path, *, convert: bool) -> Path:
+    """A copy of the model, since some tools write into what they are given; at an opset that knows channels."""
     model = onnx.load(path)
-    if max(one.version for one in model.opset_import if not one.domain) >= 13:
-        return path
-    onnx.save(version_converter.convert_version(model, 17), converted)
-    return converted
+    if not convert or max(one.version for one in model.opset_import if not one.domain) >= 13:
+        shutil.copyfile(path, copied)
+    else:
+        onnx.save(version_converter.convert_version(model, 17), copied)
+    return copied
 
 
 def figures(tool: Tool, subject: Subject, folder: Path, cost: Mapping[str, float]) -> Row:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Timer
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -26,7 +27,7 @@ from PIL import Image
 import hybridq
 from hybridq import steps
 from hybridq.cli import main, options
-from hybridq.cli.budget import missed
+from hybridq.cli.budget import headline, missed
 from hybridq.files import commit as files_commit
 from hybridq.graph import runtime
 from hybridq.search.joint import Figures
@@ -209,6 +210,11 @@ class TestBudgets:
             done = run(*command, "--max-high", "0")
             assert done.code == 0
             assert done.out.splitlines()[0] == "no layer gets more bits: none helps within the budget"
+
+    @pytest.mark.parametrize(("alone", "says"), [([], "time was over"), ([{}], "none helps")])
+    def test_a_search_that_had_no_time_does_not_say_that_nothing_helps(self, alone: list[Any], says: str) -> None:
+        found = SimpleNamespace(layers={}, content={"budget": {"time": 90.0}, "alone": alone})
+        assert says in headline(cast(SearchResult, found))
 
     def test_flags_without_a_search(self, run: Run, folder: Path) -> None:
         done = run("step1", *self.WORDS, "--min-sqnr", "90")

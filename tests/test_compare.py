@@ -280,6 +280,10 @@ def test_samples_that_fill_nothing_of_the_range_are_of_another_scale(top: float,
     assert ["'x'" in text and "[0, 255]" in text for text in found] == [True] * warned
 
 
+def test_an_input_that_was_not_watched_is_not_warned_of() -> None:
+    assert scale_warnings(DriftWatch({"x": (0.0, 1.0)}), ["x"]) == []
+
+
 def test_drift_counts_elements() -> None:
     watch = DriftWatch({"t": (-1.0, 1.0), "unseen": (0.0, 1.0)})
     watch.add("t", np.array([0.0, 2.0, -1.5, 1.0]))

@@ -30,6 +30,8 @@ def search_arguments(given: dict[str, Any]) -> dict[str, Any]:
 
 def headline(found: SearchResult) -> str:
     """What a search came to, in one line."""
+    if not found.layers and "time" in found.content["budget"] and not found.content["alone"]:
+        return "no layer gets more bits: time was over before any was measured, give more of it (--time)"
     if not found.layers:
         return "no layer gets more bits: none helps within the budget"
     verb = "gets" if len(found.layers) == 1 else "get"

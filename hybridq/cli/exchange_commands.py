@@ -19,7 +19,9 @@ strict_flag = click.option("--strict", is_flag=True, help="Exit with 1 where any
 
 @click.command()
 @click.argument("directory", type=FOLDER, metavar="DIR")
-@click.option("--to", required=True, type=Words(list(FORMATS)), metavar="FORMAT", help="One of the list below.")
+@click.option(
+    "--to", required=True, type=Words(list(FORMATS)), metavar="FORMAT", help="A toolchain's format, of the list above."
+)
 @click.option("-o", "--out", type=FILE, help="A file, or a folder for several files.  [default: DIR/export/FORMAT]")
 @click.option("--only-io", is_flag=True, help="rknn1-params: model inputs and outputs alone.")
 @click.option("--force", is_flag=True, help="Replace what stands at -o.")
@@ -47,7 +49,8 @@ def step4(
 
     \b
     FORMAT: rknn2, rknn1, rknn1-params, aimet-0.6.1, aimet-1.0.0, aimet-2.0.0, tensorrt-cache, tensorrt-ranges,
-    tensorrt-precisions, tflite-params, ort-overrides, openvino, onnx-float, json, csv.
+    tensorrt-precisions, tflite-params, ort-overrides, openvino, ncnn, mnn, tpu-mlir, nncase, pulsar2, esp-ppq, litert,
+    onnx-float, json, csv.
     """
     voice = talk(quiet, verbose, as_json)
     result = steps.step4(directory, to, out, only_io=only_io, force=force, strict=strict)

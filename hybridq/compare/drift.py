@@ -79,7 +79,7 @@ def scale_warnings(watch: DriftWatch, inputs: Iterable[str]) -> list[str]:
     found = []
     for name in inputs:
         low, high = watch.ranges.get(name, (0.0, 0.0))
-        least, most, *_ = watch.seen.get(name, (0.0, 0.0))
+        least, most, *_ = watch.seen.get(name, (low, high))  # not seen: nothing to say
         if high > low and most - least < FILLS * (high - low):
             share = (most - least) / (high - low)
             found.append(
