@@ -275,7 +275,7 @@ class Audit:
         if not watch.images:
             return []
         low, high = float(watch.low.min()), float(watch.high.max())
-        said = f"images enter input {watch.spec.name!r} as they are, {low:g}..{high:g}: --mean and --std are not given"
+        said = f"images enter input {watch.spec.name!r} as they are, {low:g}..{high:g}: no --mean or --std changes them"
         hint = "Right if the model was trained on such values; else give its --mean and --std."
         return [self._problem(None, "unscaled", said, hint, "note")]
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from hybridq.dataset.archives import Stack, one_of, stack_of
 from hybridq.dataset.arrays import NPY_ERRORS, Reader, load_npy
-from hybridq.dataset.sources import FileSource, Row, Source
+from hybridq.dataset.sources import Around, FileSource, Row
 from hybridq.dataset.spec import Array, InputSpec, is_dynamic
-from hybridq.errors import DatasetError, Problem
+from hybridq.errors import DatasetError
 from hybridq.graph.rolling import picked
 
 NEAR = 0.01  # of the largest value of a state
@@ -26,22 +26,11 @@ Follow = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 
 @dataclass(frozen=True)
-class Sequenced:
+class Sequenced(Around):
     """A source whose rows know where a sequence begins: at the first, where it or ``starts`` say, ``every`` rows."""
 
-    source: Source
     every: int | None = None
     starts: frozenset[int] = frozenset()
-
-    @property
-    def path(self) -> str:
-        """Of the source."""
-        return self.source.path
-
-    @property
-    def notes(self) -> tuple[Problem, ...]:
-        """Of the source."""
-        return self.source.notes
 
     @property
     def count(self) -> int | None:

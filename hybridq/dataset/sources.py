@@ -91,11 +91,10 @@ def spread(count: int, samples: int | None) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Picked:
-    """Some rows of a source that knows how many it has."""
+class Around:
+    """What gives the rows of another source in its own way."""
 
     source: Source
-    picks: tuple[int, ...]
 
     @property
     def path(self) -> str:
@@ -106,6 +105,13 @@ class Picked:
     def notes(self) -> tuple[Problem, ...]:
         """Of the source."""
         return self.source.notes
+
+
+@dataclass(frozen=True)
+class Picked(Around):
+    """Some rows of a source that knows how many it has."""
+
+    picks: tuple[int, ...]
 
     @property
     def count(self) -> int | None:

@@ -7,7 +7,7 @@ with measured instead of assumed inputs). One session computes the means of many
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import onnx
@@ -21,6 +21,7 @@ from hybridq.graph.rolling import Rolled
 from hybridq.graph.runtime import Feed, session
 from hybridq.plan.layer_weights import remains
 from hybridq.plan.quant_plan import QuantPlan
+from hybridq.repair.portions import portions
 from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights
 
@@ -38,24 +39,15 @@ def corrected_biases(
     """
     kept = list(feeds)
     found: dict[str, Array] = {}
-    for layers in _portions([x for x in model.layers if _fits(x, plan, model)], weights):
+    fitting = (x for x in model.layers if _fits(x, plan, model))
+    for layers in portions(fitting, lambda x: _bytes(x, weights), MEMORY):
         found.update(_corrected(model, plan, weights, layers, kept, threads))
     return found
 
 
-def _portions(layers: Iterable[Layer], weights: Weights) -> Iterator[list[Layer]]:
-    """Layers the errors of whose weights fit into memory together."""
-    held: list[Layer] = []
-    size = 0
-    for layer in layers:
-        own = max((weights[w.tensor].nbytes for w in layer.weights), default=0)
-        if held and size + own > MEMORY:
-            yield held
-            held, size = [], 0
-        held.append(layer)
-        size += own
-    if held:
-        yield held
+def _bytes(layer: Layer, weights: Weights) -> int:
+    """Of the largest weight of a layer, as large as its error."""
+    return max((weights[w.tensor].nbytes for w in layer.weights), default=0)
 
 
 def _corrected(

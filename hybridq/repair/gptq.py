@@ -9,7 +9,7 @@ patch under the kernel). Scales and zero points stay as they are, so nothing cha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from hybridq.quant.numerics import along
 from hybridq.quant.qparams import QParams
 from hybridq.repair.algebra import factor, product
 from hybridq.repair.observe import observer
+from hybridq.repair.portions import portions
 from hybridq.storage.weights import Weights
 
 Array = NDArray[Any]
@@ -62,7 +63,8 @@ def compensations(
 ) -> list[dict[str, Array]]:
     """``compensated_weights`` for several dampings, of one pass over the samples."""
     found: list[dict[str, Array]] = [{} for _ in dampings]
-    for layers in _portions([x for x in model.layers if _fits(x, model, plan)], model):
+    fitting = (x for x in model.layers if _fits(x, model, plan))
+    for layers in portions(fitting, lambda x: _numbers(x, model), MEMORY):
         observe = observer(model, weights, [x.inputs[0] for x in layers], threads=threads)
         moments = dict[str, Doubles]()
         for feed in feeds:
@@ -98,20 +100,10 @@ def _inputs(node: NodeProto, layer: Layer) -> int:
     return shape[1] if attribute(node, "transB") else shape[0]
 
 
-def _portions(layers: Iterable[Layer], model: Model) -> Iterator[list[Layer]]:
-    """Layers whose moments fit into memory together."""
-    held: list[Layer] = []
-    size = 0
-    for layer in layers:
-        node = model.nodes[layer.node]
-        numbers = _groups(node) * _inputs(node, layer) ** 2
-        if held and size + numbers > MEMORY:
-            yield held
-            held, size = [], 0
-        held.append(layer)
-        size += numbers
-    if held:
-        yield held
+def _numbers(layer: Layer, model: Model) -> int:
+    """In the moments of a layer's inputs."""
+    node = model.nodes[layer.node]
+    return _groups(node) * _inputs(node, layer) ** 2
 
 
 def _groups(node: NodeProto) -> int:
