@@ -17,7 +17,7 @@ from hybridq.dataset import Preprocessing
 from hybridq.errors import HybridqError, OptionError
 from hybridq.quant.dtypes import Precision
 from hybridq.search.budget import Budget
-from hybridq.steps.kinds import Asked, Choice, Flag, Names, Number, asked
+from hybridq.steps.kinds import Asked, Flag, Names, Number, OneWord, asked
 from hybridq.steps.options import Step1Options
 from hybridq.steps.proposal_options import ProposalOptions
 
@@ -182,7 +182,7 @@ def test_words_become_members_of_their_enums() -> None:
     made = Step1Options(weights="layer", dtype="int16", inputs=["a"])
     assert made.inputs == ("a",)
     for one in asked(Step1Options):
-        if isinstance(one.kind, Choice) and getattr(made, one.name) is not None:
+        if isinstance(one.kind, OneWord) and getattr(made, one.name) is not None:
             assert isinstance(getattr(made, one.name), one.kind.enum)
     assert made.default is Precision.INT16
 
@@ -190,7 +190,7 @@ def test_words_become_members_of_their_enums() -> None:
 def cases(one: Asked) -> Iterator[tuple[Any, bool]]:
     """Values of an option, each with whether it is one."""
     match one.kind:
-        case Choice(enum=enum):
+        case OneWord(enum=enum):
             yield from ((str(word), str(word) in one.kind.words) for word in enum)
             yield "no word", False
         case Number(low=low, high=high, above=above):
@@ -217,5 +217,5 @@ def test_defaults_are_words_of_their_kind() -> None:
     for one in asked(Step1Options):
         if one.default is not None:
             assert one.kind.checked(one.default, one.name) == one.default
-        if isinstance(one.kind, Choice) and one.default is not None:
+        if isinstance(one.kind, OneWord) and one.default is not None:
             assert isinstance(one.default, StrEnum)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hybridq.calibration.ranges import ALGORITHMS, Options, choose
+from hybridq.calibration.ranges import ALGORITHMS, RangeOptions, choose
 from hybridq.calibration.ranges.moments import moments_of, squared_error
 from hybridq.calibration.statistics import TensorStatistics
 from hybridq.quant.dtypes import Precision, Scheme
@@ -106,7 +106,7 @@ def test_mmse_finds_the_best_of_a_brute_force_search(form: tuple[Precision, Sche
 @pytest.mark.parametrize("algorithm", ["kl_divergence", "percentile"])
 @pytest.mark.parametrize("scheme", list(Scheme))
 def test_long_tails_are_clipped(algorithm: str, scheme: Scheme) -> None:
-    found = choose(algorithm, stats_of(long_tail()), Precision.INT8, scheme, Options(percentile=99.97))
+    found = choose(algorithm, stats_of(long_tail()), Precision.INT8, scheme, RangeOptions(percentile=99.97))
     assert found.max < 30.0
 
 
@@ -148,14 +148,14 @@ def test_kl_divergence_keeps_what_is_evenly_spread() -> None:
 @pytest.mark.parametrize("percent", [90.0, 99.0, 99.9])
 def test_percentile_holds_what_it_says(percent: float) -> None:
     values = random().normal(size=100000)
-    found = choose("percentile", stats_of(values), *UINT8, Options(percentile=percent))
+    found = choose("percentile", stats_of(values), *UINT8, RangeOptions(percentile=percent))
     held = ((values >= found.min) & (values <= found.max)).mean() * 100
     assert held == pytest.approx(percent, abs=0.05)
 
 
 def test_percentile_100_is_normal() -> None:
     stats = stats_of(random().normal(size=1000))
-    assert choose("percentile", stats, *UINT8, Options(percentile=100.0)) == choose("normal", stats, *UINT8)
+    assert choose("percentile", stats, *UINT8, RangeOptions(percentile=100.0)) == choose("normal", stats, *UINT8)
 
 
 def test_moving_average_is_the_mean_of_few_samples() -> None:
@@ -167,7 +167,7 @@ def test_moving_average_follows_the_order() -> None:
     samples = [np.float32([0, v]) for v in np.linspace(1, 2, 500)]
     forward = of_samples(samples)
     backward = of_samples(samples[::-1])
-    up, down = (choose("moving_average", s, *UINT8, Options(momentum=0.1)).max for s in (forward, backward))
+    up, down = (choose("moving_average", s, *UINT8, RangeOptions(momentum=0.1)).max for s in (forward, backward))
     assert up > 1.95
     assert down < 1.05
 
@@ -184,7 +184,7 @@ def test_moving_average_follows_the_order() -> None:
 )
 def test_minimum_range_of_snpe(low: float, high: float, expected: tuple[float, float]) -> None:
     stats = of_samples([np.float32([low, high])])
-    found = choose("normal", stats, *UINT8, Options(minimum_range=0.01))
+    found = choose("normal", stats, *UINT8, RangeOptions(minimum_range=0.01))
     assert (found.min, found.max) == pytest.approx(expected, abs=1e-9)
 
 
@@ -202,7 +202,7 @@ def test_snpe_moves_a_range_to_an_exact_zero() -> None:
 )
 def test_wrong_options_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="not"):
-        Options(**wrong)
+        RangeOptions(**wrong)
 
 
 @pytest.mark.parametrize("algorithm", ["percentile", "kl_divergence", "mmse", "auto"])

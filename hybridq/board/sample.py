@@ -25,7 +25,7 @@ Feed = Mapping[str, NDArray[Any]]
 
 
 @dataclass
-class Choice:
+class Nearest:
     """The nearest of our samples so far: its number, how near in dB, what is fed."""
 
     number: int = -1
@@ -37,17 +37,17 @@ def chosen_samples(
     dump: Dump, model: Model, feeds: Iterable[Feed], stored: Mapping[str, QParams]
 ) -> list[tuple[int, Feed]]:
     """The number and the feed of our sample for each of the dump's. Raises BoardError where one is none of ours."""
-    choices = [Choice() for _ in dump.samples]
+    nearest = [Nearest() for _ in dump.samples]
     fed = [_fed(dump, sample, model) for sample in dump.samples]
     for number, feed in enumerate(feeds):
-        for i, choice in enumerate(choices):
-            if choice.near_db < SURE_DB:
-                _look(choice, number, feed, fed[i], stored, own=number == i)
-        if all(c.near_db >= SURE_DB for c in choices):
+        for i, found in enumerate(nearest):
+            if found.near_db < SURE_DB:
+                _look(found, number, feed, fed[i], stored, own=number == i)
+        if all(c.near_db >= SURE_DB for c in nearest):
             break
-    for i, choice in enumerate(choices):
-        _need(dump, i, choice, fed[i], stored)
-    return [(c.number, c.feed) for c in choices if c.feed is not None]
+    for i, found in enumerate(nearest):
+        _need(dump, i, found, fed[i], stored)
+    return [(c.number, c.feed) for c in nearest if c.feed is not None]
 
 
 def _fed(dump: Dump, sample: Mapping[str, Captured], model: Model) -> dict[str, Captured]:
@@ -57,12 +57,12 @@ def _fed(dump: Dump, sample: Mapping[str, Captured], model: Model) -> dict[str, 
 
 
 def _look(
-    choice: Choice, number: int, feed: Feed, fed: Mapping[str, Captured], stored: Mapping[str, QParams], *, own: bool
+    found: Nearest, number: int, feed: Feed, fed: Mapping[str, Captured], stored: Mapping[str, QParams], *, own: bool
 ) -> None:
     """Take a sample that is nearer; without anything to tell by, the one in the same place."""
     near = min((_near(feed[n], c, stored.get(n)) for n, c in fed.items()), default=np.inf if own else -np.inf)
-    if near > choice.near_db:
-        choice.number, choice.near_db, choice.feed = number, near, feed
+    if near > found.near_db:
+        found.number, found.near_db, found.feed = number, near, feed
 
 
 def _near(ours: NDArray[Any], captured: Captured, stored: QParams | None, *, reverse: bool = False) -> float:
@@ -71,19 +71,19 @@ def _near(ours: NDArray[Any], captured: Captured, stored: QParams | None, *, rev
     return sqnr_db(reference, theirs[:, ::-1] if reverse else theirs)
 
 
-def _need(dump: Dump, i: int, choice: Choice, fed: Mapping[str, Captured], stored: Mapping[str, QParams]) -> None:
+def _need(dump: Dump, i: int, found: Nearest, fed: Mapping[str, Captured], stored: Mapping[str, QParams]) -> None:
     """Raise BoardError where the dump's sample is none of ours."""
-    if choice.feed is None and not fed:
+    if found.feed is None and not fed:
         said = f"has {len(dump.samples)} samples, and this is number {i + 1} of the dataset, which has fewer"
         raise BoardError(said, path=str(dump.folder), hint="Give the dataset whose first samples the device ran on.")
-    if choice.near_db >= SAME_DB:
+    if found.near_db >= SAME_DB:
         return
     name, captured = next(iter(fed.items()))
     hint = "Give --dataset with the sample that the device ran on, and the same --mean and --std."
-    if choice.feed is not None and choice.feed[name].ndim == 4:
-        swapped = _near(choice.feed[name], captured, stored.get(name), reverse=True)
+    if found.feed is not None and found.feed[name].ndim == 4:
+        swapped = _near(found.feed[name], captured, stored.get(name), reverse=True)
         if swapped >= SAME_DB:
-            hint = f"Its channels are reversed: with them turned, sample {choice.number + 1} is the one (rgb or bgr)."
+            hint = f"Its channels are reversed: with them turned, sample {found.number + 1} is the one (rgb or bgr)."
     said = f"what the device was fed as '{name}' is no sample of the dataset"
-    raise BoardError(f"{said}; the nearest, number {choice.number + 1}, is {choice.near_db:.1f} dB near",
+    raise BoardError(f"{said}; the nearest, number {found.number + 1}, is {found.near_db:.1f} dB near",
                      path=str(captured.path), hint=hint)  # fmt: skip

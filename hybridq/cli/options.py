@@ -33,7 +33,7 @@ from hybridq.errors import OptionError, Problem
 from hybridq.graph import runtime
 from hybridq.graph.watch import WATCH
 from hybridq.quant.words import no_such_word
-from hybridq.steps.kinds import AnyText, Asked, Choice, Extent, Flag, Kind, Named, Number, Values
+from hybridq.steps.kinds import AnyText, Asked, Extent, Flag, Kind, Named, Number, OneWord, Values
 
 F = TypeVar("F", bound=Callable[..., Any])
 LOG_SECONDS = 10.0  # between lines of progress where stderr is no terminal
@@ -186,7 +186,7 @@ def declared(one: Asked) -> Callable[[F], F]:
     if isinstance(kind, Extent):
         return click.option(flag, metavar="HxW", help=kind.help)
     shown, default = one.default not in (None, ()), one.default
-    default = str(default) if isinstance(kind, Choice) and shown else default
+    default = str(default) if isinstance(kind, OneWord) and shown else default
     return click.option(flag, type=_type(kind), default=default, show_default=shown, help=kind.help)
 
 
@@ -196,7 +196,7 @@ def _type(kind: Kind) -> Any:
         if kind.whole:
             return click.IntRange(None if low is None else int(low), None if high is None else int(high))
         return click.FloatRange(low, high, min_open=kind.above)
-    if isinstance(kind, (Choice, Named)):
+    if isinstance(kind, (OneWord, Named)):
         return Words(kind.words)
     return CommaNames()
 

@@ -142,8 +142,8 @@ def _group_comment(model: Model, calibrated: Calibrated, group: Group) -> str:
     elif layers:
         parts.append("shared by " + _some(f"{x.name} ({operator(x)})" for x in layers))
     if len(group.tensors) > 1:
-        tied = [t for t in group.tensors if t != group.name and t not in group.sources]
-        parts += ["also " + _some(tied)] if tied else []
+        sharing = [t for t in group.tensors if t != group.name and t not in group.sources]
+        parts += ["also " + _some(sharing)] if sharing else []
     if any(t in model.outputs for t in group.tensors):
         parts.append("model output")
     return "; ".join([*parts, *_reasons(layers, calibrated)])

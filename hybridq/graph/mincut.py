@@ -33,16 +33,16 @@ def source_side(
     A pair with ``first`` in S and ``second`` outside costs ``weight``, the other way round ``back`` (None: the same).
     Both ``>= 0``. Shapes: value (count,), the others (pairs,).
     """
-    ties = _Ties(first, second, weight, weight if back is None else back)
-    side, worth = _settled(value, ties)
+    edges = _Edges(first, second, weight, weight if back is None else back)
+    side, worth = _settled(value, edges)
     rest = np.flatnonzero(side == OPEN)
     if len(rest):
         cut = _by_dinic if maxflow is None else _by_library
-        side[rest[cut(worth[rest], ties.among(rest, count))]] = IN
+        side[rest[cut(worth[rest], edges.among(rest, count))]] = IN
     return np.asarray(side == IN)
 
 
-class _Ties(NamedTuple):
+class _Edges(NamedTuple):
     """Pairs of nodes and what they cost when only ``first`` (``forth``) or only ``second`` (``back``) is in the set."""
 
     first: Places
@@ -57,49 +57,49 @@ class _Ties(NamedTuple):
             (self.second, self.first, self.back, self.forth),
         )
 
-    def among(self, nodes: Places, count: int) -> _Ties:
-        """The ties between some nodes, numbered in their order."""
+    def among(self, nodes: Places, count: int) -> _Edges:
+        """The edges between some nodes, numbered in their order."""
         place = np.full(count, -1)
         place[nodes] = np.arange(len(nodes))
         kept = (place[self.first] >= 0) & (place[self.second] >= 0) & (self.forth + self.back > 0)
-        return _Ties(place[self.first][kept], place[self.second][kept], self.forth[kept], self.back[kept])
+        return _Edges(place[self.first][kept], place[self.second][kept], self.forth[kept], self.back[kept])
 
 
-def _settled(value: Doubles, ties: _Ties) -> tuple[NDArray[np.int8], Doubles]:
-    """Sides of the nodes whose own value outweighs all that ties them, and the values of the others.
+def _settled(value: Doubles, edges: _Edges) -> tuple[NDArray[np.int8], Doubles]:
+    """Sides of the nodes whose own value outweighs all its edges, and the values of the others.
 
-    A settled node's ties become part of its neighbours' values, which may settle them in turn.
+    A settled node's edges become part of its neighbours' values, which may settle them in turn.
     """
     worth, side = value.astype(np.float64), np.full(len(value), OPEN, np.int8)
     while True:
-        live = (side[ties.first] == OPEN) & (side[ties.second] == OPEN)
+        live = (side[edges.first] == OPEN) & (side[edges.second] == OPEN)
         least, most = worth.copy(), worth.copy()
-        for node, _, alone, left in ties.directed():
+        for node, _, alone, left in edges.directed():
             least -= np.bincount(node[live], alone[live], len(value))
             most += np.bincount(node[live], left[live], len(value))
         new = np.where(side == OPEN, np.where(least > 0, IN, np.where(most <= 0, OUT, OPEN)), OPEN)
         if not new.any():
             return side, worth
         side = np.where(new == OPEN, side, new).astype(np.int8)
-        for node, other, alone, left in ties.directed():
+        for node, other, alone, left in edges.directed():
             moved = live & (new[other] != OPEN) & (side[node] == OPEN)
             gain = np.where(new[other[moved]] == IN, left[moved], -alone[moved])
             worth += np.bincount(node[moved], gain, len(value))
 
 
-def _by_library(value: Doubles, ties: _Ties) -> NDArray[np.bool_]:
+def _by_library(value: Doubles, edges: _Edges) -> NDArray[np.bool_]:
     """By PyMaxflow (Boykov and Kolmogorov 2004); source and sink change places, since what is free is the source's."""
-    graph = maxflow.GraphFloat(len(value), len(ties.first))
+    graph = maxflow.GraphFloat(len(value), len(edges.first))
     graph.add_nodes(len(value))
     for node, worth in enumerate(value.tolist()):
         graph.add_tedge(node, max(-worth, 0.0), max(worth, 0.0))
-    for a, b, forth, back in zip(*(x.tolist() for x in ties), strict=True):
+    for a, b, forth, back in zip(*(x.tolist() for x in edges), strict=True):
         graph.add_edge(a, b, back, forth)
     graph.maxflow()
     return np.array([graph.get_segment(i) == 1 for i in range(len(value))], bool)
 
 
-def _by_dinic(value: Doubles, ties: _Ties) -> NDArray[np.bool_]:
+def _by_dinic(value: Doubles, edges: _Edges) -> NDArray[np.bool_]:
     count = len(value)
     net = _Network(count + 2)
     source, sink = count, count + 1
@@ -108,7 +108,7 @@ def _by_dinic(value: Doubles, ties: _Ties) -> NDArray[np.bool_]:
             net.edge(source, node, worth, 0.0)
         elif worth < 0:
             net.edge(node, sink, -worth, 0.0)
-    for a, b, forth, back in zip(*(x.tolist() for x in ties), strict=True):
+    for a, b, forth, back in zip(*(x.tolist() for x in edges), strict=True):
         net.edge(a, b, forth, back)
     net.saturate(source, sink)
     return net.reached(source)[:count]

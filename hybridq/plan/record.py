@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.calibration.ranges import BY_READERS, DEFAULTS, Options, choose
+from hybridq.calibration.ranges import BY_READERS, USUAL, RangeOptions, choose
 from hybridq.calibration.readers import Response, response
 from hybridq.calibration.statistics import Histogram, TensorStatistics, pool
 from hybridq.errors import ModelError
@@ -44,7 +44,7 @@ def decide(
     algorithms: Sequence[str],
     weights_per: str = "channel",
     weights_algorithm: WeightAlgorithm = WeightAlgorithm.NORMAL,
-    options: Options = DEFAULTS,
+    options: RangeOptions = USUAL,
     literal: bool = False,
     loop: LoopDefaults | None = None,
 ) -> Calibrated:
@@ -181,7 +181,7 @@ def measure(
     target: Target,
     default: Precision,
     algorithms: Sequence[str],
-    options: Options,
+    options: RangeOptions,
     readers: Response | None = None,
 ) -> Measured:
     """The range of a group by each algorithm, for 8 and for 16 bits."""

@@ -56,7 +56,7 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class OneWord:
     """One word of an enum."""
 
     help: str
@@ -122,7 +122,7 @@ class Extent:
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class SeveralWords:
     """Several words of an enum; ``A,B`` on the command line."""
 
     help: str

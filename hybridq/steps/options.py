@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from hybridq import targets
-from hybridq.calibration.ranges import Options, RangeAlgorithm
+from hybridq.calibration.ranges import RangeAlgorithm, RangeOptions
 from hybridq.errors import OptionError
 from hybridq.quant.dtypes import Granularity, Precision
 from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.quant.words import no_such_word
 from hybridq.search.choose_repair import Repair
-from hybridq.steps.kinds import AnyText, Choice, Flag, Named, Names, Number, asked, need_one_place
+from hybridq.steps.kinds import AnyText, Flag, Named, Names, Number, OneWord, asked, need_one_place
 from hybridq.steps.loop_options import LoopOptions
 from hybridq.steps.preprocessing_options import PreprocessingOptions
 from hybridq.targets import Target
@@ -41,19 +41,19 @@ class Step1Options(PreprocessingOptions, LoopOptions):
     samples: Annotated[int | None, Number("Take only so many, spread over the list.", 1, whole=True)] = None
     inputs: Annotated[tuple[str, ...], Names("Cut the model: these tensors become its inputs (A,B).")] = ()
     outputs: Annotated[tuple[str, ...], Names("Cut the model: these become its outputs, e.g. a detector's heads.")] = ()
-    algorithm: Annotated[RangeAlgorithm | None, Choice(RANGES, RangeAlgorithm)] = None
+    algorithm: Annotated[RangeAlgorithm | None, OneWord(RANGES, RangeAlgorithm)] = None
     percentile: Annotated[float | None, Number("Of percentile.  [default: 99.99]", 50, 100, above=True)] = None
     momentum: Annotated[float | None, Number("Of moving_average.  [default: 0.01]", 0, 1, above=True)] = None
     minimum_range: Annotated[float, Number("Ranges narrower than this are widened (SNPE: 0.01).", 0)] = 0.0
-    weights: Annotated[Granularity, Choice("Scales of weights.", Granularity)] = Granularity.CHANNEL
-    weights_algorithm: Annotated[WeightAlgorithm, Choice("How ranges of weights are chosen.", WeightAlgorithm)] = (
+    weights: Annotated[Granularity, OneWord("Scales of weights.", Granularity)] = Granularity.CHANNEL
+    weights_algorithm: Annotated[WeightAlgorithm, OneWord("How ranges of weights are chosen.", WeightAlgorithm)] = (
         WeightAlgorithm.NORMAL
     )
-    weights_repair: Annotated[Repair | None, Choice(REPAIRS, Repair)] = None
+    weights_repair: Annotated[Repair | None, OneWord(REPAIRS, Repair)] = None
     weight_only: Annotated[
-        Precision | None, Choice("Store weights in this type, compute in float32.", Precision, WEIGHT_ONLY)
+        Precision | None, OneWord("Store weights in this type, compute in float32.", Precision, WEIGHT_ONLY)
     ] = None
-    dtype: Annotated[Precision | None, Choice("Precision of every layer.  [default: the target's]", Precision)] = None
+    dtype: Annotated[Precision | None, OneWord("Precision of every layer.  [default: the target's]", Precision)] = None
     target: Annotated[str, Named("The runtime or toolchain that the model is for.", targets.names)] = "onnxruntime"
     force: Annotated[bool, Flag("Overwrite an edited cfg.")] = False
     merge: Annotated[bool, Flag("Keep the edits of an edited cfg and refresh the rest.")] = False
@@ -134,10 +134,10 @@ class Step1Options(PreprocessingOptions, LoopOptions):
         return Repair.BETTER if free else Repair.BIAS
 
     @property
-    def ranges(self) -> Options:
+    def ranges(self) -> RangeOptions:
         """The options of the range algorithms."""
         given = {k: v for k in ("percentile", "momentum") if (v := getattr(self, k)) is not None}
-        return Options(minimum_range=self.minimum_range, **given)
+        return RangeOptions(minimum_range=self.minimum_range, **given)
 
 
 def need_threads(threads: object, workers: object = 1) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from hybridq.dataset import Anchor, ChannelOrder, Preprocessing, Resize
 from hybridq.errors import OptionError
-from hybridq.steps.kinds import Checked, Choice, Extent, Number, Values
+from hybridq.steps.kinds import Checked, Extent, Number, OneWord, Values
 
 WORDS = ("mean", "std", "channel_order", "resize", "anchor", "pad", "size")
 
@@ -23,9 +23,9 @@ class PreprocessingOptions(Checked):
         Any, Values("Subtracted from each channel: `0,0,0`, or `image=0,0,0` for one input.", "NUMBERS")
     ] = None
     std: Annotated[Any, Values("Divides each channel: `255,255,255`.", "NUMBERS")] = None
-    channel_order: Annotated[ChannelOrder, Choice("Order of a picture's channels.", ChannelOrder)] = ChannelOrder.RGB
-    resize: Annotated[Resize, Choice("How a picture gets the input's size.", Resize)] = Resize.STRETCH
-    anchor: Annotated[Anchor, Choice("Where a letterboxed picture lies.", Anchor)] = Anchor.CENTER
+    channel_order: Annotated[ChannelOrder, OneWord("Order of a picture's channels.", ChannelOrder)] = ChannelOrder.RGB
+    resize: Annotated[Resize, OneWord("How a picture gets the input's size.", Resize)] = Resize.STRETCH
+    anchor: Annotated[Anchor, OneWord("Where a letterboxed picture lies.", Anchor)] = Anchor.CENTER
     pad: Annotated[int, Number("Pixel value around a letterboxed picture.", 0, 255, whole=True)] = 114
     size: Annotated[
         tuple[int, int] | None, Extent("Height and width of pictures where the model leaves them open (480x640).")

@@ -12,7 +12,7 @@ from hybridq.errors import OptionError
 from hybridq.quant.dtypes import Precision
 from hybridq.search.budget import Budget
 from hybridq.steps.comparison_options import METRIC
-from hybridq.steps.kinds import AnyText, Checked, Choices, Named, Number, Values
+from hybridq.steps.kinds import AnyText, Checked, Named, Number, SeveralWords, Values
 
 WORST = "worst:"
 SQNR = "SQNR of the worst output, whole; worst:DB of its worst slice against that slice's own variance."
@@ -43,7 +43,7 @@ class ProposalOptions(Checked):
     runtime: Annotated[str | None, Named(RUNTIME, runtimes)] = None
     precisions: Annotated[
         tuple[Precision, ...],
-        Choices("Precisions to choose from (uint8,int16,float32).  [default: the target's]", Precision),
+        SeveralWords("Precisions to choose from (uint8,int16,float32).  [default: the target's]", Precision),
     ] = ()
 
     def __post_init__(self) -> None:

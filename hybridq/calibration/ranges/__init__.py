@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from hybridq.calibration.ranges.auto import auto
-from hybridq.calibration.ranges.common import DEFAULTS, Options
+from hybridq.calibration.ranges.common import USUAL, RangeOptions
 from hybridq.calibration.ranges.kl_divergence import kl_divergence
 from hybridq.calibration.ranges.minmax import moving_average, normal
 from hybridq.calibration.ranges.mmse import mmse
@@ -18,9 +18,9 @@ from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
 from hybridq.quant.weight_ranges import weight_qparams
 
-__all__ = ["ALGORITHMS", "DEFAULTS", "Options", "RangeAlgorithm", "choose", "weight_qparams"]
+__all__ = ["ALGORITHMS", "USUAL", "RangeAlgorithm", "RangeOptions", "choose", "weight_qparams"]
 
-Function = Callable[[TensorStatistics, Precision, Scheme, Options], Range]
+Function = Callable[[TensorStatistics, Precision, Scheme, RangeOptions], Range]
 
 
 class RangeAlgorithm(StrEnum):
@@ -52,7 +52,7 @@ def choose(
     stats: TensorStatistics,
     precision: Precision,
     scheme: Scheme,
-    options: Options = DEFAULTS,
+    options: RangeOptions = USUAL,
     readers: Response | None = None,
 ) -> Range:
     """The range that an algorithm, by its name in ``ALGORITHMS``, chooses for a tensor.

@@ -10,7 +10,7 @@ mean squared error and min/max on some: differences there are of the size of the
 
 from __future__ import annotations
 
-from hybridq.calibration.ranges.common import DEFAULTS, Options, finish
+from hybridq.calibration.ranges.common import USUAL, RangeOptions, finish
 from hybridq.calibration.ranges.mmse import least_error
 from hybridq.calibration.ranges.moments import moments_of
 from hybridq.calibration.statistics import TensorStatistics
@@ -20,7 +20,7 @@ from hybridq.quant.qparams import Range
 CLIPPING_WEIGHT = 4.0
 
 
-def auto(stats: TensorStatistics, precision: Precision, scheme: Scheme, options: Options = DEFAULTS) -> Range:
+def auto(stats: TensorStatistics, precision: Precision, scheme: Scheme, options: RangeOptions = USUAL) -> Range:
     """Search both ends, first coarsely, then finer around the best, for the least weighted error."""
     low, high = least_error(moments_of(stats), stats, precision, scheme, CLIPPING_WEIGHT)
     return finish(low, high, scheme, options)

@@ -15,8 +15,8 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """Options of the algorithms.
+class RangeOptions:
+    """RangeOptions of the algorithms.
 
     ``percentile``: percent of the elements inside the range, what is cut off shared by both ends.
     ``momentum``: weight of the newest sample in a moving average. ``minimum_range``: narrowest range allowed in real
@@ -33,10 +33,10 @@ class Options:
         number_of(self.minimum_range, "minimum_range", 0, LARGEST)
 
 
-DEFAULTS = Options()
+USUAL = RangeOptions()
 
 
-def finish(low: float, high: float, scheme: Scheme, options: Options) -> Range:
+def finish(low: float, high: float, scheme: Scheme, options: RangeOptions) -> Range:
     """The range of two limits: with zero in it, no narrower than allowed, centred on zero for symmetric schemes.
 
     A narrow range grows at its upper end: ``max = max(max, min + minimum_range)``, as SNPE does.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.calibration.ranges.common import DEFAULTS, Options, finish, with_extremes
+from hybridq.calibration.ranges.common import USUAL, RangeOptions, finish, with_extremes
 from hybridq.calibration.ranges.moments import Values
 from hybridq.calibration.ranges.percentile import quantile
 from hybridq.calibration.statistics import SIDE, Histogram, TensorStatistics
@@ -27,7 +27,9 @@ BULK, TAIL = 0.999, 8.0  # beyond 8 times the 99.9th percentile of magnitudes ev
 ZOOMS = 16  # a search that ends at half the range goes on inside it, this often at most
 
 
-def kl_divergence(stats: TensorStatistics, precision: Precision, scheme: Scheme, options: Options = DEFAULTS) -> Range:
+def kl_divergence(
+    stats: TensorStatistics, precision: Precision, scheme: Scheme, options: RangeOptions = USUAL
+) -> Range:
     """Search one end, then the other, until both have been tried twice; 16 bits resolve all bins: min/max."""
     low, high = min(stats.min, 0.0), max(stats.max, 0.0)
     if precision.bits > 8 or low == high:

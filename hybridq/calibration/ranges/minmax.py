@@ -5,18 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.calibration.ranges.common import DEFAULTS, Options, finish
+from hybridq.calibration.ranges.common import USUAL, RangeOptions, finish
 from hybridq.calibration.statistics import TensorStatistics
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
 
 
-def normal(stats: TensorStatistics, precision: Precision, scheme: Scheme, options: Options = DEFAULTS) -> Range:
+def normal(stats: TensorStatistics, precision: Precision, scheme: Scheme, options: RangeOptions = USUAL) -> Range:
     """The smallest and the largest element of all samples: nothing that calibration saw is clipped."""
     return finish(stats.min, stats.max, scheme, options)
 
 
-def moving_average(stats: TensorStatistics, precision: Precision, scheme: Scheme, options: Options = DEFAULTS) -> Range:
+def moving_average(
+    stats: TensorStatistics, precision: Precision, scheme: Scheme, options: RangeOptions = USUAL
+) -> Range:
     """The samples' minima and maxima, averaged in order: a single outlying sample moves the range only a little.
 
     ``average += max(1 / t, momentum) * (new - average)`` for sample t = 1, 2, ...: the plain mean until ``1 / t``

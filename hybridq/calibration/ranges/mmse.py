@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybridq.calibration.ranges.common import DEFAULTS, Options, finish
+from hybridq.calibration.ranges.common import USUAL, RangeOptions, finish
 from hybridq.calibration.ranges.moments import Moments, Values, moments_of, squared_error
 from hybridq.calibration.statistics import TensorStatistics
 from hybridq.quant.dtypes import Precision, Scheme
@@ -17,7 +17,7 @@ SHARES = (  # of a limit: from the whole to 1/256 by half octaves, then finer ar
 )
 
 
-def mmse(stats: TensorStatistics, precision: Precision, scheme: Scheme, options: Options = DEFAULTS) -> Range:
+def mmse(stats: TensorStatistics, precision: Precision, scheme: Scheme, options: RangeOptions = USUAL) -> Range:
     """Search both ends (one for symmetric schemes), first coarsely, then finer around the best."""
     low, high = least_error(moments_of(stats), stats, precision, scheme, 1.0)
     return finish(low, high, scheme, options)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybridq.calibration.ranges.common import DEFAULTS, Options, counted, finish
+from hybridq.calibration.ranges.common import USUAL, RangeOptions, counted, finish
 from hybridq.calibration.statistics import Histogram, TensorStatistics
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
 
 
-def percentile(stats: TensorStatistics, precision: Precision, scheme: Scheme, options: Options = DEFAULTS) -> Range:
+def percentile(stats: TensorStatistics, precision: Precision, scheme: Scheme, options: RangeOptions = USUAL) -> Range:
     """Cut off ``(100 - percentile) / 2`` percent of the elements at each end; symmetric: of the magnitudes, all of it.
 
     The range never exceeds the exact minimum and maximum.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybridq.calibration.ranges.common import DEFAULTS, Options, counted, finish
+from hybridq.calibration.ranges.common import USUAL, RangeOptions, counted, finish
 from hybridq.calibration.ranges.minmax import normal
 from hybridq.calibration.ranges.moments import Values
 from hybridq.calibration.readers import Response
@@ -27,7 +27,7 @@ def trimmed(
     stats: TensorStatistics,
     precision: Precision,
     scheme: Scheme,
-    options: Options = DEFAULTS,
+    options: RangeOptions = USUAL,
     readers: Response | None = None,
 ) -> Range:
     """The range of ``normal``, trimmed where ``readers`` are deaf; 8 bits only, more need no more steps."""
@@ -44,7 +44,7 @@ def trimmed(
     return best if errors[best] < WORTH * errors[whole] else whole
 
 
-def _candidates(whole: Range, scheme: Scheme, options: Options, readers: Response) -> list[Range]:
+def _candidates(whole: Range, scheme: Scheme, options: RangeOptions, readers: Response) -> list[Range]:
     steps = np.ptp(readers.made, axis=1) / 255.0
     lows = {_deaf_below(readers.knots, readers.made, d * steps) for d in DEAF}
     mirrored = readers.made[:, ::-1]
