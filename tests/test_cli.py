@@ -256,7 +256,7 @@ class TestBudgets:
 
 class TestFiles:
     @pytest.mark.parametrize(
-        ("file", "schema"), [("model.json", "model-1"), ("build.json", "build-1"), ("report/report.json", "report-1")]
+        ("file", "schema"), [("model.json", "model-2"), ("build.json", "build-1"), ("report/report.json", "report-1")]
     )
     def test_what_is_written_is_valid(self, folder: Path, file: str, schema: str) -> None:
         rules = json.loads((Path(hybridq.__file__).parent / f"schemas/{schema}.schema.json").read_text())

@@ -146,4 +146,4 @@ def test_model_json_is_valid(tmp_path: Path) -> None:
     model, calibrated = small()
     weights = {w.tensor: np.ones(w.shape, np.float32) for x in model.layers for w in x.weights}
     storage.write_state(tmp_path, storage.State(model, Weights(weights), calibrated, {}, 1))
-    assert errors("model-1", json.loads((tmp_path / storage.MODEL).read_text(encoding="utf-8"))) == []
+    assert errors("model-2", json.loads((tmp_path / storage.MODEL).read_text(encoding="utf-8"))) == []

@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import version_1
 from helpers_cli import CFG, Run, edit, snapshot
 
 import hybridq
@@ -29,13 +30,12 @@ def folder(small_folder: Path, tmp_path: Path) -> Path:
 
 def earlier(build: Path) -> None:
     """Make of a folder what the first release left: no digest, none of the fields that came later."""
-    data = json.loads((build / "model.json").read_text(encoding="utf-8"))
-    del data["digest"]
+    data = version_1.restated(json.loads((build / "model.json").read_text(encoding="utf-8")))
     for name in ("rounded", "equalized", "as_given"):
         del data["calibration"][name]
     for measured in data["calibration"]["measured"].values():
         del measured["unbounded"]
-    (build / "model.json").write_text(json.dumps(data, indent=2), encoding="utf-8")
+    version_1.write(build / "model.json", data, seal=False)
 
 
 def test_a_folder_of_the_first_release_is_refused_with_the_remedy_and_upgraded(folder: Path, run: Run) -> None:

@@ -158,12 +158,12 @@ def test_one_changed_bit_breaks_the_seal(tmp_path: Path) -> None:
     text = json.dumps({"format": "f/1", "b": ["x", None]}, indent=1) + "\n"
     path = tmp_path / "model.json"
     path.write_bytes(sealed(text).encode())
-    assert read_sealed(path, "f/1", "again")["b"] == ["x", None]
+    assert read_sealed(path, ("f/1",), "again")["b"] == ["x", None]
     whole = path.read_bytes()
     for at in range(len(whole)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         with pytest.raises(StorageError):
-            read_sealed(path, "f/1", "again")
+            read_sealed(path, ("f/1",), "again")
 
 
 def test_json_of_any_depth_is_told(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_what_is_written_is_read(folder: Path, tmp_path: Path) -> None:
     write_state(again, state)
     assert (read_state(again).model.states, read_state(again).sequence) == ({"h": "hn"}, 6)
     held = json.loads((again / "model.json").read_text())
-    schema = json.loads((Path(hybridq.__file__).parent / "schemas/model-1.schema.json").read_text())
+    schema = json.loads((Path(hybridq.__file__).parent / "schemas/model-2.schema.json").read_text())
     Draft202012Validator(schema).validate(held)
 
 

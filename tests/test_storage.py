@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from random_graphs import random_case, run
+from version_1 import restated, write
 
 from hybridq.errors import StorageError
 from hybridq.graph.analysis import analyse
@@ -25,6 +26,7 @@ from hybridq.graph.model import Model
 from hybridq.quant.records import Calibrated
 from hybridq.storage import state as storage
 from hybridq.storage.state import MODEL, WEIGHTS, State, assemble, read_state, write_state
+from hybridq.storage.tensors import ALIGNMENT
 
 SAMPLE = {"x": np.arange(12, dtype=np.int64).reshape(3, 4), "label": np.array(["ü"])[:0].astype(np.uint8)}
 
@@ -34,7 +36,16 @@ def state_of(seed: int) -> State:
     case = random_case(seed)
     made = {x.name: np.arange(6, dtype=np.float32) for x in case.model.layers[:2]}
     weights = case.weights.repaired(biases=made, rounded={n: b.astype(np.int8) for n, b in made.items()})
-    return State(case.model, weights, case.calibrated, {"mean": [0.0]}, 3, SAMPLE)
+    return State(case.model, weights, case.calibrated, {"mean": [0.0]}, 3, sample=SAMPLE)
+
+
+def searched(seed: int) -> State:
+    """With another entry, other biases and other roundings than step1's."""
+    state = state_of(seed)
+    key, entry = next(iter(state.calibrated.entries.items()))
+    made = state.weights.plain().repaired(biases={"other": np.ones(3, np.float32)})
+    entries = {**state.calibrated.entries, key: replace(entry, algorithm="mmse", scale=0.5)}
+    return state.searched(replace(state.calibrated, entries=entries), made)
 
 
 def odd_state() -> State:
@@ -106,6 +117,32 @@ def test_round_trip(tmp_path: Path, seed: int) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+def test_what_a_search_found_comes_back_beside_what_step1_decided(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_state(tmp_path, searched(seed))
+        found = read_state(tmp_path, verify=True)
+        assert_same(searched(seed), found)
+        assert_same(state_of(seed), found.before_search())
+        assert found.calibrated.entries != found.decided.calibrated.entries
+
+
+@pytest.mark.parametrize("seal", [True, False])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_folder_of_version_1_is_the_same_state(tmp_path: Path, seed: int, seal: bool) -> None:
+    """Sealed it is read as it is; the first release's, without any digest, is what ``upgrade`` reads."""
+    write_state(tmp_path, storage.with_cfg(state_of(seed), "text"))
+    today = read_state(tmp_path, verify=True)
+    write(tmp_path / MODEL, restated(json.loads((tmp_path / MODEL).read_text())), seal=seal)
+    earlier = storage.read_earlier(tmp_path)
+    assert earlier is not None
+    assert_same(today, earlier)
+    if seal:
+        assert_same(today, read_state(tmp_path, verify=True))
+    else:
+        with pytest.raises(StorageError, match="earlier hybridq"):
+            read_state(tmp_path)
+
+
 def test_every_type_of_tensor(tmp_path: Path) -> None:
     write_state(tmp_path, odd_state())
     found = read_state(tmp_path, verify=True)
@@ -122,7 +159,7 @@ def test_weights_are_mapped_and_aligned(tmp_path: Path) -> None:
     assert isinstance(held.base, mmap.mmap)
     assert not state.weights["f"].flags.writeable
     places = json.loads((tmp_path / MODEL).read_text())["weights"]["tensors"]
-    assert all(t["offset"] % storage.ALIGNMENT == 0 for t in places.values())
+    assert all(t["offset"] % ALIGNMENT == 0 for t in places.values())
     np.testing.assert_array_equal(state.weights["f"], odd_state().weights["f"])
 
 
@@ -197,7 +234,7 @@ class TestDamage:
         self.refuse(folder, "damaged|format")
 
     def test_another_version(self, folder: Path) -> None:
-        text = (folder / MODEL).read_text().replace("hybridq.model/1", "hybridq.model/99")
+        text = (folder / MODEL).read_text().replace("hybridq.model/2", "hybridq.model/99")
         (folder / MODEL).write_text(text)
         self.refuse(folder, "hybridq.model/99")
 

@@ -35,10 +35,10 @@ def sealed(text: str) -> str:
     return f'{head}\n  "digest": "{text_digest(text)}",\n{rest}'
 
 
-def read_sealed(path: Path, version: str, hint: str, unsealed: str = "", **words: Any) -> dict[str, Any]:
-    """The object of a sealed file whose ``format`` is ``version``.
+def read_sealed(path: Path, versions: tuple[str, ...], hint: str, unsealed: str = "", **words: Any) -> dict[str, Any]:
+    """The object of a sealed file whose ``format`` is one of ``versions``, today's first.
 
-    Raises StorageError where it is of another version, or where its text is not the one that was written; ``unsealed``
+    Raises StorageError where it is of another, or where its text is not the one that was written; ``unsealed``
     says what a file without any digest may be, and then `hybridq upgrade` is the remedy.
     """
     text = read_text(path, hint=hint, **words)
@@ -47,8 +47,8 @@ def read_sealed(path: Path, version: str, hint: str, unsealed: str = "", **words
         found = data["format"]
     except (ValueError, RecursionError, LookupError, TypeError) as error:
         raise StorageError("damaged: not hybridq's JSON", path=str(path), hint=hint) from error
-    if found != version:
-        raise StorageError(f"format {found!r}, but this hybridq reads {version!r}", path=str(path), hint=hint)
+    if found not in versions:
+        raise StorageError(f"format {found!r}, but this hybridq reads {versions[0]!r}", path=str(path), hint=hint)
     head, line, rest = [*text.split("\n", 2), "", ""][:3]
     digest = LINE.fullmatch(line)
     if unsealed and "digest" not in data:

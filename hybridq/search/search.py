@@ -38,7 +38,8 @@ from hybridq.search.joint import Bench, Stopwatch
 from hybridq.search.judge import judge_of
 from hybridq.search.result import content, recall
 from hybridq.search.work import TOLD, Deadline, Effort, Prices, Work, allowed, planned, slowness
-from hybridq.storage.state import assemble, to_json
+from hybridq.storage.record_json import to_json
+from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights
 
 MOST_SAMPLES = 100_000

@@ -22,14 +22,13 @@ from hybridq.execution.pool import HERE, pool
 from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit
 from hybridq.files.reading import write_text
-from hybridq.graph.model import Model
 from hybridq.graph.rolling import in_a_row
 from hybridq.graph.runtime import Feed
 from hybridq.linting.run import lint
 from hybridq.plan.layer_weights import entry_key
 from hybridq.plan.record import activation_entry, weight_entry
 from hybridq.quant.dtypes import Precision
-from hybridq.quant.records import Calibrated, Entry, LayerChoice
+from hybridq.quant.records import Entry, LayerChoice
 from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.search.board import read_profile
 from hybridq.search.choice import unrepaired
@@ -46,7 +45,6 @@ from hybridq.steps.step2 import Step2Result, step2
 from hybridq.steps.step3 import Step3Result, step3
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, State
-from hybridq.storage.weights import Weights
 
 SAVE_SECONDS = 2.0
 MOST_SAMPLES = 512  # of the dataset, from which the search takes its own
@@ -117,16 +115,18 @@ def propose(
 ) -> SearchResult:
     """Search for the layers that need more bits and write them into the cfg of a folder that step1 left.
 
-    ``dataset`` is by default the one of step1; ``options`` are the fields of ``ProposalOptions``. Ranges and biases
-    that the search found better are recorded as step1's own. ``deadline`` is by default that of ``time`` from now.
-    Models are measured by ``workers`` processes, a Dask ``cluster`` or any ``executor``, with the same result.
+    ``dataset`` is by default the one of step1; ``options`` are the fields of ``ProposalOptions``. Ranges, roundings and
+    biases that the search found better are recorded beside step1's, from which every search begins. ``deadline`` is by
+    default that of ``time`` from now. Models are measured by ``workers`` processes, a Dask ``cluster`` or any
+    ``executor``, with the same result.
+
     Raises OptionError for options that do not exist or fit, ConfigError for an impossible budget, DatasetError without
     samples.
     """
     wanted = read(ProposalOptions, options)
     need_threads(threads, workers)
     folder = Path(directory)
-    state = read_state(folder)
+    state = read_state(folder).before_search()
     asked = SearchOptions(
         metric=load_metric(wanted.metric) if wanted.metric else None,
         precisions=wanted.precisions,
@@ -145,8 +145,7 @@ def propose(
     with pool(workers, cluster, executor, threads=1) as place:
         asked = replace(asked, pool=place or HERE)
         found = search(state.model, state.weights, state.calibrated, feeds, wanted.budget, asked)
-    plain = replace(state, calibrated=unrepaired(state.calibrated), weights=state.weights.plain())
-    _write(folder, _tuned(plain, found), found)
+    _write(folder, _improved(state, found), found)
     return found
 
 
@@ -188,26 +187,23 @@ def _text(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def _tuned(state: State, found: SearchResult) -> State:
-    """The state with the ranges, weights and biases that the search found better as its own."""
-    entries = dict(state.calibrated.entries)
-    target = targets.load(state.calibrated.target)
+def _improved(state: State, found: SearchResult) -> State:
+    """The state with the ranges, weights and biases that the search found, beside what step1 decided."""
+    before = unrepaired(state.calibrated)
+    entries, target = dict(before.entries), targets.load(before.target)
     for group, algorithm in found.tuning.ranges.items():
-        measured = state.calibrated.measured[group]
-        entries[group] = activation_entry(measured, entries[group].dtype, algorithm, target)
+        entries[group] = activation_entry(before.measured[group], entries[group].dtype, algorithm, target)
     for name, how in found.tuning.weights.items():
-        key = entry_key(state.model.layer[name])
-        entries[key] = _weight(name, state.model, state.calibrated, state.weights, how)
-    weights = state.weights.repaired(biases=found.biases, rounded=found.rounded)
-    calibrated = replace(state.calibrated, entries=entries, rounded=tuple(weights.rounded))
-    return replace(state, calibrated=calibrated, weights=weights)
+        entries[entry_key(state.model.layer[name])] = _weight(name, state, how)
+    weights = state.weights.plain().repaired(biases=found.biases, rounded=found.rounded)
+    return state.searched(replace(before, entries=entries, rounded=tuple(weights.rounded)), weights)
 
 
-def _weight(name: str, model: Model, calibrated: Calibrated, weights: Weights, algorithm: str) -> Entry:
-    layer, target = model.layer[name], targets.load(calibrated.target)
+def _weight(name: str, state: State, algorithm: str) -> Entry:
+    layer, calibrated = state.model.layer[name], state.calibrated
     chosen = WeightAlgorithm.MMSE if algorithm == WeightAlgorithm.MMSE else WeightAlgorithm.NORMAL
-    default = calibrated.default_of(name)
-    made = weight_entry(layer, layer.weights[0], default, weights, calibrated.weights_per, chosen, target)
+    default, target = calibrated.default_of(name), targets.load(calibrated.target)
+    made = weight_entry(layer, layer.weights[0], default, state.weights, calibrated.weights_per, chosen, target)
     return replace(made, algorithm=algorithm)
 
 

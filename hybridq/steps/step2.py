@@ -63,7 +63,7 @@ def check(directory: Path | str) -> list[Problem]:
 def verify_built(folder: Path) -> None:
     """Raise StorageError unless ``hybrid.onnx`` is the file that step2 wrote."""
     with reading(folder) as view:
-        held = read_sealed(view.path(BUILD), BUILD_FORMAT, BUILD_AGAIN).get("files")
+        held = read_sealed(view.path(BUILD), (BUILD_FORMAT,), BUILD_AGAIN).get("files")
         for name in (HYBRID, f"{HYBRID}.data"):
             path = view.path(name)
             known = held.get(name) if isinstance(held, dict) else None

@@ -1,4 +1,4 @@
-"""``upgrade``: a folder of the format before files carried their digests becomes one of today's; no calibration."""
+"""``upgrade``: a folder of an earlier format becomes one of today's; nothing is measured anew."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Upgraded:
 
 
 def upgrade(directory: Path | str) -> Upgraded:
-    """Write ``model.json`` anew with its digest; measurements, choices and the cfg stay as they are.
+    """Write ``model.json`` anew in today's format; measurements, choices and the cfg stay as they are.
 
     Raises StorageError where the folder is damaged or of no format that hybridq ever wrote, ConfigError where its cfg
     would not be valid today; nothing is changed then.

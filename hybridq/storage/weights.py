@@ -14,10 +14,6 @@ from hybridq.graph.outside import Mapped
 
 Tensors = Mapping[str, NDArray[Any]]
 
-# In ``weights.data`` one row of tensors holds everything; these prefixes of names tell what is not an initializer.
-OURS = "hybridq:"
-BIASES, ROUNDED = OURS + "bias/", OURS + "weight/"
-
 
 def size_of(weights: Tensors) -> int:
     """Bytes of all tensors together."""
@@ -63,19 +59,3 @@ class Weights(Mapping[str, NDArray[Any]]):
     def plain(self) -> Weights:
         """The initializers alone."""
         return Weights(self.initializers)
-
-    def row(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Every tensor under the name it has in ``weights.data``, one at a time."""
-        yield from self.initializers.items()
-        yield from ((BIASES + k, v) for k, v in self.biases.items())
-        yield from ((ROUNDED + k, v) for k, v in self.rounded.items())
-
-    @classmethod
-    def of_row(cls, tensors: Mapped) -> Weights:
-        """The inverse of ``row``; other tensors of ours are left out."""
-
-        def below(prefix: str) -> Tensors:
-            return {k.removeprefix(prefix): tensors[k] for k in tensors if k.startswith(prefix)}
-
-        given = tensors.only([k for k in tensors if not k.startswith(OURS)])
-        return cls(given, below(BIASES), below(ROUNDED))

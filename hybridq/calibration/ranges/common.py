@@ -16,7 +16,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, slots=True)
 class RangeOptions:
-    """RangeOptions of the algorithms.
+    """What the algorithms may be told.
 
     ``percentile``: percent of the elements inside the range, what is cut off shared by both ends.
     ``momentum``: weight of the newest sample in a moving average. ``minimum_range``: narrowest range allowed in real
