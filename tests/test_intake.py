@@ -235,6 +235,13 @@ def too_many_inputs(given: ModelProto) -> None:
     given.graph.node[0].input.append("Wq")
 
 
+def weight_without_numbers(given: ModelProto) -> None:
+    weight = given.graph.initializer[0]
+    values = numpy_helper.to_array(weight).copy()
+    values[0, 0] = np.nan
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+
+
 def cut_weight(given: ModelProto) -> None:
     given.graph.initializer[0].raw_data = given.graph.initializer[0].raw_data[:100]
 
@@ -262,6 +269,7 @@ def late_version(given: ModelProto) -> None:
         (unknown_attribute, "has the attribute 'wrong' at node 'act' (Relu)"),
         (too_many_inputs, "has 3 inputs at node 'fc' (MatMul), which takes 2 to 2"),
         (cut_weight, "has 100 bytes for the weight 'Wq', whose shape takes 256"),
+        (weight_without_numbers, "has NaN in the weight 'Wq'"),
         (no_opset, "does not say which opset its operators are of"),
         (domain_not_imported, "has operators of the domain 'mine', which it does not import"),
         (late_version, "is of IR version 99, and the installed ONNX Runtime reads up to"),

@@ -68,8 +68,10 @@ class Pass:
         except HybridqError as error:
             looked.audit.check()  # says more: it knows the sample's file
             places = looked.audit.places
-            if isinstance(error, NotANumberError) and error.sample < len(places):
-                raise error.at(places[error.sample].located) from error
+            if isinstance(error, NotANumberError):
+                self.prepared.need_numbers()
+                if error.sample < len(places):
+                    raise error.at(places[error.sample].located) from error
             self.prepared.explain(looked.seen.last, data.path, self.options.threads)
             raise
 

@@ -25,7 +25,7 @@ from hybridq.graph.chance import random_nodes, seeded
 from hybridq.graph.cut import cut
 from hybridq.graph.given import read_model
 from hybridq.graph.model import Model
-from hybridq.graph.outside import any_outside
+from hybridq.graph.outside import any_outside, dtype_of, values_of
 from hybridq.graph.recovered import Recovered, is_quantized, recover
 from hybridq.graph.runtime import Feed, RuntimeModelError
 from hybridq.graph.shapes import measure_shapes, open_tensors, with_shapes
@@ -133,6 +133,13 @@ class Prepared:
             hint = NO_SIZE if any(map(is_image, sample.files.values())) else "Look at the shape of that sample."
             found = Problem(message, path, sample.line, hint=hint, detail=error.problems[0].detail)
             raise DatasetError(found) from error
+
+    def need_numbers(self) -> None:
+        """Raise ModelError where a weight holds NaN: no sample is at fault then."""
+        for tensor in self.given.graph.initializer:
+            if dtype_of(tensor).kind == "f" and np.isnan(values_of(tensor)).any():
+                hint = "The file is broken, not the samples: look at the training, and export it again."
+                raise ModelError(f"the model has NaN in the weight '{tensor.name}'", path=str(self.path), hint=hint)
 
     def of_shapes(self, seen: Seen, threads: int) -> Prepared:
         """The same with what the samples' shapes say of the model: multiply-accumulates, numbers of axes."""
