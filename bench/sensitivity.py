@@ -25,7 +25,7 @@ from hybridq.graph.canonical import canonicalize
 from hybridq.graph.given import read_model
 from hybridq.graph.runtime import Feed, run, session
 from hybridq.plan.plan import make_plan
-from hybridq.plan.record import decide
+from hybridq.plan.record import Request, decide
 from hybridq.quant.records import QuantConfig
 from hybridq.search import alone
 from hybridq.search.damage import measure_reference
@@ -52,9 +52,7 @@ def measure(path: Path, samples: int) -> dict[str, Any]:
     ]
     weights, target = storage.weights_of(proto), load("onnxruntime")
     stats = calibrate(model, proto, list(enumerate(feeds)), threads=1)
-    calibrated = decide(
-        model, weights, stats.tensors, target, default=target.default, algorithm="normal", algorithms=["normal"]
-    )
+    calibrated = decide(model, weights, stats.tensors, Request(target, target.default, "normal"), ["normal"])
     plan = make_plan(model, calibrated, QuantConfig(target.name, {}, calibrated.entries, {}), weights)
     one = session(proto, threads=1)
     reference = measure_reference(one, feeds, model)

@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
 from hybridq import targets
 from hybridq.graph.analysis import analyse
 from hybridq.graph.model import Model
-from hybridq.plan.record import record
+from hybridq.plan.record import Request, record
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Calibrated, Measured
 
@@ -84,4 +84,4 @@ def calibrated(model: Model, target: str, ranges: dict[str, Range]) -> Calibrate
         algorithms = {"normal": {8: r, 16: r}, "mmse": {8: narrow, 16: r}}
         measured[group.name] = Measured(r, algorithms, group.fixed is not None)
     weights = {w.tensor: np.ones(w.shape, np.float32) for x in model.layers for w in x.weights}
-    return record(model, weights, measured, goal, goal.default, "normal")
+    return record(model, weights, measured, Request(goal, goal.default, "normal"))

@@ -15,7 +15,7 @@ from hybridq.exchange.records import Export, Options, Wanted
 from hybridq.exchange.taking import take
 from hybridq.exchange.view import View, make_view
 from hybridq.plan.plan import make_plan
-from hybridq.plan.record import record
+from hybridq.plan.record import Request, record
 from hybridq.quant.dtypes import Precision
 from hybridq.storage.state import State
 from hybridq.storage.weights import Weights
@@ -32,7 +32,7 @@ def state(target: str = "rknn1", default: str = "") -> State:
     weights = Weights({n: random.normal(size=s).astype(np.float32) for n, s in shapes.items()} | _shape())
     goal = load(target)
     precision = Precision(default) if default else goal.default
-    found = record(model, weights, calibrated.measured, goal, precision, "normal")
+    found = record(model, weights, calibrated.measured, Request(goal, precision, "normal"))
     return State(model, weights, found, {}, 1)
 
 

@@ -19,7 +19,7 @@ from hybridq.graph.analysis import analyse
 from hybridq.graph.model import Model
 from hybridq.plan.plan import make_plan
 from hybridq.plan.quant_plan import QuantPlan, Stored
-from hybridq.plan.record import known_range, record
+from hybridq.plan.record import Request, known_range, record
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.numerics import fake_quantize
 from hybridq.quant.qparams import QParams, Range
@@ -449,7 +449,7 @@ def make_case(
     model = analyse(proto, given, outputs_share=chosen.outputs_share, inputs_share=chosen.inputs_share)
     weights = storage.weights_of(proto)
     measured = calibrate(proto, model, feed)
-    calibrated = record(model, weights, measured, chosen, default or chosen.default, "normal")
+    calibrated = record(model, weights, measured, Request(chosen, default or chosen.default, "normal"))
     return Case(given, proto, model, calibrated, weights, feed)
 
 

@@ -16,7 +16,7 @@ from hybridq import targets
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Kind, lookup
 from hybridq.plan.islands import _Cut, float_saves, float_side
-from hybridq.plan.record import decide
+from hybridq.plan.record import Request, decide
 from hybridq.quant.dtypes import Precision
 
 CONV = {"w": normal(8, 8, 1, 1), "v": normal(8, 8, 1, 1)}
@@ -128,7 +128,6 @@ def test_what_a_logarithm_reads_keeps_its_small_values(reader: str, raised: bool
         if case.model.group[name].layers and name in ("p", "m")
     }
     target = targets.load("onnxruntime")
-    choice = {"default": target.default, "algorithm": "normal", "algorithms": ["normal"]}
-    found = decide(case.model, case.weights, stats, target, **choice)
+    found = decide(case.model, case.weights, stats, Request(target, target.default, "normal"), ["normal"])
     assert found.layers["p"].precision is F32 or not raised
     assert (found.layers["m"].precision is F32) is raised

@@ -18,7 +18,7 @@ from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
 from hybridq.graph.canonical import canonicalize
 from hybridq.plan.plan import make_plan
-from hybridq.plan.record import decide
+from hybridq.plan.record import Request, decide
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import LayerChoice, QuantConfig
 from hybridq.storage import state as storage
@@ -64,16 +64,8 @@ class Net:
     def sqnr(self, precision: Precision, algorithm: str = "normal") -> float:
         """Of the built model's output, every layer asked for a precision, in dB."""
         tensors = self.stats(algorithm).tensors
-        calibrated = decide(
-            self.model,
-            self.weights,
-            tensors,
-            self.target,
-            default=precision,
-            algorithm=algorithm,
-            algorithms=["normal", algorithm],
-            literal=True,
-        )
+        request = Request(self.target, precision, algorithm, literal=True)
+        calibrated = decide(self.model, self.weights, tensors, request, ["normal", algorithm])
         free = [x.name for x in self.model.layers if not x.float_only]
         asked = {n: LayerChoice(precision) for n in free}  # said by name, too: no infinity may be asked away
         plan = make_plan(

@@ -21,12 +21,12 @@ from hybridq.errors import ConfigError
 from hybridq.linting import Finding
 from hybridq.report import print_report
 from hybridq.report.build_json import BuildReport
+from hybridq.steps.calibrating import Step1Result
 from hybridq.steps.common import read_state
 from hybridq.steps.demo import REPORT, run_demo
 from hybridq.steps.kinds import read
 from hybridq.steps.proposal_options import ProposalOptions
 from hybridq.steps.propose import propose
-from hybridq.steps.step1 import Step1Result
 
 SHOWN = 12  # rows of a table before the rest is counted
 

@@ -182,43 +182,28 @@ def open_dataset(
 ) -> Dataset:
     """Open samples; nothing is decoded yet.
 
-    Parameters
-    ----------
-    source
-        A list such as ``dataset.txt``, a folder of images and ``.npy``, an ``.npz``, one image or ``.npy``; or an
-        iterable of feeds (dicts by input name; arrays or paths for a model with one input), or a function returning
-        one, which makes a generator re-iterable.
-    inputs
-        The model's inputs, in order: the columns of a list.
-    preprocessing
-        How values enter; by default they are left as they are.
-    samples
-        Take only so many, spread over the list, the folder or the arrays; of an iterator the first. Of a recurrent
-        model whole sequences as far as they go.
-    sequence
-        Where an input is a state, a new sequence begins after so many steps; by default where the samples say so.
-    follow
-        The float model of states: a whole feed to the states that the next step takes. With it a sequence begins, too,
-        where a sample brings states that the model did not make of the sample before.
+    ``source`` is a list such as ``dataset.txt``, a folder of images and ``.npy``, an ``.npz``, one image or ``.npy``;
+    or an iterable of feeds (dicts by input name; arrays or paths for a model with one input), or a function returning
+    one, which makes a generator re-iterable. ``inputs`` are the model's inputs in order, the columns of a list;
+    ``preprocessing`` says how values enter, by default as they are. ``samples``: only so many, spread over the list,
+    the folder or the arrays, of an iterator the first, of a recurrent model whole sequences as far as they go.
 
-    Raises
-    ------
-    DatasetError
-        With every problem of the list at once: missing files, wrong columns, options that do not suit the inputs.
+    Where an input is a state, a new sequence begins after ``sequence`` steps, by default where the samples say so; with
+    ``follow``, the float model from a whole feed to the states that the next step takes, too where a sample brings
+    states that the model did not make of the sample before. Raises DatasetError with every problem of the list at once:
+    missing files, wrong columns, options that do not suit the inputs.
     """
     inputs, preprocessing = tuple(inputs), preprocessing or Preprocessing()
     if samples is not None and samples < 1:
         raise DatasetError(f"{samples} samples asked for", hint="Give --samples 1 or more.")
-    problems = preprocessing.problems(inputs)
-    if problems:
+    if problems := preprocessing.problems(inputs):
         raise DatasetError(problems)
     recurrent = any(spec.state for spec in inputs)
     opened = _opened(source, inputs, None if recurrent else samples)
     preprocessing, notes = _sized(opened, inputs, preprocessing)
     if recurrent:
         opened = _in_order(opened, [Reader(s, preprocessing) for s in inputs], sequence, follow)
-    opened = _picked(opened, samples)
-    found = Dataset(opened, inputs, preprocessing, 0, samples, notes)
+    found = Dataset(_picked(opened, samples), inputs, preprocessing, 0, samples, notes)
     if found.count == 0:
         raise DatasetError("the dataset is empty", path=found.path, hint="Give at least one sample.")
     return found

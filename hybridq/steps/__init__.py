@@ -5,8 +5,9 @@ that check themselves (``options``, ``proposal_options``), and the command line 
 """
 
 from hybridq.execution.progress import Progress
+from hybridq.steps.calibrating import Step1Result
 from hybridq.steps.common import HYBRID
-from hybridq.steps.step1 import Step1Result, step1
+from hybridq.steps.step1 import step1
 from hybridq.steps.step2 import Step2Result, check, step2
 from hybridq.steps.step3 import step3
 from hybridq.steps.step4 import Step4Result, import_file, step4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from hybridq.compare import ComparisonReport, Inside, compare, pairs_by_name
-from hybridq.dataset import InputSpec, open_dataset
+from hybridq.dataset import Dataset, InputSpec, Preprocessing, open_dataset
 from hybridq.errors import ModelError
 from hybridq.execution.pool import pool
 from hybridq.execution.progress import Progress, no_progress
@@ -19,7 +20,7 @@ from hybridq.files.reading import look_at
 from hybridq.graph.edit import inputs_of
 from hybridq.graph.load import load
 from hybridq.graph.rolling import follower
-from hybridq.graph.states import states_of
+from hybridq.graph.states import States, states_of
 from hybridq.graph.words import first_line
 from hybridq.report import Extras, Known, Verdict, judge, report_json, write_report
 from hybridq.report.gallery import Gallery
@@ -63,36 +64,58 @@ def compare_models(
     """
     asked, pictures, loop = share(options, ComparisonOptions, PreprocessingOptions, StateOptions)
     wanted, preprocessing = ComparisonOptions(**asked), PreprocessingOptions(**pictures).preprocessing
-    paths = Path(float_model), Path(other_model)
-    protos = _load(paths[0]), _load(paths[1])
-    states = states_of(protos[0], StateOptions(**loop).pairs)
-    specs = [replace(spec, state=spec.name in states) for spec in _same_inputs(*protos, paths[1])]
-    follow = follower(paths[0], states, threads=wanted.threads)
-    data = open_dataset(dataset, specs, preprocessing, wanted.samples, wanted.sequence, follow)
+    pair = Pair.read(Path(float_model), Path(other_model), StateOptions(**loop).pairs)
+    data = pair.samples(dataset, wanted, preprocessing)
     watched = Watched(data, Gallery(preprocessing, wanted.drawer))
-    gallery = watched.gallery
-    with pool(wanted.workers, wanted.cluster, threads=wanted.threads) as place:
-        found = compare(
-            paths[0].resolve(),
-            paths[1].resolve(),
-            watched.feeds(progress),
-            inside=Inside(pairs_by_name(*protos), samples=wanted.layer_samples),
-            metric=wanted.scored,
-            threads=wanted.threads,
-            seconds=wanted.seconds,
-            watch=gallery.add,
-            runner=watched.runner(place, progress),
-            states=states,
-            pool=place,
-        )
-    found = replace(found, model=paths[1].stem)
+    found = replace(_compared(pair, watched, wanted, progress), model=pair.paths[1].stem)
     flags = tuple(step1_flags(preprocessing))
     judged = judge(found, Known(folder="", model=str(float_model), dataset=str(data.path), flags=flags))
     if out is None:
         return Compared(found, judged, None)
+    gallery = watched.gallery
     with commit(Path(out)) as new:
         write_report(found, new / REPORT, judged, Extras(shots=gallery.shots(), sqnr=gallery.sqnr))
     return Compared(found, judged, Path(out) / REPORT)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The float model and another, by their paths, with what goes round in both."""
+
+    paths: tuple[Path, Path]
+    protos: tuple[onnx.ModelProto, onnx.ModelProto]
+    states: States
+    inputs: tuple[InputSpec, ...]
+
+    @classmethod
+    def read(cls, first: Path, other: Path, pairs: Sequence[str]) -> Pair:
+        """Both models. Raises ModelError where one cannot be read or their inputs differ."""
+        protos = _load(first), _load(other)
+        states = states_of(protos[0], pairs)
+        inputs = (replace(spec, state=spec.name in states) for spec in _same_inputs(*protos, other))
+        return cls((first, other), protos, states, tuple(inputs))
+
+    def samples(self, dataset: Any, wanted: ComparisonOptions, preprocessing: Preprocessing) -> Dataset:
+        """What both run on."""
+        follow = follower(self.paths[0], self.states, threads=wanted.threads)
+        return open_dataset(dataset, self.inputs, preprocessing, wanted.samples, wanted.sequence, follow)
+
+
+def _compared(pair: Pair, watched: Watched, wanted: ComparisonOptions, progress: Progress) -> ComparisonReport:
+    with pool(wanted.workers, wanted.cluster, threads=wanted.threads) as place:
+        return compare(
+            pair.paths[0].resolve(),
+            pair.paths[1].resolve(),
+            watched.feeds(progress),
+            inside=Inside(pairs_by_name(*pair.protos), samples=wanted.layer_samples),
+            metric=wanted.scored,
+            threads=wanted.threads,
+            seconds=wanted.seconds,
+            watch=watched.gallery.add,
+            runner=watched.runner(place, progress),
+            states=pair.states,
+            pool=place,
+        )
 
 
 def _load(path: Path) -> onnx.ModelProto:

@@ -35,12 +35,13 @@ from hybridq.search.choice import unrepaired
 from hybridq.search.choose_repair import Repair
 from hybridq.search.search import SearchOptions, SearchResult, search
 from hybridq.search.work import USUAL_SECONDS, Deadline, planned
+from hybridq.steps.calibrating import Step1Result
 from hybridq.steps.common import SEARCH, follow_of, read_object, read_sources, read_state
 from hybridq.steps.kinds import read, share, takes
 from hybridq.steps.options import Step1Options, need_threads
 from hybridq.steps.proposal_options import ProposalOptions
 from hybridq.steps.runtime import stopwatch
-from hybridq.steps.step1 import Step1Result, need_dataset, step1
+from hybridq.steps.step1 import need_dataset, step1
 from hybridq.steps.step2 import Step2Result, step2
 from hybridq.steps.step3 import Step3Result, step3
 from hybridq.storage import state as storage
@@ -127,26 +128,29 @@ def propose(
     need_threads(threads, workers)
     folder = Path(directory)
     state = read_state(folder).before_search()
-    asked = SearchOptions(
+    asked = _asked(folder, state, wanted, threads)
+    feeds = list(_feeds(folder, state, dataset))
+    feeds = feeds if wanted.metric else in_a_row(feeds, state.model.states)  # a metric goes by what was recorded
+    with pool(workers, cluster, executor, threads=1) as place:
+        asked = replace(asked, pool=place or HERE, deadline=deadline, progress=progress)
+        found = search(state.model, state.weights, state.calibrated, feeds, wanted.budget, asked)
+    _write(folder, _improved(state, found), found)
+    return found
+
+
+def _asked(folder: Path, state: State, wanted: ProposalOptions, threads: int) -> SearchOptions:
+    """The options in the search's words, with what the folder knows."""
+    return SearchOptions(
         metric=load_metric(wanted.metric) if wanted.metric else None,
         precisions=wanted.precisions,
         remedies=_remedies(state),
         threads=threads,
-        deadline=deadline,
         board=read_profile(Path(wanted.profile), state.model) if wanted.profile else {},
         previous=_previous(folder),
         save=_saver(folder),
         stopwatch=stopwatch(wanted.runtime, state, threads) if wanted.runtime else None,
         runtime=wanted.runtime or "",
-        progress=progress,
     )
-    feeds = list(_feeds(folder, state, dataset))
-    feeds = feeds if wanted.metric else in_a_row(feeds, state.model.states)  # a metric goes by what was recorded
-    with pool(workers, cluster, executor, threads=1) as place:
-        asked = replace(asked, pool=place or HERE)
-        found = search(state.model, state.weights, state.calibrated, feeds, wanted.budget, asked)
-    _write(folder, _improved(state, found), found)
-    return found
 
 
 def _remedies(state: State) -> list[Mapping[str, Precision]]:

@@ -6,68 +6,29 @@ import json
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hybridq import config
-from hybridq.calibration.calibrate import PAIRS_ONLY, CalibrationStats
-from hybridq.calibration.convergence import convergence
-from hybridq.calibration.datafree import data_free
-from hybridq.calibration.ranges import ALGORITHMS, RangeAlgorithm
-from hybridq.dataset import AuditRow, Dataset, input_specs, open_dataset
-from hybridq.errors import ConfigError, DatasetError, HybridqError, OptionError, Problem, StorageError
+from hybridq.errors import ConfigError, OptionError, Problem, StorageError
 from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit, recover
 from hybridq.files.reading import exists, read_bytes, write_text
 from hybridq.files.seal import text_digest
 from hybridq.graph.outside import any_outside
-from hybridq.graph.rolling import follower, in_a_row
-from hybridq.graph.runtime import Feed
-from hybridq.graph.states import States
-from hybridq.linting import Finding, lint
-from hybridq.plan.as_given import as_given
-from hybridq.plan.defaults import LoopDefaults
-from hybridq.plan.record import decide, record
 from hybridq.quant.dtypes import Precision
-from hybridq.quant.records import Calibrated, LayerChoice
-from hybridq.repair.equalization import equalized
-from hybridq.search.choose_algorithm import choose_algorithm
-from hybridq.search.choose_loop import ENOUGH_DB, SEARCHED_DB, choose_loop
-from hybridq.search.choose_repair import EQUALIZED, FEW, Candidate, Repair, is_big, repaired, said_of_repair
+from hybridq.quant.records import LayerChoice
+from hybridq.steps.calibrating import Run, Step1Result
 from hybridq.steps.common import RESULTS, SCHEMAS, SOURCES
 from hybridq.steps.kinds import read, takes
-from hybridq.steps.one_pass import Pass
 from hybridq.steps.options import Step1Options
-from hybridq.steps.prepare import Prepared, Seen, prepare
-from hybridq.steps.quantized import not_as_given
+from hybridq.steps.prepare import prepare
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, MODEL, WEIGHTS, State
-from hybridq.storage.weights import Weights, size_of
-from hybridq.targets import Target
 
-REPAIR_SAMPLES = 64
-LOOP_STEPS = 320  # of the first sequences, on which defaults are measured in the loop
-EVEN_SAMPLES = 8  # fewer do not tell how loud a channel may become
 FORMAT_MARK = b'"hybridq.model/'
 CFG_SCHEMA = "cfg-1.schema.json"  # for the person's editor
-
-
-@dataclass(frozen=True)
-class Step1Result:
-    """What step1 found: the audit of what entered the model, warnings, remarks, and the state it wrote.
-
-    ``findings`` say which layers 8 bits will harm; they are not kept with the state.
-    """
-
-    directory: Path
-    state: State
-    rows: list[AuditRow]
-    problems: list[Problem]
-    remarks: list[str] = field(default_factory=list)
-    canonical_difference: float = 0.0
-    stats: CalibrationStats | None = None
-    findings: tuple[Finding, ...] = ()
 
 
 @takes(Step1Options)
@@ -92,8 +53,8 @@ def step1(
     before = None if chosen.force else _edited_before(directory, chosen.merge)
     progress("preparing the model", 0, None)
     prepared = prepare(Path(model), chosen.inputs, chosen.outputs, chosen.goal, chosen.pairs)
-    work = _Work(prepared, chosen, chosen.goal, progress)
-    result = work.without_data(directory) if chosen.data_free else work.with_data(dataset, executor, directory)
+    one = Run(prepared, chosen, chosen.goal, progress)
+    result = one.without_data(directory) if chosen.data_free else one.with_data(dataset, executor, directory)
     fresh = config.write_cfg(result.state.model, result.state.calibrated, _weight_only(result.state, chosen))
     text, merged = _cfg_text(fresh, result.state, before, directory)
     _write(directory, result.state, fresh, text, _sources(Path(model), dataset), before)
@@ -104,209 +65,6 @@ def step1(
 def _settled(result: Step1Result, directory: Path) -> Step1Result:
     """The result whose weights lie in the folder: those of a large model lay where nothing stays."""
     return replace(result, state=replace(result.state, weights=storage.read_state(directory).weights))
-
-
-@dataclass(frozen=True)
-class _Work:
-    """One run of step 1, from the prepared model to the state to be written."""
-
-    prepared: Prepared
-    options: Step1Options
-    target: Target
-    progress: Progress
-    equalized: tuple[str, ...] = ()  # layers whose channels were
-    loop: LoopDefaults | None = None
-
-    def with_data(self, dataset: Any, executor: Executor | None, directory: Path) -> Step1Result:
-        """Measure ranges on samples."""
-        options = self.options
-        specs = input_specs(self.prepared.model)
-        follow = follower(self.prepared.proto, self.prepared.model.states, threads=options.threads)
-        data = open_dataset(dataset, specs, options.preprocessing, options.samples, options.sequence, follow)
-        stats, looked = self._pass(executor).over(data)
-        audit = looked.audit
-        audit.check()
-        work = replace(self, prepared=self.prepared.of_shapes(looked.seen, options.threads))
-        result = work._chosen(stats, data, looked.seen, executor)
-        problems = [
-            *data.notes,
-            *audit.problems,
-            *self.prepared.problems(result.canonical_difference),
-            *result.problems,
-        ]
-        told = [*_loop(self.prepared.model.states, stats.samples, looked.seen.sequences), *result.remarks]
-        return replace(result, directory=directory, rows=audit.rows, problems=problems, remarks=told)
-
-    def _chosen(self, stats: CalibrationStats, data: Dataset, seen: Seen, executor: Executor | None) -> Step1Result:
-        """Ranges and weights for what was measured."""
-        self.progress("choosing ranges", 0, None)
-        model, options, first = self.prepared.model, self.options, seen.first or {}
-        difference = self.prepared.difference(first, options.threads)
-        own = replace(self, loop=self._in_loop(stats, data))
-        found, feeds = own._repaired(own._candidate(stats), data, self._feeds(data, [first]), executor)
-        weights, calibrated, left = found.weights, found.calibrated, list[Problem]()
-        if options.by is RangeAlgorithm.AUTO and not is_big(weights):
-            self.progress("comparing algorithms", 0, None)
-            names = self._algorithms()
-            calibrated = choose_algorithm(
-                model, weights, calibrated, self.target, names, feeds, threads=options.threads
-            )
-        if self.prepared.recovered is not None:
-            calibrated, left = as_given(
-                calibrated, model, self.prepared.recovered, self.target, str(self.prepared.path)
-            )
-            work = (self.prepared.path, self.prepared.recovered, model, calibrated, weights)
-            left += not_as_given(*work, first, options.threads)
-        state = State(
-            model, weights, calibrated, data.preprocessing.to_json(), stats.samples, options.sequence, dict(first)
-        )
-        remarks = [convergence(stats).summary]
-        remarks += said_of_repair(weights, options.repair, found.repairs)
-        findings = lint(model, weights, calibrated, self.target, found.stats.tensors)
-        return Step1Result(Path(), state, [], left, remarks, difference, found.stats, findings)
-
-    def without_data(self, directory: Path) -> Step1Result:
-        """Take ranges from the BatchNorm parameters."""
-        options, model = self.options, self.prepared.model
-        preprocessing, inputs = options.preprocessing, input_specs(model)
-        if wrong := preprocessing.problems(inputs):
-            raise DatasetError(wrong)
-        found = data_free(self.prepared.given, self.prepared.proto, preprocessing.pixel_ranges(inputs))
-        weights = storage.weights_of(self.prepared.proto)
-        measured = found.measured(model)
-        calibrated = record(
-            model,
-            weights,
-            measured,
-            self.target,
-            options.default,
-            options.by,
-            options.weights,
-            options.weights_algorithm,
-            literal=options.literal,
-        )
-        state = State(model, weights, calibrated, preprocessing.to_json())
-        findings = lint(model, weights, calibrated, self.target)
-        problems = self.prepared.problems(0.0)
-        return Step1Result(directory, state, [], problems, found.remarks(model), findings=findings)
-
-    def _pass(self, executor: Executor | None) -> Pass:
-        return Pass(self.prepared, self.options, self.progress, executor)
-
-    def _algorithms(self) -> list[str]:
-        """Every algorithm the pass can serve: those without a histogram cost less."""
-        few = self.options.by in PAIRS_ONLY and not self.options.every_algorithm
-        return sorted(PAIRS_ONLY) if few else list(ALGORITHMS)
-
-    def _decide(self, weights: Weights, stats: CalibrationStats, loop: LoopDefaults | None = None) -> Calibrated:
-        return decide(
-            self.prepared.model,
-            weights,
-            stats.tensors,
-            self.target,
-            default=self.options.default,
-            algorithm=self.options.by,
-            algorithms=self._algorithms(),
-            weights_per=self.options.weights,
-            weights_algorithm=self.options.weights_algorithm,
-            options=self.options.ranges,
-            literal=self.options.literal,
-            loop=loop,
-        )
-
-    def _in_loop(self, stats: CalibrationStats, data: Dataset) -> LoopDefaults | None:
-        """What is different in a recurrent model, measured; nothing where a precision was asked for."""
-        model, options = self.prepared.model, self.options
-        if not model.states or options.literal or not self.target.latency_aware or self.prepared.recovered is not None:
-            return None
-        weights = storage.weights_of(self.prepared.proto)
-        if is_big(weights):
-            return None
-        try:
-            feeds = in_a_row([sample.feed for sample in data.part(0, LOOP_STEPS)], model.states)
-        except DatasetError:
-            return None
-        self.progress("measuring the loop", 0, None)
-
-        def made(loop: LoopDefaults) -> Calibrated:
-            return self._decide(weights, stats, loop)
-
-        enough = SEARCHED_DB if options.every_algorithm else ENOUGH_DB
-        return choose_loop(model, weights, made, feeds, enough=enough, threads=options.threads)
-
-    def _feeds(self, data: Dataset, first: list[Feed]) -> list[Feed]:
-        """The first samples again; one alone where they came from an iterator, which is used up."""
-        if self.options.repair is Repair.NONE and self.options.by is not RangeAlgorithm.AUTO:
-            return first
-        try:
-            return [sample.feed for sample in data.part(0, REPAIR_SAMPLES)]
-        except DatasetError:
-            return first
-
-    def _candidate(self, stats: CalibrationStats) -> Candidate:
-        weights = storage.weights_of(self.prepared.proto)
-        calibrated = replace(self._decide(weights, stats, self.loop), equalized=self.equalized)
-        said = (f"channels of {len(self.equalized)} layers equalized",) if self.equalized else ()
-        return Candidate(weights, calibrated, stats, said)
-
-    def _repaired(
-        self, plain: Candidate, data: Dataset, feeds: list[Feed], executor: Executor | None
-    ) -> tuple[Candidate, list[Feed]]:
-        """The weights as ``weights_repair`` says, and the samples on which they were measured."""
-        options = self.options
-        if options.repair is Repair.NONE or is_big(plain.weights) or self.prepared.recovered is not None:
-            return plain, feeds
-        self.progress("repairing weights", 0, None)
-
-        def equalize() -> Candidate | None:
-            if options.repair is Repair.BETTER:
-                return self._even(plain, feeds[:FEW])
-            return self._equalized(plain.weights, data, feeds, executor)
-
-        return repaired(self.prepared.model, plain, equalize, options.repair, feeds, options.threads), feeds
-
-    def _equalized(
-        self, weights: Weights, data: Dataset, feeds: list[Feed], executor: Executor | None
-    ) -> Candidate | None:
-        """The model with equalized channels, calibrated anew; None where no channel can be."""
-        other = self._with_equalized(weights, feeds) if size_of(weights) <= EQUALIZED else self
-        if not other.equalized:
-            return None
-        try:
-            return other._candidate(other._pass(executor).over(data)[0])
-        except DatasetError:  # samples from an iterator, which is used up
-            return None
-
-    def _even(self, plain: Candidate, feeds: list[Feed]) -> Candidate | None:
-        """The model with equalized channels within the ranges that were measured; None where none can or may be.
-
-        Its strongest channels stay as they are and no other outgrows them, so ranges hold without another pass.
-        """
-        if len(feeds) < EVEN_SAMPLES or size_of(plain.weights) > EQUALIZED:
-            return None
-        try:
-            other = self._with_equalized(plain.weights, feeds)
-        except (HybridqError, ValueError):  # samples of other shapes, tensors that cannot be looked at: nothing is lost
-            return None
-        return other._candidate(plain.stats) if other.equalized else None
-
-    def _with_equalized(self, weights: Weights, feeds: list[Feed]) -> _Work:
-        model = self.prepared.model
-        made = equalized(model, weights, feeds, threads=self.options.threads)
-        if not made:
-            return self
-        proto, changed = storage.assemble(model.proto, weights.changed(made)), set(made)
-        layers = tuple(x.name for x in model.layers if changed & {x.bias, *(w.tensor for w in x.weights)})
-        return replace(self, prepared=replace(self.prepared, proto=proto), equalized=layers)
-
-
-def _loop(states: States, steps: int, sequences: int) -> list[str]:
-    """What goes round in a recurrent model, in words."""
-    if not states:
-        return []
-    pairs = ", ".join(f"'{name}' is '{output}'" for name, output in states.items())
-    parts = f"{steps} steps in {sequences} sequence{'' if sequences == 1 else 's'}"
-    return [f"States: {pairs} of the step before, {parts} (--state none: samples stand alone)."]
 
 
 def need_dataset(dataset: Any, options: Step1Options) -> None:
