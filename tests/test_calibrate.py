@@ -16,9 +16,11 @@ import pytest
 from helpers_statistics import of_samples
 from onnx import TensorProto, helper, numpy_helper
 
-from hybridq.calibration.calibrate import CalibrationStats, NotANumberError, Pile, calibrate, prepare
+from hybridq.calibration.calibrate import Pile, calibrate, prepare
 from hybridq.calibration.convergence import convergence
 from hybridq.calibration.instrument import SUBSAMPLE
+from hybridq.calibration.recorder import NotANumberError
+from hybridq.calibration.statistics import CalibrationStats
 from hybridq.errors import DatasetError, ModelError
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse

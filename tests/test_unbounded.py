@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from hybridq.build.builder import build
-from hybridq.calibration.calibrate import CalibrationStats, calibrate
+from hybridq.calibration.calibrate import calibrate
+from hybridq.calibration.statistics import CalibrationStats
 from hybridq.calibration.unbounded import LOSES, Softmax, counting, is_odd, softmax_readers
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse

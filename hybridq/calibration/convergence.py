@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.calibration.calibrate import CalibrationStats
+from hybridq.calibration.statistics import CalibrationStats
 
 LAST = 0.25  # the share of samples, at the end, whose influence is asked for
 SETTLED = 0.01  # a range that moved by less of its width no longer needs samples

@@ -11,7 +11,7 @@ back, so any order of merging gives the same counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 
@@ -200,3 +200,19 @@ def _pool_two(a: TensorStatistics, b: TensorStatistics) -> TensorStatistics:
 def _plus(a: Histogram | None, b: Histogram | None) -> Histogram | None:
     """The sum, None where one side was not counted."""
     return a + b if a is not None and b is not None else None
+
+
+@dataclass(frozen=True)
+class CalibrationStats:
+    """What one pass measured. ``left_out`` says why a tensor was not measured."""
+
+    samples: int
+    tensors: Mapping[str, TensorStatistics]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def merge(self, other: CalibrationStats) -> CalibrationStats:
+        """Samples of both; ValueError when they measured other tensors or share a sample."""
+        if self.tensors.keys() != other.tensors.keys():
+            raise ValueError("the two measured different tensors")
+        tensors = {name: own.merge(other.tensors[name]) for name, own in self.tensors.items()}
+        return CalibrationStats(self.samples + other.samples, tensors, self.left_out)

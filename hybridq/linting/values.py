@@ -7,9 +7,8 @@ from typing import SupportsFloat
 
 import numpy as np
 
-from hybridq.calibration.calibrate import CalibrationStats
 from hybridq.calibration.convergence import convergence
-from hybridq.calibration.statistics import Histogram
+from hybridq.calibration.statistics import CalibrationStats, Histogram
 from hybridq.graph.edit import attribute
 from hybridq.graph.model import Layer
 from hybridq.graph.operators import Interval, lookup, row_of

@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from hybridq.calibration.calibrate import CalibrationStats
+from hybridq.calibration.statistics import CalibrationStats
 from hybridq.graph.chance import seeded
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed, session

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hybridq.calibration.calibrate import PAIRS_ONLY, CalibrationStats
+from hybridq.calibration.calibrate import PAIRS_ONLY
 from hybridq.calibration.convergence import convergence
 from hybridq.calibration.datafree import data_free
 from hybridq.calibration.ranges import ALGORITHMS, RangeAlgorithm
+from hybridq.calibration.statistics import CalibrationStats
 from hybridq.dataset import AuditRow, Dataset, input_specs, open_dataset
 from hybridq.errors import DatasetError, HybridqError, Problem
 from hybridq.execution.progress import Progress

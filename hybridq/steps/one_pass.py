@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from hybridq.calibration.calibrate import Batch, CalibrationStats, NotANumberError, Pile, calibrate, measure, prepare
+from hybridq.calibration.calibrate import Batch, Pile, calibrate, measure, prepare
 from hybridq.calibration.instrument import Program
 from hybridq.calibration.ranges import ALGORITHMS
+from hybridq.calibration.recorder import NotANumberError
+from hybridq.calibration.statistics import CalibrationStats
 from hybridq.dataset import Audit, Dataset, Sample
 from hybridq.errors import HybridqError
 from hybridq.execution.pool import Pool, pool

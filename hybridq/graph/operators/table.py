@@ -1,4 +1,4 @@
-"""The rows: a family of operators says every column once, an operator what is different about it.
+"""The rows: an operator, its family, and what is different about it.
 
 Operators that are not in the table stay float32. ``tests/test_operators.py`` holds every operator of the newest opset
 that the onnx package knows against this table, and tries what the columns say.
@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 from onnx import NodeProto
 
 from hybridq.graph.operators.columns import (
     BatchRows,
     DataFree,
-    Inputs,
     Interval,
     Kernel,
     Kind,
@@ -24,89 +22,38 @@ from hybridq.graph.operators.columns import (
     Operator,
     Ties,
 )
-
-PLAIN = Operator(  # the base of the families: computes on activations, and nothing more is known
-    kind=Kind.ELEMENTWISE,
-    kernel=Kernel.NONE,
-    note="",
-    inputs=Inputs.of("data"),
-    movement=Movement.NONE,
-    layout=Layout.NONE,
-    range=None,
-    slope=None,
-    steep=False,
-    pointwise=False,
-    keeps_unit=False,
-    absorbed=False,
-    float_result=False,
-    channel_axis=None,
-    rows=BatchRows.MIXED,
-    axis=None,
-    counts=False,
-    draws=False,
-    retypes=False,
-    saves=0.0,
-    interval=Interval.MEASURED,
-    data_free=DataFree.GUESS,
-    ties=Ties.FIXED,
+from hybridq.graph.operators.families import (
+    BOTH_SIDES,
+    COMBINES,
+    COMPARES,
+    COMPUTES,
+    DELICATE,
+    LEAPS,
+    MAKES,
+    MAPS,
+    MOVES,
+    NORMALIZES,
+    OTHERS,
+    PICKS,
+    PLAIN,
+    POOLS,
+    POSITIVE,
+    QUANTIZED,
+    RECURRENT,
+    REDUCES,
+    SUBGRAPHS,
+    UNIT,
+    UNUSUAL,
+    family,
+    like,
 )
 
-
-def _like(family: Operator, names: str, **different: Any) -> dict[str, Operator]:
-    """BatchRows of operators that differ from a family alike; ``inputs`` may be given in words."""
-    if isinstance(different.get("inputs"), str):
-        different["inputs"] = Inputs.of(different["inputs"])
-    return {name: replace(family, **different) for name in names.split()}
-
-
-def _family(**different: Any) -> Operator:
-    """A family as it differs from ``PLAIN``."""
-    return _like(PLAIN, "family", **different)["family"]
-
-
-POSITIVE = (0.0, math.inf)
-UNIT = (0.0, 1.0)
-BOTH_SIDES = (-1.0, 1.0)
-
-COMPUTES = _family(
-    kind=Kind.COMPUTE,
-    kernel=Kernel.FAST,
-    interval=Interval.CHANNELS,
-    data_free=DataFree.LINEAR,
-    ties=Ties.ABSORBED,
-    rows=BatchRows.APART,
-)
-MAPS = _family(rows=BatchRows.APART, pointwise=True)  # y[i] = f(x[i])
-COMBINES = _family(inputs="data data", rows=BatchRows.BROADCAST, pointwise=True)  # y[i] = f(a[i], b[i])
-POOLS = _family(rows=BatchRows.APART, ties=Ties.HOMOGENEOUS, data_free=DataFree.CHANNELS)
-REDUCES = _family(inputs="data other", rows=BatchRows.REDUCE)
-NORMALIZES = _family(inputs="data weight weight", rows=BatchRows.APART)
-MOVES = _family(
-    kind=Kind.MOVEMENT,
-    kernel=Kernel.FAST,
-    movement=Movement.FIRST,
-    rows=BatchRows.APART,
-    interval=Interval.PICKED,
-    data_free=DataFree.MIXED,
-    ties=Ties.MOVED,
-)
-PICKS = _family(kind=Kind.MOVEMENT, movement=Movement.FIRST, interval=Interval.HULL)
-RECURRENT = _family(kind=Kind.FLOAT, note="a recurrent operator has no 8-bit form between Q and DQ")
-DELICATE = _family(kind=Kind.FLOAT, note="its result depends on more than 8 bits can say")
-LEAPS = _family(kind=Kind.FLOAT, rows=BatchRows.APART, note="its result leaps where its input barely moves")
-MAKES = _family(kind=Kind.FLOAT, note="it makes values rather than computing with activations")
-UNUSUAL = _family(kind=Kind.FLOAT, note="no toolchain runs it in 8 bits")
-QUANTIZED = _family(kind=Kind.FLOAT, note="the operator is quantized already")
-SUBGRAPHS = _family(kind=Kind.SUBGRAPH, note="a subgraph stays float32")
-OTHERS = _family(kind=Kind.OTHER)
-COMPARES = replace(OTHERS, inputs=Inputs.of("data data"), rows=BatchRows.BROADCAST)
-
-UNKNOWN = _family(kind=Kind.FLOAT, note="hybridq does not know the operator", inputs="data...")
+UNKNOWN = family(kind=Kind.FLOAT, note="hybridq does not know the operator", inputs="data...")
 
 TABLE: dict[str, Operator] = {
     # layers with weights
-    **_like(COMPUTES, "Conv", inputs="data weight bias", layout=Layout.CONV, channel_axis=1),
-    **_like(
+    **like(COMPUTES, "Conv", inputs="data weight bias", layout=Layout.CONV, channel_axis=1),
+    **like(
         COMPUTES,
         "ConvTranspose",
         inputs="data weight bias",
@@ -115,7 +62,7 @@ TABLE: dict[str, Operator] = {
         kernel=Kernel.NONE,
         data_free=DataFree.GUESS,
     ),
-    **_like(
+    **like(
         COMPUTES,
         "Gemm",
         inputs="operand operand bias",
@@ -124,7 +71,7 @@ TABLE: dict[str, Operator] = {
         float_result=True,
         rows=BatchRows.GEMM,
     ),
-    **_like(
+    **like(
         COMPUTES,
         "MatMul",
         inputs="operand operand",
@@ -134,7 +81,7 @@ TABLE: dict[str, Operator] = {
         rows=BatchRows.MATMUL,
     ),
     # one number makes one number
-    **_like(
+    **like(
         MAPS,
         "Relu",
         range=POSITIVE,
@@ -143,7 +90,7 @@ TABLE: dict[str, Operator] = {
         data_free=DataFree.RELU,
         ties=Ties.HOMOGENEOUS,
     ),
-    **_like(
+    **like(
         MAPS,
         "Clip",
         inputs="data parameter:minimum parameter:maximum",
@@ -152,21 +99,21 @@ TABLE: dict[str, Operator] = {
         data_free=DataFree.CLIP,
         ties=Ties.CLIP,
     ),
-    **_like(MAPS, "LeakyRelu", kernel=Kernel.FAST, saves=0.06, data_free=DataFree.LEAKY, ties=Ties.HOMOGENEOUS),
-    **_like(MAPS, "PRelu", inputs="data weight", rows=BatchRows.BROADCAST, ties=Ties.HOMOGENEOUS),
-    **_like(MAPS, "Sigmoid", range=UNIT, slope=0.25, kernel=Kernel.FAST, data_free=DataFree.SIGMOID),
-    **_like(MAPS, "HardSigmoid", range=UNIT, slope=0.2, data_free=DataFree.HARD_SIGMOID),
-    **_like(MAPS, "Tanh", range=BOTH_SIDES, data_free=DataFree.TANH),
-    **_like(MAPS, "Softsign Erf", range=BOTH_SIDES),
-    **_like(MAPS, "Abs Exp Softplus", range=POSITIVE),
-    **_like(MAPS, "Sqrt", range=POSITIVE, keeps_unit=True, steep=True),
-    **_like(MAPS, "Neg", interval=Interval.NEGATIVE),
-    **_like(MAPS, "Elu Selu Celu Gelu Mish HardSwish Swish"),
-    **_like(MAPS, "Log Reciprocal", steep=True),
-    **_like(MAPS, "Sin Cos", inputs="position:angle", range=BOTH_SIDES),
-    **_like(MAPS, "Tan", inputs="position:angle"),
+    **like(MAPS, "LeakyRelu", kernel=Kernel.FAST, saves=0.06, data_free=DataFree.LEAKY, ties=Ties.HOMOGENEOUS),
+    **like(MAPS, "PRelu", inputs="data weight", rows=BatchRows.BROADCAST, ties=Ties.HOMOGENEOUS),
+    **like(MAPS, "Sigmoid", range=UNIT, slope=0.25, kernel=Kernel.FAST, data_free=DataFree.SIGMOID),
+    **like(MAPS, "HardSigmoid", range=UNIT, slope=0.2, data_free=DataFree.HARD_SIGMOID),
+    **like(MAPS, "Tanh", range=BOTH_SIDES, data_free=DataFree.TANH),
+    **like(MAPS, "Softsign Erf", range=BOTH_SIDES),
+    **like(MAPS, "Abs Exp Softplus", range=POSITIVE),
+    **like(MAPS, "Sqrt", range=POSITIVE, keeps_unit=True, steep=True),
+    **like(MAPS, "Neg", interval=Interval.NEGATIVE),
+    **like(MAPS, "Elu Selu Celu Gelu Mish HardSwish Swish"),
+    **like(MAPS, "Log Reciprocal", steep=True),
+    **like(MAPS, "Sin Cos", inputs="position:angle", range=BOTH_SIDES),
+    **like(MAPS, "Tan", inputs="position:angle"),
     # several numbers make one number
-    **_like(
+    **like(
         COMBINES,
         "Add",
         inputs="operand operand",
@@ -176,8 +123,8 @@ TABLE: dict[str, Operator] = {
         data_free=DataFree.SUM,
         ties=Ties.SUM,
     ),
-    **_like(COMBINES, "Sub", interval=Interval.DIFFERENCE, data_free=DataFree.DIFFERENCE, ties=Ties.SUM),
-    **_like(
+    **like(COMBINES, "Sub", interval=Interval.DIFFERENCE, data_free=DataFree.DIFFERENCE, ties=Ties.SUM),
+    **like(
         COMBINES,
         "Mul",
         inputs="operand operand",
@@ -188,9 +135,9 @@ TABLE: dict[str, Operator] = {
         data_free=DataFree.PRODUCT,
         ties=Ties.PRODUCT,
     ),
-    **_like(COMBINES, "Div", interval=Interval.QUOTIENT, ties=Ties.PRODUCT),
-    **_like(COMBINES, "Pow", inputs="data parameter:exponent", keeps_unit=True),
-    **_like(
+    **like(COMBINES, "Div", interval=Interval.QUOTIENT, ties=Ties.PRODUCT),
+    **like(COMBINES, "Pow", inputs="data parameter:exponent", keeps_unit=True),
+    **like(
         COMBINES,
         "Where",
         inputs="other data data",
@@ -198,19 +145,19 @@ TABLE: dict[str, Operator] = {
         interval=Interval.CHOICE,
         data_free=DataFree.CHOICE,
     ),
-    **_like(COMBINES, "Max Min", inputs="data...", keeps_unit=True),
-    **_like(COMBINES, "Sum Mean", inputs="data..."),
-    **_like(COMBINES, "SwiGLU"),
+    **like(COMBINES, "Max Min", inputs="data...", keeps_unit=True),
+    **like(COMBINES, "Sum Mean", inputs="data..."),
+    **like(COMBINES, "SwiGLU"),
     # windows and axes
-    **_like(POOLS, "GlobalAveragePool", kernel=Kernel.FAST, saves=-0.10),
-    **_like(POOLS, "AveragePool", kernel=Kernel.AVERAGE),
-    **_like(POOLS, "LpPool GlobalLpPool", range=POSITIVE, data_free=DataFree.GUESS, ties=Ties.FIXED),
-    **_like(REDUCES, "ReduceMean", data_free=DataFree.MIXED, ties=Ties.REDUCED),
-    **_like(REDUCES, "ReduceSum", ties=Ties.REDUCED),
-    **_like(REDUCES, "ReduceL1 ReduceL2 ReduceSumSquare", range=POSITIVE),
-    **_like(REDUCES, "ReduceProd ReduceLogSum ReduceLogSumExp"),
-    **_like(REDUCES, "CumSum CumProd", rows=BatchRows.MIXED),
-    **_like(
+    **like(POOLS, "GlobalAveragePool", kernel=Kernel.FAST, saves=-0.10),
+    **like(POOLS, "AveragePool", kernel=Kernel.AVERAGE),
+    **like(POOLS, "LpPool GlobalLpPool", range=POSITIVE, data_free=DataFree.GUESS, ties=Ties.FIXED),
+    **like(REDUCES, "ReduceMean", data_free=DataFree.MIXED, ties=Ties.REDUCED),
+    **like(REDUCES, "ReduceSum", ties=Ties.REDUCED),
+    **like(REDUCES, "ReduceL1 ReduceL2 ReduceSumSquare", range=POSITIVE),
+    **like(REDUCES, "ReduceProd ReduceLogSum ReduceLogSumExp"),
+    **like(REDUCES, "CumSum CumProd", rows=BatchRows.MIXED),
+    **like(
         MAPS,
         "Softmax",
         range=UNIT,
@@ -221,26 +168,26 @@ TABLE: dict[str, Operator] = {
         axis=-1,
         data_free=DataFree.FIXED,
     ),
-    **_like(MAPS, "LogSoftmax", pointwise=False, range=(-math.inf, 0.0), rows=BatchRows.AXIS, axis=-1),
-    **_like(NORMALIZES, "LayerNormalization", rows=BatchRows.AXIS, axis=-1),
-    **_like(NORMALIZES, "RMSNormalization", inputs="data weight", rows=BatchRows.AXIS, axis=-1),
-    **_like(NORMALIZES, "LpNormalization", inputs="data", rows=BatchRows.AXIS, axis=-1),
-    **_like(NORMALIZES, "InstanceNormalization GroupNormalization"),
-    **_like(NORMALIZES, "LRN", inputs="data"),
-    **_like(NORMALIZES, "MeanVarianceNormalization", inputs="data", rows=BatchRows.MIXED),
-    **_like(
+    **like(MAPS, "LogSoftmax", pointwise=False, range=(-math.inf, 0.0), rows=BatchRows.AXIS, axis=-1),
+    **like(NORMALIZES, "LayerNormalization", rows=BatchRows.AXIS, axis=-1),
+    **like(NORMALIZES, "RMSNormalization", inputs="data weight", rows=BatchRows.AXIS, axis=-1),
+    **like(NORMALIZES, "LpNormalization", inputs="data", rows=BatchRows.AXIS, axis=-1),
+    **like(NORMALIZES, "InstanceNormalization GroupNormalization"),
+    **like(NORMALIZES, "LRN", inputs="data"),
+    **like(NORMALIZES, "MeanVarianceNormalization", inputs="data", rows=BatchRows.MIXED),
+    **like(
         NORMALIZES,
         "BatchNormalization",
         inputs="data parameter:scale parameter:offset parameter:mean parameter:var",
     ),
     # places in a picture, products of any kind
-    **_like(PLAIN, "GridSample", inputs="data parameter:grid", rows=BatchRows.PAIRED),
-    **_like(PLAIN, "RoiAlign", inputs="data parameter:boxes other"),
-    **_like(PLAIN, "Einsum", inputs="data..."),
-    **_like(PLAIN, "RotaryEmbedding", inputs="data parameter:cosines parameter:sines other"),
+    **like(PLAIN, "GridSample", inputs="data parameter:grid", rows=BatchRows.PAIRED),
+    **like(PLAIN, "RoiAlign", inputs="data parameter:boxes other"),
+    **like(PLAIN, "Einsum", inputs="data..."),
+    **like(PLAIN, "RotaryEmbedding", inputs="data parameter:cosines parameter:sines other"),
     # data movement
-    **_like(MOVES, "Identity", interval=Interval.SAME, data_free=DataFree.CHANNELS, ties=Ties.HOMOGENEOUS),
-    **_like(
+    **like(MOVES, "Identity", interval=Interval.SAME, data_free=DataFree.CHANNELS, ties=Ties.HOMOGENEOUS),
+    **like(
         MOVES,
         "Dropout",
         inputs="data parameter:ratio other",
@@ -249,15 +196,15 @@ TABLE: dict[str, Operator] = {
         data_free=DataFree.CHANNELS,
         ties=Ties.FIXED,
     ),
-    **_like(MOVES, "Reshape", inputs="data other", rows=BatchRows.RESHAPE, interval=Interval.RESHAPED),
-    **_like(MOVES, "Flatten", rows=BatchRows.FLATTEN, interval=Interval.RESHAPED),
-    **_like(MOVES, "Squeeze", inputs="data other", rows=BatchRows.SQUEEZE, interval=Interval.RESHAPED),
-    **_like(MOVES, "Unsqueeze", inputs="data other", rows=BatchRows.UNSQUEEZE, interval=Interval.RESHAPED),
-    **_like(MOVES, "Transpose", rows=BatchRows.TRANSPOSE, interval=Interval.TRANSPOSED),
-    **_like(MOVES, "Slice", inputs="data other other other other", rows=BatchRows.SLICE),
-    **_like(MOVES, "Split", inputs="data other", rows=BatchRows.AXIS, axis=0),
-    **_like(MOVES, "Gather", inputs="data other", rows=BatchRows.GATHER),
-    **_like(
+    **like(MOVES, "Reshape", inputs="data other", rows=BatchRows.RESHAPE, interval=Interval.RESHAPED),
+    **like(MOVES, "Flatten", rows=BatchRows.FLATTEN, interval=Interval.RESHAPED),
+    **like(MOVES, "Squeeze", inputs="data other", rows=BatchRows.SQUEEZE, interval=Interval.RESHAPED),
+    **like(MOVES, "Unsqueeze", inputs="data other", rows=BatchRows.UNSQUEEZE, interval=Interval.RESHAPED),
+    **like(MOVES, "Transpose", rows=BatchRows.TRANSPOSE, interval=Interval.TRANSPOSED),
+    **like(MOVES, "Slice", inputs="data other other other other", rows=BatchRows.SLICE),
+    **like(MOVES, "Split", inputs="data other", rows=BatchRows.AXIS, axis=0),
+    **like(MOVES, "Gather", inputs="data other", rows=BatchRows.GATHER),
+    **like(
         MOVES,
         "Concat",
         inputs="data...",
@@ -266,10 +213,10 @@ TABLE: dict[str, Operator] = {
         interval=Interval.JOINED,
         data_free=DataFree.JOINED,
     ),
-    **_like(MOVES, "DepthToSpace SpaceToDepth"),
-    **_like(MOVES, "Expand", inputs="data other", kernel=Kernel.NONE, rows=BatchRows.EXPAND),
-    **_like(MOVES, "Tile", inputs="data other", kernel=Kernel.NONE, rows=BatchRows.TILE, ties=Ties.FIXED),
-    **_like(
+    **like(MOVES, "DepthToSpace SpaceToDepth"),
+    **like(MOVES, "Expand", inputs="data other", kernel=Kernel.NONE, rows=BatchRows.EXPAND),
+    **like(MOVES, "Tile", inputs="data other", kernel=Kernel.NONE, rows=BatchRows.TILE, ties=Ties.FIXED),
+    **like(
         MOVES,
         "Resize",
         inputs="data parameter:region parameter:scales other",
@@ -279,7 +226,7 @@ TABLE: dict[str, Operator] = {
         data_free=DataFree.CHANNELS,
         ties=Ties.SPATIAL,
     ),
-    **_like(
+    **like(
         MOVES,
         "Pad",
         inputs="data other parameter:value other",
@@ -289,7 +236,7 @@ TABLE: dict[str, Operator] = {
         data_free=DataFree.CHANNELS,
         ties=Ties.SPATIAL,
     ),
-    **_like(
+    **like(
         MOVES,
         "MaxPool",
         kernel=Kernel.SLOW,
@@ -298,7 +245,7 @@ TABLE: dict[str, Operator] = {
         data_free=DataFree.CHANNELS,
         ties=Ties.HOMOGENEOUS,
     ),
-    **_like(
+    **like(
         PICKS,
         "GlobalMaxPool",
         movement=Movement.LARGEST,
@@ -306,7 +253,7 @@ TABLE: dict[str, Operator] = {
         data_free=DataFree.CHANNELS,
         ties=Ties.HOMOGENEOUS,
     ),
-    **_like(
+    **like(
         PICKS,
         "ReduceMax",
         inputs="data other",
@@ -315,76 +262,74 @@ TABLE: dict[str, Operator] = {
         data_free=DataFree.MIXED,
         ties=Ties.REDUCED,
     ),
-    **_like(
-        PICKS, "ReduceMin", inputs="data other", rows=BatchRows.REDUCE, data_free=DataFree.MIXED, ties=Ties.REDUCED
-    ),
-    **_like(PICKS, "GatherElements GatherND ReverseSequence CenterCropPad", inputs="data other"),
+    **like(PICKS, "ReduceMin", inputs="data other", rows=BatchRows.REDUCE, data_free=DataFree.MIXED, ties=Ties.REDUCED),
+    **like(PICKS, "GatherElements GatherND ReverseSequence CenterCropPad", inputs="data other"),
     # float only
-    **_like(RECURRENT, "LSTM", layout=Layout.RECURRENT, inputs="data weight weight bias other data data weight"),
-    **_like(RECURRENT, "GRU RNN", layout=Layout.RECURRENT, inputs="data weight weight bias other data"),
-    **_like(RECURRENT, "CausalConvWithState", inputs="data weight bias data"),
-    **_like(RECURRENT, "LinearAttention", inputs="data data data data data data"),
-    **_like(LEAPS, "Floor Ceil Round Shrink"),
-    **_like(LEAPS, "ThresholdedRelu", range=POSITIVE),
-    **_like(DELICATE, "Acos Acosh Asin Asinh Atan Atanh Cosh Sinh Det"),
-    **_like(LEAPS, "Sign", range=BOTH_SIDES),
-    **_like(LEAPS, "Mod", inputs="data data", rows=BatchRows.BROADCAST),
-    **_like(LEAPS, "Hardmax", range=UNIT, rows=BatchRows.AXIS, axis=-1),
-    **_like(DELICATE, "Trilu", inputs="data other"),
-    **_like(DELICATE, "DFT", inputs="data other other"),
-    **_like(DELICATE, "STFT", inputs="data other weight other"),
-    **_like(DELICATE, "BlackmanWindow HammingWindow HannWindow", inputs="other"),
-    **_like(DELICATE, "MelWeightMatrix", inputs="other other other parameter:lower-edge parameter:upper-edge"),
-    **_like(MAKES, "Cast", inputs="position:index", rows=BatchRows.APART, retypes=True),
-    **_like(MAKES, "CastLike", inputs="data shape", retypes=True),
-    **_like(MAKES, "Constant", inputs=""),
-    **_like(MAKES, "RandomNormal RandomUniform", inputs="", draws=True),
-    **_like(MAKES, "ConstantOfShape", inputs="other"),
-    **_like(MAKES, "EyeLike", inputs="shape"),
-    **_like(MAKES, "RandomNormalLike RandomUniformLike", inputs="shape", draws=True),
-    **_like(MAKES, "BitCast"),
-    **_like(MAKES, "Bernoulli Multinomial", draws=True),
-    **_like(MAKES, "Range", inputs="parameter:start parameter:limit parameter:step"),
-    **_like(MAKES, "OneHot", inputs="parameter:index parameter:depth parameter:values"),
-    **_like(UNUSUAL, "Attention", inputs="data data data data data data other"),
-    **_like(UNUSUAL, "TopK", inputs="data other", rows=BatchRows.AXIS, axis=-1),
-    **_like(UNUSUAL, "NonMaxSuppression", inputs="data data other parameter:overlap parameter:threshold", counts=True),
-    **_like(UNUSUAL, "MaxRoiPool", inputs="data parameter:boxes"),
-    **_like(UNUSUAL, "AffineGrid", inputs="parameter:transformation other"),
-    **_like(UNUSUAL, "DeformConv", inputs="data weight parameter:offsets bias data"),
-    **_like(UNUSUAL, "MaxUnpool Col2Im", inputs="data other other"),
-    **_like(UNUSUAL, "Compress", inputs="data other", counts=True),
-    **_like(UNUSUAL, "ScatterElements ScatterND", inputs="data other data"),
-    **_like(UNUSUAL, "TensorScatter", inputs="data data other"),
-    **_like(UNUSUAL, "Unique", counts=True),
-    **_like(UNUSUAL, "TfIdfVectorizer ImageDecoder", inputs="other"),
-    **_like(UNUSUAL, "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss", inputs="data other weight"),
-    **_like(QUANTIZED, "QuantizeLinear", inputs="data parameter other"),
-    **_like(QUANTIZED, "DequantizeLinear", inputs="other parameter other"),
-    **_like(QUANTIZED, "DynamicQuantizeLinear"),
-    **_like(QUANTIZED, "ConvInteger MatMulInteger", inputs="other other other other"),
-    **_like(QUANTIZED, "QLinearConv", inputs="other parameter other other parameter other parameter other other"),
-    **_like(QUANTIZED, "QLinearMatMul", inputs="other parameter other other parameter other parameter other"),
-    **_like(SUBGRAPHS, "If", inputs="other"),
-    **_like(SUBGRAPHS, "Loop", inputs="other other data..."),
-    **_like(SUBGRAPHS, "Scan", inputs="data..."),
-    **_like(SUBGRAPHS, "SequenceMap", inputs="data data..."),
+    **like(RECURRENT, "LSTM", layout=Layout.RECURRENT, inputs="data weight weight bias other data data weight"),
+    **like(RECURRENT, "GRU RNN", layout=Layout.RECURRENT, inputs="data weight weight bias other data"),
+    **like(RECURRENT, "CausalConvWithState", inputs="data weight bias data"),
+    **like(RECURRENT, "LinearAttention", inputs="data data data data data data"),
+    **like(LEAPS, "Floor Ceil Round Shrink"),
+    **like(LEAPS, "ThresholdedRelu", range=POSITIVE),
+    **like(DELICATE, "Acos Acosh Asin Asinh Atan Atanh Cosh Sinh Det"),
+    **like(LEAPS, "Sign", range=BOTH_SIDES),
+    **like(LEAPS, "Mod", inputs="data data", rows=BatchRows.BROADCAST),
+    **like(LEAPS, "Hardmax", range=UNIT, rows=BatchRows.AXIS, axis=-1),
+    **like(DELICATE, "Trilu", inputs="data other"),
+    **like(DELICATE, "DFT", inputs="data other other"),
+    **like(DELICATE, "STFT", inputs="data other weight other"),
+    **like(DELICATE, "BlackmanWindow HammingWindow HannWindow", inputs="other"),
+    **like(DELICATE, "MelWeightMatrix", inputs="other other other parameter:lower-edge parameter:upper-edge"),
+    **like(MAKES, "Cast", inputs="position:index", rows=BatchRows.APART, retypes=True),
+    **like(MAKES, "CastLike", inputs="data shape", retypes=True),
+    **like(MAKES, "Constant", inputs=""),
+    **like(MAKES, "RandomNormal RandomUniform", inputs="", draws=True),
+    **like(MAKES, "ConstantOfShape", inputs="other"),
+    **like(MAKES, "EyeLike", inputs="shape"),
+    **like(MAKES, "RandomNormalLike RandomUniformLike", inputs="shape", draws=True),
+    **like(MAKES, "BitCast"),
+    **like(MAKES, "Bernoulli Multinomial", draws=True),
+    **like(MAKES, "Range", inputs="parameter:start parameter:limit parameter:step"),
+    **like(MAKES, "OneHot", inputs="parameter:index parameter:depth parameter:values"),
+    **like(UNUSUAL, "Attention", inputs="data data data data data data other"),
+    **like(UNUSUAL, "TopK", inputs="data other", rows=BatchRows.AXIS, axis=-1),
+    **like(UNUSUAL, "NonMaxSuppression", inputs="data data other parameter:overlap parameter:threshold", counts=True),
+    **like(UNUSUAL, "MaxRoiPool", inputs="data parameter:boxes"),
+    **like(UNUSUAL, "AffineGrid", inputs="parameter:transformation other"),
+    **like(UNUSUAL, "DeformConv", inputs="data weight parameter:offsets bias data"),
+    **like(UNUSUAL, "MaxUnpool Col2Im", inputs="data other other"),
+    **like(UNUSUAL, "Compress", inputs="data other", counts=True),
+    **like(UNUSUAL, "ScatterElements ScatterND", inputs="data other data"),
+    **like(UNUSUAL, "TensorScatter", inputs="data data other"),
+    **like(UNUSUAL, "Unique", counts=True),
+    **like(UNUSUAL, "TfIdfVectorizer ImageDecoder", inputs="other"),
+    **like(UNUSUAL, "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss", inputs="data other weight"),
+    **like(QUANTIZED, "QuantizeLinear", inputs="data parameter other"),
+    **like(QUANTIZED, "DequantizeLinear", inputs="other parameter other"),
+    **like(QUANTIZED, "DynamicQuantizeLinear"),
+    **like(QUANTIZED, "ConvInteger MatMulInteger", inputs="other other other other"),
+    **like(QUANTIZED, "QLinearConv", inputs="other parameter other other parameter other parameter other other"),
+    **like(QUANTIZED, "QLinearMatMul", inputs="other parameter other other parameter other parameter other"),
+    **like(SUBGRAPHS, "If", inputs="other"),
+    **like(SUBGRAPHS, "Loop", inputs="other other data..."),
+    **like(SUBGRAPHS, "Scan", inputs="data..."),
+    **like(SUBGRAPHS, "SequenceMap", inputs="data data..."),
     # no float result
-    **_like(OTHERS, "Shape Size SequenceLength OptionalHasElement", inputs="shape"),
-    **_like(OTHERS, "ArgMax ArgMin", rows=BatchRows.AXIS, axis=0),
-    **_like(OTHERS, "NonZero", counts=True),
-    **_like(OTHERS, "IsInf IsNaN", rows=BatchRows.APART),
-    **_like(OTHERS, "Not", inputs="other", rows=BatchRows.APART),
-    **_like(COMPARES, "Greater GreaterOrEqual Less LessOrEqual"),
-    **_like(COMPARES, "Equal", inputs="position:index position:index"),
-    **_like(COMPARES, "And Or Xor", inputs="other other"),
-    **_like(OTHERS, "BitShift BitwiseAnd BitwiseOr BitwiseXor StringConcat", inputs="other other"),
-    **_like(OTHERS, "BitwiseNot RegexFullMatch StringNormalizer StringSplit", inputs="other"),
-    **_like(OTHERS, "ConcatFromSequence Optional OptionalGetElement"),
-    **_like(OTHERS, "SplitToSequence SequenceAt SequenceErase", inputs="data other"),
-    **_like(OTHERS, "SequenceInsert", inputs="data data other"),
-    **_like(OTHERS, "SequenceConstruct", inputs="data..."),
-    **_like(OTHERS, "SequenceEmpty", inputs=""),
+    **like(OTHERS, "Shape Size SequenceLength OptionalHasElement", inputs="shape"),
+    **like(OTHERS, "ArgMax ArgMin", rows=BatchRows.AXIS, axis=0),
+    **like(OTHERS, "NonZero", counts=True),
+    **like(OTHERS, "IsInf IsNaN", rows=BatchRows.APART),
+    **like(OTHERS, "Not", inputs="other", rows=BatchRows.APART),
+    **like(COMPARES, "Greater GreaterOrEqual Less LessOrEqual"),
+    **like(COMPARES, "Equal", inputs="position:index position:index"),
+    **like(COMPARES, "And Or Xor", inputs="other other"),
+    **like(OTHERS, "BitShift BitwiseAnd BitwiseOr BitwiseXor StringConcat", inputs="other other"),
+    **like(OTHERS, "BitwiseNot RegexFullMatch StringNormalizer StringSplit", inputs="other"),
+    **like(OTHERS, "ConcatFromSequence Optional OptionalGetElement"),
+    **like(OTHERS, "SplitToSequence SequenceAt SequenceErase", inputs="data other"),
+    **like(OTHERS, "SequenceInsert", inputs="data data other"),
+    **like(OTHERS, "SequenceConstruct", inputs="data..."),
+    **like(OTHERS, "SequenceEmpty", inputs=""),
 }
 
 
