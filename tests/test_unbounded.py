@@ -32,6 +32,15 @@ MASKS = [-np.inf, LOWEST, -1e9, -65504.0, -1e4]
 RANDOM = np.random.default_rng(0)
 
 
+START = RANDOM.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Of each test, whatever ran before it."""
+    RANDOM.bit_generator.state = START
+
+
 def normal(*shape: int) -> np.ndarray[Any, Any]:
     return RANDOM.normal(size=shape).astype(np.float32)
 

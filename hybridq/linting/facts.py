@@ -16,6 +16,7 @@ from hybridq.graph.model import Group, Layer, Model, Weight
 from hybridq.graph.operators import Kind, by_output_channel, lookup, row_of
 from hybridq.graph.scores import is_score
 from hybridq.graph.shared_parameters import moved
+from hybridq.plan.lost import counted
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.qparams import QParams, Range, range_params
@@ -77,8 +78,7 @@ class Facts:
 
     def histogram(self, group: Group) -> Histogram | None:
         """What was counted of a group's values."""
-        counted = [h for s in group.sources if s in self.stats and (h := self.stats[s].histogram) is not None]
-        return sum(counted[1:], counted[0]) if counted else None
+        return counted(group, self.stats)
 
     def qparams(self, tensor: str) -> QParams | None:
         """How an activation is stored where that is in 8 bits, else None."""

@@ -14,7 +14,7 @@ from hybridq.graph.model import Layer
 from hybridq.graph.operators import Interval, lookup, row_of
 from hybridq.linting.facts import Facts, Finding, names, number, setting, span
 from hybridq.linting.spread import tail_nodes
-from hybridq.plan.defaults import needs_ratios
+from hybridq.plan.lost import needing_ratios
 from hybridq.quant.qparams import Range
 
 SCORE_STEP = 0.05  # a result that moves so much by one step of its input
@@ -91,6 +91,7 @@ def coarse(facts: Facts) -> Iterator[Finding]:
 
     A warning where a logarithm or root reads them. Elsewhere what is small beside the rest often counts as little.
     """
+    ratios = needing_ratios(facts.model)
     for group in facts.model.groups:
         params, histogram = facts.qparams(group.name), facts.histogram(group)
         if params is None or histogram is None or facts.calibrated.measured[group.name].fixed:
@@ -106,7 +107,7 @@ def coarse(facts: Facts) -> Iterator[Finding]:
         )
         high = facts.high(params.range, typical / 10)
         layers = (*group.layers, *facts.keeping(group))
-        severity = "warning" if typical < WARNED * step and needs_ratios(facts.model, group) else "note"
+        severity = "warning" if typical < WARNED * step and group.name in ratios else "note"
         yield Finding(group.name, "coarse", message, setting(layers, high), severity, layers, high)
 
 

@@ -158,21 +158,3 @@ def _useful(model: Model) -> set[str]:
             if computes or (fast_kernel(model, reader) and reader.name in useful):
                 useful.add(layer.name)
     return useful
-
-
-def needs_ratios(model: Model, group: Group) -> bool:
-    """Whether small values count as much as large ones: a logarithm or root reads them, behind one layer of weights.
-
-    Elsewhere what rounds to zero is small beside the rest, and networks live with it.
-    """
-    waiting, seen = [(group.name, 1)], {group.name}
-    while waiting:
-        name, weights_left = waiting.pop()
-        for reader in model.readers.get(name, ()):
-            if operators.lookup(reader.op).steep:
-                return True
-            left = weights_left - (operators.lookup(reader.op).kind is Kind.COMPUTE and bool(reader.weights))
-            if left >= 0 and reader.group not in seen:
-                seen.add(reader.group)
-                waiting.append((reader.group, left))
-    return False

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from hybridq.calibration.ranges import BY_READERS
 from hybridq.calibration.readers import Response
 from hybridq.calibration.statistics import Histogram, TensorStatistics
-from hybridq.graph.model import Group, Model
-from hybridq.plan.defaults import needs_ratios
+from hybridq.graph import operators
+from hybridq.graph.model import Group, Layer, Model
+from hybridq.graph.operators import Kind
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import fake_quantize
 from hybridq.quant.qparams import qparams_of_ranges
@@ -31,12 +32,43 @@ def lost(
     target: Target,
 ) -> list[str]:
     """Groups that 8 bits make zeros of, or whose error is all that a logarithm, root or reciprocal shows."""
+    ratios = needing_ratios(model)
     return [
         g.name
         for g in model.groups
-        if (_is_lost(g, stats, measured[g.name], algorithm, target) and needs_ratios(model, g))
+        if (g.name in ratios and _is_lost(g, stats, measured[g.name], algorithm, target))
         or _is_drowned(g, stats, measured[g.name], algorithm, target, readers.get(g.name))
     ]
+
+
+def needing_ratios(model: Model) -> set[str]:
+    """Groups of which small values count as much as large ones.
+
+    A logarithm or root reads them, behind one layer with weights at most. Elsewhere what rounds to zero is small beside
+    the rest, and networks live with it.
+    """
+    without = _reaching(model, {n for n in model.group if any(map(_is_steep, model.readers.get(n, ())))})
+    one = {n for n in model.group if any(x.group in without for x in model.readers.get(n, ()))}
+    return _reaching(model, without | one)
+
+
+def _reaching(model: Model, found: set[str]) -> set[str]:
+    """Groups, and those from which one of them is reached through layers without weights."""
+    makers: dict[str, list[str]] = {}
+    for name in model.group:
+        for reader in model.readers.get(name, ()):
+            if not (operators.lookup(reader.op).kind is Kind.COMPUTE and reader.weights):
+                makers.setdefault(reader.group, []).append(name)
+    reached, waiting = set(found), list(found)
+    while waiting:
+        new = [n for n in makers.get(waiting.pop(), ()) if n not in reached]
+        reached.update(new)
+        waiting += new
+    return reached
+
+
+def _is_steep(layer: Layer) -> bool:
+    return operators.lookup(layer.op).steep
 
 
 def _is_lost(
