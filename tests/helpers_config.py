@@ -9,11 +9,14 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
 
 from hybridq import targets
+from hybridq.config import check, read_cfg, write_cfg
+from hybridq.config.write import EMPTY
+from hybridq.errors import Problem
 from hybridq.graph.analysis import analyse
 from hybridq.graph.model import Model
 from hybridq.plan.record import Request, record
 from hybridq.quant.qparams import Range
-from hybridq.quant.records import Calibrated, Measured
+from hybridq.quant.records import Calibrated, Measured, QuantConfig
 
 PATH = "model.quantization.cfg"
 SHA256 = "9f" * 32
@@ -85,3 +88,20 @@ def calibrated(model: Model, target: str, ranges: dict[str, Range]) -> Calibrate
         measured[group.name] = Measured(r, algorithms, group.fixed is not None)
     weights = {w.tensor: np.ones(w.shape, np.float32) for x in model.layers for w in x.weights}
     return record(model, weights, measured, Request(goal, goal.default, "normal"))
+
+
+def text_of(target: str = "onnxruntime") -> str:
+    return write_cfg(*small(target))
+
+
+def layers(*lines: str, target: str = "onnxruntime") -> str:
+    """The cfg with lines below ``customized_quantize_layers``."""
+    return text_of(target).replace(EMPTY, "customized_quantize_layers:\n" + "\n".join(f"    {x}" for x in lines))
+
+
+def config(text: str, target: str = "onnxruntime") -> QuantConfig:
+    return read_cfg(text, PATH, *small(target))
+
+
+def problems(text: str, target: str = "onnxruntime") -> list[Problem]:
+    return check(text, PATH, *small(target))[1]

@@ -1,0 +1,161 @@
+"""Channels are equalized: the float model computes the same, and 8 bits harm less."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from helpers_graphs import given as graph
+from helpers_repairs import SHAPE, Array, feeds, uneven
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_graphs import Case, make_case, random_case, run
+
+from hybridq.quant.dtypes import Precision
+from hybridq.quant.metrics import sqnr_db
+from hybridq.repair.channels import tied_channels
+from hybridq.repair.equalization import equalized, expected_reach
+from hybridq.repair.observe import observer
+from hybridq.search import choose_repair
+from hybridq.steps import step1, step2
+from hybridq.steps.editing import set_precision
+from hybridq.storage.state import assemble
+
+
+def hybrid_db(case: Case) -> float:
+    """SQNR in dB of the model with every layer in 8 bits."""
+    built = case.build(case.plan(case.all(Precision.UINT8)))
+    return min(map(sqnr_db, run(case.proto, case.feed), run(built, case.feed)))
+
+
+class TestEqualization:
+    @pytest.mark.parametrize("seeds", [range(i, i + 20) for i in range(0, 160, 20)], ids=str)
+    def test_float_model_stays_the_same_to_the_last_bit(self, seeds: range) -> None:
+        for seed in seeds:
+            case = random_case(seed)
+            made = equalized(case.model, case.weights, [case.feed], threads=1)
+            other = assemble(case.model.proto, {**case.weights, **made})
+            for before, after in zip(run(case.proto, case.feed), run(other, case.feed), strict=True):
+                np.testing.assert_array_equal(before, after, err_msg=f"seed {seed}: {sorted(made)}")
+
+    def test_random_graphs_have_something_to_equalize(self) -> None:
+        cases = map(random_case, range(160))
+        assert sum(bool(equalized(c.model, c.weights, [c.feed], threads=1)) for c in cases) >= 10
+
+    def test_uneven_channels_gain(self) -> None:
+        whole = feeds(1)[0]
+        case = make_case(uneven(), whole)
+        made = equalized(case.model, case.weights, [whole], threads=1)
+        other = make_case(assemble(case.model.proto, {**case.weights, **made}), whole)
+        assert hybrid_db(other) > hybrid_db(case) + 6
+
+    @pytest.mark.parametrize("end", ["Sigmoid", "HardSwish", "Tanh"])
+    def test_nothing_is_scaled_before_what_is_not_homogeneous(self, end: str) -> None:
+        case = make_case(uneven(end), feeds(1)[0])
+        assert not equalized(case.model, case.weights, [case.feed], threads=1)
+
+
+class TestTiedChannels:
+    def numbers(self, nodes: list[Any], tensors: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
+        case = make_case(graph(nodes, tensors, outputs, SHAPE), feeds(1)[0])
+        names = [t.name for t in case.model.tensors.values()]
+        values = observer(case.model, case.weights, names, threads=1)(case.feed)
+        found = tied_channels(case.model, case.weights, {n: v.shape for n, v in values.items()})
+        return {k: v.ravel() for k, v in found.numbers.items()}
+
+    def test_concat_keeps_its_parts_and_add_ties_them(self) -> None:
+        tensors = {f"w{i}": np.ones((4, 4, 1, 1), np.float32) for i in range(2)} | {
+            "w2": np.ones((2, 8, 1, 1), np.float32)
+        }
+        convs = [("Conv", "x w0", "a", {}), ("Conv", "x w1", "b", {})]
+        apart = self.numbers([*convs, ("Concat", "a b", "c", {"axis": 1}), ("Conv", "c w2", "y", {})], tensors, ["y"])
+        assert apart["c"].tolist() == [*apart["a"], *apart["b"]]
+        assert len(set(apart["c"].tolist())) == 8
+        tensors["w2"] = np.ones((2, 4, 1, 1), np.float32)
+        joined = self.numbers([*convs, ("Add", "a b", "c", {}), ("Conv", "c w2", "y", {})], tensors, ["y"])
+        assert joined["a"].tolist() == joined["b"].tolist() == joined["c"].tolist()
+        assert all(joined["a"])
+
+    def test_shuffled_channels_are_followed(self) -> None:
+        tensors = {
+            "w0": np.ones((4, 4, 1, 1), np.float32), "w1": np.ones((2, 4, 1, 1), np.float32),
+            "parts": np.array([1, 2, 2, 8, 8]), "whole": np.array([1, 4, 8, 8]),
+        }  # fmt: skip
+        nodes = [
+            ("Conv", "x w0", "a", {}),
+            ("Reshape", "a parts", "b", {}),
+            ("Transpose", "b", "c", {"perm": [0, 2, 1, 3, 4]}),
+            ("Reshape", "c whole", "d", {}),
+            ("Conv", "d w1", "y", {}),
+        ]
+        found = self.numbers(nodes, tensors, ["y"])
+        assert found["d"].tolist() == found["a"][[0, 2, 1, 3]].tolist()
+        assert all(found["a"])
+
+    def test_outputs_and_inputs_keep_their_scale(self) -> None:
+        tensors = {f"w{i}": np.ones((4, 4, 1, 1), np.float32) for i in range(2)}
+        found = self.numbers([("Conv", "x w0", "a", {}), ("Conv", "a w1", "y", {})], tensors, ["a", "y"])
+        assert not found["x"].any()
+        assert not found["a"].any()
+        assert not found["y"].any()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    onnx.save(uneven(), tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+class TestEqualizedUnasked:
+    """Step1 equalizes channels by itself where samples agree how loud they are and it clearly helps."""
+
+    @settings(max_examples=50, deadline=None)
+    @given(seed=st.integers(0, 10**6), samples=st.integers(1, 9), channels=st.integers(1, 5))
+    def test_expected_reach(self, seed: int, samples: int, channels: int) -> None:
+        seen = np.exp2(np.random.default_rng(seed).normal(0, 3, (samples, channels)))
+        found = expected_reach(seen)
+        assert (found >= seen.max(axis=0)).all()
+        assert found.max() == seen.max()
+        steady = np.broadcast_to(seen[:1], seen.shape)
+        np.testing.assert_array_equal(expected_reach(steady), seen[0])
+
+    def test_a_channel_that_is_loud_in_one_sample_is_left_alone(self) -> None:
+        seen = np.array([[8.0, 1.0, 0.0]] * 7 + [[8.0, 1.0, 1.0]])
+        assert expected_reach(seen).tolist() == [8.0, 1.0, 8.0]
+
+    def test_by_default(self, path: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        assert step1(path, feeds(8), out, threads=1).state.calibrated.equalized == ("b", "y")
+        set_precision(out, "*", "float32")
+        step2(out, threads=1)
+        one, other = (run(onnx.load(p), feeds(1, 5)[0])[0] for p in (path, out / "hybrid.onnx"))
+        np.testing.assert_array_equal(one, other)
+
+    @pytest.mark.parametrize(
+        "options", [{"dtype": "uint8"}, {"algorithm": "normal"}, {"weights_repair": "gptq"}, {"target": "rknn2"}]
+    )
+    def test_not_where_something_was_asked_for(self, path: Path, tmp_path: Path, options: dict[str, str]) -> None:
+        assert not step1(path, feeds(8), tmp_path / "out", threads=1, **options).state.calibrated.equalized
+
+    def test_not_on_few_samples_nor_on_those_that_come_once(self, path: Path, tmp_path: Path) -> None:
+        for few in (feeds(7), iter(feeds(8))):
+            made = step1(path, few, tmp_path / "out", threads=1, force=True).state
+            assert not made.calibrated.equalized
+
+    def test_not_where_it_hardly_helps(self, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(choose_repair, "CLEAR", 0.0)
+        assert not step1(path, feeds(8), tmp_path / "out", threads=1).state.calibrated.equalized
+
+    def test_ranges_hold_as_they_were_measured(self, path: Path, tmp_path: Path) -> None:
+        """No channel outgrows its tensor: calibrating the equalized model anew finds the same ranges."""
+        given = feeds(8)
+        ranges = [
+            step1(
+                path, given, tmp_path / how, threads=1, algorithm="normal", weights_repair=how
+            ).state.calibrated.measured
+            for how in ("none", "equalize")
+        ]
+        assert {g: m.range for g, m in ranges[0].items()} == {g: m.range for g, m in ranges[1].items()}
