@@ -93,8 +93,8 @@ class TestCut:
         ends = data.draw(st.lists(st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)), max_size=24))
         keys = np.array([e for e in ends if e[0] != e[1]], np.int64).reshape(-1, 2)
         costs = st.lists(st.integers(0, 9), min_size=len(keys), max_size=len(keys))
-        ties = mincut._Ties(keys[:, 0], keys[:, 1], *(np.array(data.draw(costs), float) for _ in range(2)))
-        assert np.array_equal(mincut._by_library(value, ties), mincut._by_dinic(value, ties))
+        edges = mincut._Edges(keys[:, 0], keys[:, 1], *(np.array(data.draw(costs), float) for _ in range(2)))
+        assert np.array_equal(mincut._by_library(value, edges), mincut._by_dinic(value, edges))
 
     @settings(max_examples=100, deadline=None)
     @given(data=st.data(), count=st.integers(1, 8))
@@ -105,7 +105,7 @@ class TestCut:
         costs = st.lists(st.integers(0, 9), min_size=len(keys), max_size=len(keys))
         weight, back = (np.array(data.draw(costs), float) for _ in range(2))
         found = source_side(count, value, keys[:, 0], keys[:, 1], weight, back)
-        whole = mincut._by_dinic(value, mincut._Ties(keys[:, 0], keys[:, 1], weight, back))
+        whole = mincut._by_dinic(value, mincut._Edges(keys[:, 0], keys[:, 1], weight, back))
         assert np.array_equal(found, whole)
 
 
