@@ -36,7 +36,7 @@ from hybridq.calibration.ranges import choose
 from hybridq.calibration.statistics import pool
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize
+from hybridq.graph.intake.canonical import canonicalize
 from hybridq.graph.model import Model
 from hybridq.quant.dtypes import Precision, Scheme
 

@@ -21,8 +21,8 @@ from models import save
 
 from hybridq.calibration.calibrate import calibrate
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize
-from hybridq.graph.given import read_model
+from hybridq.graph.intake.canonical import canonicalize
+from hybridq.graph.intake.given import read_model
 from hybridq.graph.runtime import Feed, run, session
 from hybridq.plan.plan import make_plan
 from hybridq.plan.record import Request, decide

@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hybridq.build.builder import build
 from hybridq.calibration.unbounded import counting, softmax_readers
-from hybridq.graph import canonical, runtime
+from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
+from hybridq.graph.intake import canonical
 from hybridq.graph.model import Model
 from hybridq.plan.plan import make_plan
 from hybridq.plan.quant_plan import QuantPlan, Stored

@@ -14,8 +14,8 @@ from random_graphs import expose, random_case, run
 
 from hybridq.graph import operators
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize
-from hybridq.graph.given import read_model
+from hybridq.graph.intake.canonical import canonicalize
+from hybridq.graph.intake.given import read_model
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Kind
 

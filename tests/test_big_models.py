@@ -14,8 +14,8 @@ import hybridq
 from hybridq.errors import ModelError, StorageError
 from hybridq.files.temporary import Scratch
 from hybridq.graph import onnx_file, outside, runtime
-from hybridq.graph.canonical import canonicalize
-from hybridq.graph.given import read_model
+from hybridq.graph.intake.canonical import canonicalize
+from hybridq.graph.intake.given import read_model
 from hybridq.graph.load import load
 from hybridq.graph.outside import any_outside, values_of
 from hybridq.repair import bias_correction

@@ -18,8 +18,8 @@ from random_graphs import make_case, run
 
 from hybridq.build.packing import to_half
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize
-from hybridq.graph.given import read_model
+from hybridq.graph.intake.canonical import canonicalize
+from hybridq.graph.intake.given import read_model
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import LayerChoice
 

@@ -24,7 +24,7 @@ from hybridq.calibration.statistics import CalibrationStats
 from hybridq.errors import DatasetError, ModelError
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize
+from hybridq.graph.intake.canonical import canonicalize
 from hybridq.graph.model import Model
 
 Feed = dict[str, np.ndarray]

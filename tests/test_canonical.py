@@ -15,8 +15,8 @@ from random_graphs import INPUT, random_model
 from hybridq.errors import ModelError
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize
-from hybridq.graph.given import read_model
+from hybridq.graph.intake.canonical import canonicalize
+from hybridq.graph.intake.given import read_model
 from hybridq.graph.opset import newest_opset, opset_of
 
 ZOO = [

@@ -9,8 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 from random_graphs import INPUT, expose, random_model, run
 
 from hybridq.errors import ModelError
-from hybridq.graph.canonical import canonicalize
 from hybridq.graph.cut import cut
+from hybridq.graph.intake.canonical import canonicalize
 
 FLOAT = TensorProto.FLOAT
 

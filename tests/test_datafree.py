@@ -13,7 +13,7 @@ from hybridq.calibration.datafree import DEVIATIONS, RULES, DataFree, Trust, dat
 from hybridq.dataset import InputSpec, Preprocessing
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize
+from hybridq.graph.intake.canonical import canonicalize
 from hybridq.quant.qparams import Range
 
 node = helper.make_node

@@ -12,10 +12,11 @@ from helpers_canonical import FLOAT, Array, X, assert_canonical, conv_bn, model,
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 from hybridq.errors import ModelError
-from hybridq.graph import canonical, runtime
+from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize
-from hybridq.graph.given import read_model
+from hybridq.graph.intake import canonical
+from hybridq.graph.intake.canonical import canonicalize
+from hybridq.graph.intake.given import read_model
 from hybridq.storage.state import assemble, weights_of
 
 HALF, HALF_TOLERANCE = TensorProto.FLOAT16, 2e-3

@@ -17,7 +17,8 @@ from hybridq import steps
 from hybridq.errors import ModelError
 from hybridq.graph import opset as opset_module
 from hybridq.graph import runtime
-from hybridq.graph.given import OTHER_FORMATS, read_model
+from hybridq.graph.intake import one_opset
+from hybridq.graph.intake.given import OTHER_FORMATS, read_model
 from hybridq.graph.opset import newest_opset, opset_of
 
 Array = NDArray[Any]
@@ -87,7 +88,8 @@ class TestOpsets:
     @pytest.mark.parametrize("dtype", ["float32", "uint8", "int16"])
     def test_quantizers_of_onnx_runtimes_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
         """A model of an opset in which ONNX Runtime has no quantizers, that cannot be converted to one that has."""
-        monkeypatch.setattr(opset_module, "newest_opset", lambda: 22)
+        for module in (opset_module, one_opset):
+            monkeypatch.setattr(module, "newest_opset", lambda: 22)
         given = attention(23)
         found = built(given, tmp_path, dtype=dtype)
         assert decibel(outputs(given, FEEDS), outputs(found, FEEDS)) > (100 if dtype == "float32" else 25)

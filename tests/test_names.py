@@ -13,8 +13,8 @@ from situations import ALL
 
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize
 from hybridq.graph.edit import graphs, producers
+from hybridq.graph.intake.canonical import canonicalize
 from hybridq.graph.model import Model
 
 Array = NDArray[Any]

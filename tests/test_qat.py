@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hybridq.errors import ModelError
-from hybridq.graph.recovered import recover
+from hybridq.graph.intake.recovered import recover
 from hybridq.steps.editing import diff
 from hybridq.steps.step1 import step1
 from hybridq.steps.step2 import step2

@@ -13,7 +13,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from hybridq import steps
 from hybridq.errors import ModelError
-from hybridq.graph.recovered import is_quantized, recover
+from hybridq.graph.intake.recovered import is_quantized, recover
 from hybridq.steps.editing import diff, set_precision
 from hybridq.steps.step1 import step1
 from hybridq.steps.step2 import step2

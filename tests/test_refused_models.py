@@ -14,8 +14,8 @@ from onnx import helper
 from hybridq.errors import ModelError
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize
-from hybridq.graph.given import read_model
+from hybridq.graph.intake.canonical import canonicalize
+from hybridq.graph.intake.given import read_model
 
 
 class TestRefusals:

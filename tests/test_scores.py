@@ -8,7 +8,7 @@ import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize
+from hybridq.graph.intake.canonical import canonicalize
 from hybridq.graph.runtime import run, session
 from hybridq.graph.scores import is_score
 

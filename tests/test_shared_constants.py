@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hybridq.graph import runtime
 from hybridq.graph.edit import graphs
-from hybridq.graph.shared_constants import share_constants
+from hybridq.graph.intake.shared_constants import share_constants
 
 BIG = np.random.default_rng(0).normal(size=(20, 20)).astype(np.float32)
 

@@ -17,7 +17,7 @@ from hybridq.calibration.statistics import CalibrationStats
 from hybridq.calibration.unbounded import LOSES, Softmax, counting, is_odd, softmax_readers
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize
+from hybridq.graph.intake.canonical import canonicalize
 from hybridq.plan.plan import make_plan
 from hybridq.plan.record import Request, decide
 from hybridq.quant.dtypes import Precision

@@ -12,8 +12,8 @@ from situations.optimized import PICTURES, TOKENS
 
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize, remarks
-from hybridq.graph.unfused import FORMS, PRIVATE, private
+from hybridq.graph.intake.canonical import canonicalize, remarks
+from hybridq.graph.intake.unfused import FORMS, PRIVATE, private
 
 CASES = {**FUSED, **SAVED}
 WRITTEN_OUT = [n for n, held in CASES.items() if any(x.op_type in FORMS for x in private(held.model.graph))]

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import run
 
-from hybridq.graph.canonical import canonicalize
-from hybridq.graph.whole_pools import split_whole_pools, stages
+from hybridq.graph.intake.canonical import canonicalize
+from hybridq.graph.intake.whole_pools import split_whole_pools, stages
 
 THEIRS = {  # windows and zeros around, as RKNN-Toolkit2 2.5.0 has them in check3_fuse_ops.onnx
     (13, 13): [((7, 7), (0, 0, 1, 1)), ((2, 2), (0, 0, 0, 0))],

@@ -14,7 +14,7 @@ import onnx
 from onnx import NodeProto, TensorProto
 
 from hybridq.graph import edit, operators
-from hybridq.graph.canonical import skeleton
+from hybridq.graph.intake.canonical import skeleton
 from hybridq.graph.model import Group, Layer, Model, Tensor, Weight
 from hybridq.graph.names import aliases
 from hybridq.graph.operators import Kind, Layout, Operator, Role, row_of

@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from hybridq.graph import analysis, edit, runtime
-from hybridq.graph.canonical import skeleton
+from hybridq.graph.intake.canonical import skeleton
 from hybridq.graph.model import Model, Tensor
 from hybridq.graph.runtime import Feed
 

@@ -10,9 +10,9 @@ import onnx
 
 from hybridq.errors import Problem
 from hybridq.graph import edit
+from hybridq.graph.intake.recovered import Quantizer, Recovered
 from hybridq.graph.model import Group, Layer, Model
 from hybridq.graph.operators import Movement, row_of
-from hybridq.graph.recovered import Quantizer, Recovered
 from hybridq.plan.layer_weights import entry_key
 from hybridq.plan.record import activation_entry
 from hybridq.quant.dtypes import Precision, Scheme, Storage

@@ -20,17 +20,17 @@ from hybridq.errors import DatasetError, ModelError, Problem
 from hybridq.files.temporary import Scratch
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
-from hybridq.graph.canonical import canonicalize, light, name_everything, remarks
 from hybridq.graph.chance import random_nodes, seeded
 from hybridq.graph.cut import cut
-from hybridq.graph.given import read_model
+from hybridq.graph.intake.canonical import canonicalize, light, name_everything, remarks
+from hybridq.graph.intake.given import read_model
+from hybridq.graph.intake.recovered import Recovered, is_quantized, recover
+from hybridq.graph.intake.whole_pools import split_whole_pools
 from hybridq.graph.model import Model
 from hybridq.graph.outside import any_outside, dtype_of, values_of
-from hybridq.graph.recovered import Recovered, is_quantized, recover
 from hybridq.graph.runtime import Feed, RuntimeModelError
 from hybridq.graph.shapes import measure_shapes, open_tensors, with_shapes
 from hybridq.graph.states import states_of
-from hybridq.graph.whole_pools import split_whole_pools
 from hybridq.plan.as_given import apart
 from hybridq.targets import Target
 

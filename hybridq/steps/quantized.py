@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from hybridq.build.builder import build
 from hybridq.errors import HybridqError, Problem
 from hybridq.graph import runtime
-from hybridq.graph.given import read_model
+from hybridq.graph.intake.given import read_model
+from hybridq.graph.intake.recovered import Recovered
 from hybridq.graph.model import Model
-from hybridq.graph.recovered import Recovered
 from hybridq.graph.runtime import Feed
 from hybridq.plan.plan import make_plan
 from hybridq.quant.records import Calibrated, QuantConfig

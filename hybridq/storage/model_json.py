@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from hybridq.graph.canonical import SMALL
 from hybridq.graph.graph_json import elem_type, graph_from_json, graph_to_json
 from hybridq.graph.halves import half_ends, mark_halves
+from hybridq.graph.intake.canonical import SMALL
 from hybridq.graph.model import Group, Layer, Model, Tensor, Weight
 from hybridq.storage.record_json import Json
 from hybridq.storage.weights import Tensors

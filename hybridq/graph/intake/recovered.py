@@ -20,10 +20,10 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from hybridq.errors import ModelError
 from hybridq.graph import edit
-from hybridq.graph.folded import with_constants
+from hybridq.graph.intake.folded import with_constants
+from hybridq.graph.intake.qoperators import as_qdq
 from hybridq.graph.operators import Movement, Role, row_of
 from hybridq.graph.outside import values_of
-from hybridq.graph.qoperators import as_qdq
 
 Array = NDArray[Any]
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"

@@ -30,14 +30,15 @@ from hybridq.graph.halves import (
     native_halves,
     widen_halves,
 )
-from hybridq.graph.hints import drop_wrong
-from hybridq.graph.inlined import drop_identities, drop_prefixes, restore_functions
-from hybridq.graph.linear import join_linear
+from hybridq.graph.intake.hints import drop_wrong
+from hybridq.graph.intake.inlined import drop_identities, drop_prefixes, restore_functions
+from hybridq.graph.intake.linear import join_linear
+from hybridq.graph.intake.one_opset import brought_up, drop_long_domain, has_rows, inlined
+from hybridq.graph.intake.shared_constants import share_constants
+from hybridq.graph.intake.unfused import BLOCKED, private, unfuse
 from hybridq.graph.load import load
-from hybridq.graph.opset import STANDARD, brought_up, drop_long_domain, has_rows, inlined, opset_of
+from hybridq.graph.opset import STANDARD, opset_of
 from hybridq.graph.outside import bare, is_outside, size_of, spilled, without_initializers
-from hybridq.graph.shared_constants import share_constants
-from hybridq.graph.unfused import BLOCKED, private, unfuse
 
 SMALL = 64  # initializers up to this many numbers are kept where decisions depend on them
 RUNTIME_TYPES = {  # ONNX Runtime's words
