@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from helpers_graphs import given
 from random_graphs import Case, make_case
+
+from hybridq.graph import runtime
+from hybridq.graph.model import Model
+from hybridq.search.damage import measure_reference, objective, one_row
+
+Array = np.ndarray[Any, Any]
+Feeds = list[dict[str, Array]]
 
 
 def small_model(seed: int, layers: int = 5) -> onnx.ModelProto:
@@ -42,3 +50,17 @@ def small_case(seed: int, layers: int = 5) -> tuple[Case, list[dict[str, np.ndar
         if value.type.tensor_type.shape.dim:
             value.type.tensor_type.shape.dim[0].dim_param = "n"
     return make_case(model, whole), feeds
+
+
+def damages(path: Path, model: Model, built: list[Path], feeds: Feeds) -> list[float]:
+    """Of each built model, weighed by the first."""
+    reference = measure_reference(runtime.session(path, threads=1), feeds, model)
+
+    def noise(one: Path) -> Array:
+        session = runtime.session(one, threads=1)
+        outputs = [runtime.run(session, feed, list(reference.names)) for feed in feeds]
+        return np.stack([reference.noise(i, [one_row(x) for x in o])[0] for i, o in enumerate(outputs)])
+
+    found = [noise(one) for one in built]
+    aim = objective(reference, found[0])
+    return [float(sum(aim.of(i, row[None])[0] for i, row in enumerate(rows))) for rows in found]

@@ -9,16 +9,12 @@ import numpy as np
 import onnx
 import pytest
 from helpers_graphs import given
+from helpers_search import Array, Feeds, damages
 
 import hybridq
-from hybridq.graph import runtime
-from hybridq.graph.model import Model
 from hybridq.search.answers import Passed
 from hybridq.search.budget import USUAL_HIGH
-from hybridq.search.damage import measure_reference, objective, one_row
 
-Array = np.ndarray[Any, Any]
-Feeds = list[dict[str, Array]]
 SHAPE = (1, 8, 8, 8)
 
 
@@ -54,20 +50,6 @@ def network(kind: str, seed: int) -> onnx.ModelProto:
 def samples(count: int, seed: int) -> Feeds:
     random = np.random.default_rng(seed)
     return [{"x": random.normal(size=SHAPE).astype(np.float32)} for _ in range(count)]
-
-
-def damages(path: Path, model: Model, built: list[Path], feeds: Feeds) -> list[float]:
-    """Of each built model, weighed by the first."""
-    reference = measure_reference(runtime.session(path, threads=1), feeds, model)
-
-    def noise(one: Path) -> Array:
-        session = runtime.session(one, threads=1)
-        outputs = [runtime.run(session, feed, list(reference.names)) for feed in feeds]
-        return np.stack([reference.noise(i, [one_row(x) for x in o])[0] for i, o in enumerate(outputs)])
-
-    found = [noise(one) for one in built]
-    aim = objective(reference, found[0])
-    return [float(sum(aim.of(i, row[None])[0] for i, row in enumerate(rows))) for rows in found]
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -32,6 +32,9 @@ class TestGrowing:
     ) -> None:
         _grows_as_one_by_one(shuffled(), monkeypatch, may_refuse=False)
 
+    def test_shapes_that_the_model_computes_keep_rows_apart(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        _grows_as_one_by_one(computed_shapes(), monkeypatch, may_refuse=False)
+
     def test_most_models_grow(self) -> None:
         grown = 0
         for seed in range(40):
@@ -106,6 +109,25 @@ def shuffled() -> Case:
     tensors |= {"pairs": np.array([4, 2, 64]), "halves": np.array([2, -1, 4, 8, 8])}
     tensors |= {"zero": np.array(0), "one_": np.array(1)}
     return make_case(graph(nodes, tensors, ["y"], (1, 8, 8, 8)), {"x": normal(1, 8, 8, 8)})
+
+
+def computed_shapes() -> Case:
+    """A detector's end as it is exported for any size: the batch is read from a tensor and put into a Reshape."""
+    nodes = [
+        ("Conv", "x w b", "c", {"pads": [1] * 4}),
+        ("Relu", "c", "r"),
+        ("Conv", "r v", "d"),
+        ("Shape", "d", "s"),
+        ("Gather", "s zero", "batch", {"axis": 0}),
+        ("Concat", "batch rest", "to", {"axis": 0}),
+        ("Reshape", "d to", "flat"),
+        ("Sigmoid", "flat", "scores"),
+        ("Mul", "flat two", "boxes"),
+        ("Concat", "boxes scores", "y", {"axis": 1}),
+    ]
+    tensors = {"w": normal(8, 8, 3, 3), "b": normal(8), "v": normal(4, 8, 1, 1), "two": np.float32(2)}
+    tensors |= {"zero": np.array([0]), "rest": np.array([4, -1])}
+    return make_case(graph(nodes, tensors, ["y"], ("n", 8, "h", "w")), {"x": normal(2, 8, 8, 8)})
 
 
 def quantized(model: Model, plan: QuantPlan, weights: Weights) -> dict[Key, Form]:

@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from hybridq.execution.progress import Progress, counted, no_progress
 from hybridq.graph import edit
 from hybridq.graph.model import Layer, Model
 from hybridq.graph.operators import lookup
@@ -31,7 +32,13 @@ MEMORY = 1 << 27  # bytes of the weights whose errors are measured by one sessio
 
 
 def corrected_biases(
-    model: Model, plan: QuantPlan, weights: Weights, feeds: Iterable[Feed], *, threads: int = 0
+    model: Model,
+    plan: QuantPlan,
+    weights: Weights,
+    feeds: Iterable[Feed],
+    *,
+    threads: int = 0,
+    progress: Progress = no_progress,
 ) -> dict[str, Array]:
     """The corrected bias of every layer of the plan that has integer weights and a bias of its own, by layer.
 
@@ -41,7 +48,7 @@ def corrected_biases(
     found: dict[str, Array] = {}
     fitting = (x for x in model.layers if _fits(x, plan, model))
     for layers in portions(fitting, lambda x: _bytes(x, weights), MEMORY):
-        found.update(_corrected(model, plan, weights, layers, kept, threads))
+        found.update(_corrected(model, plan, weights, layers, kept, threads, progress))
     return found
 
 
@@ -51,7 +58,13 @@ def _bytes(layer: Layer, weights: Weights) -> int:
 
 
 def _corrected(
-    model: Model, plan: QuantPlan, weights: Weights, layers: Sequence[Layer], feeds: Sequence[Feed], threads: int
+    model: Model,
+    plan: QuantPlan,
+    weights: Weights,
+    layers: Sequence[Layer],
+    feeds: Sequence[Feed],
+    threads: int,
+    progress: Progress,
 ) -> dict[str, Array]:
     proto = assemble(model.proto, weights)
     nodes = {node.name: node for node in proto.graph.node}  # these read and write what lies within float16 ends
@@ -62,7 +75,7 @@ def _corrected(
     ]
     rolled = Rolled(session(proto, threads=threads), model.states)
     total = [np.zeros(np.shape(weights[x.bias])) for x in layers]
-    for feed in feeds:
+    for feed in counted(feeds, "correcting biases", len(feeds), progress):
         for held, mean in zip(total, rolled.run(feed, names), strict=True):
             held += mean.reshape(held.shape)
     found = {}

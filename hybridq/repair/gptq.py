@@ -17,6 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx import NodeProto
 
+from hybridq.execution.progress import Progress, counted, no_progress
 from hybridq.graph.edit import attribute
 from hybridq.graph.model import Layer, Model
 from hybridq.graph.operators import Layout, lookup, row_of
@@ -42,14 +43,20 @@ MEMORY = 1 << 25  # numbers in the moments that are gathered at once
 
 
 def compensated_weights(
-    model: Model, plan: QuantPlan, weights: Weights, feeds: Sequence[Feed], *, threads: int = 0
+    model: Model,
+    plan: QuantPlan,
+    weights: Weights,
+    feeds: Sequence[Feed],
+    *,
+    threads: int = 0,
+    progress: Progress = no_progress,
 ) -> dict[str, Array]:
     """The integers of every layer of the plan whose weights can be rounded together, by layer.
 
     Shapes and integer types are those of the plan's weights. ``feeds`` are single samples; some 20 are enough. A layer
     whose inputs are so large that their squares are infinite is left out.
     """
-    return compensations(model, plan, weights, feeds, (DAMPING,), threads=threads)[0]
+    return compensations(model, plan, weights, feeds, (DAMPING,), threads=threads, progress=progress)[0]
 
 
 def compensations(
@@ -60,6 +67,7 @@ def compensations(
     dampings: Sequence[float],
     *,
     threads: int = 0,
+    progress: Progress = no_progress,
 ) -> list[dict[str, Array]]:
     """``compensated_weights`` for several dampings, of one pass over the samples."""
     found: list[dict[str, Array]] = [{} for _ in dampings]
@@ -67,13 +75,13 @@ def compensations(
     for layers in portions(fitting, lambda x: _numbers(x, model), MEMORY):
         observe = observer(model, weights, [x.inputs[0] for x in layers], threads=threads)
         moments = dict[str, Doubles]()
-        for feed in feeds:
+        for feed in counted(feeds, "rounding weights together, samples", len(feeds), progress):
             values = observe(feed)
             for layer in layers:
                 node, read = model.nodes[layer.node], values[layer.inputs[0]]
                 part = _moment(_patches(node, read, layer, max(1, ROWS // len(feeds))), threads)
                 moments[layer.name] = moments.get(layer.name, 0.0) + part
-        for layer in layers:
+        for layer in counted(layers, "rounding weights together, layers", len(layers), progress):
             moment = moments.pop(layer.name)
             if np.isfinite(moment).all():
                 node = model.nodes[layer.node]

@@ -14,7 +14,7 @@ from hybridq.graph.rolling import Rolled
 from hybridq.graph.runtime import Feed, RuntimeModelError, Session, run, session
 from hybridq.quant.qparams import QParams
 from hybridq.search.damage import Array, Doubles, Reference, batched, one_row
-from hybridq.search.growing import Forms, grow
+from hybridq.search.growing import STREAM, Forms, grow
 from hybridq.search.rows import Ungrowable
 from hybridq.storage.weights import Weights
 
@@ -36,15 +36,16 @@ def noise_of(
     *,
     threads: int = 1,
     from_base: bool = True,
+    between: Callable[[], object] = lambda: None,
 ) -> Iterator[Doubles]:
     """Sample by sample the noise of the base and of every variant, shape (1 + variants, slices).
 
     ``from_base``: against the base, which is then the float model as this very graph computes it, so that nothing but
-    the quantizers makes a difference; else against the reference.
+    the quantizers makes a difference; else against the reference. ``between`` is called between sessions.
     """
     measure = _together(model, weights, base, variants, reference, threads, from_base)
     if measure is None:
-        measure = _one_by_one(model, weights, base, variants, reference, samples, threads)
+        measure = _one_by_one(model, weights, base, variants, reference, samples, threads, between)
     return map(measure, samples)
 
 
@@ -86,8 +87,8 @@ def _together(
 
 
 def grows(model: Model, weights: Weights, variants: Sequence[Forms], reference: Reference) -> bool:
-    """Whether one graph can carry variants of a model, by the first of them."""
-    return not variants or _together(model, weights, {}, variants[:1], reference, 1, True) is not None
+    """Whether one graph can carry variants of a model, by the first of them, which travel together."""
+    return not variants or _together(model, weights, {}, variants[:STREAM], reference, 1, True) is not None
 
 
 def fingerprint(forms: Forms) -> str:
@@ -137,12 +138,14 @@ def _one_by_one(
     reference: Reference,
     samples: Sequence[int],
     threads: int,
+    between: Callable[[], object],
 ) -> Callable[[int], Doubles]:
     """A session for each variant, one after the other: only their noise is kept."""
     found: dict[int, list[Doubles]] = {i: [] for i in samples}
     drawing = bool(random_nodes(model.proto.graph))
     order = range(max(samples) + 1) if drawing or model.states else samples  # what comes out hangs on the runs before
     for forms in (base, *({**base, **v} for v in variants)):
+        between()
         grown = grow(model, weights, forms, [])
         one: Session = session(seeded(grown.proto), threads=threads, disabled_optimizers=DISABLED)
         names = [grown.names[n] for n in reference.names]

@@ -6,7 +6,7 @@ All are built with every layer at its default precision and compared at the outp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
@@ -15,6 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hybridq.calibration.statistics import CalibrationStats
+from hybridq.execution.progress import Progress, no_progress
 from hybridq.graph.chance import seeded
 from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed, session
@@ -28,6 +29,7 @@ from hybridq.repair.gptq import DAMPING, compensations
 from hybridq.search.choice import Choice
 from hybridq.search.damage import Objective, Reference, measure_reference
 from hybridq.search.joint import Bench
+from hybridq.search.work import Deadline, TimeUp
 from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights, size_of
 
@@ -77,35 +79,62 @@ def said_of_repair(weights: Weights, repair: Repair, done: tuple[str, ...]) -> l
     return [f"Weights repaired: {', '.join(done) or 'nothing helped'}{left}."]
 
 
+@dataclass(frozen=True)
+class Bed:
+    """What repairs are made and measured with: the model, samples, threads of ONNX Runtime, who is told."""
+
+    model: Model
+    feeds: Sequence[Feed]
+    threads: int
+    progress: Progress = no_progress
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """How a repair goes about it."""
+        return {"threads": self.threads, "progress": self.progress}
+
+
 def repaired(
-    model: Model,
-    plain: Candidate,
-    equalize: Callable[[], Candidate | None],
-    repair: Repair,
-    feeds: Sequence[Feed],
-    threads: int,
+    bed: Bed, plain: Candidate, equalize: Callable[[], Candidate | None], repair: Repair, deadline: Deadline
 ) -> Candidate:
     """The candidate that ``repair`` asks for; ``better`` and ``auto`` measure several.
 
-    ``equalize`` makes the candidate with equalized channels, None where the model has none to equalize.
+    ``equalize`` makes the candidate with equalized channels, None where the model has none to equalize. When the
+    ``deadline`` is over, the best that was found is taken.
     """
+    found = plain
+    bed = replace(bed, progress=deadline.ending(bed.progress))
+    try:
+        for better in _repairs(bed, plain, equalize, repair):
+            found = better
+    except TimeUp:
+        return replace(found, repairs=(*found.repairs, "no time for more"))
+    return found
+
+
+def _repairs(
+    bed: Bed, plain: Candidate, equalize: Callable[[], Candidate | None], repair: Repair
+) -> Iterator[Candidate]:
+    """Candidates, each better than those before, as far as it was measured."""
     if repair is Repair.NONE:
-        return plain
-    if repair is Repair.BIAS or not _has_numbers(model):
-        return with_biases(model, plain, feeds, threads)
-    if repair is Repair.GPTQ:
-        return with_rounding(model, plain, feeds, threads)
-    if repair is Repair.BETTER:
-        return _better(model, plain, equalize, feeds[:FEW], threads)
-    equal = equalize()
-    if repair is Repair.EQUALIZE:
-        return with_biases(model, equal or plain, feeds, threads)
+        return
+    if repair is Repair.BIAS or not _has_numbers(bed.model):
+        yield with_biases(bed, plain)
+    elif repair is Repair.GPTQ:
+        yield with_rounding(bed, plain)
+    elif repair is Repair.BETTER:
+        yield from _better(replace(bed, feeds=bed.feeds[:FEW]), plain, equalize)
+    elif repair is Repair.EQUALIZE:
+        yield with_biases(bed, equalize() or plain)
+    else:
+        yield _best_of_all(bed, plain, equalize())
+
+
+def _best_of_all(bed: Bed, plain: Candidate, equal: Candidate | None) -> Candidate:
     made = [
-        treat(model, start, feeds, threads)
-        for start in ([plain, equal] if equal else [plain])
-        for treat in (with_biases, with_rounding)
+        treat(bed, start) for start in ([plain, equal] if equal else [plain]) for treat in (with_biases, with_rounding)
     ]
-    return _best([plain, *made], _measuring(model, plain, feeds, threads))
+    return _best([plain, *made], _measuring(bed, plain))
 
 
 def _has_numbers(model: Model) -> bool:
@@ -113,39 +142,33 @@ def _has_numbers(model: Model) -> bool:
     return any(o.type.HasField("tensor_type") for o in model.proto.graph.output)
 
 
-def _better(
-    model: Model, plain: Candidate, equalize: Callable[[], Candidate | None], feeds: Sequence[Feed], threads: int
-) -> Candidate:
+def _better(bed: Bed, plain: Candidate, equalize: Callable[[], Candidate | None]) -> Iterator[Candidate]:
     """The best treatment of the weights; of equalized channels where that brings clearly less damage."""
-    first = with_biases(model, plain, feeds, threads)
-    measure = _measuring(model, first, feeds, threads)
-    given = _treated(model, plain, first, feeds, measure, threads)
+    first = with_biases(bed, plain)
+    yield first
+    measure = _measuring(bed, first)
+    given = _treated(bed, plain, first, measure)
+    yield given
     equal = equalize()
     if equal is None:
-        return given
-    other = _treated(model, equal, with_biases(model, equal, feeds, threads), feeds, measure, threads)
-    return other if measure(other) < CLEAR * measure(given) else given
+        return
+    other = _treated(bed, equal, with_biases(bed, equal), measure)
+    if measure(other) < CLEAR * measure(given):
+        yield other
 
 
-def _treated(
-    model: Model,
-    start: Candidate,
-    first: Candidate,
-    feeds: Sequence[Feed],
-    measure: Callable[[Candidate], float],
-    threads: int,
-) -> Candidate:
+def _treated(bed: Bed, start: Candidate, first: Candidate, measure: Callable[[Candidate], float]) -> Candidate:
     """Corrected biases (``first``), weights rounded together, or biases of what that leaves."""
-    together = with_roundings(model, start, feeds, DAMPINGS, threads)
+    together = with_roundings(bed, start, DAMPINGS)
     if not together[0].weights.rounded:
         return first
     rounded = min(together, key=measure)
-    return _best([first, rounded, with_biases(model, rounded, feeds, threads)], measure)
+    return _best([first, rounded, with_biases(bed, rounded)], measure)
 
 
-def with_biases(model: Model, found: Candidate, feeds: Sequence[Feed], threads: int) -> Candidate:
+def with_biases(bed: Bed, found: Candidate) -> Candidate:
     """Biases take back the mean error of the rounded weights."""
-    made = corrected_biases(model, _plan(model, found), found.weights, feeds, threads=threads)
+    made = corrected_biases(bed.model, _plan(bed.model, found), found.weights, bed.feeds, **bed.words)
     text = f"{len(made)} corrected biases"
     return replace(
         found,
@@ -154,17 +177,16 @@ def with_biases(model: Model, found: Candidate, feeds: Sequence[Feed], threads: 
     )
 
 
-def with_rounding(model: Model, found: Candidate, feeds: Sequence[Feed], threads: int) -> Candidate:
+def with_rounding(bed: Bed, found: Candidate) -> Candidate:
     """Weights are rounded together; their entries say so."""
-    return with_roundings(model, found, feeds, (DAMPING,), threads)[0]
+    return with_roundings(bed, found, (DAMPING,))[0]
 
 
-def with_roundings(
-    model: Model, found: Candidate, feeds: Sequence[Feed], dampings: Sequence[float], threads: int
-) -> list[Candidate]:
+def with_roundings(bed: Bed, found: Candidate, dampings: Sequence[float]) -> list[Candidate]:
     """Weights rounded together, once for each damping."""
+    model = bed.model
     usual = [x for x in model.layers if (e := found.calibrated.entries.get(entry_key(x))) and e.algorithm == "normal"]
-    made = compensations(model, _plan(model, found), found.weights, feeds, dampings, threads=threads)
+    made = compensations(model, _plan(model, found), found.weights, bed.feeds, dampings, **bed.words)
     return [_together(model, found, {x.name: one[x.name] for x in usual if x.name in one}) for one in made]
 
 
@@ -187,20 +209,22 @@ def _plan(model: Model, found: Candidate) -> QuantPlan:
     return make_plan(model, found.calibrated, config, found.weights)
 
 
-def _measuring(model: Model, first: Candidate, feeds: Sequence[Feed], threads: int) -> Callable[[Candidate], float]:
+def _measuring(bed: Bed, first: Candidate) -> Callable[[Candidate], float]:
     """What a candidate does to the outputs, as a function that measures each once."""
+    model, threads = bed.model, bed.threads
     known: list[tuple[Candidate, float]] = []
 
     @cache
     def aim() -> tuple[Reference, Objective]:
         float_model = session(seeded(assemble(model.proto, first.weights)), threads=threads)
-        reference = measure_reference(float_model, feeds, model)
+        reference = measure_reference(float_model, bed.feeds, model)
         return reference, Bench(model, first.weights, first.calibrated, reference, threads).aim_of()
 
     def damage(one: Candidate) -> float:
         before = next((found for other, found in known if other is one), None)
         if before is not None:
             return before
+        bed.progress("comparing repairs", len(known), None)
         reference, held = aim()
         bench = Bench(model, one.weights, one.calibrated, reference, threads, aim=held)
         known.append((one, bench.measure(Choice()).damage))

@@ -48,6 +48,7 @@ from hybridq.search.work import TimeUp, Work
 from hybridq.targets import Target
 
 STARTS = 2  # that promise most are followed
+PREPARED = 0.3  # of the time there is left, if one was set, is for repairs and for other ranges alone
 NEAR = 1.1  # of the least damage: what does no more is as good as it, as far as few samples can tell
 SURER = 0.98  # of the answers expected to change: what changes fewer is better
 
@@ -186,9 +187,9 @@ class Engine:
         self.bench.measure(
             self._raised(self._front(whole, Choice({}, self.given.tuning)))
         )  # all that there may be time for
-        self.say("rounding weights, correcting biases", 0, None)
-        prepare(self.bench, self.given.tuning)
-        self.found = alternatives(self.bench, self.alone, samples)
+        with self.bench.effort.within(PREPARED):  # without them the rest of the time is for joint models
+            prepare(self.bench, self.given.tuning, self.bench.effort.deadline.ending(self.say))
+            self.found = alternatives(self.bench, self.alone, samples)
 
         def tried(tuning: Tuning) -> Choice:
             return self._raised(self._front(whole.tuned(tuning, self.found), Choice({}, tuning)))
@@ -208,7 +209,7 @@ class Engine:
         plan, weights = self.bench.plan(start)
         found = sources(self.bench.model, plan, weights)
         if self.work.coarse:
-            return Apart(plan, found, coarse_damages(self.bench, plan, weights, found, samples))
+            return Apart(plan, found, coarse_damages(self.bench, plan, weights, found, samples, self.work.apart))
         return Apart(plan, found, self.bench.damages([s.forms for s in found], samples))
 
     def _front(self, apart: Apart, start: Choice) -> Frontier:
@@ -281,7 +282,7 @@ class Engine:
     def _costs(self, start: Choice) -> Times | None:
         """What bits cost: on this machine where the model is to run here, else by the target's data and the profile."""
         if self.target.latency_aware:
-            return self._timed(start)
+            return self.times if self.bench.effort.deadline.over else self._timed(start)
         return board_times(self.bench.model, self.target, self.precisions[0], self.board)
 
     def _timed(self, start: Choice) -> Times:

@@ -26,7 +26,7 @@ from hybridq.graph.model import Layer, Model
 from hybridq.graph.operators import BatchRows, row_of
 from hybridq.graph.opset import opset_imports, opset_of, quantizer_domain
 from hybridq.quant.qparams import QParams
-from hybridq.search.rows import Ungrowable, grown, lifted
+from hybridq.search.rows import Ungrowable, grown, keeps_rows, lifted
 from hybridq.storage.weights import Weights
 
 Key = tuple[str, ...]
@@ -37,6 +37,7 @@ Pieces = list[tuple[Rows, str]]
 Streams = dict[int, Pieces]
 
 BASE = 0
+SHAPES = frozenset({"Shape", "Size"})  # operators that see no value
 STREAM = 4  # variants that travel together
 
 
@@ -109,6 +110,7 @@ class _Writer:
 
     def emit(self, node: NodeProto) -> None:
         """Write one node for every row that differs in its inputs or weights."""
+        node = self._of_the_base(node)
         mine = [n for n in node.input if n in self.pieces]
         node = self._outer(node)
         if not mine:
@@ -127,6 +129,15 @@ class _Writer:
             if name in self.watch:
                 self.nodes.append(helper.make_node("Identity", [self.join(name, (BASE,))], [f"{name}/seen"]))
             self.quantize(name)
+
+    def _of_the_base(self, node: NodeProto) -> NodeProto:
+        """The node that reads the base's row where it sees nothing but a shape, which all rows share."""
+        if node.op_type not in SHAPES or node.input[0] not in self.pieces:
+            return node
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        copy.input[0] = self.join(node.input[0], (BASE,))
+        return copy
 
     def _begin(self, node: NodeProto) -> None:
         """What a node makes of no row: the same for all, unless a quantizer stands there."""
@@ -200,6 +211,8 @@ class _Writer:
         try:
             copy, constants = grown(node, len(rows), set(sources), self.model, self.weights)
         except Ungrowable:
+            if keeps_rows(node, set(sources), self.model, self.weights):
+                return self._reshaped(node, len(rows), sources)
             return self._lifted(node, len(rows), sources)
         for i, name in enumerate(copy.input):
             if name in sources:
@@ -227,6 +240,13 @@ class _Writer:
         return {
             node.output[0]: self._node("Reshape", [copy.output[0], self.constant(together, "rows")], node.output[0])
         }
+
+    def _reshaped(self, node: NodeProto, count: int, sources: dict[str, str]) -> dict[str, str]:
+        """A Reshape to a shape that the model computes, with the number of rows as its first axis."""
+        ends = [self.constant(np.asarray([x], np.int64), "end") for x in (1, np.iinfo(np.int64).max)]
+        rest = self._node("Slice", [node.input[1], *ends], "rest")
+        shape = self._node("Concat", [self.constant(np.asarray([count], np.int64), "count"), rest], "shape", axis=0)
+        return {node.output[0]: self._node("Reshape", [sources[node.input[0]], shape], node.output[0])}
 
     def quantize(self, name: str) -> None:
         """Round the rows of a group's source as their forms say; rows that begin here leave the base."""

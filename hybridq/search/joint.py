@@ -267,7 +267,8 @@ class Bench:
     def rows(self, variants: Sequence[Forms], samples: Sequence[int]) -> Iterator[list[float]]:
         """Sample by sample what each variant adds to the damage."""
         aim = self.aim_of()
-        noise = noise_of(self.model, self.weights, {}, variants, self.reference, samples, threads=self.threads)
+        words = dict[str, Any](threads=self.threads, between=self._in_time)
+        noise = noise_of(self.model, self.weights, {}, variants, self.reference, samples, **words)
         return (aim.of(i, rows[1:]).tolist() for i, rows in zip(samples, noise, strict=True))
 
     def _shared(self) -> Any:

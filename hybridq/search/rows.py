@@ -56,6 +56,14 @@ def lifted(node: NodeProto, model: Model, weights: Weights) -> NodeProto:
     return copy
 
 
+def keeps_rows(node: NodeProto, moving: set[str], model: Model, weights: Weights) -> bool:
+    """Whether a node is a Reshape to a shape computed from no row, whose first axis stays the batch."""
+    if row_of(node).rows is not BatchRows.RESHAPE or moving & set(node.input[1:]) or node.input[1] in weights:
+        return False
+    before, after = (t.shape if (t := model.tensors.get(n)) else None for n in (node.input[0], node.output[0]))
+    return bool(before and after and before[0] == after[0] and not attributes(node).get("allowzero", 0))
+
+
 class _View:
     """One node with what the rules ask about it."""
 

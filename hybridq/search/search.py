@@ -37,7 +37,7 @@ from hybridq.search.engine import Engine, SearchResult
 from hybridq.search.joint import Bench, Stopwatch
 from hybridq.search.judge import judge_of
 from hybridq.search.result import content, recall
-from hybridq.search.work import TOLD, Deadline, Effort, Prices, Work, allowed, planned, slowness
+from hybridq.search.work import KEPT, TOLD, Deadline, Effort, Prices, Work, allowed, planned, slowness
 from hybridq.storage.record_json import to_json
 from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights
@@ -92,7 +92,7 @@ def search(
     budget, options = budget or Budget(), options or SearchOptions()
     _need_metric(budget, options.metric)
     high = _high_precisions(calibrated, options.precisions)
-    deadline = options.deadline or Deadline(budget.time)
+    deadline = options.deadline or Deadline(budget.time).keeping((1 - KEPT) * (budget.time or 0.0))
     whole = list(islice(feeds, MOST_SAMPLES))
     worth = allowed(Prices.of(model), budget.time)
     seconds = worth if deadline.seconds is None or not whole else _left(model, weights, whole[0], deadline, worth)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from hybridq.execution.progress import Progress, no_progress
 from hybridq.plan.limits import joins
 from hybridq.quant.params import TOGETHER
 from hybridq.quant.qparams import QParams, Range
@@ -67,17 +69,20 @@ class Variant:
     forms: Forms
 
 
-def prepare(bench: Bench, given: Tuning) -> None:
-    """Make the repairs that a tuning may use; those that step1 made already are taken as they are."""
-    feeds, threads = bench.reference.feeds, bench.threads
+def prepare(bench: Bench, given: Tuning, progress: Progress = no_progress) -> None:
+    """Make the repairs that a tuning may use; those that step1 made already are taken as they are.
+
+    Where ``progress`` raises, those made until then may be used.
+    """
+    feeds, words = bench.reference.feeds, dict[str, Any](threads=bench.threads, progress=progress)
     plan, weights = bench.plan(Choice())
-    biases = corrected_biases(bench.model, plan, weights, feeds, threads=threads)
+    biases = corrected_biases(bench.model, plan, weights, feeds, **words)
     bench.corrections = {**biases, **bench.corrections}
     if not given.together:
-        bench.rounded = compensated_weights(bench.model, plan, weights, feeds, threads=threads)
+        bench.rounded = compensated_weights(bench.model, plan, weights, feeds, **words)
     if bench.rounded:
         plan, weights = bench.plan(Choice({}, Tuning(weights=dict.fromkeys(bench.rounded, "gptq"))))
-        biases = corrected_biases(bench.model, plan, weights, feeds, threads=threads)
+        biases = corrected_biases(bench.model, plan, weights, feeds, **words)
         bench.behind = {**{n: b for n, b in biases.items() if n in bench.rounded}, **bench.behind}
 
 

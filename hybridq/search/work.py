@@ -8,11 +8,13 @@ question gets the same answer whatever else the machine does; only where somebod
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from hybridq.execution.progress import Progress
 from hybridq.graph.model import Model
 
 USUAL_SECONDS = 60.0  # that calibrating, searching, building and comparing may take by themselves, or
@@ -33,6 +35,7 @@ SAMPLES = (8, 64)  # calibration samples that every choice is measured on: at le
 SAMPLES_SECONDS = 0.4  # of float inferences that they should not exceed
 ALONE = (1, 16)  # of these, on which each quantizer is measured
 FINE = 2  # of these at least, or whole groups are measured first
+STRETCHES = 12  # of a model at least that are measured alone
 TRIALS = (24, 400)  # joint models
 SCARCE = 70  # of these
 PROBES = 4  # float inferences that tell how fast the machine is
@@ -89,13 +92,15 @@ def _elements(shape: tuple[int | str, ...] | None) -> int:
 class Work:
     """Samples of every joint model and of each quantizer alone, and how many joint models there may be, about.
 
-    ``coarse``: quantizers are so many and dear that whole groups are measured first.
+    ``coarse``: quantizers are so many and dear that whole groups are measured first, or stretches of the model where
+    there are more groups than may be measured alone (``apart``).
     """
 
     samples: int
     alone: int
     trials: int
     coarse: bool = False
+    apart: int = 1 << 30
 
     @property
     def scarce(self) -> bool:
@@ -121,27 +126,53 @@ def planned(model: Model, available: int, seconds: float = KEPT * USUAL_SECONDS,
     once, one = (prices.alone(n, together=together) for n in (0, 1))
     alone = (APART * seconds / quantizers - once) / max(one - once, 1e-9) if quantizers else 1.0
     trials = int(np.clip(TOGETHER * seconds / prices.joint(samples), *TRIALS))
-    return Work(samples, min(int(np.clip(alone, *ALONE)), samples), trials, alone < FINE)
+    measured = min(int(np.clip(alone, *ALONE)), samples)
+    apart = max(STRETCHES, int(APART * seconds / prices.alone(measured, together=together)))
+    return Work(samples, measured, trials, alone < FINE, apart)
 
 
 @dataclass
 class Deadline:
-    """When a search ends by the clock: ``seconds`` after it began, if any were set, less what the rest needs."""
+    """When a search ends by the clock: ``seconds`` after it began, if any were set, less what the ``rest`` needs."""
 
     seconds: float | None = None
-    began: float = field(default_factory=time.perf_counter)
+    began: float = field(default_factory=lambda: time.perf_counter())
+    rest: float = 0.0
 
     @property
     def left(self) -> float:
         """Seconds that are left; infinite where none were set."""
         if self.seconds is None:
             return float("inf")
-        return KEPT * self.seconds - (time.perf_counter() - self.began)
+        return self.seconds - self.rest - self.passed
+
+    @property
+    def passed(self) -> float:
+        """Seconds since it began."""
+        return time.perf_counter() - self.began
 
     @property
     def over(self) -> bool:
         """Whether the time is over."""
         return self.left <= 0
+
+    def keeping(self, seconds: float) -> Deadline:
+        """The deadline with so many seconds kept for what follows, at most half of all."""
+        return self if self.seconds is None else replace(self, rest=min(seconds, self.seconds / 2))
+
+    def part(self, share: float, least: float = 0.0) -> Deadline:
+        """One that ends when a share of what is left has passed, or the ``least`` seconds where that is more."""
+        return Deadline() if self.seconds is None else Deadline(max(share * self.left, least))
+
+    def ending(self, progress: Progress) -> Progress:
+        """The progress of work that ends with TimeUp as soon as the time is over."""
+
+        def told(what: str, done: int, total: int | None) -> None:
+            progress(what, done, total)
+            if self.over:
+                raise TimeUp
+
+        return told
 
 
 def slowness(prices: Prices, run: Callable[[int], object]) -> float:
@@ -167,6 +198,22 @@ class Effort:
     def affords(self, price: float) -> bool:
         """Whether something may still be done."""
         return self.spent + price <= self.allowed - self.reserve and not self.deadline.over
+
+    @contextmanager
+    def within(self, share: float) -> Iterator[None]:
+        """What is done here ends when a share of the time that is left has passed, if a time was set; the rest goes on.
+
+        Raises TimeUp where nothing may be done any more.
+        """
+        whole = self.deadline
+        self.deadline = whole if whole.seconds is None else whole.part(share)
+        try:
+            yield
+        except TimeUp:
+            if whole.seconds is None or whole.over:
+                raise
+        finally:
+            self.deadline = whole
 
     def spend(self, price: float) -> None:
         """Pay for something. Raises TimeUp where it can no longer be afforded."""

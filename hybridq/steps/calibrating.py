@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +27,8 @@ from hybridq.quant.records import Calibrated
 from hybridq.repair.equalization import equalized
 from hybridq.search.choose_algorithm import choose_algorithm
 from hybridq.search.choose_loop import ENOUGH_DB, SEARCHED_DB, choose_loop
-from hybridq.search.choose_repair import EQUALIZED, FEW, Candidate, Repair, is_big, repaired, said_of_repair
+from hybridq.search.choose_repair import EQUALIZED, FEW, Bed, Candidate, Repair, is_big, repaired, said_of_repair
+from hybridq.search.work import Deadline
 from hybridq.steps.one_pass import Pass
 from hybridq.steps.options import Step1Options
 from hybridq.steps.prepare import Prepared, Seen
@@ -37,6 +39,8 @@ from hybridq.storage.weights import Weights, size_of
 from hybridq.targets import Target
 
 REPAIR_SAMPLES = 64
+REPAIRED, REPAIRED_SECONDS = 0.3, 3.0  # of the time that is left, if it was set, or so many seconds: for weights,
+SEARCHED = 2  # where there is more of it than so many times what has passed: a search can follow that does more
 LOOP_STEPS = 320  # of the first sequences, on which defaults are measured in the loop
 EVEN_SAMPLES = 8  # fewer do not tell how loud a channel may become
 
@@ -46,6 +50,7 @@ class Step1Result:
     """What step1 found: the audit of what entered the model, warnings, remarks, and the state it wrote.
 
     ``findings`` say which layers 8 bits will harm; they are not kept with the state.
+    ``pace``: seconds that a sample took.
     """
 
     directory: Path
@@ -56,6 +61,7 @@ class Step1Result:
     canonical_difference: float = 0.0
     stats: CalibrationStats | None = None
     findings: tuple[Finding, ...] = ()
+    pace: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class Run:
     options: Step1Options
     target: Target
     progress: Progress
+    deadline: Deadline
     equalized: tuple[str, ...] = ()  # layers whose channels were
     loop: LoopDefaults | None = None
 
@@ -75,7 +82,9 @@ class Run:
         specs = input_specs(self.prepared.model)
         follow = follower(self.prepared.proto, self.prepared.model.states, threads=options.threads)
         data = open_dataset(dataset, specs, options.preprocessing, options.samples, options.sequence, follow)
+        began = time.perf_counter()
         stats, looked = self._pass(executor).over(data)
+        pace = (time.perf_counter() - began) / max(1, stats.samples)
         audit = looked.audit
         audit.check()
         work = replace(self, prepared=self.prepared.of_shapes(looked.seen, options.threads))
@@ -87,7 +96,7 @@ class Run:
             *result.problems,
         ]
         told = [*_loop(self.prepared.model.states, stats.samples, looked.seen.sequences), *result.remarks]
-        return replace(result, directory=directory, rows=audit.rows, problems=problems, remarks=told)
+        return replace(result, directory=directory, rows=audit.rows, problems=problems, remarks=told, pace=pace)
 
     def _chosen(self, stats: CalibrationStats, data: Dataset, seen: Seen, executor: Executor | None) -> Step1Result:
         """Ranges and weights for what was measured."""
@@ -198,7 +207,14 @@ class Run:
                 return self._even(plain, feeds[:FEW])
             return self._equalized(plain.weights, data, feeds, executor)
 
-        return repaired(self.prepared.model, plain, equalize, options.repair, feeds, options.threads), feeds
+        bed = Bed(self.prepared.model, feeds, options.threads, self.progress)
+        return repaired(bed, plain, equalize, options.repair, self._time_for_weights()), feeds
+
+    def _time_for_weights(self) -> Deadline:
+        """A share of what a search needs; all that it takes where no search can follow."""
+        if self.deadline.left < SEARCHED * self.deadline.passed:
+            return Deadline()
+        return self.deadline.part(REPAIRED, REPAIRED_SECONDS)
 
     def _equalized(
         self, weights: Weights, data: Dataset, feeds: list[Feed], executor: Executor | None

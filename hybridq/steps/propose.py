@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -24,7 +24,7 @@ from hybridq.files.commit import commit
 from hybridq.files.reading import write_text
 from hybridq.graph.rolling import in_a_row
 from hybridq.graph.runtime import Feed
-from hybridq.linting.run import lint
+from hybridq.linting import Finding, lint
 from hybridq.plan.layer_weights import entry_key
 from hybridq.plan.record import activation_entry, weight_entry
 from hybridq.quant.dtypes import Precision
@@ -32,9 +32,8 @@ from hybridq.quant.records import Entry, LayerChoice
 from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.search.board import read_profile
 from hybridq.search.choice import unrepaired
-from hybridq.search.choose_repair import Repair
 from hybridq.search.search import SearchOptions, SearchResult, search
-from hybridq.search.work import USUAL_SECONDS, Deadline, planned
+from hybridq.search.work import KEPT, Deadline, planned
 from hybridq.steps.calibrating import Step1Result
 from hybridq.steps.common import SEARCH, follow_of, read_object, read_sources, read_state
 from hybridq.steps.kinds import read, share, takes
@@ -48,6 +47,7 @@ from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, State
 
 SAVE_SECONDS = 2.0
+COMPARED = 3.0  # times calibrating: comparing the same samples, about
 MOST_SAMPLES = 512  # of the dataset, from which the search takes its own
 
 
@@ -86,12 +86,11 @@ def auto(
     if isinstance(evaluation, (str, Path)) and not Path(evaluation).exists():
         raise DatasetError("no such file", path=str(evaluation))
     folder, shared = Path(out), dict[str, Any](threads=first.threads, progress=progress)
-    deadline = Deadline(wanted.time)
-    if wanted.time is not None and wanted.time < USUAL_SECONDS:
-        words.setdefault("weights_repair", Repair.BIAS)  # the search tries the rest, the likeliest first
-    calibrated = step1(model, dataset, folder, progress=progress, **words)
+    deadline = Deadline(wanted.time).keeping((1 - KEPT) * (wanted.time or 0.0))
+    calibrated = step1(model, dataset, folder, progress=progress, deadline=deadline, **words)
+    deadline = deadline.keeping(_comparing(calibrated, evaluation, wanted.time) + seconds)
     places = dict[str, Any](workers=first.workers, cluster=first.cluster)
-    found = propose(folder, dataset, deadline=deadline, **places, **shared, **asked)
+    found = propose(folder, dataset, deadline=deadline, findings=calibrated.findings, **places, **shared, **asked)
     built = step2(folder, **shared)
     known = isinstance(dataset, (str, Path))  # else nobody but the caller knows the samples
     seen = dataset if evaluation is None and not known else evaluation
@@ -99,6 +98,15 @@ def auto(
     words = {"metric": wanted.metric, "runtime": wanted.runtime, "seconds": seconds, "what_if": predicts}
     compared = step3(folder, seen, **words, **places, **shared)
     return AutoResult(calibrated, found, built, compared)
+
+
+def _comparing(calibrated: Step1Result, evaluation: Any, seconds: float | None) -> float:
+    """Seconds that building and comparing take, about, of so many that there are for all."""
+    count = calibrated.state.samples
+    if isinstance(evaluation, (str, Path)):
+        held = open_dataset(evaluation, input_specs(calibrated.state.model), Preprocessing()).count
+        count = held if held is not None else count
+    return max((1 - KEPT) * (seconds or 0.0), COMPARED * calibrated.pace * count)
 
 
 @takes(ProposalOptions)
@@ -112,14 +120,15 @@ def propose(
     executor: Executor | None = None,
     progress: Progress = no_progress,
     deadline: Deadline | None = None,
+    findings: Sequence[Finding] | None = None,
     **options: Any,
 ) -> SearchResult:
     """Search for the layers that need more bits and write them into the cfg of a folder that step1 left.
 
     ``dataset`` is by default the one of step1; ``options`` are the fields of ``ProposalOptions``. Ranges, roundings and
     biases that the search found better are recorded beside step1's, from which every search begins. ``deadline`` is by
-    default that of ``time`` from now. Models are measured by ``workers`` processes, a Dask ``cluster`` or any
-    ``executor``, with the same result.
+    default that of ``time`` from now, ``findings`` (step1's warnings) what the folder shows. Models are
+    measured by ``workers`` processes, a Dask ``cluster`` or any ``executor``, with the same result.
 
     Raises OptionError for options that do not exist or fit, ConfigError for an impossible budget, DatasetError without
     samples.
@@ -128,11 +137,12 @@ def propose(
     need_threads(threads, workers)
     folder = Path(directory)
     state = read_state(folder).before_search()
+    remedies = _remedies(_lint(state) if findings is None else findings)
     asked = _asked(folder, state, wanted, threads)
     feeds = list(_feeds(folder, state, dataset))
     feeds = feeds if wanted.metric else in_a_row(feeds, state.model.states)  # a metric goes by what was recorded
     with pool(workers, cluster, executor, threads=1) as place:
-        asked = replace(asked, pool=place or HERE, deadline=deadline, progress=progress)
+        asked = replace(asked, remedies=remedies, pool=place or HERE, deadline=deadline, progress=progress)
         found = search(state.model, state.weights, state.calibrated, feeds, wanted.budget, asked)
     _write(folder, _improved(state, found), found)
     return found
@@ -143,7 +153,6 @@ def _asked(folder: Path, state: State, wanted: ProposalOptions, threads: int) ->
     return SearchOptions(
         metric=load_metric(wanted.metric) if wanted.metric else None,
         precisions=wanted.precisions,
-        remedies=_remedies(state),
         threads=threads,
         board=read_profile(Path(wanted.profile), state.model) if wanted.profile else {},
         previous=_previous(folder),
@@ -153,9 +162,12 @@ def _asked(folder: Path, state: State, wanted: ProposalOptions, threads: int) ->
     )
 
 
-def _remedies(state: State) -> list[Mapping[str, Precision]]:
+def _lint(state: State) -> tuple[Finding, ...]:
+    return lint(state.model, state.weights, state.calibrated, targets.load(state.calibrated.target))
+
+
+def _remedies(found: Sequence[Finding]) -> list[Mapping[str, Precision]]:
     """What the lint would raise, as candidates."""
-    found = lint(state.model, state.weights, state.calibrated, targets.load(state.calibrated.target))
     return [dict.fromkeys(f.layers, f.precision) for f in found if f.precision is not None]
 
 

@@ -19,6 +19,7 @@ from hybridq.files.seal import text_digest
 from hybridq.graph.outside import any_outside
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import LayerChoice
+from hybridq.search.work import Deadline
 from hybridq.steps.calibrating import Run, Step1Result
 from hybridq.steps.common import RESULTS, SCHEMAS, SOURCES
 from hybridq.steps.kinds import read, takes
@@ -39,21 +40,22 @@ def step1(
     *,
     executor: Executor | None = None,
     progress: Progress = no_progress,
+    deadline: Deadline | None = None,
     **options: Any,
 ) -> Step1Result:
     """Calibrate ``model`` on ``dataset`` and write model.json, weights.data and model.quantization.cfg to ``out``.
 
     ``dataset`` is a path (``dataset.txt``, a folder, an ``.npz``) or an iterable of feeds, None with ``data_free``;
-    ``options`` are the fields of ``Step1Options``. Raises OptionError for options that do not exist or fit, ModelError
-    and DatasetError where the model or a sample cannot be used, ConfigError where ``out`` holds an edited cfg and
-    neither ``force`` nor ``merge`` was said.
+    ``options`` are the fields of ``Step1Options``. Repairs of weights take a share of what the ``deadline`` leaves.
+    Raises OptionError for options that do not exist or fit, ModelError and DatasetError where the model or a sample
+    cannot be used, ConfigError where ``out`` holds an edited cfg and neither ``force`` nor ``merge`` was said.
     """
     chosen, directory = read(Step1Options, options), Path(out)
     need_dataset(dataset, chosen)
     before = None if chosen.force else _edited_before(directory, chosen.merge)
     progress("preparing the model", 0, None)
     prepared = prepare(Path(model), chosen.inputs, chosen.outputs, chosen.goal, chosen.pairs)
-    one = Run(prepared, chosen, chosen.goal, progress)
+    one = Run(prepared, chosen, chosen.goal, progress, deadline or Deadline())
     result = one.without_data(directory) if chosen.data_free else one.with_data(dataset, executor, directory)
     fresh = config.write_cfg(result.state.model, result.state.calibrated, _weight_only(result.state, chosen))
     text, merged = _cfg_text(fresh, result.state, before, directory)
