@@ -115,6 +115,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"percentile": 99.9}, "percentile goes with algorithm percentile, not"),
     ({"percentile": 100.5, "algorithm": "percentile"}, "above 50 up to 100"),
     ({"momentum": 0.5}, "momentum goes with algorithm moving_average"),
+    ({"algorithm": "kl"}, "Did you mean kl_divergence?"),
     ({"minimum_range": float("nan")}, "minimum_range is a number"),
     ({"preprocessing": Preprocessing.of(1), "mean": 2}, "Give one of the two"),
     ({"weight_only": "uint8"}, "Choose int8 or int16."),

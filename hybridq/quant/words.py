@@ -48,12 +48,17 @@ def number_of(
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """The choice that resembles ``word`` most, or nothing. Case and surrounding blanks count for little."""
+    """The choice that resembles ``word`` most, or the only one that begins with it; else nothing.
+
+    Case and surrounding blanks count for little.
+    """
     folded = {c.casefold(): c for c in choices}
     key = word.strip().casefold()
     if key in folded:
         return folded[key]
     found = difflib.get_close_matches(key, folded, n=1, cutoff=0.6)
+    begun = [f for f in folded if len(key) > 1 and f.startswith(key)]
+    found = found or (begun if len(begun) == 1 else [])
     return folded[found[0]] if found else ""
 
 
