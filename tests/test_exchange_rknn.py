@@ -158,8 +158,9 @@ def test_a_cfg_of_rknn_toolkit_2() -> None:
     assert {n: c.precision.value for n, c in found.choices.items()} == {"128": "float16", "conv1": "int16"}
     assert found.edited == {"conv1": {"min", "max"}}
     assert found.entries["conv1"].max == pytest.approx(4.6926469802856445, rel=1e-7)
-    assert [(p.line, p.severity) for p in unmapped] == [(4, "warning"), (6, "note")]
-    assert "no cfg shows" in unmapped[1].message
+    assert [(p.line, p.severity) for p in unmapped] == [(3, "note"), (4, "warning"), (6, "note")]
+    assert "which goes by" in unmapped[0].message  # conv1 is behind the activation, and its Conv is not named
+    assert "no cfg shows" in unmapped[2].message
 
 
 def test_a_float_stands_for_the_other_where_the_target_has_only_one() -> None:

@@ -71,7 +71,10 @@ def test_without_an_edit_the_ranges_are_ours(folder: Path) -> None:
         (["'gate': int16", '"branch": int16'], {"gate": "int16", "branch": "int16"}, ()),
         (["gate: float32"], {"gate": "float16"}, ("float32 is taken as float16",)),
         (["nosuch: int16", "gate: int16"], {"gate": "int16"}, ("there is no layer 'nosuch'",)),
-        (["y2_t_sw: int16"], {}, ("there is no layer 'y2_t_sw'",)),
+        (["y2_t_sw: int16"], {"y2": "int16"}, ("the toolkit made it from",)),  # moved behind the Sigmoid
+        (["n_y3_2gavg_2conv0: int16"], {"y3": "int16"}, ("the toolkit made it from",)),
+        (["left: int16"], {"left": "int16"}, ("alone it changes nothing in the toolkit",)),
+        (["x__int8: int16", "gate: int16"], {"gate": "int16"}, ("there is no layer 'x__int8'",)),
     ],
 )
 def test_layers_land_or_are_named(folder: Path, rows: list[str], edits: dict[str, str], named: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,8 @@ from hybridq.exchange import rknn2_convert
 from hybridq.exchange.onnx_float import float_file
 from hybridq.exchange.records import Content, Export, Options, double_text, lost
 from hybridq.exchange.restate import restated
+from hybridq.exchange.rknn_names import toolkit_names
 from hybridq.exchange.view import TensorView, View
-from hybridq.graph.operators import Layout, lookup, row_of
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.qparams import Range
 
@@ -53,18 +53,10 @@ def in_rknn2(view: View) -> tuple[View, list[Problem]]:
 
 def _plan(view: View, options: Options) -> dict[str, object]:
     """What convert.py reads."""
-    nodes = {n.name: n.output[0] for n in view.model.proto.graph.node if n.output[0] in view.tensor}
-    nodes |= {x.node: x.name for x in view.layers} | {a: x.name for x in view.layers for a in x.aliases}
-    plan = rknn2_convert.Plan(
+    plan = replace(
+        toolkit_names(view.model, view.calibrated),
         types=layer_types(view),
         ranges={n: [r.min, r.max] for t in view.tensors if (r := _range(view, t)) for n in entry_names(t)},
-        observed={t.name: [t.observed.min, t.observed.max] for t in view.tensors},
-        readers={t.name: read for t in view.tensors if (read := [x.name for x in view.layers if t.name in x.inputs])},
-        nodes=nodes,
-        joins=_joins(view),
-        constants=[i.name for i in view.model.proto.graph.initializer],
-        inputs=list(view.model.inputs),
-        outputs=list(view.model.outputs),
     )
     return {"plan": asdict(plan), "feed": {"mean": options.mean, "std": options.std}}
 
@@ -75,16 +67,6 @@ def _range(view: View, t: TensorView) -> Range | None:
         return t.range
     forms = [s.qparams for s in view.plan.groups[t.group].conversions.values() if s.qparams is not None]
     return forms[0].range if forms else None
-
-
-def _joins(view: View) -> dict[str, str]:
-    """What a Concat joins, to the Conv that reads the result: the toolkit may make one Conv of each."""
-    found = {}
-    for node in view.model.proto.graph.node:
-        if row_of(node).moves_all:
-            readers = [x for x in view.layers if node.output[0] in x.inputs and lookup(x.op).layout is Layout.CONV]
-            found.update({i: readers[0].name for i in node.input if len(readers) == 1})
-    return found
 
 
 def _samples(view: View, options: Options) -> dict[str, Content]:

@@ -7,7 +7,7 @@ times with the operator's name or ``attach_`` before it; Toolkit2 uses the ONNX 
 
 from __future__ import annotations
 
-import re
+from functools import cached_property
 
 from hybridq import targets
 from hybridq.config.document import LAYERS_ALIAS
@@ -19,7 +19,8 @@ from hybridq.config.yaml.reader import read as read_yaml
 from hybridq.config.yaml.text import Place, Source, source_of
 from hybridq.errors import ConfigError, Problem
 from hybridq.exchange.records import Wanted
-from hybridq.exchange.rknn_names import SUFFIX, candidates, plain_names
+from hybridq.exchange.rknn2_convert import Plan
+from hybridq.exchange.rknn_names import ASIDE, SUFFIX, candidates, plain_names, toolkit_names
 from hybridq.graph.model import Model
 from hybridq.quant.dtypes import Precision, widest
 from hybridq.quant.numerics import single
@@ -28,7 +29,6 @@ from hybridq.quant.records import Calibrated
 from hybridq.quant.words import nearest_hint
 
 END = "_int8"  # the quantized form of a model input or output, in Toolkit2
-DERIVES = re.compile(r"(-rs|_rs|_sw|_mm|_conv(_add)?|(_2gavg)?_2conv\d*|_2sl|_2mul_i\d+|__?(int8|int16|float16))$")
 DERIVED = "the toolkit made this tensor itself; convert.py finds it again"
 SEARCHED = (
     "ranges are the file's; with quantized_algorithm='mmse' the toolkit searches others later, which no cfg shows"
@@ -47,10 +47,11 @@ def read(text: str, path: str, model: Model, calibrated: Calibrated) -> Wanted:
         raise ConfigError(source.sorted())
     pairs = entries.value.pairs if entries and isinstance(entries.value, Mapping) else []
     first = any(p.key.text.startswith("@") for p in pairs) or LAYERS in parts
-    reader = _Reader(source, model, calibrated, first)
+    reader = _Reader(source, model, calibrated, first, {p.key.text: p.value for p in pairs})
     if layers and isinstance(layers.value, Mapping):
         for pair in layers.value.pairs:
             reader.layer(pair)
+        reader.without_effect([p.key for p in layers.value.pairs])
     for pair in pairs:
         reader.entry(pair)
     reader.settle()
@@ -62,10 +63,12 @@ def read(text: str, path: str, model: Model, calibrated: Calibrated) -> Wanted:
 
 
 class _Reader:
-    """Maps one file; ``first`` says it is Toolkit 1.x's."""
+    """Maps one file, whose entries are ``given``; ``first`` says it is Toolkit 1.x's."""
 
-    def __init__(self, source: Source, model: Model, calibrated: Calibrated, first: bool) -> None:
-        self.source, self.model, self.calibrated, self.first = source, model, calibrated, first
+    def __init__(
+        self, source: Source, model: Model, calibrated: Calibrated, first: bool, given: dict[str, Node]
+    ) -> None:
+        self.source, self.model, self.calibrated, self.first, self.given = source, model, calibrated, first, given
         self.names = Names(model, calibrated.entries)
         self.precisions = list(targets.load(calibrated.target).precisions)
         self.wanted = Wanted()
@@ -82,10 +85,8 @@ class _Reader:
             self._unmapped(key, f"'{_shown(value)}' is no precision that {self.calibrated.target} has")
             return
         if _shown(value) != precision and not precision.is_integer:
-            self._unmapped(
-                key, f"{_shown(value)} is taken as {precision}: {self.calibrated.target} has no other", note=True
-            )
-        layers = next((x for n in self._candidates(key.text) if (x := self.names.layers(n))), ())
+            self._told(key, f"{_shown(value)} is taken as {precision}: {self.calibrated.target} has no other")
+        layers = self._layers(key)
         if not layers:
             self._unmapped(key, f"there is no layer '{key.text}'", nearest_hint(key.text, self.names.known))
         for name in layers:
@@ -94,6 +95,25 @@ class _Reader:
                 self._unmapped(key, f"'{name}' must stay float32: {float_only}")
             elif not float_only:
                 self._choose(key, name, precision)
+
+    def _layers(self, key: Scalar) -> tuple[str, ...]:
+        """The layers that a name stands for; of a name that Toolkit2 derived, those that it was made from."""
+        for name in self._candidates(key.text):
+            if found := self.names.layers(name):
+                return found
+        found = self.names.layers(self._origin(key.text))
+        if found:
+            self._told(key, f"the toolkit made it from {quote(found[0])}, which gets this precision")
+        return found
+
+    def without_effect(self, keys: list[Scalar]) -> None:
+        """Tell of activations that are named without their operator: Toolkit2 ignores these in silence."""
+        named = {key.text for key in keys}
+        for key in keys:
+            layer = self.model.layer.get(key.text)
+            own = self.model.nodes[layer.node].output[0] if layer and layer.activation else key.text
+            if not self.first and own not in named and key.text in self.wanted.layers:
+                self._told(key, f"alone it changes nothing in the toolkit, which goes by {quote(own)}")
 
     def _choose(self, key: Scalar, name: str, precision: Precision) -> None:
         before = self.wanted.layers.get(name, precision)
@@ -129,7 +149,7 @@ class _Reader:
         target = self._key(key.text, int(suffix[2]) if suffix and suffix[2] else 0)
         if target:
             self.found.setdefault(target[0], []).append((target[1], r.with_zero()))
-        elif self._is_derived(key.text):
+        elif self._origin(ASIDE.sub("", key.text)):
             self._unmapped(key, DERIVED, note=True)
         else:
             hint = nearest_hint(key.text, self.names.known_keys) if len(self.wanted.problems) < 20 else ""
@@ -147,7 +167,7 @@ class _Reader:
             self.wanted.ranges[key] = joint
 
     def _range(self, key: Scalar, value: Node) -> Range | None:
-        fields = {p.key.text: p.value for p in value.pairs} if isinstance(value, Mapping) else {}
+        fields = _fields(value)
         low, high = (self._number(fields.get(f"{n}_value", fields.get(n))) for n in ("min", "max"))
         if low is None or high is None:
             kind = _shown(fields.get("dtype")) if fields else "it"
@@ -193,16 +213,28 @@ class _Reader:
         end = text.removesuffix(END)
         return [text, end] if end in (*self.model.inputs, *self.model.outputs) else [text]
 
-    def _is_derived(self, text: str) -> bool:
-        """Whether Toolkit2 made a name of one that is known here: a tensor moved, split, or of another width."""
-        found = DERIVES.search(text)
-        base = text[: found.start()] if found else ""
-        return not self.first and bool(base) and (base in self.names.known or self._is_derived(base))
+    def _origin(self, text: str) -> str:
+        """What a tensor that Toolkit2 made itself was made from; empty for what it was not."""
+        if self.first or text.endswith(END):
+            return ""
+        fields = _fields(self.given.get(text))
+        reach = [self._number(fields.get(f"ori_{end}", fields.get(end))) for end in ("min", "max")]
+        return self.derived.owner(text, [x for x in reach if x is not None])[0]
+
+    @cached_property
+    def derived(self) -> Plan:
+        """What tells Toolkit2's names."""
+        return toolkit_names(self.model, self.calibrated)
+
+    def _told(self, key: Scalar, message: str) -> None:
+        """What is to be known of a line that is taken."""
+        self._say(key, f"{quote(key.text)}: {message}", "note")
 
     def _unmapped(self, key: Scalar, message: str, hint: str = "", *, note: bool = False) -> None:
-        line = self.source.lines[key.line - 1]
-        text = f"{quote(key.text)} is not imported: {message}"
-        place, severity = (key.line, key.column, key.end), "note" if note else "warning"
+        self._say(key, f"{quote(key.text)} is not imported: {message}", "note" if note else "warning", hint)
+
+    def _say(self, key: Scalar, text: str, severity: str, hint: str = "") -> None:
+        line, place = self.source.lines[key.line - 1], (key.line, key.column, key.end)
         self.wanted.problems.append(
             Problem(text, self.source.path, *place, hint=hint, source=line, severity=severity, code="unmapped")
         )
@@ -210,8 +242,13 @@ class _Reader:
 
 def _is_float(value: Node) -> bool:
     """Whether an entry of Toolkit2's is not quantized: it has a range but no scale."""
-    scale = next((p.value for p in value.pairs if p.key.text == "scale"), None) if isinstance(value, Mapping) else None
+    scale = _fields(value).get("scale")
     return isinstance(scale, Sequence) and not scale.items
+
+
+def _fields(value: Node | None) -> dict[str, Node]:
+    """An entry's values by their names."""
+    return {p.key.text: p.value for p in value.pairs} if isinstance(value, Mapping) else {}
 
 
 def _shown(node: Node | None) -> str:
