@@ -187,7 +187,7 @@ class TestCoarse:
         plan, weights = bench.plan(Choice())
         found = sources(case.model, plan, weights)
         exact = bench.damages([s.forms for s in found], range(4))
-        about = coarse_damages(bench, plan, weights, found, range(4))
+        about = coarse_damages(bench, plan, weights, found, range(4), 10 * len(found))
         same = about == exact
         worst = int(np.argmax(exact))
         assert same[worst]
