@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from onnx import ModelProto
-from random_graphs import Case, Feed, run
+from random_graphs import Case, run
+from random_models import Feed
 
 
 def ops(model: ModelProto) -> list[str]:

@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from qdq_graphs import Array
-from random_graphs import Case, Feed, make_case
+from random_graphs import Case, make_case
+from random_models import Feed
 
 from hybridq.quant.dtypes import Precision
 

@@ -9,7 +9,8 @@ from functools import cache
 import numpy as np
 import onnx
 import pytest
-from random_graphs import Case, Noise, powers, random_case, random_choices, run
+from noise import Noise, powers
+from random_graphs import Case, random_case, random_choices, run
 
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.dtypes import Precision

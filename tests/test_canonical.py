@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers_canonical import FLOAT, X, assert_canonical, assert_same, conv_bn, model, subgraphs
 from onnx import GraphProto, ModelProto, TensorProto, helper
-from random_graphs import INPUT, random_model
+from random_models import INPUT, random_model
 
 from hybridq.errors import ModelError
 from hybridq.graph import runtime

@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from random_graphs import INPUT, expose, random_model, run
+from random_graphs import expose, run
+from random_models import INPUT, random_model
 
 from hybridq.errors import ModelError
 from hybridq.graph.cut import cut

@@ -10,7 +10,8 @@ import pytest
 from cfg_edits import config_of, disagreements, random_fields
 from hypothesis import given
 from hypothesis import strategies as st
-from random_graphs import INPUT, SAMPLES, Case, make_case, random_model
+from random_graphs import Case, make_case
+from random_models import INPUT, SAMPLES, random_model
 
 from hybridq.plan.plan import make_plan
 from hybridq.quant.dtypes import Precision, Scheme, Storage
