@@ -37,6 +37,7 @@ SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)  # of the units that joint m
 RIDGE = 1.0  # joint models' worth of belief that the sum is right as it is
 SPREAD = 10.0  # dB between joint models from which on a slope can be told
 Points = Sequence[tuple[float, float]]
+Set = tuple[str, tuple[int, ...]]  # what a joint model is, and the units that it raises
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,9 @@ def predict(
     times: Callable[[], Times | None] = lambda: None,
     progress: Progress = no_progress,
 ) -> Prediction | None:
-    """Measure all that the what-if needs: joint models on ``feeds``, each quantizer on ``alone`` of them.
-
-    None where no output holds floats, whose error could be told in dB.
-    """
+    """What the what-if needs: joint models on ``feeds``, each quantizer on ``alone`` of them; None: no float output."""
     model, lowest = asked.model, asked.plan(())
-    units, names = units_of(model, lowest), [u.name for u in units_of(model, lowest)]
+    units = units_of(model, lowest)
     reference = measure_reference(_session_of(assemble(model.proto, asked.weights.plain()), threads), feeds, model)
     few = np.unique(np.linspace(0, len(feeds) - 1, min(alone, len(feeds))).round().astype(int)).tolist()
     cut = figures_of(model, reference, _run_of(asked, lowest, reference, threads))
@@ -95,9 +93,7 @@ def predict(
     additive = _measured_alone(asked, lowest, reference, [p for _, p in cut], few, threads, progress)
     current = asked.current(units)
     sets = _sets(len(units), current, seed)
-    plans = (asked.built if w == "this build" else asked.plan(n for u in r for n in units[u].layers) for w, r in sets)
-    told = counted(plans, "measuring joint models", len(sets), progress)
-    known = [measured(reference, cut, _run_of(asked, plan, reference, threads)) for plan in told]
+    known = _measured_jointly(asked, units, sets, partial(measured, reference, cut), reference, threads, progress)
     figures, took = _fitted_to(cut, additive, sets, known, len(few) / len(feeds)), times()
     made = Prediction(
         low=str(asked.low),
@@ -107,13 +103,33 @@ def predict(
         figures=figures,
         units=tuple(_unit(asked, u, i in current, took) for i, u in enumerate(units)),
         model=additive,
-        elements=_elements(model, lowest, names, additive),
+        elements=_elements(model, lowest, [u.name for u in units], additive),
         base_share=high_fraction(model, lowest),
         boundary_ns=took.boundary if took else 0.0,
         clock="" if took is None else "machine" if took.given else "board",
         joints=(),
         front=(),
     )
+    return _with_joints(made, sets, known)
+
+
+def _measured_jointly(
+    asked: Asked,
+    units: Sequence[Group],
+    sets: Sequence[Set],
+    figures: Callable[[Run], tuple[float, ...]],
+    reference: Reference,
+    threads: int,
+    progress: Progress,
+) -> list[tuple[float, ...]]:
+    """Every figure of each set's model."""
+    plans = (asked.built if w == "this build" else asked.plan(n for u in r for n in units[u].layers) for w, r in sets)
+    told = counted(plans, "measuring joint models", len(sets), progress)
+    return [figures(_run_of(asked, plan, reference, threads)) for plan in told]
+
+
+def _with_joints(made: Prediction, sets: Sequence[Set], known: Sequence[tuple[float, ...]]) -> Prediction:
+    """With what the joint models did beside what is predicted of them, and the front."""
     joints = tuple(Joint(w, r, made.decibels(r), m) for (w, r), m in zip(sets, known, strict=True))
     return replace(made, joints=joints, front=_front(made))
 
@@ -164,7 +180,7 @@ def _with_biases(model: Model, weights: Weights, plan: QuantPlan) -> Weights:
     return weights.changed(repaired) if repaired else weights
 
 
-def _sets(count: int, current: Sequence[int], seed: int) -> list[tuple[str, tuple[int, ...]]]:
+def _sets(count: int, current: Sequence[int], seed: int) -> list[Set]:
     """The joint models: the build, all in 8 bits, and some drawn, half of them from what the build has."""
     random = np.random.default_rng(seed)
     found: dict[tuple[int, ...], str] = {tuple(current): "this build"}
