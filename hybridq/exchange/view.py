@@ -87,10 +87,10 @@ class LayerView:
 
 @dataclass(frozen=True)
 class View:
-    """A result as other tools see it. ``model`` and ``weights`` are there for formats that hold a model.
+    """A result as other tools see it.
 
-    ``asked`` is what the cfg asks, by selector, in the order of its lines. ``conversions`` has, by group, the narrower
-    forms that some layers read; ``moved_repairs`` the repairs that changed the float model itself.
+    ``tensors``, ``parameters`` (weights), ``biases`` and ``layers`` are what formats of parameters say; ``model``,
+    ``weights``, ``calibrated``, ``config`` and ``plan`` are there for those that hold a model or more.
     """
 
     model: Model
