@@ -35,7 +35,7 @@ def test_producers_and_consumers(graph: GraphProto) -> None:
 
 
 def test_fresh_names_are_nobodys(graph: GraphProto) -> None:
-    names = edit.Names.of(graph)
+    names = edit.TakenNames.of(graph)
     assert [names.fresh("new") for _ in range(3)] == ["new", "new_2", "new_3"]
     assert names.fresh("then/own") == "then/own_2"  # a name inside a subgraph is taken, too
     assert names.fresh("x") == "x_2"

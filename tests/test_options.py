@@ -17,7 +17,7 @@ from hybridq.dataset import Preprocessing
 from hybridq.errors import HybridqError, OptionError
 from hybridq.quant.dtypes import Precision
 from hybridq.search.budget import Budget
-from hybridq.steps.kinds import Asked, Flag, Names, Number, OneWord, asked
+from hybridq.steps.kinds import Flag, Number, OneWord, Option, SeveralNames, asked
 from hybridq.steps.options import Step1Options
 from hybridq.steps.proposal_options import ProposalOptions
 
@@ -188,7 +188,7 @@ def test_words_become_members_of_their_enums() -> None:
     assert made.default is Precision.INT16
 
 
-def cases(one: Asked) -> Iterator[tuple[Any, bool]]:
+def cases(one: Option) -> Iterator[tuple[Any, bool]]:
     """Values of an option, each with whether it is one."""
     match one.kind:
         case OneWord(enum=enum):
@@ -198,12 +198,12 @@ def cases(one: Asked) -> Iterator[tuple[Any, bool]]:
             yield from ((low - 1, False), (low, not above), (high + 1, high == float("inf")))
         case Flag():
             yield from ((True, True), (1, False), ("no", False))
-        case Names():
+        case SeveralNames():
             yield from ((("a", "b"), True), ("ab", False), ((1,), False))
 
 
 @pytest.mark.parametrize("one", asked(Step1Options), ids=lambda one: one.name)
-def test_each_kind_takes_its_values_and_no_other(one: Asked) -> None:
+def test_each_kind_takes_its_values_and_no_other(one: Option) -> None:
     for value, right in cases(one):
         if isinstance(value, float) and value in (float("inf"), float("-inf")):
             continue

@@ -17,7 +17,7 @@ from hybridq.build import barriers, boundaries, packing, padding, pools
 from hybridq.build.metadata import Copy
 from hybridq.build.writer import Writer
 from hybridq.plan.layer_weights import BiasPlan, WeightPlan, remains
-from hybridq.plan.quant_plan import Barrier, BarrierKind, Boundary, Padding, Pool, Stored
+from hybridq.plan.quant_plan import Barrier, BarrierKind, Boundary, Padding, PoolPlan, Stored
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import fake_quantize
 from hybridq.quant.qparams import QParams, qparams_of_ranges
@@ -131,7 +131,7 @@ def test_a_pool_as_a_convolution_averages(strides: list[int]) -> None:
     node = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[2, 2], strides=strides, ceil_mode=0)
     expected = ReferenceEvaluator(_model([node], x)).run(["y"], {"x": x})[0]
     writer = Writer(GraphProto())
-    pools.replace(writer, node, Pool("Conv", ""), 3)
+    pools.replace(writer, node, PoolPlan("Conv", ""), 3)
     writer.nodes.append(node)
     assert node.op_type == "Conv"
     np.testing.assert_allclose(written(writer, "y", {"x": x}), expected, rtol=1e-6, atol=1e-6)

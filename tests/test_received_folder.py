@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import hybridq
 from hybridq.errors import StorageError
-from hybridq.files.commit import FOLDER, MARK, View, is_ours, reading, recover
+from hybridq.files.commit import FOLDER, MARK, Committed, is_ours, reading, recover
 from hybridq.files.reading import look_at, read_json
 from hybridq.files.seal import read_sealed, sealed
 from hybridq.steps.common import BUILD, SEARCH, SOURCES, read_config, read_result, read_state
@@ -143,7 +143,7 @@ def test_readers_see_a_marked_commit_and_write_nothing(tmp_path: Path) -> None:
     assert found == {"model.json": "new", "weights.data": "old"}
     assert content(tmp_path) == before
     recover(tmp_path)
-    after = {n: p.read_text() for n in found for p in [View(tmp_path).path(n)]}
+    after = {n: p.read_text() for n in found for p in [Committed(tmp_path).path(n)]}
     assert after == found
 
 

@@ -21,7 +21,7 @@ from hybridq.quant.dtypes import Precision
 from hybridq.quant.metrics import SliceDamage
 from hybridq.report import Known, judge
 from hybridq.report.prediction import NEARLY, SHARE, Additive, Figure, Prediction
-from hybridq.search.whatif import Asked, predict
+from hybridq.search.whatif import Question, predict
 from hybridq.steps.common import read_config, read_state
 from hybridq.steps.whatif import remedy_of
 
@@ -68,10 +68,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where / "build"
 
 
-def _asked(folder: Path) -> Asked:
+def _asked(folder: Path) -> Question:
     state = read_state(folder)
     config, _ = read_config(folder, state)
-    return Asked(state.model, state.weights, state.calibrated, config, Precision.UINT8, Precision.FLOAT32)
+    return Question(state.model, state.weights, state.calibrated, config, Precision.UINT8, Precision.FLOAT32)
 
 
 def test_the_build_is_measured_as_step3_measures_it_and_the_cfg_counts(folder: Path) -> None:
@@ -121,7 +121,9 @@ SELECTIONS = 20
 MODELS = ("pfld_ghostone", "squeezenet", "ultraface_rfb320", "fastestdet", "super_resolution")
 
 
-def measured(asked: Asked, feeds: list[Any], given: list[Any], names: list[str], layers: set[str]) -> dict[str, float]:
+def measured(
+    asked: Question, feeds: list[Any], given: list[Any], names: list[str], layers: set[str]
+) -> dict[str, float]:
     """SQNR of every output of the model with these layers raised, in dB."""
     one = session(build(asked.model, asked.plan(layers), asked.weights).assemble(), threads=1)
     damage = {n: SliceDamage() for n in names}

@@ -9,14 +9,14 @@ from onnx import NodeProto, helper
 
 from hybridq.build.writer import Writer
 from hybridq.graph import edit
-from hybridq.plan.quant_plan import Pool
+from hybridq.plan.quant_plan import PoolPlan
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import QParams
 
 OF_A_CONVOLUTION = ("kernel_shape", "strides", "pads", "dilations")
 
 
-def replace(writer: Writer, node: NodeProto, pool: Pool, channels: int) -> None:
+def replace(writer: Writer, node: NodeProto, pool: PoolPlan, channels: int) -> None:
     """Make an AveragePool over ``channels`` channels the operator that the plan wants.
 
     A depthwise convolution of ones sums the window, its scale divides.

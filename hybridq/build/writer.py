@@ -39,10 +39,10 @@ class Writer:
     integers: dict[str, str] = field(default_factory=dict)
     copies: dict[str, Copy] = field(default_factory=dict)
     shared: dict[Hashable, str] = field(default_factory=dict)
-    _names: edit.Names = field(init=False)
+    _names: edit.TakenNames = field(init=False)
 
     def __post_init__(self) -> None:
-        names = edit.Names.of(self.given)
+        names = edit.TakenNames.of(self.given)
         names.taken.update(n.name for n in self.given.node)
         self._names = names
 

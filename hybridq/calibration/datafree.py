@@ -22,7 +22,7 @@ from hybridq.calibration.unbounded import ENDLESS
 from hybridq.graph.edit import attribute, attributes
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Kind, Layout, Movement, Role, row_of
-from hybridq.graph.operators.columns import DataFree as Follows
+from hybridq.graph.operators.columns import DataFree
 from hybridq.graph.outside import values_of
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Measured
@@ -48,7 +48,7 @@ class Trust(IntEnum):
 
 
 @dataclass(frozen=True)
-class DataFree:
+class DataFreeRanges:
     """Ranges and how sure each is, by tensor of the canonical graph."""
 
     ranges: Mapping[str, Range]
@@ -166,7 +166,9 @@ class _Graph:
             self.unbounded.update(node.output)
 
 
-def data_free(given: onnx.ModelProto, proto: onnx.ModelProto, inputs: Mapping[str, Range] | None = None) -> DataFree:
+def data_free(
+    given: onnx.ModelProto, proto: onnx.ModelProto, inputs: Mapping[str, Range] | None = None
+) -> DataFreeRanges:
     """Ranges of every float tensor of the canonical graph ``proto``.
 
     ``given`` is the model as it came, BatchNorm and all. ``inputs`` has the ranges of the model's inputs as far as
@@ -185,7 +187,7 @@ def data_free(given: onnx.ModelProto, proto: onnx.ModelProto, inputs: Mapping[st
         found = _propagate(node, graph)
         if found is not None:
             graph.spreads.update(dict.fromkeys(node.output, found))
-    return DataFree(
+    return DataFreeRanges(
         {name: s.range for name, s in graph.spreads.items()},
         {name: s.trust for name, s in graph.spreads.items()},
         frozenset(graph.unbounded),
@@ -337,21 +339,21 @@ def _sigmoid(v: Values) -> Values:
     return 0.5 * (1.0 + np.tanh(v / 2.0))
 
 
-RULES: dict[Follows, Rule] = {
-    Follows.LINEAR: _linear,
-    Follows.SUM: _sum,
-    Follows.DIFFERENCE: _difference,
-    Follows.PRODUCT: _product,
-    Follows.RELU: _monotone(lambda v: np.maximum(v, 0.0)),
-    Follows.CLIP: _clip,
-    Follows.LEAKY: _leaky,
-    Follows.SIGMOID: _monotone(_sigmoid),
-    Follows.HARD_SIGMOID: _monotone(lambda v: np.clip(v / 6.0 + 0.5, 0.0, 1.0)),
-    Follows.TANH: _monotone(np.tanh),
-    Follows.FIXED: _fixed,
-    Follows.CHOICE: _choice,
-    Follows.CHANNELS: _kept,
-    Follows.MIXED: _mixed,
-    Follows.JOINED: _concat,
-    Follows.GUESS: _guess,
+RULES: dict[DataFree, Rule] = {
+    DataFree.LINEAR: _linear,
+    DataFree.SUM: _sum,
+    DataFree.DIFFERENCE: _difference,
+    DataFree.PRODUCT: _product,
+    DataFree.RELU: _monotone(lambda v: np.maximum(v, 0.0)),
+    DataFree.CLIP: _clip,
+    DataFree.LEAKY: _leaky,
+    DataFree.SIGMOID: _monotone(_sigmoid),
+    DataFree.HARD_SIGMOID: _monotone(lambda v: np.clip(v / 6.0 + 0.5, 0.0, 1.0)),
+    DataFree.TANH: _monotone(np.tanh),
+    DataFree.FIXED: _fixed,
+    DataFree.CHOICE: _choice,
+    DataFree.CHANNELS: _kept,
+    DataFree.MIXED: _mixed,
+    DataFree.JOINED: _concat,
+    DataFree.GUESS: _guess,
 }

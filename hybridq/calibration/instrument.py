@@ -37,7 +37,7 @@ FAR = 2**62  # a Slice end beyond any tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class Stripe:
     """A tensor's share of an output: ``width`` columns from ``start``; width 0 stands for the whole output."""
 
     tensor: str
@@ -51,7 +51,7 @@ class Output:
 
     name: str
     kind: str
-    columns: tuple[Column, ...]
+    columns: tuple[Stripe, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +283,7 @@ class _Writer:
         name = parts[0].value if len(parts) == 1 else self._node("Concat", [p.value for p in parts], axis=1)
         self.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
         starts = np.cumsum([0] + [p.width for p in parts]).tolist()
-        columns = tuple(Column(p.tensor, start, p.width) for p, start in zip(parts, starts, strict=False))
+        columns = tuple(Stripe(p.tensor, start, p.width) for p, start in zip(parts, starts, strict=False))
         return Output(name, kind, columns)
 
 

@@ -33,7 +33,7 @@ from hybridq.errors import OptionError, Problem
 from hybridq.graph import runtime
 from hybridq.graph.watch import WATCH
 from hybridq.quant.words import no_such_word
-from hybridq.steps.kinds import AnyText, Asked, Extent, Flag, Kind, Named, Number, OneWord, Values
+from hybridq.steps.kinds import AnyText, Extent, Flag, Named, Number, OneWord, Option, OptionKind, Values
 
 F = TypeVar("F", bound=Callable[..., Any])
 LOG_SECONDS = 10.0  # between lines of progress where stderr is no terminal
@@ -174,7 +174,7 @@ class CommaNames(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes 
         return found
 
 
-def declared(one: Asked) -> Callable[[F], F]:
+def declared(one: Option) -> Callable[[F], F]:
     """The option of the command line for an option of a step."""
     flag, kind = f"--{one.name.replace('_', '-')}", one.kind
     if isinstance(kind, Flag):
@@ -190,7 +190,7 @@ def declared(one: Asked) -> Callable[[F], F]:
     return click.option(flag, type=_type(kind), default=default, show_default=shown, help=kind.help)
 
 
-def _type(kind: Kind) -> Any:
+def _type(kind: OptionKind) -> Any:
     if isinstance(kind, Number):
         low, high = (None if math.isinf(x) else x for x in (kind.low, kind.high))
         if kind.whole:

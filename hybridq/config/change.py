@@ -54,10 +54,10 @@ def set_layers(
     A selector may also name a model input, a tensor or ``LAYER:weight`` where only fields change. Layers are written
     by name, so a later ``set`` always wins. Raises ConfigError where the cfg is or would be wrong; nothing is lost.
     """
-    work = Work(text, path, model, calibrated)
-    keys, layers = work.targets(selector, needs_layers=precision is not None)
+    draft = Draft(text, path, model, calibrated)
+    keys, layers = draft.targets(selector, needs_layers=precision is not None)
     if precision is not None:
-        work.ask(layers, _precision_text(precision))
+        draft.ask(layers, _precision_text(precision))
     fields = dict(params or {}) | ({"algorithm": algorithm} if algorithm else {})
     for name, value in fields.items():
         if name not in FIELDS:
@@ -65,17 +65,17 @@ def set_layers(
         if not _VALUE.fullmatch(value):
             raise ConfigError(f"'{value}' is no value for {name}", hint="Give a number, a word, or [a, b, ...].")
     if fields:
-        work.put(keys, fields)
-    return work.done()
+        draft.put(keys, fields)
+    return draft.done()
 
 
 def unset_layers(text: str, path: str, model: Model, calibrated: Calibrated, selector: str) -> Change:
     """Take back every edit of the selected layers, their tensors and weights. Raises ConfigError as ``set_layers``."""
-    work = Work(text, path, model, calibrated)
-    keys, layers = work.targets(selector, needs_layers=False)
-    work.forget(layers, selector)
-    work.restore([*keys, *(x + WEIGHT_SUFFIX for x in layers)])
-    return work.done()
+    draft = Draft(text, path, model, calibrated)
+    keys, layers = draft.targets(selector, needs_layers=False)
+    draft.forget(layers, selector)
+    draft.restore([*keys, *(x + WEIGHT_SUFFIX for x in layers)])
+    return draft.done()
 
 
 def list_layers(model: Model, calibrated: Calibrated, config: QuantConfig) -> list[dict[str, object]]:
@@ -122,7 +122,7 @@ def _one_of(words: Iterable[str]) -> str:
     return f"Choose one of {', '.join(words)}."
 
 
-class Work:
+class Draft:
     """One change in the making: the cfg as it was, checked, and the text being edited."""
 
     def __init__(self, text: str, path: str, model: Model, calibrated: Calibrated) -> None:

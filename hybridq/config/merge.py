@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hybridq.config.change import Work
+from hybridq.config.change import Draft
 from hybridq.config.check import examine
 from hybridq.config.edit_text import last_line
 from hybridq.config.names import Names
@@ -43,7 +43,7 @@ def merge(
     if config is None or document is None:
         raise ConfigError([p for p in source.sorted() if p.severity == "error"])
     lost: list[Problem] = []
-    work = Work(write_cfg(*after), path, *after)
+    work = Draft(write_cfg(*after), path, *after)
     names = Names(after[0], after[1].entries)
     above = document.layers_pair
     flow = above is not None and isinstance(above.value, Mapping) and above.value.flow

@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 
 from hybridq.dataset.feeds import Dataset
-from hybridq.dataset.figures import AuditRow, Place, Watch
+from hybridq.dataset.figures import AuditRow, InputFigures, SampleName
 from hybridq.dataset.images import is_image
 from hybridq.dataset.preprocessing import Preprocessing
 from hybridq.dataset.sources import fed_inputs
@@ -49,11 +49,11 @@ class Audit:
         self.path = path
         self.notes = tuple(notes)
         self.samples = 0
-        self._watches = {spec.name: Watch(spec) for spec in inputs}
-        self.places: list[Place] = []  # of every sample, in order
+        self._watches = {spec.name: InputFigures(spec) for spec in inputs}
+        self.places: list[SampleName] = []  # of every sample, in order
         self._digests: list[bytes] = []  # likewise
-        self._seen: dict[bytes, Place] = {}
-        self._repeated: list[tuple[Place, Place]] = []
+        self._seen: dict[bytes, SampleName] = {}
+        self._repeated: list[tuple[SampleName, SampleName]] = []
         self._repeats = 0
 
     @classmethod
@@ -66,10 +66,10 @@ class Audit:
         digest = hashlib.blake2b(digest_size=16)
         for name, watch in self._watches.items():
             values, file = sample.feed[name], sample.files.get(name, sample.name)
-            figures = watch.add(values, Place(file, sample.line), is_image(file) and name in sample.files)
+            figures = watch.add(values, SampleName(file, sample.line), is_image(file) and name in sample.files)
             digest.update(str(values.shape).encode() + figures.tobytes())
             digest.update(_subsample(values).tobytes())
-        self._count(Place(sample.name, sample.line), digest.digest())
+        self._count(SampleName(sample.name, sample.line), digest.digest())
 
     def merge(self, later: Audit) -> None:
         """Take in an audit of samples that follow: the same as if all had been seen here."""
@@ -78,7 +78,7 @@ class Audit:
         for place, digest in zip(later.places, later._digests, strict=True):
             self._count(place, digest)
 
-    def _count(self, place: Place, digest: bytes) -> None:
+    def _count(self, place: SampleName, digest: bytes) -> None:
         self.samples += 1
         self.places.append(place)
         self._digests.append(digest)
@@ -120,18 +120,18 @@ class Audit:
         if errors:
             raise DatasetError(errors)
 
-    def _problem(self, place: Place | None, code: str, said: str, hint: str, severity: str = "warning") -> Problem:
+    def _problem(self, place: SampleName | None, code: str, said: str, hint: str, severity: str = "warning") -> Problem:
         line = place.line if place else 0
         return Problem(said, self.path, line, hint=hint, severity=severity, code=code)
 
-    def _not_finite(self, watch: Watch) -> list[Problem]:
+    def _not_finite(self, watch: InputFigures) -> list[Problem]:
         name, hint = watch.spec.name, "Take the sample out of the dataset or repair it."
         return [
             self._problem(place, "not-finite", f"{place} holds {what} for input {name!r}", hint, "error")
             for place, what in watch.not_finite
         ]
 
-    def _infinite(self, watch: Watch) -> list[Problem]:
+    def _infinite(self, watch: InputFigures) -> list[Problem]:
         """Infinities are right in a mask; ranges are made of the other values."""
         if not watch.infinite:
             return []
@@ -139,7 +139,7 @@ class Audit:
         said = f"{place} holds {what} for input {watch.spec.name!r}" + _and_more(len(watch.infinite) - 1)
         return [self._problem(place, "infinite", said, "Right for a mask; else take such samples out or repair them.")]
 
-    def _constant(self, watch: Watch) -> list[Problem]:
+    def _constant(self, watch: InputFigures) -> list[Problem]:
         """An input that is the same number everywhere; a state or a mask beside other inputs may well be."""
         if not watch.constant or not watch.spec.is_float:
             return []
@@ -149,7 +149,7 @@ class Audit:
         said += _and_more(len(watch.constant) - 1)
         return [self._problem(place, "constant", said, "Such a sample says nothing about ranges.", severity)]
 
-    def _dead_channels(self, watch: Watch) -> list[Problem]:
+    def _dead_channels(self, watch: InputFigures) -> list[Problem]:
         dead = [row for row in watch.rows if row.channel is not None and row.min == row.max]
         if not dead or len(dead) == len(watch.rows) or not watch.spec.is_float:
             return []
@@ -161,7 +161,7 @@ class Audit:
             for row in dead
         ]
 
-    def _scaling(self, watch: Watch) -> list[Problem]:
+    def _scaling(self, watch: InputFigures) -> list[Problem]:
         name = watch.spec.name
         if self.preprocessing.is_default(name):
             return self._unscaled_images(watch)
@@ -171,7 +171,7 @@ class Audit:
             return [self._far_outside(watch, worst)]
         return self._normalized_twice(watch)
 
-    def _unscaled_images(self, watch: Watch) -> list[Problem]:
+    def _unscaled_images(self, watch: InputFigures) -> list[Problem]:
         if not watch.images:
             return []
         low, high = float(watch.low.min()), float(watch.high.max())
@@ -179,7 +179,7 @@ class Audit:
         hint = "Right if the model was trained on such values; else give its --mean and --std."
         return [self._problem(None, "unscaled", said, hint, "note")]
 
-    def _far_outside(self, watch: Watch, worst: int) -> Problem:
+    def _far_outside(self, watch: InputFigures, worst: int) -> Problem:
         name, place = watch.spec.name, watch.places[worst]
         low, high = watch.extremes[worst]
         many = sum(magnitude > FAR_OUTSIDE for magnitude in watch.magnitudes)
@@ -190,7 +190,7 @@ class Audit:
             hint = f"They look meant for pixels in 0..1, and images hold 0..255: that is --mean {mean} --std {std}."
         return self._problem(place, "far-outside", said + _and_more(many - 1), hint)
 
-    def _normalized_twice(self, watch: Watch) -> list[Problem]:
+    def _normalized_twice(self, watch: InputFigures) -> list[Problem]:
         """Values that were small, or negative, before a mean and std meant for pixels touched them."""
         name = watch.spec.name
         mean = np.array(self.preprocessing.mean_of(name))
@@ -210,7 +210,7 @@ class Audit:
         said = f"input {name!r} was {low:.3g}..{high:.3g} before mean and std (such as {place}): it looks {what}"
         return [self._problem(place, "twice", said, "Leave --mean and --std out, or save the raw values.")]
 
-    def _odd_one_out(self, watch: Watch) -> list[Problem]:
+    def _odd_one_out(self, watch: InputFigures) -> list[Problem]:
         """Few samples of quite another magnitude than the others, such as one file left at 0..255.
 
         Too small is odd for images alone: there is silence in sound, and zeros in a state.

@@ -28,7 +28,7 @@ class AuditRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SampleName:
     """A sample as a message names it."""
 
     file: str
@@ -44,7 +44,7 @@ class Place:
 
 
 @dataclass
-class Watch:
+class InputFigures:
     """Running figures of one input; per-channel arrays have the shape [channels]."""
 
     spec: InputSpec
@@ -53,13 +53,13 @@ class Watch:
     totals: list[Float64] = field(default_factory=list)  # sums by channel, a sample each
     elements: int = 0  # a channel
     extremes: list[tuple[float, float]] = field(default_factory=list)  # one pair a sample
-    places: list[Place] = field(default_factory=list)
-    not_finite: list[tuple[Place, str]] = field(default_factory=list)
-    infinite: list[tuple[Place, str]] = field(default_factory=list)
-    constant: list[tuple[Place, float]] = field(default_factory=list)
+    places: list[SampleName] = field(default_factory=list)
+    not_finite: list[tuple[SampleName, str]] = field(default_factory=list)
+    infinite: list[tuple[SampleName, str]] = field(default_factory=list)
+    constant: list[tuple[SampleName, float]] = field(default_factory=list)
     images: int = 0
 
-    def add(self, values: Array, place: Place, image: bool) -> Float64:
+    def add(self, values: Array, place: SampleName, image: bool) -> Float64:
         """Take one sample in; gives [3, channels]: its min, max and sum."""
         figures = channel_figures(values, self.spec)
         finite = bool(np.isfinite(figures[:2]).all())
@@ -85,7 +85,7 @@ class Watch:
             self.constant.append((place, least))
         return figures
 
-    def merge(self, later: Watch) -> None:
+    def merge(self, later: InputFigures) -> None:
         """Take in what was seen of samples that follow."""
         if later.elements:
             self.low = np.minimum(self.low, later.low) if self.elements else later.low

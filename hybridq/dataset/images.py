@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hybridq.dataset.preprocessing import Anchor, ChannelOrder, Preprocessing, Resize
-from hybridq.dataset.spec import Array, InputSpec, Layout, is_dynamic, show_shape
+from hybridq.dataset.spec import Array, ImageAxes, InputSpec, is_dynamic, show_shape
 from hybridq.errors import DatasetError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
@@ -91,7 +91,7 @@ def _to_mode(picture: Image.Image, mode: str) -> Image.Image:
     return picture.convert(mode)
 
 
-def input_size(spec: InputSpec, layout: Layout, free: tuple[int, int]) -> tuple[int, int]:
+def input_size(spec: InputSpec, layout: ImageAxes, free: tuple[int, int]) -> tuple[int, int]:
     """Width and height in pixels; a dynamic axis takes that of ``free``, a height and width."""
     shape = spec.shape or ()
     width, height = shape[layout.width], shape[layout.height]
@@ -131,7 +131,7 @@ def _crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     return scaled.crop((left, top, left + size[0], top + size[1]))
 
 
-def to_layout(pixels: Array, layout: Layout, order: ChannelOrder, spec: InputSpec) -> Array:
+def to_layout(pixels: Array, layout: ImageAxes, order: ChannelOrder, spec: InputSpec) -> Array:
     """Pixels, H W or H W C in RGB, in the input's axes and channel order."""
     if order is ChannelOrder.BGR and pixels.ndim == 3:
         pixels = pixels[:, :, ::-1] if pixels.shape[2] == 3 else pixels[:, :, [2, 1, 0, 3]]

@@ -20,7 +20,7 @@ FEEDABLE = "fiub"  # numpy kinds: float, signed, unsigned, bool
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ImageAxes:
     """Where an image's axes lie in an input. ``channel`` is None when the input has no such axis (gray images)."""
 
     channel: int | None
@@ -59,7 +59,7 @@ class InputSpec:
         return np.dtype(self.dtype).kind == "f"
 
     @property
-    def layout(self) -> Layout | None:
+    def layout(self) -> ImageAxes | None:
         """How an image fits in, read off the shape; None where it cannot."""
         return image_layout(self.shape)
 
@@ -119,7 +119,7 @@ def show_shape(shape: Iterable[int | str] | None) -> str:
     return "[?]" if shape is None else "[" + ",".join(str(axis) for axis in shape) + "]"
 
 
-def image_layout(shape: Shape | None) -> Layout | None:
+def image_layout(shape: Shape | None) -> ImageAxes | None:
     """NCHW or NHWC (CHW, HWC, NHW without a batch or channel axis), or None when no image fits.
 
     An axis of 1, 3 or 4 is the channel axis; where both ends could be, the first wins. A dynamic channel axis holds 3.
@@ -129,15 +129,15 @@ def image_layout(shape: Shape | None) -> Layout | None:
     if len(shape) == 3:
         first, last = shape[0], shape[2]
         if first in IMAGE_CHANNELS[1:]:
-            return Layout(0, 1, 2, int(first))
+            return ImageAxes(0, 1, 2, int(first))
         if last in IMAGE_CHANNELS:
-            return Layout(2, 0, 1, int(last))
-        return Layout(None, 1, 2, 1) if first == 1 or is_dynamic(first) else None
+            return ImageAxes(2, 0, 1, int(last))
+        return ImageAxes(None, 1, 2, 1) if first == 1 or is_dynamic(first) else None
     second, last = shape[1], shape[3]
     if second in IMAGE_CHANNELS:
-        return Layout(1, 2, 3, int(second))
+        return ImageAxes(1, 2, 3, int(second))
     if last in IMAGE_CHANNELS:
-        return Layout(3, 1, 2, int(last))
+        return ImageAxes(3, 1, 2, int(last))
     if is_dynamic(second):
-        return Layout(1, 2, 3, 3)
-    return Layout(3, 1, 2, 3) if is_dynamic(last) else None
+        return ImageAxes(1, 2, 3, 3)
+    return ImageAxes(3, 1, 2, 3) if is_dynamic(last) else None

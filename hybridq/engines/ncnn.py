@@ -52,7 +52,7 @@ class Net:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class ParamLine:
     """A line of ``.param`` that has int8 kernels, and where its weights begin in ``.bin``."""
 
     line: int
@@ -139,7 +139,7 @@ def quantized(
     return lines, b"".join([*parts, data[end:]])
 
 
-def _integers(layer: Layer, scales: NDArray[np.float32]) -> bytes:
+def _integers(layer: ParamLine, scales: NDArray[np.float32]) -> bytes:
     """``round(w * scale)`` with halves away from zero, saturated at 127, as ncnn rounds."""
     rows = layer.weights.reshape(scales.size, -1).astype(np.float32) * scales[:, None]
     rounded = np.sign(rows) * np.floor(np.abs(rows) + np.float32(0.5))
@@ -147,7 +147,7 @@ def _integers(layer: Layer, scales: NDArray[np.float32]) -> bytes:
     return found
 
 
-def _layers(lines: list[str], data: bytes, weights: dict[str, NDArray[np.float32]]) -> Iterator[tuple[str, Layer]]:
+def _layers(lines: list[str], data: bytes, weights: dict[str, NDArray[np.float32]]) -> Iterator[tuple[str, ParamLine]]:
     """Which line has which weights: both are in the order of ``.bin``."""
     rows = [(i, line.split()) for i, line in enumerate(lines) if line.split()[:1] and line.split()[0] in KINDS]
     starts = {t: data.find(np.ascontiguousarray(w, "<f4").tobytes()) for t, w in weights.items()}
@@ -159,7 +159,7 @@ def _layers(lines: list[str], data: bytes, weights: dict[str, NDArray[np.float32
         if fitting is not None:
             order.remove(fitting)
             has_bias = values.get(HAS_BIAS[words[0]], "0") == "1"
-            yield fitting[1], Layer(i, words[0], int(values[OUTPUTS]), weights[fitting[1]], fitting[0], has_bias)
+            yield fitting[1], ParamLine(i, words[0], int(values[OUTPUTS]), weights[fitting[1]], fitting[0], has_bias)
 
 
 def _outputs(weights: NDArray[np.float32], values: dict[int, str]) -> bool:

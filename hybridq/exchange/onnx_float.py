@@ -17,7 +17,7 @@ from onnx import helper
 from hybridq import __version__
 from hybridq.exchange.records import Export, Options, lost
 from hybridq.exchange.view import View, WeightView
-from hybridq.graph.edit import Names
+from hybridq.graph.edit import TakenNames
 from hybridq.graph.halves import half_ends, narrow_ends
 from hybridq.graph.onnx_file import LazyTensor, OnnxFile
 
@@ -46,7 +46,7 @@ def float_file(view: View, *, opset: int | None = None, ir_version: int | None =
         others = [o for o in proto.opset_import if o.domain not in ("", "ai.onnx")]
         del proto.opset_import[:]
         proto.opset_import.extend([helper.make_opsetid("", opset), *others])
-    wide = narrow_ends(proto, half_ends(proto) or (), Names.of(view.model.proto.graph).fresh)
+    wide = narrow_ends(proto, half_ends(proto) or (), TakenNames.of(view.model.proto.graph).fresh)
     tensors = []
     for tensor in view.model.proto.graph.initializer:
         values = view.weights[tensor.name]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybridq import config
-from hybridq.config.change import Change, Work, difference
+from hybridq.config.change import Change, Draft, difference
 from hybridq.config.write import quote, value_text
 from hybridq.errors import ConfigError, Problem
 from hybridq.exchange.records import Wanted
@@ -54,19 +54,19 @@ class _Draft:
         """What it gives."""
         return make_plan(self.state.model, self.state.calibrated, self.config(), self.state.weights)
 
-    def edit(self, step: Callable[[Work], None]) -> None:
+    def edit(self, step: Callable[[Draft], None]) -> None:
         """Let ``step`` edit the text."""
-        work = Work(self.text, self.path, self.state.model, self.state.calibrated)
-        step(work)
-        done = work.done()
+        draft = Draft(self.text, self.path, self.state.model, self.state.calibrated)
+        step(draft)
+        done = draft.done()
         self.text, self.remarks = done.text, done.problems
 
     def put(self, fields: Mapping[str, Mapping[str, str]]) -> None:
         """Write fields of entries."""
 
-        def step(work: Work) -> None:
+        def step(draft: Draft) -> None:
             for key, values in fields.items():
-                work.put([key], values)
+                draft.put([key], values)
 
         if fields:
             self.edit(step)
@@ -77,29 +77,29 @@ def take(wanted: Wanted, state: State, text: str, path: str, source: str) -> Cha
     if not wanted.seen:
         raise ConfigError([_nothing(wanted, state, source), *wanted.problems[:SHOWN]])
     draft = _Draft(text, path, state)
-    draft.edit(lambda work: _ask(work, wanted, state))
+    draft.edit(lambda draft: _ask(draft, wanted, state))
     lifted = _by_storage(wanted, draft.plan(), state)
-    draft.edit(lambda work: _ask_layers(work, lifted))
+    draft.edit(lambda draft: _ask_layers(draft, lifted))
     draft.put({**wanted.edits, **_ranges(wanted, draft.plan(), state)})
     draft.put(_numbers(wanted, draft.plan(), state))
     return Change(draft.text, difference(draft.before, draft.config()), draft.remarks)
 
 
-def _ask(work: Work, wanted: Wanted, state: State) -> None:
+def _ask(draft: Draft, wanted: Wanted, state: State) -> None:
     """Write the selectors as they are, and each layer whose precision is not the one it has."""
-    work.ask_selectors(wanted.selectors, wanted.line)
-    current = {n: c.precision for n, c in work.before.choices.items()}
+    draft.ask_selectors(wanted.selectors, wanted.line)
+    current = {n: c.precision for n, c in draft.before.choices.items()}
     new = {
         n: p
         for n, p in wanted.layers.items()
         if p is not current.get(n, state.calibrated.default_of(n)) and not state.model.layer[n].float_only
     }
-    _ask_layers(work, new)
+    _ask_layers(draft, new)
 
 
-def _ask_layers(work: Work, layers: Mapping[str, Precision]) -> None:
+def _ask_layers(draft: Draft, layers: Mapping[str, Precision]) -> None:
     for precision in dict.fromkeys(layers.values()):
-        work.ask([n for n, p in layers.items() if p is precision], str(precision))
+        draft.ask([n for n, p in layers.items() if p is precision], str(precision))
 
 
 def _by_storage(wanted: Wanted, plan: QuantPlan, state: State) -> dict[str, Precision]:

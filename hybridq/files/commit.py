@@ -53,7 +53,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class View:
+class Committed:
     """The committed state of DIR: what stands in it, or in a commit that was marked and not finished."""
 
     directory: Path
@@ -107,18 +107,18 @@ def commit(directory: Path, remove: tuple[str, ...] = ()) -> Iterator[Path]:
 
 
 @contextmanager
-def reading(directory: Path) -> Iterator[View]:
+def reading(directory: Path) -> Iterator[Committed]:
     """The committed state of a folder while no other command changes it; nothing is written.
 
     Within this thread's own commit that is what stands in the folder. Raises StorageError where a commit's mark is
     damaged or names what is not ours, or where another command has been writing for longer than ``PATIENCE`` seconds.
     """
     if directory.resolve() in _HELD.folders:
-        yield View(directory)
+        yield Committed(directory)
         return
     with _locked(directory, shared=True):
         new = directory / FOLDER
-        yield View(directory, _read_mark(new) if _is_marked(new) else None)
+        yield Committed(directory, _read_mark(new) if _is_marked(new) else None)
 
 
 @contextmanager

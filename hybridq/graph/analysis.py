@@ -22,7 +22,7 @@ from hybridq.graph.outside import values_of
 from hybridq.graph.shared_parameters import moves_data, share_parameters
 from hybridq.graph.states import States
 from hybridq.graph.steering import is_parameter, steering
-from hybridq.graph.view import View, view_of
+from hybridq.graph.view import GraphView, view_of
 
 
 def analyse(
@@ -67,7 +67,7 @@ def analyse(
     )
 
 
-def _absorb(view: View) -> None:
+def _absorb(view: GraphView) -> None:
     """Let a layer take in the Relu or Clip that alone reads its output."""
     for node in view.graph.node:
         row = row_of(node)
@@ -100,13 +100,13 @@ def clip_bounds(node: NodeProto, initializers: dict[str, TensorProto]) -> tuple[
     return (bounds[0], bounds[1]) if bounds[0] <= 0 <= bounds[1] else None
 
 
-def _is_layer(view: View, node: NodeProto) -> bool:
+def _is_layer(view: GraphView, node: NodeProto) -> bool:
     if node.name in view.absorbed_names or not any(view.is_activation(o) for o in node.output):
         return False
     return row_of(node).kind is not Kind.OTHER and not moves_data(node, view)
 
 
-def _sources(view: View) -> dict[str, str]:
+def _sources(view: GraphView) -> dict[str, str]:
     """Tensors where values enter a group, in graph order, with the layer that writes each ("" for model inputs)."""
     found = {i.name: "" for i in view.graph.input if view.is_activation(i.name)}
     for node in view.graph.node:
@@ -116,17 +116,17 @@ def _sources(view: View) -> dict[str, str]:
     return found
 
 
-def _activations(view: View, node: NodeProto) -> list[str]:
+def _activations(view: GraphView, node: NodeProto) -> list[str]:
     """The outputs of a node that can take a precision."""
     return [o for o in node.output if o and view.is_activation(o)]
 
 
-def _layer_name(view: View, node: NodeProto) -> str:
+def _layer_name(view: GraphView, node: NodeProto) -> str:
     """The name of the layer that a node is: its first output that can take a precision, behind its activation."""
     return _activations(view, view.absorbed.get(node.name, node))[0]
 
 
-def _groups(view: View, sources: dict[str, str], fixed_ranges: bool) -> tuple[Group, ...]:
+def _groups(view: GraphView, sources: dict[str, str], fixed_ranges: bool) -> tuple[Group, ...]:
     found = []
     for root, tensors in view.members.items():
         own = [t for t in tensors if t in sources]
@@ -140,7 +140,7 @@ def _groups(view: View, sources: dict[str, str], fixed_ranges: bool) -> tuple[Gr
     return tuple(found)
 
 
-def _layer(view: View, node: NodeProto, known: Mapping[str, list[str]]) -> Layer:
+def _layer(view: GraphView, node: NodeProto, known: Mapping[str, list[str]]) -> Layer:
     last = view.absorbed.get(node.name)
     output = _layer_name(view, node)
     row = row_of(node)
@@ -166,7 +166,7 @@ def _layer(view: View, node: NodeProto, known: Mapping[str, list[str]]) -> Layer
     )
 
 
-def _float_only(view: View, node: NodeProto, output: str, inputs: tuple[str, ...], weighted: bool) -> str:
+def _float_only(view: GraphView, node: NodeProto, output: str, inputs: tuple[str, ...], weighted: bool) -> str:
     """Why a layer must stay float32, or nothing.
 
     ``inputs``: the data that it reads; ``weighted``: it has weights, which may be quantized even where its result
@@ -182,7 +182,7 @@ def _float_only(view: View, node: NodeProto, output: str, inputs: tuple[str, ...
     return "" if inputs else "it reads no activation"
 
 
-def _sums(node: NodeProto, view: View) -> bool:
+def _sums(node: NodeProto, view: GraphView) -> bool:
     """Whether a node sums products with weights over an axis: what it gives are features."""
     row = row_of(node)
     if row.kind is not Kind.COMPUTE:
@@ -192,7 +192,7 @@ def _sums(node: NodeProto, view: View) -> bool:
     return count != operators.macs(Layout.NONE, {}, None, None, out.shape if out else None)
 
 
-def _weights(view: View, node: NodeProto, row: Operator) -> tuple[Weight, ...]:
+def _weights(view: GraphView, node: NodeProto, row: Operator) -> tuple[Weight, ...]:
     """The constants that are quantized with a layer."""
     computes = row.kind is Kind.COMPUTE or row.layout is Layout.RECURRENT
     roles = (Role.OPERAND, Role.WEIGHT) if computes else (Role.OPERAND,)
@@ -219,7 +219,7 @@ def macs(node: NodeProto, tensors: Mapping[str, Tensor], initializers: Mapping[s
     return operators.macs(row_of(node).layout, edit.attributes(node), shape(left), shape(weight), shape(node.output[0]))
 
 
-def _homes(view: View) -> dict[str, str]:
+def _homes(view: GraphView) -> dict[str, str]:
     """The layer that writes each tensor: its output, and what its activation reads."""
     found = {}
     for node in view.graph.node:

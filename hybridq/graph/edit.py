@@ -121,14 +121,14 @@ def drop_unread_constants(graph: GraphProto) -> None:
         graph.initializer.extend(kept)
 
 
-class Names:
+class TakenNames:
     """Names that are taken; ``fresh`` gives one that is not yet."""
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self.taken = set(taken)
 
     @classmethod
-    def of(cls, graph: GraphProto) -> Names:
+    def of(cls, graph: GraphProto) -> TakenNames:
         """Those of a graph's tensors and of the graphs inside."""
         return cls(_names(graph))
 

@@ -13,7 +13,7 @@ import numpy as np
 from google.protobuf.message import Message
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
-from hybridq.graph.edit import Names, attribute, inputs_of, rename
+from hybridq.graph.edit import TakenNames, attribute, inputs_of, rename
 from hybridq.graph.operators import Kind, row_of
 from hybridq.graph.outside import values_of
 
@@ -67,7 +67,7 @@ def keep_halves(graph: GraphProto, kept: Mapping[str, Places]) -> None:
     """Let nodes of a widened graph compute in float16, between Casts."""
     if not kept:
         return
-    fresh, nodes = Names.of(graph).fresh, []
+    fresh, nodes = TakenNames.of(graph).fresh, []
     for node in graph.node:
         inputs, outputs = kept.get(node.name, ([], []))
         before = [_cast(node.input[i], fresh(f"{node.input[i]}/float16"), HALF) for i in inputs]

@@ -15,7 +15,7 @@ from hybridq.errors import ModelError
 from hybridq.files.reading import look_at
 from hybridq.graph import outside
 from hybridq.graph.edit import graphs
-from hybridq.graph.outside import Place, lay, may_lie, on_root, place_of, size_of
+from hybridq.graph.outside import FilePlace, lay, may_lie, on_root, place_of, size_of
 from hybridq.graph.wire import read_apart
 
 
@@ -76,7 +76,7 @@ def is_within(tensor: TensorProto, path: Path) -> bool:
     return {"location", "offset", "length"} <= words and place_of(tensor).path == path.resolve()
 
 
-def _place(tensor: TensorProto, folder: Path) -> Place | None:
+def _place(tensor: TensorProto, folder: Path) -> FilePlace | None:
     """Where an initializer lies, if it may stay there. Raises ValueError or HybridqError where it lies nowhere."""
     words = {e.key: e.value for e in tensor.external_data}
     offset, length = int(words.get("offset", 0)), int(words.get("length", size_of(tensor)))
@@ -87,4 +87,4 @@ def _place(tensor: TensorProto, folder: Path) -> Place | None:
         raise ValueError(f"'{words['location']}' leads out of the model's folder")
     if offset < 0 or look_at(path, ModelError) < offset + length:
         raise ValueError(f"'{words['location']}' is shorter than '{tensor.name}' needs")
-    return Place(path, offset, length)
+    return FilePlace(path, offset, length)

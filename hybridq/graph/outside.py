@@ -32,7 +32,7 @@ PLAIN = frozenset(  # types whose numbers lie one beside the other, as NumPy has
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FilePlace:
     """Where numbers lie: a file by its real name, the first byte, and how many bytes."""
 
     path: Path
@@ -55,7 +55,7 @@ def any_outside(graph: GraphProto) -> bool:
     return any(map(is_outside, graph.initializer))
 
 
-def lay(tensor: TensorProto, place: Place) -> None:
+def lay(tensor: TensorProto, place: FilePlace) -> None:
     """Let a tensor of ``place``'s size lie there; its own numbers are forgotten."""
     for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
         tensor.ClearField(field)
@@ -65,10 +65,10 @@ def lay(tensor: TensorProto, place: Place) -> None:
     tensor.external_data.extend(StringStringEntryProto(key=k, value=str(v)) for k, v in words.items())
 
 
-def place_of(tensor: TensorProto) -> Place:
+def place_of(tensor: TensorProto) -> FilePlace:
     """Where ``lay`` put a tensor."""
     words = {e.key: e.value for e in tensor.external_data}
-    return Place(root() / words["location"], int(words["offset"]), int(words["length"]))
+    return FilePlace(root() / words["location"], int(words["offset"]), int(words["length"]))
 
 
 def values_of(tensor: TensorProto) -> Array:
@@ -78,7 +78,7 @@ def values_of(tensor: TensorProto) -> Array:
     return mapped(place_of(tensor), dtype_of(tensor), tuple(tensor.dims))
 
 
-def mapped(place: Place, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+def mapped(place: FilePlace, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     """The numbers of a place, read-only. Raises ModelError where the file is gone or shorter."""
     try:
         return np.memmap(place.path, dtype, "r", place.offset, shape)
@@ -179,7 +179,7 @@ def _spilled(tensor: TensorProto, path: Path, file: BinaryIO) -> TensorProto:
         return tensor
     values = np.ascontiguousarray(numpy_helper.to_array(tensor))
     made = bare(tensor)
-    lay(made, Place(path, file.tell(), values.nbytes))
+    lay(made, FilePlace(path, file.tell(), values.nbytes))
     file.write(values.data)
     return made
 

@@ -33,7 +33,7 @@ def measure_shapes(proto: onnx.ModelProto, names: Sequence[str], feeds: Sequence
         return [{} for _ in feeds]
     asked = onnx.ModelProto()
     asked.CopyFrom(proto)
-    free = edit.Names.of(asked.graph)
+    free = edit.TakenNames.of(asked.graph)
     made = [free.fresh(f"{name}/shape") for name in names]
     asked.graph.node.extend(helper.make_node("Shape", [n], [m]) for n, m in zip(names, made, strict=True))
     del asked.graph.output[:]

@@ -11,10 +11,10 @@ from onnx import NodeProto
 from hybridq.graph import edit
 from hybridq.graph.operators import Movement, row_of
 from hybridq.graph.outside import values_of
-from hybridq.graph.view import View
+from hybridq.graph.view import GraphView
 
 
-def share_parameters(view: View, sources: Iterable[str], *, outputs_share: bool) -> dict[str, list[str]]:
+def share_parameters(view: GraphView, sources: Iterable[str], *, outputs_share: bool) -> dict[str, list[str]]:
     """The groups of tensors that share parameters, each under its earliest tensor.
 
     ``sources``: where values enter a group, in graph order. ``outputs_share``: values concatenated only to leave the
@@ -46,7 +46,7 @@ def _root(parent: dict[str, str], name: str) -> str:
     return name
 
 
-def moves_data(node: NodeProto, view: View) -> bool:
+def moves_data(node: NodeProto, view: GraphView) -> bool:
     """Whether a node only moves values of activations, so that its output can share their parameters."""
     movement = row_of(node).movement
     ends = [*node.output[:1], *moved(node)]
@@ -62,14 +62,14 @@ def moves_data(node: NodeProto, view: View) -> bool:
     return True
 
 
-def _pads_zero(node: NodeProto, view: View) -> bool:
+def _pads_zero(node: NodeProto, view: GraphView) -> bool:
     name = node.input[2] if len(node.input) > 2 else ""
     if not name:
         return True
     return name in view.initializers and not values_of(view.initializers[name]).any()
 
 
-def _pads_unseen(node: NodeProto, view: View) -> bool:
+def _pads_unseen(node: NodeProto, view: GraphView) -> bool:
     """Whether a Pad's value can only lose, so that the integers' lowest will do as well.
 
     It is not above zero, which every range holds, only MaxPools read the result, and each of their windows holds an
@@ -99,7 +99,7 @@ def moved(node: NodeProto) -> list[str]:
     return list(node.input) if row_of(node).moves_all else list(node.input[:1])
 
 
-def _keeps_apart(view: View) -> set[str]:
+def _keeps_apart(view: GraphView) -> set[str]:
     """Names of Concats whose values only leave the graph, and of the movement behind them: they run in float."""
     leaves: dict[str, bool] = {}
     for node in reversed(view.graph.node):

@@ -1,4 +1,4 @@
-"""``View``: the canonical graph with look-ups, and what its analysis finds as it goes."""
+"""``GraphView``: the canonical graph with look-ups, and what its analysis finds as it goes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hybridq.graph.states import States
 
 
 @dataclass
-class View:
+class GraphView:
     """The graph with look-ups, and what the analysis finds as it goes."""
 
     graph: onnx.GraphProto
@@ -37,13 +37,13 @@ class View:
         return name in self.tensors and name not in self.initializers and self.tensors[name].dtype == "float32"
 
 
-def view_of(graph: onnx.GraphProto, inputs_share: bool, apart: frozenset[str]) -> View:
+def view_of(graph: onnx.GraphProto, inputs_share: bool, apart: frozenset[str]) -> GraphView:
     """The view of a canonical graph, with nothing found yet (the arguments are those of ``analyse``)."""
     tensors = {}
     for value in [*graph.input, *graph.output, *graph.value_info]:
         if value.type.HasField("tensor_type"):
             tensors[value.name] = _tensor(value)
-    return View(
+    return GraphView(
         graph=graph,
         tensors=tensors,
         initializers={i.name: i for i in graph.initializer},

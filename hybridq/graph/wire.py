@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
 from hybridq.graph import outside
-from hybridq.graph.outside import Place, lay, may_lie
+from hybridq.graph.outside import FilePlace, lay, may_lie
 
 GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # numbers of fields in ModelProto, GraphProto, TensorProto
 VARINT, EIGHT_BYTES, LENGTH_DELIMITED, FOUR_BYTES = 0, 1, 2, 5  # wire types
@@ -61,7 +61,7 @@ def _tensor(data: mmap.mmap, whole: Field, path: Path) -> bytes | None:
     raw = [f for f in fields if f.number == RAW_DATA and f.kind == LENGTH_DELIMITED]
     if len(raw) != 1:
         return None
-    place = Place(path, raw[0].value, raw[0].end - raw[0].value)
+    place = FilePlace(path, raw[0].value, raw[0].end - raw[0].value)
     tensor = TensorProto.FromString(b"".join(data[f.start : f.end] for f in fields if f is not raw[0]))
     if not may_lie(tensor, place.length):
         return None

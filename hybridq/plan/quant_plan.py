@@ -78,7 +78,7 @@ class Padding:
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class PoolPlan:
     """The operator ``op`` that takes the place of a pool."""
 
     op: str
@@ -117,7 +117,7 @@ class LayerPlan:
     rewritable: bool
     weight_only: Precision | None = None
     padding: Padding | None = None
-    pool: Pool | None = None
+    pool: PoolPlan | None = None
 
 
 @dataclass(frozen=True)

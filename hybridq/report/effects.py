@@ -17,7 +17,7 @@ from hybridq import targets
 from hybridq.config.precisions import group_storage
 from hybridq.graph.model import Layer, Model
 from hybridq.plan.layer_weights import storage_of, weight_axis
-from hybridq.plan.quant_plan import Barrier, GroupPlan, LayerPlan, Padding, Pool, QuantPlan, Rounding
+from hybridq.plan.quant_plan import Barrier, GroupPlan, LayerPlan, Padding, PoolPlan, QuantPlan, Rounding
 from hybridq.quant.dtypes import Precision, Storage
 from hybridq.quant.params import OWN_FIELDS, TOGETHER, activation_params, weight_params
 from hybridq.quant.qparams import QParams
@@ -34,7 +34,7 @@ SAID: dict[type, frozenset[str]] = {  # what a plan says of a thing, not how it 
     Rounding: frozenset({"why"}),
     Barrier: frozenset({"why"}),
     Padding: frozenset({"why"}),
-    Pool: frozenset({"why"}),
+    PoolPlan: frozenset({"why"}),
 }
 
 

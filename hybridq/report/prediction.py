@@ -72,7 +72,7 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class Joint:
+class JointModel:
     """A model that was built and measured: the units raised, and every figure, predicted and measured, in dB."""
 
     what: str
@@ -118,7 +118,7 @@ class Prediction:
     base_share: float
     boundary_ns: float
     clock: str
-    joints: tuple[Joint, ...]
+    joints: tuple[JointModel, ...]
     front: tuple[tuple[int, ...], ...]
 
     def decibels(self, raised: Collection[int]) -> tuple[float, ...]:

@@ -24,7 +24,7 @@ from hybridq.plan.quant_plan import QuantPlan
 from hybridq.plan.share_of_macs import high_fraction, share_of_macs
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated, LayerChoice, QuantConfig
-from hybridq.report.prediction import Additive, Figure, Joint, Prediction, Unit
+from hybridq.report.prediction import Additive, Figure, JointModel, Prediction, Unit
 from hybridq.search.costs import Times, boundary_elements
 from hybridq.search.damage import Doubles, Reference, measure_reference
 from hybridq.search.errors import Place, Run, figures_of, measured, noise_alone
@@ -41,7 +41,7 @@ Set = tuple[str, tuple[int, ...]]  # what a joint model is, and the units that i
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """What is predicted: a cfg, ``low`` and ``high`` as the two precisions that a layer may have."""
 
     model: Model
@@ -73,7 +73,7 @@ class Asked:
 
 
 def predict(
-    asked: Asked,
+    asked: Question,
     feeds: Sequence[Feed],
     *,
     alone: int = 16,
@@ -114,7 +114,7 @@ def predict(
 
 
 def _measured_jointly(
-    asked: Asked,
+    asked: Question,
     units: Sequence[Group],
     sets: Sequence[Set],
     figures: Callable[[Run], tuple[float, ...]],
@@ -130,7 +130,7 @@ def _measured_jointly(
 
 def _with_joints(made: Prediction, sets: Sequence[Set], known: Sequence[tuple[float, ...]]) -> Prediction:
     """With what the joint models did beside what is predicted of them, and the front."""
-    joints = tuple(Joint(w, r, made.decibels(r), m) for (w, r), m in zip(sets, known, strict=True))
+    joints = tuple(JointModel(w, r, made.decibels(r), m) for (w, r), m in zip(sets, known, strict=True))
     return replace(made, joints=joints, front=_front(made))
 
 
@@ -138,7 +138,7 @@ def _session_of(proto: onnx.ModelProto, threads: int) -> Session:
     return session(seeded(proto), threads=threads)
 
 
-def _run_of(asked: Asked, plan: QuantPlan, reference: Reference, threads: int) -> Run:
+def _run_of(asked: Question, plan: QuantPlan, reference: Reference, threads: int) -> Run:
     """What runs the model of a plan."""
     made = _session_of(build(asked.model, plan, asked.weights).assemble(), threads)
     rolled = Rolled(made, asked.model.states)
@@ -146,7 +146,7 @@ def _run_of(asked: Asked, plan: QuantPlan, reference: Reference, threads: int) -
 
 
 def _measured_alone(
-    asked: Asked,
+    asked: Question,
     lowest: QuantPlan,
     reference: Reference,
     places: Sequence[Place],
@@ -204,7 +204,7 @@ def _fitted(figure: Figure, points: Points) -> Figure:
     return replace(figure, offset=offset, slope=slope, centre=centre)
 
 
-def _unit(asked: Asked, group: Group, raised: bool, times: Times | None) -> Unit:
+def _unit(asked: Question, group: Group, raised: bool, times: Times | None) -> Unit:
     model = asked.model
     elements = sum(int(np.prod(w.shape)) for n in group.layers for w in model.layer[n].weights)
     known = (times.low, times.high) if times else ({}, {})

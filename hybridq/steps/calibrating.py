@@ -27,7 +27,7 @@ from hybridq.quant.records import Calibrated
 from hybridq.repair.equalization import equalized
 from hybridq.search.choose_algorithm import choose_algorithm
 from hybridq.search.choose_loop import ENOUGH_DB, SEARCHED_DB, choose_loop
-from hybridq.search.choose_repair import EQUALIZED, FEW, Bed, Candidate, Repair, is_big, repaired, said_of_repair
+from hybridq.search.choose_repair import EQUALIZED, FEW, Bed, Repair, Variant, is_big, repaired, said_of_repair
 from hybridq.search.work import Deadline
 from hybridq.steps.one_pass import Pass
 from hybridq.steps.options import Step1Options
@@ -65,7 +65,7 @@ class Step1Result:
 
 
 @dataclass(frozen=True)
-class Run:
+class Step1Run:
     """One run of step 1, from the prepared model to the state to be written."""
 
     prepared: Prepared
@@ -187,22 +187,22 @@ class Run:
         except DatasetError:
             return first
 
-    def _candidate(self, stats: CalibrationStats) -> Candidate:
+    def _candidate(self, stats: CalibrationStats) -> Variant:
         weights = storage.weights_of(self.prepared.proto)
         calibrated = replace(self._decide(weights, stats, self.loop), equalized=self.equalized)
         said = (f"channels of {len(self.equalized)} layers equalized",) if self.equalized else ()
-        return Candidate(weights, calibrated, stats, said)
+        return Variant(weights, calibrated, stats, said)
 
     def _repaired(
-        self, plain: Candidate, data: Dataset, feeds: list[Feed], executor: Executor | None
-    ) -> tuple[Candidate, list[Feed]]:
+        self, plain: Variant, data: Dataset, feeds: list[Feed], executor: Executor | None
+    ) -> tuple[Variant, list[Feed]]:
         """The weights as ``weights_repair`` says, and the samples on which they were measured."""
         options = self.options
         if options.repair is Repair.NONE or is_big(plain.weights) or self.prepared.recovered is not None:
             return plain, feeds
         self.progress("repairing weights", 0, None)
 
-        def equalize() -> Candidate | None:
+        def equalize() -> Variant | None:
             if options.repair is Repair.BETTER:
                 return self._even(plain, feeds[:FEW])
             return self._equalized(plain.weights, data, feeds, executor)
@@ -218,7 +218,7 @@ class Run:
 
     def _equalized(
         self, weights: Weights, data: Dataset, feeds: list[Feed], executor: Executor | None
-    ) -> Candidate | None:
+    ) -> Variant | None:
         """The model with equalized channels, calibrated anew; None where no channel can be."""
         other = self._with_equalized(weights, feeds) if size_of(weights) <= EQUALIZED else self
         if not other.equalized:
@@ -228,7 +228,7 @@ class Run:
         except DatasetError:  # samples from an iterator, which is used up
             return None
 
-    def _even(self, plain: Candidate, feeds: list[Feed]) -> Candidate | None:
+    def _even(self, plain: Variant, feeds: list[Feed]) -> Variant | None:
         """The model with equalized channels within the ranges that were measured; None where none can or may be.
 
         Its strongest channels stay as they are and no other outgrows them, so ranges hold without another pass.
@@ -241,7 +241,7 @@ class Run:
             return None
         return other._candidate(plain.stats) if other.equalized else None
 
-    def _with_equalized(self, weights: Weights, feeds: list[Feed]) -> Run:
+    def _with_equalized(self, weights: Weights, feeds: list[Feed]) -> Step1Run:
         model = self.prepared.model
         made = equalized(model, weights, feeds, threads=self.options.threads)
         if not made:

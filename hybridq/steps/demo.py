@@ -38,7 +38,7 @@ def _silent(_: Any) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DemoRow:
     """One model of the demo's table. ``speed``: CPU time of the float32 model it was made from over its own."""
 
     name: str
@@ -67,7 +67,7 @@ class _Work:
 
 def run_demo(
     out: Path | str = "hybridq-demo", *, say: Say = _silent, threads: int = 0, progress: Progress = no_progress
-) -> list[Row]:
+) -> list[DemoRow]:
     """Run the whole flow in ``out`` and tell ``say`` what happens; returns the table's rows.
 
     The first three are the small detector's (float32, all uint8, hybrid), the next three the plain one's.
@@ -113,14 +113,14 @@ def _build(work: _Work) -> None:
     say(f"  2 layers in float32, {built.report.high_fraction:.2%} of the multiply-accumulates\n")
 
 
-def _row(name: str, path: Path, work: _Work) -> Row:
+def _row(name: str, path: Path, work: _Work) -> DemoRow:
     """Score a model on pictures that neither training nor calibration saw."""
     session = runtime.session(path, threads=1)
     names = [o.name for o in session.get_outputs()]
     pairs = demo.evaluation()
     outputs = [dict(zip(names, runtime.run(session, feed), strict=True)) for feed, _ in pairs]
     figures = demo.score(outputs)
-    return Row(name, path, figures["ap50"], figures["f1"], _speed(session, pairs[0][0], work))
+    return DemoRow(name, path, figures["ap50"], figures["f1"], _speed(session, pairs[0][0], work))
 
 
 def _speed(session: runtime.Session, feed: Any, work: _Work) -> float:
@@ -129,7 +129,7 @@ def _speed(session: runtime.Session, feed: Any, work: _Work) -> float:
     return time_pairs(reference, session, feed, seconds=0.5, threads=1, clock=time.process_time).speedup
 
 
-def _table(rows: list[Row]) -> Table:
+def _table(rows: list[DemoRow]) -> Table:
     table = Table(
         "model", "AP50", "F1", "size", "speed", title="160 pictures that neither training nor calibration saw"
     )

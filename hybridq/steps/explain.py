@@ -26,7 +26,7 @@ from hybridq.storage.state import State
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class OutputValues:
     """A layer's output: what calibration saw, the range chosen and by what, how it is stored.
 
     ``seen`` and ``chosen`` are real (min, max); ``step`` is the scale, None where the tensor is stored in float.
@@ -84,7 +84,7 @@ class Explanation:
     asked: str
     done: str
     why: str
-    values: Values
+    values: OutputValues
     weights: tuple[WeightValues, ...]
     edits: tuple[Edit, ...]
     reads: tuple[Neighbour, ...]
@@ -195,14 +195,14 @@ def _asked(config: QuantConfig, layer: Layer) -> str:
     return f"asked for in the cfg{where}" + (f", by '{choice.selector}'" if choice.selector else "")
 
 
-def _values(state: State, config: QuantConfig, plan: QuantPlan, layer: Layer) -> Values:
+def _values(state: State, config: QuantConfig, plan: QuantPlan, layer: Layer) -> OutputValues:
     measured, entry = state.calibrated.measured[layer.group], config.entries[layer.group]
     stored = plan.groups[layer.group].stored
     q = stored.qparams
     chosen = (q.range.min, q.range.max) if q else None
     others = tuple(n for n in state.model.group[layer.group].layers if n != layer.name)
     algorithm = "known without measuring" if measured.fixed else entry.algorithm or state.calibrated.algorithm
-    return Values(
+    return OutputValues(
         (measured.range.min, measured.range.max),
         algorithm,
         chosen,

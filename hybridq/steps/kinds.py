@@ -16,7 +16,7 @@ from hybridq.quant.words import nearest_hint, no_such_word, number_of, word_of
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Kind(Protocol):
+class OptionKind(Protocol):
     """What an option's value may be."""
 
     @property
@@ -95,7 +95,7 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class SeveralNames:
     """Several names; ``A,B`` on the command line."""
 
     help: str
@@ -130,7 +130,7 @@ class SeveralWords:
 
     def checked(self, given: Any, name: str) -> tuple[StrEnum, ...]:
         """The enum's members."""
-        return tuple(word_of(self.enum, one, name) for one in Names(self.help).checked(given, name))
+        return tuple(word_of(self.enum, one, name) for one in SeveralNames(self.help).checked(given, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,19 +172,19 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Option:
     """One option: None as default means that nothing is asked for."""
 
     name: str
     default: Any
-    kind: Kind
+    kind: OptionKind
 
 
-def asked(options: type[Checked]) -> tuple[Asked, ...]:
+def asked(options: type[Checked]) -> tuple[Option, ...]:
     """The fields that a person may give as words, in order."""
     hints = get_type_hints(options, include_extras=True)
     notes = {f.name: getattr(hints[f.name], "__metadata__", ()) for f in fields(options)}
-    return tuple(Asked(f.name, f.default, *notes[f.name]) for f in fields(options) if notes[f.name])
+    return tuple(Option(f.name, f.default, *notes[f.name]) for f in fields(options) if notes[f.name])
 
 
 def takes(*options: type[Checked]) -> Callable[[F], F]:

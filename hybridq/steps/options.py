@@ -12,7 +12,7 @@ from hybridq.quant.dtypes import Granularity, Precision
 from hybridq.quant.weight_ranges import WeightAlgorithm
 from hybridq.quant.words import no_such_word
 from hybridq.search.choose_repair import Repair
-from hybridq.steps.kinds import AnyText, Flag, Named, Names, Number, OneWord, asked, need_one_place
+from hybridq.steps.kinds import AnyText, Flag, Named, Number, OneWord, SeveralNames, asked, need_one_place
 from hybridq.steps.loop_options import LoopOptions
 from hybridq.steps.preprocessing_options import PreprocessingOptions
 from hybridq.targets import Target
@@ -39,8 +39,10 @@ class Step1Options(PreprocessingOptions, LoopOptions):
     data_free: Annotated[bool, Flag("No samples: ranges from BatchNorm parameters, --mean and --std.")] = False
     batch: Annotated[int, Number("Samples a run, for a dynamic batch.", 1, whole=True)] = 1
     samples: Annotated[int | None, Number("Take only so many, spread over the list.", 1, whole=True)] = None
-    inputs: Annotated[tuple[str, ...], Names("Cut the model: these tensors become its inputs (A,B).")] = ()
-    outputs: Annotated[tuple[str, ...], Names("Cut the model: these become its outputs, e.g. a detector's heads.")] = ()
+    inputs: Annotated[tuple[str, ...], SeveralNames("Cut the model: these tensors become its inputs (A,B).")] = ()
+    outputs: Annotated[
+        tuple[str, ...], SeveralNames("Cut the model: these become its outputs, e.g. a detector's heads.")
+    ] = ()
     algorithm: Annotated[RangeAlgorithm | None, OneWord(RANGES, RangeAlgorithm)] = None
     percentile: Annotated[float | None, Number("Of percentile.  [default: 99.99]", 50, 100, above=True)] = None
     momentum: Annotated[float | None, Number("Of moving_average.  [default: 0.01]", 0, 1, above=True)] = None

@@ -20,7 +20,7 @@ from hybridq.graph.outside import any_outside
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import LayerChoice
 from hybridq.search.work import Deadline
-from hybridq.steps.calibrating import Run, Step1Result
+from hybridq.steps.calibrating import Step1Result, Step1Run
 from hybridq.steps.common import RESULTS, SCHEMAS, SOURCES
 from hybridq.steps.kinds import read, takes
 from hybridq.steps.options import Step1Options
@@ -55,7 +55,7 @@ def step1(
     before = None if chosen.force else _edited_before(directory, chosen.merge)
     progress("preparing the model", 0, None)
     prepared = prepare(Path(model), chosen.inputs, chosen.outputs, chosen.goal, chosen.pairs)
-    one = Run(prepared, chosen, chosen.goal, progress, deadline or Deadline())
+    one = Step1Run(prepared, chosen, chosen.goal, progress, deadline or Deadline())
     result = one.without_data(directory) if chosen.data_free else one.with_data(dataset, executor, directory)
     fresh = config.write_cfg(result.state.model, result.state.calibrated, _weight_only(result.state, chosen))
     text, merged = _cfg_text(fresh, result.state, before, directory)

@@ -22,7 +22,7 @@ from hybridq.report.prediction import Prediction
 from hybridq.search.board import board_times
 from hybridq.search.costs import Times, times_of
 from hybridq.search.noise import units_of
-from hybridq.search.whatif import Asked, predict
+from hybridq.search.whatif import Question, predict
 from hybridq.search.work import planned
 from hybridq.storage.state import State, assemble
 from hybridq.targets import Target
@@ -52,13 +52,13 @@ def remedy_of(made: Prediction) -> Remedy | None:
     return Remedy(layers, made.high, told, min(db for f, db in after if not f.label))
 
 
-def _asked(state: State, config: QuantConfig, target: Target) -> Asked:
+def _asked(state: State, config: QuantConfig, target: Target) -> Question:
     default = state.calibrated.default
     low = default if default.bits == 8 else next(p for p in target.precisions if p.bits == 8)
     model, weights, calibrated = state.model, state.weights, state.calibrated
-    asked = Asked(model, weights, calibrated, config, low, Precision.FLOAT32)
+    asked = Question(model, weights, calibrated, config, low, Precision.FLOAT32)
     facts = Facts(model, weights, calibrated, target, asked.built, {})
-    return Asked(model, weights, calibrated, config, low, facts.raised)
+    return Question(model, weights, calibrated, config, low, facts.raised)
 
 
 def _spread(data: Dataset, most: int) -> list[Feed]:
@@ -76,7 +76,7 @@ def _spread(data: Dataset, most: int) -> list[Feed]:
     return found
 
 
-def _times(asked: Asked, target: Target, feed: Feed, threads: int) -> Times | None:
+def _times(asked: Question, target: Target, feed: Feed, threads: int) -> Times | None:
     """Microseconds by layer: measured here where the model is to run here, else by the target's data."""
     model: Model = asked.model
     if not target.latency_aware:

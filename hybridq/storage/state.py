@@ -17,10 +17,10 @@ from onnx import numpy_helper
 
 from hybridq import __version__
 from hybridq.errors import StorageError
-from hybridq.files.commit import View, reading
+from hybridq.files.commit import Committed, reading
 from hybridq.files.reading import read_json, write_text
 from hybridq.files.seal import read_sealed, sealed, text_digest
-from hybridq.graph.edit import Names
+from hybridq.graph.edit import TakenNames
 from hybridq.graph.halves import half_ends, narrow_ends
 from hybridq.graph.model import Model
 from hybridq.graph.opset import opset_of
@@ -101,7 +101,7 @@ def assemble(proto: onnx.ModelProto, weights: Tensors) -> onnx.ModelProto:
     for tensor in proto.graph.initializer:
         lying = weights.lying(tensor.name) if isinstance(weights, Weights) else None
         whole.graph.initializer.append(lying or numpy_helper.from_array(np.asarray(weights[tensor.name]), tensor.name))
-    narrow_ends(whole, half_ends(whole) or (), Names.of(whole.graph).fresh)
+    narrow_ends(whole, half_ends(whole) or (), TakenNames.of(whole.graph).fresh)
     return whole
 
 
@@ -171,7 +171,7 @@ def read_earlier(directory: Path) -> State | None:
         return _state(view, data, verify=True)
 
 
-def _read(view: View, verify: bool) -> State:
+def _read(view: Committed, verify: bool) -> State:
     path = view.path(MODEL)
     if not path.exists():
         raise StorageError(
@@ -185,7 +185,7 @@ def _sealed(path: Path) -> Json:
     return read_sealed(path, (FORMAT, version_1.FORMAT), "Run step1 again.", unsealed=EARLIER)
 
 
-def _state(view: View, data: Json, verify: bool) -> State:
+def _state(view: Committed, data: Json, verify: bool) -> State:
     """The state that ``data``, the object in model.json, tells of."""
     try:
         return _state_from_json(view, version_1.restated(data) if data["format"] == version_1.FORMAT else data, verify)
@@ -194,7 +194,7 @@ def _state(view: View, data: Json, verify: bool) -> State:
         raise StorageError(f"damaged: {error!r}", path=where, hint="Run step1 again.") from error
 
 
-def _state_from_json(view: View, data: Json, verify: bool) -> State:
+def _state_from_json(view: Committed, data: Json, verify: bool) -> State:
     held, found = data["weights"], data.get("search")
     if held["file"] != WEIGHTS:  # it must not lead out of the folder
         raise ValueError(held["file"])

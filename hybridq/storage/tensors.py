@@ -17,7 +17,7 @@ from hybridq.files.reading import look_at
 from hybridq.files.seal import file_digest
 from hybridq.graph import outside
 from hybridq.graph.graph_json import dtype_name, elem_type
-from hybridq.graph.outside import Mapped, Place
+from hybridq.graph.outside import FilePlace, Mapped
 from hybridq.storage.record_json import Json
 from hybridq.storage.weights import Tensors
 
@@ -74,7 +74,7 @@ def _lying(path: Path, places: Json) -> dict[str, onnx.TensorProto]:
     for name, t in places.items():
         tensor = onnx.TensorProto(name=name, data_type=elem_type(t["dtype"]), dims=t["shape"])
         if outside.may_lie(tensor, t["bytes"]):
-            outside.lay(tensor, Place(path.resolve(), t["offset"], t["bytes"]))
+            outside.lay(tensor, FilePlace(path.resolve(), t["offset"], t["bytes"]))
             found[name] = tensor
     return found
 

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 from hybridq.errors import ModelError, Problem
 from hybridq.files.temporary import Scratch, temporary_folder
 from hybridq.graph import outside, runtime
-from hybridq.graph.edit import Names, attribute, inputs_of, producers, subgraphs
+from hybridq.graph.edit import TakenNames, attribute, inputs_of, producers, subgraphs
 from hybridq.graph.halves import (
     drop_empty_casts,
     half_ends,
@@ -205,7 +205,7 @@ def _replace(held: Any, values: list[onnx.ValueInfoProto]) -> None:
 
 def name_everything(graph: onnx.GraphProto) -> None:
     """Give every node a name of its own: its first output's where it has none."""
-    names = Names()
+    names = TakenNames()
     for node in graph.node:
         node.name = names.fresh(node.name or f"{node.op_type}/{next((o for o in node.output if o), '')}")
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from hybridq.graph.edit import Names, attribute, graphs, producers, rename
+from hybridq.graph.edit import TakenNames, attribute, graphs, producers, rename
 
 SCALES = 2  # the input of a Resize
 MADE = "_intermediate"  # what the converter puts behind the name of a Softmax that it rewrites
@@ -37,7 +37,7 @@ def keep_names(whole: GraphProto) -> None:
     Where the axes behind are of size 1, one along its own axis says the same. Otherwise the rows take the name; where
     an output has it, which must keep its shape, they take ``NAME/rows``.
     """
-    names = Names.of(whole)
+    names = TakenNames.of(whole)
     for graph in graphs(whole):
         made, shapes, new = producers(graph.node), _shapes(graph), dict[str, str]()
         outputs = {o.name for o in graph.output}

@@ -58,7 +58,7 @@ def drop_identities(graph: GraphProto) -> None:
 
 def drop_prefixes(graph: GraphProto) -> None:
     """Give what stood in the branch of an If of constant condition the name that it had there, where it is free."""
-    taken = edit.Names.of(graph).taken
+    taken = edit.TakenNames.of(graph).taken
     new = {}
     for name in [o for n in graph.node for o in n.output if o.startswith(IF)]:
         plain = BRANCH.sub("", name)

@@ -46,7 +46,7 @@ class _View:
     def __post_init__(self) -> None:
         self.constants = {t.name: t for t in self.graph.initializer}
         self.consumers = edit.consumers(self.graph.node)
-        self.names = edit.Names.of(self.graph)
+        self.names = edit.TakenNames.of(self.graph)
         self.fixed = {o.name for o in self.graph.output}
         self.fixed |= {name for n in self.graph.node for name in edit.outer_reads(n)}
         values = [*self.graph.input, *self.graph.value_info, *self.graph.output]

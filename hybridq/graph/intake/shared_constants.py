@@ -10,7 +10,7 @@ import hashlib
 
 from onnx import GraphProto, TensorProto, numpy_helper
 
-from hybridq.graph.edit import Names, graphs, subgraphs
+from hybridq.graph.edit import TakenNames, graphs, subgraphs
 from hybridq.graph.outside import is_outside
 
 LEAST = 1024  # bytes: less saves nothing worth a name of its own
@@ -26,7 +26,7 @@ def share_constants(graph: GraphProto) -> None:
         for tensor in inner.initializer:
             if tensor.ByteSize() >= LEAST and not is_outside(tensor) and tensor.name not in outputs:
                 places.setdefault(_key(tensor), []).append((inner, tensor))
-    names = Names.of(graph)
+    names = TakenNames.of(graph)
     for held in places.values():
         inside = [(inner, tensor) for inner, tensor in held if inner is not graph]
         if len(held) > 1 and inside:
@@ -42,7 +42,7 @@ def _share(
     graph: GraphProto,
     held: list[tuple[GraphProto, TensorProto]],
     inside: list[tuple[GraphProto, TensorProto]],
-    names: Names,
+    names: TakenNames,
 ) -> None:
     name = next((tensor.name for inner, tensor in held if inner is graph), "")
     if not name:

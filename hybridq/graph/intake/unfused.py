@@ -59,7 +59,7 @@ class _Writer:
     nodes: list[NodeProto] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.fresh = edit.Names.of(self.graph).fresh
+        self.fresh = edit.TakenNames.of(self.graph).fresh
 
     def write(self, node: NodeProto) -> None:
         """Append what a node stands for, or the node where that has no form here."""

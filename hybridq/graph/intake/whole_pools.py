@@ -28,7 +28,7 @@ def split_whole_pools(proto: onnx.ModelProto, side: int) -> None:
     What lies between is ``{base}_2conv{k}``, as RKNN-Toolkit2 calls it.
     """
     graph = proto.graph
-    work = _Work(side, {t.name: t for t in graph.initializer}, edit.Names.of(graph))
+    work = _Work(side, {t.name: t for t in graph.initializer}, edit.TakenNames.of(graph))
     shapes = dict(_shapes(graph))
     nodes = list[NodeProto]()
     for node in graph.node:
@@ -87,7 +87,7 @@ class _Work:
 
     side: int
     constants: Mapping[str, TensorProto]
-    names: edit.Names
+    names: edit.TakenNames
     weights: list[TensorProto] = field(default_factory=list)
     values: list[onnx.ValueInfoProto] = field(default_factory=list)
 
