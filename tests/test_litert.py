@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import hybridq
+from hybridq.engines import litert, table
+from hybridq.errors import EngineError
 from hybridq.exchange import litert_quantize as script
+from hybridq.exchange.view import make_view
+from hybridq.files.temporary import temporary_folder
+from hybridq.graph.runtime import session
+from hybridq.plan.plan import make_plan
+from hybridq.steps.common import read_config, read_state
 
 VALUES = arrays(np.float32, (1, 3, 4, 4), elements=st.floats(-8, 8, width=16), unique=True)
 
@@ -39,7 +50,11 @@ def test_layers_go_to_the_tensors_with_their_values() -> None:
 def test_the_recipe_names_what_differs_exactly() -> None:
     plan = {"layers": {"a": "int8", "b": "float32", "c": "int16"}}
     names = {"a": ["t/a"], "b": ["t/b(1)", "t/b2"], "c": ["t/c"]}
-    first, *rest = script.recipe(plan, names)
+    first, begin, end, *rest = script.recipe(plan, names)
+    assert [(r["operation"], r["algorithm_key"]) for r in (begin, end)] == [
+        ("INPUT", script.NONE),
+        ("OUTPUT", script.NONE),
+    ]
     assert (first["regex"], first["op_config"]["activation_tensor_config"]["num_bits"]) == (".*", 8)
     kinds = [
         (r["algorithm_key"], r.get("op_config", {}).get("activation_tensor_config", {}).get("num_bits")) for r in rest
@@ -64,7 +79,7 @@ def test_the_folder_has_all_that_the_script_reads(folder: Path) -> None:
     out = hybridq.step4(folder / "build", "litert").path
     plan = json.loads((out / "plan.json").read_text())
     assert plan["layers"]["relu"] == "float32"
-    assert set(plan["ranges"]) <= set(plan["layers"])
+    assert {"pooled", "flat"} <= set(plan["ranges"])  # what is only moved, too
     with np.load(out / "samples.npz") as held:
         assert list(held.files) == plan["inputs"]
         sample = {n: held[n][0] for n in held.files}
@@ -72,5 +87,124 @@ def test_the_folder_has_all_that_the_script_reads(folder: Path) -> None:
     assert script_text == Path(script.__file__).read_text()
     space: dict[str, Any] = {"__file__": str(out / "quantize.py"), "__name__": "quantize"}
     exec(compile(script_text, "quantize.py", "exec"), space)
-    assert set(space["ours"](plan, sample)) == set(plan["layers"])
+    assert set(space["ours"](plan, sample)) == {*plan["layers"], *plan["ranges"]}
     assert space["samples"](plan["inputs"])[0].keys() == sample.keys()
+
+
+# -- the runtime, played: outputs in another order, channels last, integers at the ends -------------------------------
+
+
+class _Played:
+    """An interpreter that hands on its input times each factor, channels last, as the converter's tensors lie."""
+
+    def __init__(self, factors: tuple[float, ...], shape: tuple[int, ...], scale: float = 0.0) -> None:
+        self.factors, self.scale = factors, scale
+        self.shape = (shape[0], *shape[2:], shape[1])
+        self.dtype = np.int8 if scale else np.float32
+        self.tensors: dict[int, np.ndarray] = {}
+
+    def _detail(self, index: int) -> dict[str, Any]:
+        return {"index": index, "shape": self.shape, "dtype": self.dtype, "quantization": (self.scale, 0)}
+
+    def get_input_details(self) -> list[dict[str, Any]]:
+        return [self._detail(50)]
+
+    def get_output_details(self) -> list[dict[str, Any]]:
+        return [self._detail(i) for i in range(len(self.factors))]
+
+    def set_tensor(self, index: int, values: np.ndarray) -> None:
+        assert (values.dtype, values.shape) == (self.dtype, self.shape)
+        self.tensors[index] = values
+
+    def invoke(self) -> None:
+        for i, factor in enumerate(self.factors):
+            self.tensors[i] = np.asarray(self.tensors[50] * factor, self.dtype)
+
+    def get_tensor(self, index: int) -> np.ndarray:
+        return self.tensors[index]
+
+
+@settings(max_examples=30)
+@given(st.permutations((1.0, 2.0, -1.0)), st.sampled_from([(1, 3, 4, 5), (1, 2, 6)]), st.sampled_from([0.0, 0.25]))
+def test_outputs_are_known_by_their_values(factors: list[float], shape: tuple[int, ...], scale: float) -> None:
+    values = np.random.default_rng(0).integers(-40, 40, shape).astype(np.float32) * np.float32(0.25)
+    feed, expected = {"x": values}, [values, 2 * values, -values]
+    found = tuple(litert.places_of(_Played(tuple(factors), shape), ("x",), feed, expected))
+    assert [factors[p.number] for p in found] == [1.0, 2.0, -1.0]
+    for played in (_Played(tuple(factors), shape), _Played(tuple(factors), shape, scale)):
+        for made, reference in zip(litert.Session(played, ("x",), found).run(None, feed), expected, strict=True):
+            np.testing.assert_array_equal(made, reference)
+
+
+def test_an_output_of_another_size_is_told() -> None:
+    feed = {"x": np.ones((1, 3, 4, 4), np.float32)}
+    with pytest.raises(EngineError, match="no output of 7 elements"):
+        litert.places_of(_Played((1.0,), (1, 3, 4, 4)), ("x",), feed, [np.ones(7, np.float32)])
+
+
+def test_a_program_that_is_not_on_the_path_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "find_spec", lambda _: object())
+    monkeypatch.setattr(table.shutil, "which", lambda _: None)
+    with pytest.raises(EngineError, match="needs the program onnx2tf"):
+        table.engine("litert")
+
+
+def test_both_models_are_converted_and_one_is_quantized_by_the_script(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The converter gets a copy of each model, the script the converted one; what it says of layers is kept."""
+    asked: list[list[str]] = []
+
+    def tool(words: list[str], *, cwd: Path | None = None, **_: object) -> SimpleNamespace:
+        asked.append(words)
+        made = Path(words[-1]) if cwd is None else cwd / "out" / "model_float32.tflite"
+        made.parent.mkdir(exist_ok=True)
+        shutil.copy(Path(words[2]) if cwd is None else cwd / "model.onnx", made)
+        return SimpleNamespace(returncode=0, stdout=f"hello\n4 of 4 {script.FOUND}, 3 ranges taken\n", stderr="")
+
+    monkeypatch.setattr(litert.subprocess, "run", tool)
+    monkeypatch.setattr(litert, "version", lambda _: "2.3.0")
+    monkeypatch.setattr(litert, "_opened", lambda path, view, threads: _Onnx(path))
+    state = read_state(folder / "build")
+    config, _ = read_config(folder / "build", state)
+    view = make_view(state, make_plan(state.model, state.calibrated, config, state.weights), config)
+    sample = {"image": np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)}
+    with temporary_folder() as place:
+        loaded = litert.load(view, place, 1, [sample])
+        expected = session(place / "float.onnx").run(None, sample)[0]
+    assert [words[0] for words in asked] == ["onnx2tf", "onnx2tf", sys.executable]
+    assert loaded.notes == (f"4 of 4 {script.FOUND}, 3 ranges taken",)
+    assert loaded.given.run(None, sample)[0] == pytest.approx(expected, abs=1e-5)
+    assert loaded.hybrid.run(None, sample)[0] == pytest.approx(expected, abs=1e-1)
+
+
+class _Onnx:
+    """A model that "was converted", still in ONNX, behind the interpreter's calls."""
+
+    def __init__(self, path: Path) -> None:
+        self.session = session(path)
+        self.fed: list[np.ndarray] = []
+        self.found: list[np.ndarray] = []
+
+    def get_input_details(self) -> list[dict[str, Any]]:
+        return [
+            {"index": i, "shape": x.shape, "dtype": np.float32, "quantization": (0.0, 0)}
+            for i, x in enumerate(self.session.get_inputs())
+        ]
+
+    def get_output_details(self) -> list[dict[str, Any]]:
+        return [
+            {"index": i, "shape": x.shape, "dtype": np.float32, "quantization": (0.0, 0)}
+            for i, x in enumerate(self.session.get_outputs())
+        ]
+
+    def set_tensor(self, index: int, values: np.ndarray) -> None:
+        self.fed = [values]
+
+    def invoke(self) -> None:
+        self.found = self.session.run(
+            None, {x.name: v for x, v in zip(self.session.get_inputs(), self.fed, strict=True)}
+        )
+
+    def get_tensor(self, index: int) -> np.ndarray:
+        return self.found[index]

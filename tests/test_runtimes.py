@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +17,7 @@ from helpers_cli import Run
 import hybridq
 from hybridq.engines import mnn, ncnn, openvino
 from hybridq.engines.records import Loaded
-from hybridq.engines.table import ENGINES
+from hybridq.engines.table import ENGINES, is_here
 from hybridq.errors import EngineError
 from hybridq.exchange.view import View, make_view
 from hybridq.files.temporary import temporary_folder
@@ -26,7 +25,7 @@ from hybridq.plan.plan import make_plan
 from hybridq.steps import propose
 from hybridq.steps.common import read_config, read_state
 
-INSTALLED = [n for n, e in ENGINES.items() if all(find_spec(m) for m in e.modules)]
+INSTALLED = [n for n in ENGINES if is_here(n)]
 MISSING = [n for n in ENGINES if n not in INSTALLED]
 
 

@@ -52,7 +52,7 @@ class Session:
         return np.array(host.getData(), np.float32).reshape(shape)
 
 
-def load(view: View, folder: Path, threads: int) -> Loaded:
+def load(view: View, folder: Path, threads: int, samples: Sequence[Feed] = ()) -> Loaded:
     """Both converted and opened."""
     import MNN
 

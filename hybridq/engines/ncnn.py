@@ -63,7 +63,7 @@ class ParamLine:
     has_bias: bool
 
 
-def load(view: View, folder: Path, threads: int) -> Loaded:
+def load(view: View, folder: Path, threads: int, samples: Sequence[Feed] = ()) -> Loaded:
     """Both networks. Raises EngineError where pnnx or ncnn does not take the model."""
     import ncnn
 

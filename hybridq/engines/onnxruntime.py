@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnxruntime
@@ -9,10 +10,10 @@ import onnxruntime
 from hybridq.build.builder import build
 from hybridq.engines.records import Loaded, write_float
 from hybridq.exchange.view import View
-from hybridq.graph.runtime import session
+from hybridq.graph.runtime import Feed, session
 
 
-def load(view: View, folder: Path, threads: int) -> Loaded:
+def load(view: View, folder: Path, threads: int, samples: Sequence[Feed] = ()) -> Loaded:
     """Sessions on the CPU, fully optimized."""
     given, hybrid = write_float(view, folder / "float.onnx"), folder / "hybrid.onnx"
     build(view.model, view.plan, view.weights).write(hybrid)

@@ -31,7 +31,7 @@ class Compiled:
         return [np.array(self.request.get_output_tensor(i).data) for i in range(self.count)]
 
 
-def load(view: View, folder: Path, threads: int) -> Loaded:
+def load(view: View, folder: Path, threads: int, samples: Sequence[Feed] = ()) -> Loaded:
     """Both compiled for the CPU in float32 where they are not in integers."""
     import openvino
 

@@ -38,14 +38,15 @@ class Loaded:
     notes: tuple[str, ...] = ()
 
 
-Load = Callable[[View, Path, int], Loaded]  # the result, a folder for files, threads
+Load = Callable[[View, Path, int, Sequence[Feed]], Loaded]  # the result, a folder for files, threads, samples
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A runtime. ``modules`` must import; ``extra`` is what pip installs them by."""
+    """A runtime. ``modules`` must import, ``extra`` is what pip installs them by; ``programs`` are on the path."""
 
     title: str
     extra: str
     modules: tuple[str, ...]
     load: Load
+    programs: tuple[str, ...] = ()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 
-from hybridq.engines import mnn, ncnn, onnxruntime, openvino
+from hybridq.engines import litert, mnn, ncnn, onnxruntime, openvino
 from hybridq.engines.records import Engine
 from hybridq.errors import EngineError, OptionError
 from hybridq.quant.words import nearest_hint
@@ -14,6 +15,7 @@ ENGINES: dict[str, Engine] = {
     "openvino": Engine("OpenVINO", "openvino", ("openvino",), openvino.load),
     "ncnn": Engine("ncnn", "ncnn", ("ncnn", "pnnx"), ncnn.load),
     "mnn": Engine("MNN", "mnn", ("MNN",), mnn.load),
+    "litert": Engine("LiteRT", "litert", ("ai_edge_litert", "ai_edge_quantizer"), litert.load, (litert.PROGRAM,)),
 }
 
 
@@ -26,4 +28,14 @@ def engine(name: str) -> Engine:
     if missing:
         said = f"{found.title} is not installed here: there is no module {' or '.join(missing)}"
         raise EngineError(said, hint=f"pip install 'hybridq[{found.extra}]'")
+    for program in found.programs:
+        if shutil.which(program) is None:
+            said = f"{found.title} needs the program {program}, which is not on the path"
+            raise EngineError(said, hint=f"Install {program} in an environment of its own; add its folder to PATH.")
     return found
+
+
+def is_here(name: str) -> bool:
+    """Whether all that a runtime needs is installed."""
+    found = ENGINES[name]
+    return all(find_spec(m) for m in found.modules) and all(shutil.which(p) for p in found.programs)

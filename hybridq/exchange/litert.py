@@ -31,7 +31,7 @@ def write(view: View, options: Options) -> Export:
     plan = {
         "inputs": list(view.model.inputs),
         "layers": {x.name: str(x.precision) for x in theirs.layers if x.name in view.tensor},
-        "ranges": {t.name: [t.range.min, t.range.max] for t in theirs.tensors if t.layer and t.stored.qparams},
+        "ranges": {t.name: [t.range.min, t.range.max] for t in theirs.tensors if t.stored.qparams},
     }
     if not options.samples:
         problems.append(

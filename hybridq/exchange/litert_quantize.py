@@ -21,6 +21,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 NEAR = 2e-3  # of the spread of a tensor's values: converters round otherwise
 ALGORITHM, NONE = "min_max_uniform_quantize", "no_quantize"
+FOUND, LOST = "layers found by their values", "was chosen, but no tensor has its values"
 Signature = tuple[float, ...]
 
 
@@ -37,17 +38,19 @@ def alike(a: Signature, b: Signature) -> bool:
 
 
 def ours(plan: dict[str, Any], feed: dict[str, Any]) -> dict[str, Signature]:
-    """The layers of model.onnx on one sample."""
+    """The layers of model.onnx, and what else has a range, on one sample."""
     import onnx
     import onnxruntime
 
     model = onnx.load(str(HERE / "model.onnx"))
+    wanted = [n for n in dict.fromkeys([*plan["layers"], *plan["ranges"]]) if n not in feed]
     known = {o.name for o in model.graph.output}
-    names = [n for n in plan["layers"] if n not in known]
-    model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names)
+    model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in wanted if n not in known)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    wanted = list(plan["layers"])
-    return {n: signature(v) for n, v in zip(wanted, session.run(wanted, feed), strict=True)}
+    found = dict(zip(wanted, session.run(wanted, feed), strict=True)) | {
+        n: feed[n] for n in plan["ranges"] if n in feed
+    }
+    return {n: signature(v) for n, v in found.items()}
 
 
 def fed(details: list[dict[str, Any]], feed: dict[str, Any]) -> list[Any]:
@@ -99,8 +102,11 @@ def config(bits: int) -> dict[str, Any]:
 
 
 def recipe(plan: dict[str, Any], names: dict[str, list[str]]) -> list[dict[str, Any]]:
-    """8 bits for all, then what differs, by the tensors that operators write."""
-    rules = [{"regex": ".*", "operation": "*", "algorithm_key": ALGORITHM, "op_config": config(8)}]
+    """8 bits for all but the model's ends, then what differs, by the tensors that operators write."""
+    rules: list[dict[str, Any]] = [
+        {"regex": ".*", "operation": "*", "algorithm_key": ALGORITHM, "op_config": config(8)},
+        *({"regex": ".*", "operation": end, "algorithm_key": NONE} for end in ("INPUT", "OUTPUT")),
+    ]
     for layer, precision in plan["layers"].items():
         for tensor in names[layer]:
             exact = {"regex": f"^{re.escape(tensor)};?$", "operation": "*"}
@@ -141,10 +147,10 @@ def main() -> None:
     calibrated = tool.calibrate(signed(given.model, feeds))
     count = ranged(calibrated, plan, names)
     tool.quantize(calibrated).export_model(str(given.out), overwrite=True)
-    lost = [n for n, found in names.items() if not found]
-    sys.stdout.write(f"{len(names) - len(lost)} of {len(names)} layers found by their values, {count} ranges taken\n")
+    lost = [n for n in plan["layers"] if not names[n]]
+    sys.stdout.write(f"{len(plan['layers']) - len(lost)} of {len(plan['layers'])} {FOUND}, {count} ranges taken\n")
     raised = [n for n in lost if plan["layers"][n] not in ("int8", "uint8")]
-    sys.stdout.write("".join(f"{n}: {plan['layers'][n]} was chosen, but no tensor has its values\n" for n in raised))
+    sys.stdout.write("".join(f"{n}: {plan['layers'][n]} {LOST}\n" for n in raised))
     sys.stdout.write(f"wrote {HERE / 'recipe.json'} and {given.out}\n")
 
 

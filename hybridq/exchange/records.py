@@ -63,6 +63,15 @@ class Wanted:
     problems: list[Problem] = field(default_factory=list)
 
 
+def put(path: Path, content: Content) -> None:
+    """Write a file of an export, and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        content(path)
+
+
 def dumped(data: object) -> bytes:
     """JSON as every format here has it."""
     return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()

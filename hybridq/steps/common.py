@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybridq import config
-from hybridq.errors import ConfigError, Problem, StorageError
+from hybridq.dataset import Preprocessing, input_specs, open_dataset
+from hybridq.errors import ConfigError, DatasetError, Problem, StorageError
 from hybridq.files.commit import reading
 from hybridq.files.reading import look_at, read_bytes, read_json
-from hybridq.graph.rolling import follower
+from hybridq.graph.rolling import begins, follower
 from hybridq.graph.runtime import Feed
 from hybridq.quant.records import QuantConfig
 from hybridq.storage import state as storage
@@ -60,6 +61,19 @@ def read_config(directory: Path, state: State) -> tuple[QuantConfig, list[Proble
 def read_sources(directory: Path) -> dict[str, Any]:
     """Where step1 found the model and the dataset; empty when nobody knows any more."""
     return read_object(directory, SOURCES)
+
+
+def calibration_samples(directory: Path, state: State, given: Preprocessing, count: int) -> list[Feed]:
+    """The first of step1's samples as ``given`` prepares them; none where they are gone."""
+    source = read_sources(directory).get("dataset")
+    try:
+        if not isinstance(source, str) or not source:
+            return []
+        data = open_dataset(Path(source), input_specs(state.model), given, count)
+        feeds = (sample.feed for sample in data.part(0, count))
+        return [feed for feed in feeds if begins(feed, state.model.states)]
+    except DatasetError:
+        return []
 
 
 def read_object(directory: Path, name: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from hybridq.compare import MetricReport, RuntimeReport
 from hybridq.compare.metric import Outputs, bound, evaluate, metric_name
 from hybridq.compare.timing import time_pairs
-from hybridq.dataset import Dataset
+from hybridq.dataset import Dataset, Preprocessing
 from hybridq.engines.records import Runner
 from hybridq.engines.table import engine
 from hybridq.errors import EngineError
@@ -23,11 +24,13 @@ from hybridq.plan.plan import make_plan
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.metrics import Damage
 from hybridq.quant.records import QuantConfig
+from hybridq.steps.common import calibration_samples
 from hybridq.steps.comparison_options import ComparisonOptions
 from hybridq.storage import state as storage
 from hybridq.storage.state import State
 from hybridq.storage.weights import Weights
 
+SAMPLES = 20  # that a runtime's own quantizer gets
 SECONDS = 1.5  # spent on timing one choice of a search
 
 Sides = tuple[dict[str, Damage], dict[str, Damage]]
@@ -40,14 +43,19 @@ def need_runtime(name: str | None) -> None:
 
 
 def runtime_report(
-    name: str, state: State, config: QuantConfig, data: Dataset, asked: ComparisonOptions
+    name: str, folder: Path, state: State, config: QuantConfig, data: Dataset, asked: ComparisonOptions
 ) -> RuntimeReport:
-    """Both models on every sample in a runtime. Raises EngineError where it is not installed or takes not the model."""
+    """Both models on every sample in a runtime, calibrated on step1's samples where it calibrates anew.
+
+    Raises EngineError where it is not installed or takes not the model.
+    """
     _need_plain(state)
     found, plan = engine(name), make_plan(state.model, state.calibrated, config, state.weights)
     outputs = state.model.outputs
-    with temporary_folder() as folder:
-        loaded = found.load(make_view(state, plan, config), folder, asked.threads)
+    prepared = Preprocessing.from_json(state.preprocessing)
+    samples = calibration_samples(folder, state, prepared, SAMPLES) or [next(iter(data)).feed]
+    with temporary_folder() as place:
+        loaded = found.load(make_view(state, plan, config), place, asked.threads, samples)
         reference = runtime.session(storage.assemble(state.model.proto, state.weights), threads=asked.threads)
         sides: Sides = ({}, {})
         kept: tuple[list[Outputs], list[Outputs]] = ([], [])
@@ -91,7 +99,7 @@ def stopwatch(name: str, state: State, threads: int) -> Callable[[QuantConfig, Q
     def ratio(config: QuantConfig, plan: QuantPlan, weights: Weights, feed: Feed) -> float:
         view = make_view(replace(state, weights=weights), plan, config)
         with temporary_folder() as folder:
-            loaded = found.load(view, folder, threads)
+            loaded = found.load(view, folder, threads, [feed])
             return time_pairs(loaded.given, loaded.hybrid, feed, seconds=SECONDS, threads=threads).speedup
 
     return ratio

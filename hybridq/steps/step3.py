@@ -95,7 +95,7 @@ def step3(
     dumper = _dumper(state, scratch) if dump else None
     with pool(asked.workers, asked.cluster, executor, asked.threads) as place:
         found = _compared(folder, state, hybrid, watched, asked, dumper, place, progress)
-    elsewhere = runtime_report(runtime, state, config, data, asked) if runtime is not None else None
+    elsewhere = runtime_report(runtime, folder, state, config, data, asked) if runtime is not None else None
     found = replace(found, model=state.model.name, calibration_data=dataset is None, board=captured, runtime=elsewhere)
     prediction = predicted(state, config, data, asked.threads, progress) if what_if else None
     advised = remedy_of(prediction) if prediction else None

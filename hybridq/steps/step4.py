@@ -8,20 +8,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hybridq import config
-from hybridq.dataset import Preprocessing, input_specs, open_dataset
+from hybridq.dataset import Preprocessing, input_specs
 from hybridq.dataset.spec import InputSpec
-from hybridq.errors import ConfigError, DatasetError, Problem, StorageError
+from hybridq.errors import ConfigError, Problem, StorageError
 from hybridq.exchange.formats import FORMATS, Format, named, recognised
-from hybridq.exchange.records import Content, Export, Options
+from hybridq.exchange.records import Export, Options, put
 from hybridq.exchange.taking import take
 from hybridq.exchange.view import make_view
 from hybridq.files import limits
 from hybridq.files.commit import commit
 from hybridq.files.reading import exists, read_bytes, said
-from hybridq.graph.rolling import begins
-from hybridq.graph.runtime import Feed
 from hybridq.plan.plan import make_plan
-from hybridq.steps.common import read_config, read_sources, read_state
+from hybridq.steps.common import calibration_samples, read_config, read_state
 from hybridq.steps.editing import Edited, edit
 from hybridq.storage.state import State
 
@@ -79,7 +77,12 @@ def _options(folder: Path, state: State, form: Format, only_io: bool) -> Options
     scaled = any(not given.is_default(s.name) for s in specs)
     means = tuple(_channels(given.mean_of(s.name), s) for s in specs) if scaled else ()
     stds = tuple(_channels(given.std_of(s.name), s) for s in specs) if scaled else ()
-    return replace(plain, samples=_samples(folder, state, given), mean=means, std=stds)
+    return replace(
+        plain,
+        samples=calibration_samples(folder, state, replace(given, mean={}, std={}), SAMPLES),
+        mean=means,
+        std=stds,
+    )
 
 
 def _channels(values: Sequence[float], spec: InputSpec) -> tuple[float, ...]:
@@ -87,19 +90,6 @@ def _channels(values: Sequence[float], spec: InputSpec) -> tuple[float, ...]:
     axis = spec.channel_axis
     count = spec.shape[axis] if axis is not None and spec.shape is not None else 1
     return tuple(values) if len(values) > 1 else (float(values[0]),) * (count if isinstance(count, int) else 1)
-
-
-def _samples(folder: Path, state: State, given: Preprocessing) -> list[Feed]:
-    """The first calibration samples before mean and std; none where they are gone."""
-    source = read_sources(folder).get("dataset")
-    try:
-        if not isinstance(source, str) or not source:
-            return []
-        data = open_dataset(Path(source), input_specs(state.model), replace(given, mean={}, std={}), SAMPLES)
-        feeds = (sample.feed for sample in data.part(0, SAMPLES))
-        return [feed for feed in feeds if begins(feed, state.model.states)]
-    except DatasetError:
-        return []
 
 
 def _refuse_existing(target: Path) -> None:
@@ -115,7 +105,7 @@ def _write_inside(folder: Path, to: str, export: Export) -> tuple[Path, tuple[Pa
     place = Path(EXPORT, to)
     with commit(folder) as new:
         for name, content in export.files.items():
-            _make(new / place / name, content)
+            put(new / place / name, content)
     paths = tuple(folder / place / name for name in export.files)
     return (paths[0] if len(paths) == 1 else folder / place), paths
 
@@ -128,21 +118,13 @@ def _write_apart(target: Path, export: Export) -> tuple[Path, ...]:
         with TemporaryDirectory(dir=target.parent, prefix=".hybridq-") as held:
             pairs = {Path(held, name): target if alone else target / name for name in export.files}
             for made, content in zip(pairs, export.files.values(), strict=True):
-                _make(made, content)
+                put(made, content)
             for made, path in pairs.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 made.replace(path)
     except OSError as error:
         raise StorageError(f"cannot write here: {said(error)}", path=str(error.filename or target)) from error
     return tuple(pairs.values())
-
-
-def _make(path: Path, content: Content) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        content(path)
 
 
 def import_file(

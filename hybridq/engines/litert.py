@@ -1,0 +1,159 @@
+"""LiteRT: both models converted by ``onnx2tf``, the hybrid one quantized by what ``step4 --to litert`` writes.
+
+``onnx2tf`` pins its own ONNX Runtime, so it lives in another environment and is found on the path. Converters move
+channels to the end and choose the order of outputs; each is known by its values on one sample.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridq.engines.records import Loaded, write_float
+from hybridq.errors import EngineError
+from hybridq.exchange import litert as parameters
+from hybridq.exchange.litert_quantize import FOUND, LOST, fed
+from hybridq.exchange.records import Options, put
+from hybridq.exchange.view import View
+from hybridq.graph.runtime import Feed, session
+
+PROGRAM = "onnx2tf"
+PROBE = "calibration_image_sample_data_20x128x128x3_float32.npy"  # what it compares models on, or downloads
+
+Values = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an output of the model lies: among the interpreter's, its shape in the model, whether channels are last."""
+
+    number: int
+    shape: tuple[int, ...]
+    is_last: bool
+
+
+@dataclass(frozen=True)
+class Session:
+    """An interpreter; integers at its ends are converted by their scale and zero point."""
+
+    interpreter: Any
+    inputs: tuple[str, ...]
+    places: tuple[Place, ...]
+
+    def run(self, names: None, feed: Feed) -> Sequence[Values]:
+        """Outputs in the model's order and layout."""
+        details = self.interpreter.get_input_details()
+        for detail, values in zip(details, fed(details, {n: feed[n] for n in self.inputs}), strict=True):
+            self.interpreter.set_tensor(detail["index"], _stored(detail, values))
+        self.interpreter.invoke()
+        found = [_real(d, self.interpreter.get_tensor(d["index"])) for d in self.interpreter.get_output_details()]
+        return [_laid(found[p.number], p.shape, p.is_last) for p in self.places]
+
+
+def load(view: View, folder: Path, threads: int, samples: Sequence[Feed]) -> Loaded:
+    """Both converted and opened; ``samples`` calibrate what has no range of ours. Raises EngineError."""
+    export = folder / "export"
+    for name, content in parameters.write(view, Options("model", samples=samples)).files.items():
+        put(export / name, content)
+    source = write_float(view, folder / "float.onnx")
+    given, repaired = converted(source, folder / "given"), converted(export / "model.onnx", folder / "repaired")
+    quantized, said = _quantized(export, repaired)
+    inputs, feed = view.model.inputs, samples[0]
+    expected = session(source, threads=threads).run(list(view.model.outputs), dict(feed))
+    one, plain, other = (_opened(path, view, threads) for path in (given, repaired, quantized))
+    place, same = (tuple(places_of(x, inputs, feed, expected)) for x in (one, plain))
+    return Loaded(version("ai-edge-litert"), Session(one, inputs, place), Session(other, inputs, same), said)
+
+
+def converted(source: Path, folder: Path) -> Path:
+    """A float ``.tflite`` of a model; the converter rewrites what it reads, so it gets a copy."""
+    folder.mkdir(parents=True)
+    shutil.copy(source, folder / "model.onnx")
+    np.save(folder / PROBE, np.random.default_rng(0).random((20, 128, 128, 3), np.float32))
+    quiet = {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | quiet
+    words = [PROGRAM, "-i", "model.onnx", "-o", "out", "-n"]
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    found = sorted((folder / "out").glob("*_float32.tflite"))
+    if done.returncode or not found:
+        raise EngineError(f"{PROGRAM} does not take the model", path=source.name, hint=_last(done))
+    return found[0]
+
+
+def _quantized(export: Path, model: Path) -> tuple[Path, tuple[str, ...]]:
+    """The model as the script that goes with the export quantizes it, and what that says of layers it did not find."""
+    out = export / "quantized.tflite"
+    words = [sys.executable, str(export / "quantize.py"), str(model), "--out", str(out)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode or not out.exists():
+        raise EngineError("ai-edge-quantizer does not take the model", path=model.name, hint=_last(done))
+    told = [line for line in done.stdout.splitlines() if FOUND in line or LOST in line]
+    return out, tuple(told)
+
+
+def _last(done: subprocess.CompletedProcess[str]) -> str:
+    return "\n".join((done.stderr or done.stdout).strip().splitlines()[-3:])
+
+
+def _opened(path: Path, view: View, threads: int) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    found = Interpreter(str(path), num_threads=max(1, threads))
+    if len(found.get_input_details()) != len(view.model.inputs):
+        raise EngineError(f"{PROGRAM} gives the model other inputs", path=path.name)
+    found.allocate_tensors()
+    return found
+
+
+def places_of(interpreter: Any, inputs: tuple[str, ...], feed: Feed, expected: Sequence[Values]) -> list[Place]:
+    """Where each output lies: the one of its size, in the layout, with the least noise. Raises EngineError."""
+    details = interpreter.get_output_details()
+    held = tuple(Place(i, tuple(map(int, d["shape"])), False) for i, d in enumerate(details))
+    values = Session(interpreter, inputs, held).run(None, feed)
+    found = []
+    for reference in expected:
+        fitting = [
+            (_noise(reference, _laid(v, reference.shape, is_last)), Place(number, reference.shape, is_last))
+            for number, v in enumerate(values)
+            if v.size == reference.size
+            for is_last in ((False, True) if reference.ndim > 2 else (False,))
+        ]
+        if not fitting:
+            raise EngineError(f"{PROGRAM} leaves no output of {reference.size} elements")
+        found.append(min(fitting, key=lambda pair: pair[0])[1])
+    return found
+
+
+def _laid(values: Values, shape: tuple[int, ...], is_last: bool) -> Values:
+    """In the model's shape; channels that are last go behind the batch."""
+    if not is_last:
+        return values.reshape(shape)
+    return np.moveaxis(values.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+
+
+def _noise(reference: Values, values: Values) -> float:
+    return float(np.square(np.asarray(reference, np.float64) - values).sum())
+
+
+def _stored(detail: dict[str, Any], values: Values) -> Values:
+    scale, zero_point = detail["quantization"]
+    if not scale:
+        return np.asarray(values, detail["dtype"])
+    limits = np.iinfo(detail["dtype"])
+    rounded = np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max)
+    return np.asarray(rounded, detail["dtype"])
+
+
+def _real(detail: dict[str, Any], values: Values) -> Values:
+    scale, zero_point = detail["quantization"]
+    return np.asarray((values.astype(np.float32) - zero_point) * np.float32(scale)) if scale else values
