@@ -31,7 +31,7 @@ from hybridq.repair.gptq import compensate, compensated_weights
 from hybridq.repair.observe import observer
 from hybridq.report.effects import Effects
 from hybridq.search import choose_repair
-from hybridq.search.choose_repair import Repair, Variant
+from hybridq.search.choose_repair import Calibration, Repair
 from hybridq.steps import step1, step2
 from hybridq.steps.common import read_state
 from hybridq.storage.state import assemble
@@ -117,9 +117,9 @@ def test_what_is_chosen_by_measuring_measures_best(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repair: Repair
 ) -> None:
     """It does no more harm than what it could have stayed with, and is what is written."""
-    seen: list[tuple[Variant, Variant]] = []
+    seen: list[tuple[Calibration, Calibration]] = []
 
-    def watched(made: list[Variant], damage: Any) -> Variant:
+    def watched(made: list[Calibration], damage: Any) -> Calibration:
         seen.append((made[0], best(made, damage)))
         return seen[-1][1]
 
@@ -133,7 +133,7 @@ def test_what_is_chosen_by_measuring_measures_best(
     assert state.weights.rounded == chosen.weights.rounded
 
 
-def noise(model: Model, candidate: Variant, given: list[dict[str, Array]]) -> float:
+def noise(model: Model, candidate: Calibration, given: list[dict[str, Array]]) -> float:
     """Noise over signal at the output, all samples together."""
     config = QuantConfig("onnxruntime", {}, candidate.calibrated.entries, {})
     plan = make_plan(model, candidate.calibrated, config, candidate.weights)

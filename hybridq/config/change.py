@@ -18,7 +18,7 @@ from hybridq.config.write import LAYERS, PARAMETERS, entry_text, quote
 from hybridq.config.yaml.nodes import Mapping as MappingNode
 from hybridq.config.yaml.nodes import Pair, Scalar
 from hybridq.config.yaml.reader import reread
-from hybridq.config.yaml.text import Source
+from hybridq.config.yaml.text import CfgText
 from hybridq.errors import ConfigError, Problem
 from hybridq.graph.model import Model
 from hybridq.quant.dtypes import Precision
@@ -132,7 +132,7 @@ class Draft:
         if config is None or document is None:
             raise ConfigError([p for p in source.sorted() if p.severity == "error"])
         self.before: QuantConfig = config
-        self.source: Source = source
+        self.source: CfgText = source
         self.document: Document = document
         self.names = Names(model, calibrated.entries)
         self.editor = TextEditor(text)

@@ -16,7 +16,7 @@ from hybridq.config.shape_words import START
 from hybridq.config.write import PARAMETERS, choice_text, entry_line
 from hybridq.config.yaml.nodes import Scalar
 from hybridq.config.yaml.reader import read
-from hybridq.config.yaml.text import Source, source_of
+from hybridq.config.yaml.text import CfgText, source_of
 from hybridq.errors import ConfigError, Problem
 from hybridq.graph.model import Model
 from hybridq.quant.dtypes import Precision
@@ -43,7 +43,7 @@ def read_cfg(text: str, path: str, model: Model, calibrated: Calibrated) -> Quan
 
 def examine(
     text: str, path: str, model: Model, calibrated: Calibrated, known: dict[str, str] | None = None
-) -> tuple[QuantConfig | None, Source, Document | None]:
+) -> tuple[QuantConfig | None, CfgText, Document | None]:
     """As ``check``, with the document and its places for whoever edits it. ``known`` spares computing it again."""
     source = source_of(text, path)
     if source.failed:
@@ -68,7 +68,7 @@ def examine(
     return config, source, found
 
 
-def _empty(source: Source) -> None:
+def _empty(source: CfgText) -> None:
     if not source.failed:
         source.error("empty", "the file is empty", START, "Write it anew with `hybridq step1 ... --force`.")
 
@@ -79,7 +79,7 @@ def known_lines(calibrated: Calibrated) -> dict[str, str]:
     return {line: key for line, key in lines if "\\" not in line and line.find("}") == len(line) - 1}
 
 
-def _head(found: Document, model: Model, calibrated: Calibrated, source: Source) -> None:
+def _head(found: Document, model: Model, calibrated: Calibrated, source: CfgText) -> None:
     """Whether the cfg belongs to this model and target."""
     sha256, name = found.text("model", "sha256"), found.text("model", "name")
     if sha256 is None and not source.failed:
@@ -104,7 +104,7 @@ def _head(found: Document, model: Model, calibrated: Calibrated, source: Source)
 
 
 def _retyped_layers(
-    changed: Iterable[Changed], names: Names, asked: dict[str, Asked], target: Target, source: Source
+    changed: Iterable[Changed], names: Names, asked: dict[str, Asked], target: Target, source: CfgText
 ) -> None:
     """An edited dtype of an activation asks its layers for that precision; what is asked above must agree."""
     for one in changed:
@@ -139,7 +139,7 @@ def _key(one: Changed) -> Scalar:
     return Scalar(one.key, place.line, place.column, place.end)
 
 
-def _kinds(names: Names, asked: dict[str, Asked], calibrated: Calibrated, target: Target, source: Source) -> None:
+def _kinds(names: Names, asked: dict[str, Asked], calibrated: Calibrated, target: Target, source: CfgText) -> None:
     """Whether the target can hold so many precisions in one model. Layers that must stay float do not count."""
     if target.max_kinds is None:
         return

@@ -10,7 +10,7 @@ from hybridq.config.document import Document
 from hybridq.config.names import Names
 from hybridq.config.selectors import Rank, Selection, SelectorError, select
 from hybridq.config.yaml.nodes import Mapping, Node, Scalar
-from hybridq.config.yaml.text import Source
+from hybridq.config.yaml.text import CfgText
 from hybridq.graph.model import Layer
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import LayerChoice
@@ -28,7 +28,7 @@ class Asked:
 
 
 def choices_of(
-    document: Document, names: Names, defaults: MappingLike[str, Precision], target: Target, source: Source
+    document: Document, names: Names, defaults: MappingLike[str, Precision], target: Target, source: CfgText
 ) -> dict[str, Asked]:
     """What the cfg's keys ask of each layer. Keys with ``boundary`` see the precisions that all others give."""
     best: dict[str, Asked] = {}
@@ -47,7 +47,7 @@ def choices_of(
     return best
 
 
-def _choice(key: Scalar, value: Node, target: Target, source: Source) -> LayerChoice | None:
+def _choice(key: Scalar, value: Node, target: Target, source: CfgText) -> LayerChoice | None:
     """The precision that a value of the right shape asks for; problems where the target has none such."""
     if isinstance(value, Mapping):
         return _weight_only(key, value, target, source)
@@ -66,7 +66,7 @@ def _choice(key: Scalar, value: Node, target: Target, source: Source) -> LayerCh
     return LayerChoice(precision, selector=key.text, line=key.line)
 
 
-def _weight_only(key: Scalar, value: Mapping, target: Target, source: Source) -> LayerChoice | None:
+def _weight_only(key: Scalar, value: Mapping, target: Target, source: CfgText) -> LayerChoice | None:
     word = value.pairs[0].value
     if Precision.FLOAT32 not in target.precisions:
         message = f"the target {target.name} has no float32, which weight_only leaves the activations in"
@@ -76,7 +76,7 @@ def _weight_only(key: Scalar, value: Mapping, target: Target, source: Source) ->
     return LayerChoice(Precision.FLOAT32, bits, selector=key.text, line=key.line)
 
 
-def _select(key: Scalar, names: Names, precisions: MappingLike[str, Precision], source: Source) -> Selection | None:
+def _select(key: Scalar, names: Names, precisions: MappingLike[str, Precision], source: CfgText) -> Selection | None:
     try:
         found = select(key.text, names, precisions, source.nearest)
     except SelectorError as error:
@@ -94,7 +94,7 @@ def _apply(
     names: Names,
     target: Target,
     best: dict[str, Asked],
-    source: Source,
+    source: CfgText,
 ) -> None:
     """Let ``choice`` decide for the layers where no key of a higher rank does."""
     if found is None:
@@ -114,7 +114,7 @@ def _apply(
 
 
 def _able(
-    key: Scalar, choice: LayerChoice, found: Selection, names: Names, target: Target, source: Source
+    key: Scalar, choice: LayerChoice, found: Selection, names: Names, target: Target, source: CfgText
 ) -> list[str]:
     """The layers that can take ``choice``; an error where a named one cannot, a note where a pattern met some."""
     layers = [names.model.layer[n] for n in found.layers]

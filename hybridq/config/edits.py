@@ -10,7 +10,7 @@ from hybridq.config.names import Names
 from hybridq.config.shape import plain, says_the_same
 from hybridq.config.write import PARAMETERS, value_text
 from hybridq.config.yaml.nodes import Mapping, Node, Scalar, Sequence
-from hybridq.config.yaml.text import Place, Source
+from hybridq.config.yaml.text import CfgText, TextPlace
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import single
 from hybridq.quant.records import FIELDS, WEIGHT_SUFFIX, Calibrated, Edit, Entry
@@ -22,9 +22,9 @@ class Changed:
 
     key: str
     recorded: Entry
-    place: Place
+    place: TextPlace
     values: dict[str, object] = field(default_factory=dict)
-    places: dict[str, Place] = field(default_factory=dict)
+    places: dict[str, TextPlace] = field(default_factory=dict)
 
     @property
     def edited(self) -> frozenset[str]:
@@ -45,7 +45,7 @@ class Changed:
                 yield Edit(self.key, name, shown, value_text(self.values[name]), self.places[name].line)
 
 
-def changes(document: Document, names: Names, calibrated: Calibrated, source: Source) -> dict[str, Changed]:
+def changes(document: Document, names: Names, calibrated: Calibrated, source: CfgText) -> dict[str, Changed]:
     """Every entry with a changed field. Unknown names are problems."""
     found: dict[str, Changed] = {}
     seen: dict[str, Scalar] = {}
@@ -68,7 +68,7 @@ def changes(document: Document, names: Names, calibrated: Calibrated, source: So
     return found
 
 
-def _unknown(text: str, names: Names, source: Source) -> tuple[str, str]:
+def _unknown(text: str, names: Names, source: CfgText) -> tuple[str, str]:
     if text.endswith(":bias"):
         return f"'{text}' cannot be set", "A bias has the scale of the input times that of the weight. Remove the line."
     layer = names.model.names.get(text.removesuffix(WEIGHT_SUFFIX)) if text.endswith(WEIGHT_SUFFIX) else None
@@ -122,7 +122,7 @@ def _equal(before: object, after: object) -> bool:
     return before is not None and type(before) is not tuple and type(after) is not tuple and str(before) == str(after)
 
 
-def _merge(changed: Changed, found: dict[str, Changed], first: Scalar, key: Scalar, source: Source) -> None:
+def _merge(changed: Changed, found: dict[str, Changed], first: Scalar, key: Scalar, source: CfgText) -> None:
     """Two lines for one entry: their edits add up, unless they differ."""
     other = found.setdefault(changed.key, Changed(changed.key, changed.recorded, first.place))
     for name, value in changed.values.items():
@@ -137,10 +137,10 @@ def _merge(changed: Changed, found: dict[str, Changed], first: Scalar, key: Scal
         del found[changed.key]
 
 
-def _missing(document: Document, calibrated: Calibrated, seen: dict[str, Scalar], source: Source) -> None:
+def _missing(document: Document, calibrated: Calibrated, seen: dict[str, Scalar], source: CfgText) -> None:
     lost = [key for key in calibrated.entries if key not in seen]
     if lost:
-        at = document.entries_pair.key.place if document.entries_pair else Place(1, 1, 2)
+        at = document.entries_pair.key.place if document.entries_pair else TextPlace(1, 1, 2)
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
         where = f"in `{PARAMETERS}` " if document.entries_pair else ""
         message = f"{where}no line is left for {', '.join(lost[:3])}{more}: what step1 chose is used"

@@ -11,7 +11,7 @@ from hybridq.config.choices import Asked
 from hybridq.config.edits import Changed
 from hybridq.config.names import Names
 from hybridq.config.precisions import group_precision, group_storage, resolve
-from hybridq.config.yaml.text import Place, Source
+from hybridq.config.yaml.text import CfgText, TextPlace
 from hybridq.graph.model import Layer
 from hybridq.quant.dtypes import Precision, Scheme, Storage
 from hybridq.quant.params import (
@@ -46,7 +46,7 @@ class Meaning:
     target: Target
     defaults: Mapping[str, Precision]
     asked: Mapping[str, Asked]
-    source: Source
+    source: CfgText
 
     def settle(self, changed: Changed) -> Entry:
         """The entry of a change without problems, its unedited numbers as they follow from the edited ones."""
@@ -280,7 +280,7 @@ class Meaning:
         return [*WEIGHT_ALGORITHMS, *([TOGETHER] if together else [])]
 
     def _error(self, name: str, message: str, changed: Changed, hint: str = "", code: str = "") -> None:
-        place: Place = changed.places.get(name) or changed.place
+        place: TextPlace = changed.places.get(name) or changed.place
         self.source.error(code or name.replace("_", "-"), message, place, hint)
 
 

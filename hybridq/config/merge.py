@@ -12,7 +12,7 @@ from hybridq.config.names import Names
 from hybridq.config.selectors import SelectorError, select
 from hybridq.config.write import LAYERS, quote, write_cfg
 from hybridq.config.yaml.nodes import Mapping, Pair, Scalar
-from hybridq.config.yaml.text import Source
+from hybridq.config.yaml.text import CfgText
 from hybridq.errors import ConfigError, Problem
 from hybridq.graph.model import Model
 from hybridq.quant.records import Calibrated
@@ -61,7 +61,7 @@ def merge(
     return merged, [*lost, *result.sorted()]
 
 
-def _exists(pair: Pair, names: Names, source: Source, lost: list[Problem]) -> bool:
+def _exists(pair: Pair, names: Names, source: CfgText, lost: list[Problem]) -> bool:
     try:
         select(pair.key.text, names, {})
     except SelectorError as error:
@@ -71,12 +71,12 @@ def _exists(pair: Pair, names: Names, source: Source, lost: list[Problem]) -> bo
     return True
 
 
-def _lost(message: str, line: int, source: Source, hint: str = "") -> Problem:
+def _lost(message: str, line: int, source: CfgText, hint: str = "") -> Problem:
     shown = source.lines[line - 1] if line else ""
     return Problem(message, source.path, line, 1, len(shown) + 1, hint, shown, "warning", "lost")
 
 
-def _lines(pairs: list[Pair], flow: bool, source: Source) -> Iterator[str]:
+def _lines(pairs: list[Pair], flow: bool, source: CfgText) -> Iterator[str]:
     """``name: value`` of each pair; as it stands, comment included, where it has a line of its own."""
     for pair in pairs:
         key, value = pair

@@ -17,7 +17,7 @@ from hybridq.config.document import LAYERS_ALIAS, Document, Path
 from hybridq.config.shape_words import Wrong, tell
 from hybridq.config.write import LAYERS, PARAMETERS
 from hybridq.config.yaml.nodes import Mapping, Node, Scalar, Sequence
-from hybridq.config.yaml.text import Source
+from hybridq.config.yaml.text import CfgText
 from hybridq.quant.numerics import single
 from hybridq.quant.records import Entry
 
@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"[-+]?(?:\d+(\.\d*)?|(\.\d+))([eE][-+]?\d+)?", re.ASCII)
 
 
 def check_shape(
-    document: Document, recorded: MappingLike[str, Entry], precisions: Iterable[str], source: Source
+    document: Document, recorded: MappingLike[str, Entry], precisions: Iterable[str], source: CfgText
 ) -> None:
     """Every node that the schema refuses, as a problem at its place; ``document.wrong`` has their paths.
 

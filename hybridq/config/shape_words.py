@@ -10,11 +10,11 @@ from hybridq.config import rknn
 from hybridq.config.document import LAYERS_ALIAS, Document, Path
 from hybridq.config.write import FORMAT, LAYERS, PARAMETERS
 from hybridq.config.yaml.nodes import Mapping, Node, Scalar, Sequence
-from hybridq.config.yaml.text import Place, Source
+from hybridq.config.yaml.text import CfgText, TextPlace
 from hybridq.quant.records import FIELDS
 from hybridq.quant.words import join
 
-START = Place(1, 1, 2)
+START = TextPlace(1, 1, 2)
 TOP_KEYS = ("format", "model", "target", LAYERS, PARAMETERS)
 RESTORE = "Restore the line that step1 wrote."
 _SPECIAL = {".nan": "not a number", ".inf": "infinite", "-.inf": "infinite", "+.inf": "infinite"}
@@ -38,12 +38,12 @@ class Wrong:
         return self.path[:2] if self.path[:1] in ((LAYERS,), (LAYERS_ALIAS,)) else self.path
 
     @property
-    def place(self) -> Place:
+    def place(self) -> TextPlace:
         """The value; its key where it has none."""
         return self.key.place if _null(self.node) else self.node.place
 
 
-def tell(wrong: Wrong, precisions: list[str], source: Source) -> None:
+def tell(wrong: Wrong, precisions: list[str], source: CfgText) -> None:
     """Record the problem."""
     path = wrong.path
     if len(path) >= 2 and path[0] in (LAYERS, LAYERS_ALIAS):
@@ -59,7 +59,7 @@ def tell(wrong: Wrong, precisions: list[str], source: Source) -> None:
         (_unknown_key if path else _document)(wrong, source)
 
 
-def _document(wrong: Wrong, source: Source) -> None:
+def _document(wrong: Wrong, source: CfgText) -> None:
     """A key too few, or two keys for one thing."""
     if wrong.keyword == "required":
         if not source.failed:
@@ -71,7 +71,7 @@ def _document(wrong: Wrong, source: Source) -> None:
     source.error("duplicate-key", message, second.place, hint)
 
 
-def _unknown_key(wrong: Wrong, source: Source) -> None:
+def _unknown_key(wrong: Wrong, source: CfgText) -> None:
     key = wrong.key
     hint = source.nearest(key.text, TOP_KEYS)
     if isinstance(wrong.node, Scalar) and "Did you" not in hint:
@@ -79,7 +79,7 @@ def _unknown_key(wrong: Wrong, source: Source) -> None:
     source.error("unknown-key", f"'{key.text}' is no key of a cfg", key.place, hint or f"Keys: {', '.join(TOP_KEYS)}.")
 
 
-def _format(wrong: Wrong, source: Source) -> None:
+def _format(wrong: Wrong, source: CfgText) -> None:
     value = wrong.node
     hint = f"This version reads {FORMAT}."
     if isinstance(value, Scalar) and value.text.startswith("hybridq.cfg/"):
@@ -88,7 +88,7 @@ def _format(wrong: Wrong, source: Source) -> None:
     source.error("format", f"{shown} is no format that this version knows", wrong.place, hint)
 
 
-def _model(wrong: Wrong, source: Source) -> None:
+def _model(wrong: Wrong, source: CfgText) -> None:
     if len(wrong.path) == 1:
         source.error("type", "`model` is {name: ..., sha256: ...}", wrong.key.place, RESTORE)
     else:
@@ -97,20 +97,20 @@ def _model(wrong: Wrong, source: Source) -> None:
         source.error("type", f"`{wrong.key.text}` needs a text", wrong.key.place, hint)
 
 
-def _target(wrong: Wrong, source: Source) -> None:
+def _target(wrong: Wrong, source: CfgText) -> None:
     source.error("type", "`target` needs the name of a target", wrong.key.place)
 
 
-def _layers(wrong: Wrong, source: Source) -> None:
+def _layers(wrong: Wrong, source: CfgText) -> None:
     hint = 'Write one `"name": precision` a line below it, indented by 4 spaces, or {} for none.'
     source.error("type", f"`{wrong.key.text}` needs layers with their precisions", wrong.node.place, hint)
 
 
-def _parameters(wrong: Wrong, source: Source) -> None:
+def _parameters(wrong: Wrong, source: CfgText) -> None:
     source.error("type", f"`{PARAMETERS}` needs tensors with their fields", wrong.node.place)
 
 
-_TOP: dict[str, Callable[[Wrong, Source], None]] = {
+_TOP: dict[str, Callable[[Wrong, CfgText], None]] = {
     "format": _format,
     "model": _model,
     "target": _target,
@@ -120,7 +120,7 @@ _TOP: dict[str, Callable[[Wrong, Source], None]] = {
 }
 
 
-def _layer(wrong: Wrong, precisions: list[str], source: Source) -> None:
+def _layer(wrong: Wrong, precisions: list[str], source: CfgText) -> None:
     """A value that is no precision."""
     key, node = wrong.document.locate(wrong.path[:2])
     if isinstance(node, Mapping):
@@ -135,7 +135,7 @@ def _layer(wrong: Wrong, precisions: list[str], source: Source) -> None:
     source.error("unknown-precision", f"'{node.text}' is no precision", node.place, hint)
 
 
-def _weight_only(wrong: Wrong, key: Scalar, node: Mapping, source: Source) -> None:
+def _weight_only(wrong: Wrong, key: Scalar, node: Mapping, source: CfgText) -> None:
     if wrong.keyword == "enum" and isinstance(wrong.node, Scalar) and len(node.pairs) == 1:
         hint = source.nearest(wrong.node.text, wrong.allowed, f"Choose {join(wrong.allowed)}.")
         message = f"'{wrong.node.text}' is no weight_only precision"
@@ -144,12 +144,12 @@ def _weight_only(wrong: Wrong, key: Scalar, node: Mapping, source: Source) -> No
         source.error("type", f"'{key.text}' needs a precision", node.place, "Write int16, or {weight_only: int8}.")
 
 
-def _entry(wrong: Wrong, source: Source) -> None:
+def _entry(wrong: Wrong, source: CfgText) -> None:
     hint = "Write {field: value, ...}; fields: " + ", ".join(FIELDS) + "."
     source.error("type", f"'{wrong.key.text}' needs fields", wrong.place, hint)
 
 
-def _field(wrong: Wrong, source: Source) -> None:
+def _field(wrong: Wrong, source: CfgText) -> None:
     """A field that does not exist, or a value that is none."""
     name = str(wrong.path[2])
     if wrong.keyword == "unknown":
@@ -165,7 +165,7 @@ def _field(wrong: Wrong, source: Source) -> None:
         _kind(wrong, name, source)
 
 
-def _word(wrong: Wrong, name: str, source: Source) -> None:
+def _word(wrong: Wrong, name: str, source: CfgText) -> None:
     node, words = wrong.node, join(wrong.allowed)
     if not isinstance(node, Scalar) or node.is_null:
         source.error("type", f"{name} needs a value", wrong.place, f"Choose {words}.")
@@ -174,7 +174,7 @@ def _word(wrong: Wrong, name: str, source: Source) -> None:
     source.error(f"unknown-{name}", f"'{node.text}' is no {name}", node.place, hint)
 
 
-def _kind(wrong: Wrong, name: str, source: Source) -> None:
+def _kind(wrong: Wrong, name: str, source: CfgText) -> None:
     """No number, or no list of numbers."""
     node = wrong.node
     if isinstance(node, Scalar) and not node.is_null:
@@ -188,7 +188,7 @@ def _kind(wrong: Wrong, name: str, source: Source) -> None:
         source.error("type", f"{name} {what}", wrong.key.place if isinstance(node, Scalar) else node.place, hint)
 
 
-def _no_number(node: Scalar, name: str, source: Source) -> None:
+def _no_number(node: Scalar, name: str, source: CfgText) -> None:
     text = node.text
     try:
         fraction = not node.quoted and "_" not in text and not float(text).is_integer()
@@ -204,7 +204,7 @@ def _no_number(node: Scalar, name: str, source: Source) -> None:
     source.error("number", what, node.place, hint)
 
 
-def _size(node: Scalar, name: str, source: Source) -> None:
+def _size(node: Scalar, name: str, source: CfgText) -> None:
     """A number out of bounds."""
     value = float(node.text)
     if name == "zero_point":

@@ -13,7 +13,7 @@ import numpy as np
 from hybridq.config.rknn import TYPES
 from hybridq.config.yaml.nodes import Mapping, Node, Scalar, Sequence
 from hybridq.config.yaml.reader import read as read_yaml
-from hybridq.config.yaml.text import Place, source_of
+from hybridq.config.yaml.text import TextPlace, source_of
 from hybridq.errors import ConfigError
 from hybridq.exchange.mapping import Mapper, parameters
 from hybridq.exchange.records import Export, Options, Wanted, double_text
@@ -64,7 +64,7 @@ def read(text: str, path: str, model: Model, calibrated: Calibrated) -> Wanted:
     top = read_yaml(source) if not source.failed else Mapping([], 1, 1, flow=False)
     found = next((p.value for p in top.pairs if p.key.text == TOP), None)
     if not source.failed and not isinstance(found, Mapping):
-        source.error("format", f"no `{TOP}`: no parameters that RKNN-Toolkit exported", Place(1, 1, 2))
+        source.error("format", f"no `{TOP}`: no parameters that RKNN-Toolkit exported", TextPlace(1, 1, 2))
     if source.failed:
         raise ConfigError(source.sorted())
     mapper = Mapper(path, text, model, calibrated)

@@ -16,7 +16,7 @@ from hybridq.config.rknn import TYPES, WORDS
 from hybridq.config.write import LAYERS, PARAMETERS, quote
 from hybridq.config.yaml.nodes import Mapping, Node, Pair, Scalar, Sequence
 from hybridq.config.yaml.reader import read as read_yaml
-from hybridq.config.yaml.text import Place, Source, source_of
+from hybridq.config.yaml.text import CfgText, TextPlace, source_of
 from hybridq.errors import ConfigError, Problem
 from hybridq.exchange.records import Wanted
 from hybridq.exchange.rknn2_convert import Plan
@@ -42,7 +42,7 @@ def read(text: str, path: str, model: Model, calibrated: Calibrated) -> Wanted:
     parts = {p.key.text: p for p in top.pairs}
     layers, entries = parts.get(LAYERS) or parts.get(LAYERS_ALIAS), parts.get(PARAMETERS)
     if not source.failed and layers is None and entries is None:
-        source.error("format", f"neither `{LAYERS_ALIAS}` nor `{PARAMETERS}`: no RKNN cfg", Place(1, 1, 2))
+        source.error("format", f"neither `{LAYERS_ALIAS}` nor `{PARAMETERS}`: no RKNN cfg", TextPlace(1, 1, 2))
     if source.failed:
         raise ConfigError(source.sorted())
     pairs = entries.value.pairs if entries and isinstance(entries.value, Mapping) else []
@@ -66,7 +66,7 @@ class _Reader:
     """Maps one file, whose entries are ``given``; ``first`` says it is Toolkit 1.x's."""
 
     def __init__(
-        self, source: Source, model: Model, calibrated: Calibrated, first: bool, given: dict[str, Node]
+        self, source: CfgText, model: Model, calibrated: Calibrated, first: bool, given: dict[str, Node]
     ) -> None:
         self.source, self.model, self.calibrated, self.first, self.given = source, model, calibrated, first, given
         self.names = Names(model, calibrated.entries)

@@ -54,7 +54,7 @@ WORTH = 0.97  # an alternative must bring the damage below this share of what it
 
 
 @dataclass(frozen=True)
-class Variant:
+class Calibration:
     """One way to calibrate a model. ``repairs`` says in words what was done to its weights."""
 
     weights: Weights
@@ -95,8 +95,8 @@ class Bed:
 
 
 def repaired(
-    bed: Bed, plain: Variant, equalize: Callable[[], Variant | None], repair: Repair, deadline: Deadline
-) -> Variant:
+    bed: Bed, plain: Calibration, equalize: Callable[[], Calibration | None], repair: Repair, deadline: Deadline
+) -> Calibration:
     """The candidate that ``repair`` asks for; ``better`` and ``auto`` measure several.
 
     ``equalize`` makes the candidate with equalized channels, None where the model has none to equalize. When the
@@ -112,7 +112,9 @@ def repaired(
     return found
 
 
-def _repairs(bed: Bed, plain: Variant, equalize: Callable[[], Variant | None], repair: Repair) -> Iterator[Variant]:
+def _repairs(
+    bed: Bed, plain: Calibration, equalize: Callable[[], Calibration | None], repair: Repair
+) -> Iterator[Calibration]:
     """Candidates, each better than those before, as far as it was measured."""
     if repair is Repair.NONE:
         return
@@ -128,7 +130,7 @@ def _repairs(bed: Bed, plain: Variant, equalize: Callable[[], Variant | None], r
         yield _best_of_all(bed, plain, equalize())
 
 
-def _best_of_all(bed: Bed, plain: Variant, equal: Variant | None) -> Variant:
+def _best_of_all(bed: Bed, plain: Calibration, equal: Calibration | None) -> Calibration:
     made = [
         treat(bed, start) for start in ([plain, equal] if equal else [plain]) for treat in (with_biases, with_rounding)
     ]
@@ -140,7 +142,7 @@ def _has_numbers(model: Model) -> bool:
     return any(o.type.HasField("tensor_type") for o in model.proto.graph.output)
 
 
-def _better(bed: Bed, plain: Variant, equalize: Callable[[], Variant | None]) -> Iterator[Variant]:
+def _better(bed: Bed, plain: Calibration, equalize: Callable[[], Calibration | None]) -> Iterator[Calibration]:
     """The best treatment of the weights; of equalized channels where that brings clearly less damage."""
     first = with_biases(bed, plain)
     yield first
@@ -155,7 +157,7 @@ def _better(bed: Bed, plain: Variant, equalize: Callable[[], Variant | None]) ->
         yield other
 
 
-def _treated(bed: Bed, start: Variant, first: Variant, measure: Callable[[Variant], float]) -> Variant:
+def _treated(bed: Bed, start: Calibration, first: Calibration, measure: Callable[[Calibration], float]) -> Calibration:
     """Corrected biases (``first``), weights rounded together, or biases of what that leaves."""
     together = with_roundings(bed, start, DAMPINGS)
     if not together[0].weights.rounded:
@@ -164,7 +166,7 @@ def _treated(bed: Bed, start: Variant, first: Variant, measure: Callable[[Varian
     return _best([first, rounded, with_biases(bed, rounded)], measure)
 
 
-def with_biases(bed: Bed, found: Variant) -> Variant:
+def with_biases(bed: Bed, found: Calibration) -> Calibration:
     """Biases take back the mean error of the rounded weights."""
     made = corrected_biases(bed.model, _plan(bed.model, found), found.weights, bed.feeds, **bed.words)
     text = f"{len(made)} corrected biases"
@@ -175,12 +177,12 @@ def with_biases(bed: Bed, found: Variant) -> Variant:
     )
 
 
-def with_rounding(bed: Bed, found: Variant) -> Variant:
+def with_rounding(bed: Bed, found: Calibration) -> Calibration:
     """Weights are rounded together; their entries say so."""
     return with_roundings(bed, found, (DAMPING,))[0]
 
 
-def with_roundings(bed: Bed, found: Variant, dampings: Sequence[float]) -> list[Variant]:
+def with_roundings(bed: Bed, found: Calibration, dampings: Sequence[float]) -> list[Calibration]:
     """Weights rounded together, once for each damping."""
     model = bed.model
     usual = [x for x in model.layers if (e := found.calibrated.entries.get(entry_key(x))) and e.algorithm == "normal"]
@@ -188,7 +190,7 @@ def with_roundings(bed: Bed, found: Variant, dampings: Sequence[float]) -> list[
     return [_together(model, found, {x.name: one[x.name] for x in usual if x.name in one}) for one in made]
 
 
-def _together(model: Model, found: Variant, rounded: Mapping[str, NDArray[Any]]) -> Variant:
+def _together(model: Model, found: Calibration, rounded: Mapping[str, NDArray[Any]]) -> Calibration:
     entries = dict(found.calibrated.entries)
     for name in rounded:
         key = entry_key(model.layer[name])
@@ -202,15 +204,15 @@ def _together(model: Model, found: Variant, rounded: Mapping[str, NDArray[Any]])
     )
 
 
-def _plan(model: Model, found: Variant) -> QuantPlan:
+def _plan(model: Model, found: Calibration) -> QuantPlan:
     config = QuantConfig(found.calibrated.target, {}, found.calibrated.entries, {})
     return make_plan(model, found.calibrated, config, found.weights)
 
 
-def _measuring(bed: Bed, first: Variant) -> Callable[[Variant], float]:
+def _measuring(bed: Bed, first: Calibration) -> Callable[[Calibration], float]:
     """What a candidate does to the outputs, as a function that measures each once."""
     model, threads = bed.model, bed.threads
-    known: list[tuple[Variant, float]] = []
+    known: list[tuple[Calibration, float]] = []
 
     @cache
     def aim() -> tuple[Reference, Objective]:
@@ -218,7 +220,7 @@ def _measuring(bed: Bed, first: Variant) -> Callable[[Variant], float]:
         reference = measure_reference(float_model, bed.feeds, model)
         return reference, Bench(model, first.weights, first.calibrated, reference, threads).aim_of()
 
-    def damage(one: Variant) -> float:
+    def damage(one: Calibration) -> float:
         before = next((found for other, found in known if other is one), None)
         if before is not None:
             return before
@@ -231,7 +233,7 @@ def _measuring(bed: Bed, first: Variant) -> Callable[[Variant], float]:
     return damage
 
 
-def _best(candidates: Sequence[Variant], damage: Callable[[Variant], float]) -> Variant:
+def _best(candidates: Sequence[Calibration], damage: Callable[[Calibration], float]) -> Calibration:
     """The candidate with the least damage at the outputs; the first unless another is clearly better."""
     best = min(candidates, key=damage)
     return best if damage(best) < WORTH * damage(candidates[0]) else candidates[0]

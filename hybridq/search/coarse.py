@@ -13,7 +13,7 @@ from hybridq.plan.quant_plan import QuantPlan
 from hybridq.search.damage import Doubles
 from hybridq.search.growing import Forms
 from hybridq.search.joint import Bench
-from hybridq.search.noise import Source, group_forms
+from hybridq.search.noise import NoiseSource, group_forms
 from hybridq.storage.weights import Weights
 
 MOST = 0.8  # of the damage, done by the groups whose parts are told apart
@@ -26,7 +26,7 @@ Stretch = tuple[str, ...]  # groups that follow each other
 
 
 def coarse_damages(
-    bench: Bench, plan: QuantPlan, weights: Weights, found: Sequence[Source], samples: Sequence[int], most: int
+    bench: Bench, plan: QuantPlan, weights: Weights, found: Sequence[NoiseSource], samples: Sequence[int], most: int
 ) -> Doubles:
     """About what ``Bench.damages`` gives for the sources, from ``most`` measurements of whole groups.
 

@@ -36,7 +36,7 @@ from hybridq.search.joint import Bench
 from hybridq.search.judge import Judge
 from hybridq.search.knapsack import NO_PAIRS
 from hybridq.search.narrow import narrowed
-from hybridq.search.noise import Source, pairs, sources
+from hybridq.search.noise import NoiseSource, pairs, sources
 from hybridq.search.polish import polished
 from hybridq.search.reasons import kept_for_a_reason, reasons
 from hybridq.search.result import content, finished
@@ -80,7 +80,7 @@ class Apart:
     """Every quantizer of a plan with its damage alone."""
 
     plan: QuantPlan
-    found: Sequence[Source]
+    found: Sequence[NoiseSource]
     damage: Doubles
 
     def tuned(self, tuning: Tuning, known: Alternatives) -> Apart:

@@ -14,7 +14,7 @@ from hybridq.quant.metrics import Slice, SliceDamage
 from hybridq.report.prediction import Figure
 from hybridq.search.alone import chunks, noise_of
 from hybridq.search.damage import LOST, Array, Doubles, Reference, one_row
-from hybridq.search.noise import Source
+from hybridq.search.noise import NoiseSource
 from hybridq.search.outputs import layouts
 from hybridq.storage.weights import Weights
 
@@ -23,7 +23,7 @@ Run = Callable[[Feed], Sequence[Array]]
 
 
 @dataclass(frozen=True)
-class Place:
+class OutputSlice:
     """Where a figure lies: the output's number, and ``[start, stop)`` along ``axis`` (-1: all of it)."""
 
     output: int
@@ -42,7 +42,7 @@ class Place:
 class Plain(Reference):
     """A reference that tells plain squared errors of ``places``, not weighed, no logarithms: see ``alone.noise_of``."""
 
-    places: tuple[Place, ...] = ()
+    places: tuple[OutputSlice, ...] = ()
 
     def noise(self, sample: int, outputs: Sequence[Array], told: Any = None) -> Doubles:
         """One row of each output against the reference: (1, figures)."""
@@ -57,19 +57,19 @@ class Plain(Reference):
         return np.stack([_squares(p, values[:1], values)[take] for p, values, take in rows], 1)
 
 
-def figures_of(model: Model, reference: Reference, run: Run) -> tuple[tuple[Figure, Place], ...]:
+def figures_of(model: Model, reference: Reference, run: Run) -> tuple[tuple[Figure, OutputSlice], ...]:
     """Every float output as a whole, and those of its slices that the model of ``run``, all in 8 bits, harms most."""
-    found: list[tuple[Figure, Place]] = []
+    found: list[tuple[Figure, OutputSlice]] = []
     damage = _damage(model, reference, run)
     floats = [i for i, x in enumerate(reference.given[0]) if x.dtype.kind == "f" and x.size]
     for i in floats[:OUTPUTS]:
         name, cut = reference.names[i], damage[i]
-        found.append((Figure(name, "", float(cut.whole[0])), Place(i)))
+        found.append((Figure(name, "", float(cut.whole[0])), OutputSlice(i)))
         rowed = all(one_row(sample[i]).shape == sample[i].shape for sample in reference.given)  # else axes are others
         cuts = (s for s in cut.slices() if s.varies and rowed)
         worst = sorted(cuts, key=lambda s: s.sqnr_db)[:SLICES]
         found += [
-            (Figure(name, _label(s, reference.given[0][i].ndim), s.signal), Place(i, s.axis, s.start, s.stop))
+            (Figure(name, _label(s, reference.given[0][i].ndim), s.signal), OutputSlice(i, s.axis, s.start, s.stop))
             for s in worst
         ]
     return tuple(found)
@@ -78,9 +78,9 @@ def figures_of(model: Model, reference: Reference, run: Run) -> tuple[tuple[Figu
 def noise_alone(
     model: Model,
     weights: Weights,
-    found: Sequence[Source],
+    found: Sequence[NoiseSource],
     reference: Reference,
-    places: Sequence[Place],
+    places: Sequence[OutputSlice],
     samples: Sequence[int],
     threads: int,
     progress: Callable[[int, int], object],
@@ -97,7 +97,7 @@ def noise_alone(
     return total
 
 
-def measured(reference: Reference, figures: Sequence[tuple[Figure, Place]], run: Run) -> tuple[float, ...]:
+def measured(reference: Reference, figures: Sequence[tuple[Figure, OutputSlice]], run: Run) -> tuple[float, ...]:
     """Every figure of a model in dB, over all samples."""
     noise = np.zeros(len(figures))
     for feed, given in zip(reference.feeds, reference.given, strict=True):
@@ -122,7 +122,7 @@ def _label(one: Slice, rank: int) -> str:
     return f"{name} [{one.start}{f':{one.stop}' if one.stop > one.start + 1 else ''}]"
 
 
-def _squares(place: Place, mine: Array, rows: Array) -> Doubles:
+def _squares(place: OutputSlice, mine: Array, rows: Array) -> Doubles:
     """Sums of squared errors of every row; ``LOST`` where a shape is another or a number is none.
 
     Two equal infinities are no error.

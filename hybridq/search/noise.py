@@ -30,7 +30,7 @@ def units_of(model: Model, plan: QuantPlan) -> tuple[Group, ...]:
 
 
 @dataclass(frozen=True)
-class Source:
+class NoiseSource:
     """One quantizer to measure alone: the forms that switch it on, and where its noise goes in the model."""
 
     forms: Forms
@@ -67,7 +67,7 @@ def group_forms(model: Model, plan: QuantPlan, weights: Weights, group: Group) -
     return forms
 
 
-def sources(model: Model, plan: QuantPlan, weights: Weights, *, edges: bool = True) -> list[Source]:
+def sources(model: Model, plan: QuantPlan, weights: Weights, *, edges: bool = True) -> list[NoiseSource]:
     """Every quantizer of a plan once; a tensor that several units read also as each of them reads it.
 
     A tensor that stays float has none but those of its conversions, which are measured as the edges they stand on.
@@ -76,28 +76,30 @@ def sources(model: Model, plan: QuantPlan, weights: Weights, *, edges: bool = Tr
     for group in model.groups:
         forms = weight_forms(model, plan, weights, group.layers)
         if forms:
-            found.append(Source(forms, unit=group.name))
+            found.append(NoiseSource(forms, unit=group.name))
         stored = plan.groups[group.name].stored
         if stored.qparams is None:
             found.extend(_conversions(model, plan, group))
             continue
-        found.append(Source({("tensor", group.name): stored.qparams}, group=group.name))
+        found.append(NoiseSource({("tensor", group.name): stored.qparams}, group=group.name))
         readers = readers_of(model, group)
         if edges and len(readers) + leaves(model, group) > 1:
             for reader, layers in readers.items():
                 found.append(
-                    Source({("edge", group.name, n): stored.qparams for n in layers}, group=group.name, reader=reader)
+                    NoiseSource(
+                        {("edge", group.name, n): stored.qparams for n in layers}, group=group.name, reader=reader
+                    )
                 )
     return found
 
 
-def _conversions(model: Model, plan: QuantPlan, group: Group) -> Iterator[Source]:
+def _conversions(model: Model, plan: QuantPlan, group: Group) -> Iterator[NoiseSource]:
     """The quantizers of a group that stays float: one a unit that reads it in 8 bits."""
     for reader, layers in readers_of(model, group).items():
         forms = {n: plan.read(group.name, n).qparams for n in layers}
         edges: dict[Key, Form] = {("edge", group.name, n): p for n, p in forms.items() if p is not None}
         if edges:
-            yield Source(edges, group=group.name, reader=reader)
+            yield NoiseSource(edges, group=group.name, reader=reader)
 
 
 def leaves(model: Model, group: Group) -> bool:
@@ -106,7 +108,7 @@ def leaves(model: Model, group: Group) -> bool:
 
 
 def pairs(
-    model: Model, plan: QuantPlan, found: Sequence[Source], damage: NDArray[np.float64], cost: Mapping[str, float]
+    model: Model, plan: QuantPlan, found: Sequence[NoiseSource], damage: NDArray[np.float64], cost: Mapping[str, float]
 ) -> Pairs:
     """The model from what each source does alone; ``cost`` by unit."""
     units = units_of(model, plan)

@@ -22,7 +22,7 @@ from hybridq.repair.gptq import compensated_weights
 from hybridq.search.choice import Choice, Tuning, rounding
 from hybridq.search.growing import Forms
 from hybridq.search.joint import Bench
-from hybridq.search.noise import Source, weight_forms
+from hybridq.search.noise import NoiseSource, weight_forms
 
 CORRECTED = "corrected"  # the one other form of a bias
 CLEAR = 0.95  # a repair of one layer that alone does less than this share of the damage helps
@@ -44,7 +44,7 @@ class Alternatives:
         best = {name: min(forms, key=lambda how: (forms[how], how)) for name, forms in held.items()}
         return {name: how for name, how in best.items() if held[name][how] < below}
 
-    def share(self, source: Source, tuning: Tuning) -> float:
+    def share(self, source: NoiseSource, tuning: Tuning) -> float:
         """What a tuning leaves of a source's damage, as far as it was measured."""
         if not source.unit:
             how = tuning.ranges.get(source.group, "")
@@ -183,7 +183,7 @@ def _biases(bench: Bench, matters: set[str]) -> list[Variant]:
     return found
 
 
-def of_sources(found: Sequence[Source], damage: Sequence[float]) -> dict[str, float]:
+def of_sources(found: Sequence[NoiseSource], damage: Sequence[float]) -> dict[str, float]:
     """The damage of layers' weights and groups' tensors by ``LAYER:weight`` and group."""
     alone: dict[str, float] = {}
     for source, value in zip(found, damage, strict=True):

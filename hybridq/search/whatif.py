@@ -27,9 +27,9 @@ from hybridq.quant.records import Calibrated, LayerChoice, QuantConfig
 from hybridq.report.prediction import Additive, Figure, JointModel, Prediction, Unit
 from hybridq.search.costs import Times, boundary_elements
 from hybridq.search.damage import Doubles, Reference, measure_reference
-from hybridq.search.errors import Place, Run, figures_of, measured, noise_alone
+from hybridq.search.errors import OutputSlice, Run, figures_of, measured, noise_alone
 from hybridq.search.knapsack import NO_PAIRS, Pairs, hull
-from hybridq.search.noise import Source, pairs, sources, units_of
+from hybridq.search.noise import NoiseSource, pairs, sources, units_of
 from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights
 
@@ -149,7 +149,7 @@ def _measured_alone(
     asked: Question,
     lowest: QuantPlan,
     reference: Reference,
-    places: Sequence[Place],
+    places: Sequence[OutputSlice],
     few: Sequence[int],
     threads: int,
     progress: Progress,
@@ -162,7 +162,7 @@ def _measured_alone(
 
 
 def _fitted_to(
-    cut: Sequence[tuple[Figure, Place]],
+    cut: Sequence[tuple[Figure, OutputSlice]],
     additive: Additive,
     sets: Sequence[tuple[str, tuple[int, ...]]],
     known: Sequence[tuple[float, ...]],
@@ -214,7 +214,7 @@ def _unit(asked: Question, group: Group, raised: bool, times: Times | None) -> U
     return Unit(group.name, group.layers, share, *sizes, low, high, raised)
 
 
-def _additive(model: Model, plan: QuantPlan, found: Sequence[Source], noise: Doubles) -> Additive:
+def _additive(model: Model, plan: QuantPlan, found: Sequence[NoiseSource], noise: Doubles) -> Additive:
     """The pairs of every figure; they are the same, only what they weigh differs."""
     free = dict.fromkeys(model.group, 0.0)
     made = [pairs(model, plan, found, column, free) for column in noise.T] or [NO_PAIRS]

@@ -27,7 +27,7 @@ from hybridq.quant.records import Calibrated
 from hybridq.repair.equalization import equalized
 from hybridq.search.choose_algorithm import choose_algorithm
 from hybridq.search.choose_loop import ENOUGH_DB, SEARCHED_DB, choose_loop
-from hybridq.search.choose_repair import EQUALIZED, FEW, Bed, Repair, Variant, is_big, repaired, said_of_repair
+from hybridq.search.choose_repair import EQUALIZED, FEW, Bed, Calibration, Repair, is_big, repaired, said_of_repair
 from hybridq.search.work import Deadline
 from hybridq.steps.one_pass import Pass
 from hybridq.steps.options import Step1Options
@@ -187,22 +187,22 @@ class Step1Run:
         except DatasetError:
             return first
 
-    def _candidate(self, stats: CalibrationStats) -> Variant:
+    def _candidate(self, stats: CalibrationStats) -> Calibration:
         weights = storage.weights_of(self.prepared.proto)
         calibrated = replace(self._decide(weights, stats, self.loop), equalized=self.equalized)
         said = (f"channels of {len(self.equalized)} layers equalized",) if self.equalized else ()
-        return Variant(weights, calibrated, stats, said)
+        return Calibration(weights, calibrated, stats, said)
 
     def _repaired(
-        self, plain: Variant, data: Dataset, feeds: list[Feed], executor: Executor | None
-    ) -> tuple[Variant, list[Feed]]:
+        self, plain: Calibration, data: Dataset, feeds: list[Feed], executor: Executor | None
+    ) -> tuple[Calibration, list[Feed]]:
         """The weights as ``weights_repair`` says, and the samples on which they were measured."""
         options = self.options
         if options.repair is Repair.NONE or is_big(plain.weights) or self.prepared.recovered is not None:
             return plain, feeds
         self.progress("repairing weights", 0, None)
 
-        def equalize() -> Variant | None:
+        def equalize() -> Calibration | None:
             if options.repair is Repair.BETTER:
                 return self._even(plain, feeds[:FEW])
             return self._equalized(plain.weights, data, feeds, executor)
@@ -218,7 +218,7 @@ class Step1Run:
 
     def _equalized(
         self, weights: Weights, data: Dataset, feeds: list[Feed], executor: Executor | None
-    ) -> Variant | None:
+    ) -> Calibration | None:
         """The model with equalized channels, calibrated anew; None where no channel can be."""
         other = self._with_equalized(weights, feeds) if size_of(weights) <= EQUALIZED else self
         if not other.equalized:
@@ -228,7 +228,7 @@ class Step1Run:
         except DatasetError:  # samples from an iterator, which is used up
             return None
 
-    def _even(self, plain: Variant, feeds: list[Feed]) -> Variant | None:
+    def _even(self, plain: Calibration, feeds: list[Feed]) -> Calibration | None:
         """The model with equalized channels within the ranges that were measured; None where none can or may be.
 
         Its strongest channels stay as they are and no other outgrows them, so ranges hold without another pass.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hybridq.config.yaml.text import Place
+from hybridq.config.yaml.text import TextPlace
 
 
 class Scalar(NamedTuple):
@@ -18,9 +18,9 @@ class Scalar(NamedTuple):
     quoted: bool = False
 
     @property
-    def place(self) -> Place:
+    def place(self) -> TextPlace:
         """Where it stands."""
-        return Place(self.line, self.column, self.end)
+        return TextPlace(self.line, self.column, self.end)
 
     @property
     def is_null(self) -> bool:
@@ -39,9 +39,9 @@ class Sequence:
     end: int = 0
 
     @property
-    def place(self) -> Place:
+    def place(self) -> TextPlace:
         """Where it begins (all of a one-line ``[...]``)."""
-        return Place(self.line, self.column, self.end if self.end_line == self.line else self.column + 1)
+        return TextPlace(self.line, self.column, self.end if self.end_line == self.line else self.column + 1)
 
 
 @dataclass(slots=True)
@@ -60,9 +60,9 @@ class Mapping:
     untouched: bool = False
 
     @property
-    def place(self) -> Place:
+    def place(self) -> TextPlace:
         """Where it begins (all of a one-line ``{...}``)."""
-        return Place(self.line, self.column, self.end if self.end_line == self.line else self.column + 1)
+        return TextPlace(self.line, self.column, self.end if self.end_line == self.line else self.column + 1)
 
 
 Node = Scalar | Mapping | Sequence

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 
 from hybridq.config.yaml.nodes import Mapping, Node, Pair, Scalar, Sequence
-from hybridq.config.yaml.text import Source
+from hybridq.config.yaml.text import CfgText
 from hybridq.config.yaml.values import ITEM, MARKER, PLAIN_STOP, REST, FlowReader, Stop
 
 ANCHOR = re.compile(r"[ \t]++([&*])([^\s,\[\]{}]++)(?=[ \t]|$)")
@@ -22,7 +22,7 @@ INDENT = 4  # what step1 writes
 HINT = "The lines of one block start in the same column."
 
 
-def read(source: Source, known: dict[str, str] | None = None, below: str = "", *, anchors: bool = False) -> Mapping:
+def read(source: CfgText, known: dict[str, str] | None = None, below: str = "", *, anchors: bool = False) -> Mapping:
     """The document's top mapping; problems go to ``source``.
 
     ``known`` (line to key) are lines, up to their first ``}``, that need not be read directly below the key ``below``.
@@ -33,7 +33,7 @@ def read(source: Source, known: dict[str, str] | None = None, below: str = "", *
     return reader.document()
 
 
-def reread(mapping: Mapping, source: Source) -> Mapping:
+def reread(mapping: Mapping, source: CfgText) -> Mapping:
     """The mapping of an untouched line, read."""
     reader = FlowReader(source)
     reader.row, reader.col = mapping.line - 1, mapping.column - 1
@@ -44,7 +44,7 @@ def reread(mapping: Mapping, source: Source) -> Mapping:
 class _Reader(FlowReader):
     """Reads blocks, top to bottom."""
 
-    def __init__(self, source: Source, known: dict[str, str], below: str) -> None:
+    def __init__(self, source: CfgText, known: dict[str, str], below: str) -> None:
         super().__init__(source)
         self.known = known
         self.below = below

@@ -23,7 +23,7 @@ _ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TextPlace:
     """Where something stands: from ``column`` up to ``end`` (exclusive) of ``line``."""
 
     line: int
@@ -32,7 +32,7 @@ class Place:
 
 
 @dataclass
-class Source:
+class CfgText:
     """A cfg's lines (without their ends) and the problems found in them so far."""
 
     path: str
@@ -46,15 +46,15 @@ class Source:
         """Whether any problem is an error."""
         return "error" in self.counts
 
-    def error(self, code: str, message: str, at: Place, hint: str = "") -> None:
+    def error(self, code: str, message: str, at: TextPlace, hint: str = "") -> None:
         """Record an error."""
         self._add("error", code, message, at, hint)
 
-    def warning(self, code: str, message: str, at: Place, hint: str = "") -> None:
+    def warning(self, code: str, message: str, at: TextPlace, hint: str = "") -> None:
         """Record what is legal but odd."""
         self._add("warning", code, message, at, hint)
 
-    def note(self, code: str, message: str, at: Place, hint: str = "") -> None:
+    def note(self, code: str, message: str, at: TextPlace, hint: str = "") -> None:
         """Record what a person should know."""
         self._add("note", code, message, at, hint)
 
@@ -73,7 +73,7 @@ class Source:
             found.append(Problem(f"{more} more {problems} not listed", self.path, severity="note", code="more"))
         return found
 
-    def _add(self, severity: str, code: str, message: str, at: Place, hint: str) -> None:
+    def _add(self, severity: str, code: str, message: str, at: TextPlace, hint: str) -> None:
         self.counts[severity] = self.counts.get(severity, 0) + 1
         if self.counts[severity] > PROBLEM_LIMIT:
             return
@@ -84,14 +84,14 @@ class Source:
         self.problems.append(Problem(message, self.path, at.line, at.column, end, hint, shown, severity, code))
 
 
-def source_of(text: str, path: str) -> Source:
+def source_of(text: str, path: str) -> CfgText:
     """Split a cfg into lines; a byte order mark is dropped, control characters are an error."""
-    source = Source(path, _LINE_END.split(text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")))
+    source = CfgText(path, _LINE_END.split(text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")))
     hit = _CONTROL.search(text)
     if hit:
         before = _LINE_END.split(text[: hit.start()])
         message = f"a character that no text file has (code {ord(hit.group())}); this is not a cfg"
-        source.error("binary", message, Place(len(before), len(before[-1]) + 1), RESTORE)
+        source.error("binary", message, TextPlace(len(before), len(before[-1]) + 1), RESTORE)
     return source
 
 

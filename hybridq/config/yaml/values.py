@@ -6,7 +6,7 @@ import re
 from typing import NoReturn
 
 from hybridq.config.yaml.nodes import Mapping, Node, Pair, Scalar, Sequence
-from hybridq.config.yaml.text import Place, Source
+from hybridq.config.yaml.text import CfgText, TextPlace
 
 DEPTH_LIMIT = 12
 
@@ -43,7 +43,7 @@ class Stop(Exception):  # noqa: N818  nothing a user sees: it ends the reading o
 class FlowReader:
     """A cursor over lines: ``row`` is the index of the line being read, ``col`` an index into it."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: CfgText) -> None:
         self.source = source
         self.lines = source.lines
         self.row = 0
@@ -149,7 +149,7 @@ class FlowReader:
 
     def problem(self, code: str, message: str, width: int, hint: str = "") -> None:
         """Record an error of ``width`` characters at the cursor."""
-        self.source.error(code, message, Place(self.row + 1, self.col + 1, self.col + 1 + max(width, 1)), hint)
+        self.source.error(code, message, TextPlace(self.row + 1, self.col + 1, self.col + 1 + max(width, 1)), hint)
 
     def fail(self, code: str, message: str, width: int, hint: str = "") -> NoReturn:
         """Record an error at the cursor and stop reading this entry."""
@@ -168,7 +168,7 @@ class FlowReader:
         return self.plain(end)
 
     def _flow_mapping(self, depth: int) -> Mapping:
-        opened = Place(self.row + 1, self.col + 1, self.col + 2)
+        opened = TextPlace(self.row + 1, self.col + 1, self.col + 2)
         found = Mapping([], opened.line, opened.column, flow=True)
         self.col += 1
         if not self._usual_fields(found):
@@ -193,7 +193,7 @@ class FlowReader:
                 return True
         return False
 
-    def _flow_pair(self, opened: Place, depth: int, seen: set[str]) -> Pair:
+    def _flow_pair(self, opened: TextPlace, depth: int, seen: set[str]) -> Pair:
         key = self.quoted() if self.lines[self.row][self.col] in "\"'" else self._plain_in_flow()
         if key.text in seen:
             self.source.error("duplicate-key", f"'{key.text}' stands here twice", key.place, "Keep one of the two.")
@@ -209,7 +209,7 @@ class FlowReader:
         return Pair(key, self.node(depth + 1))
 
     def _flow_list(self, depth: int) -> Sequence:
-        opened = Place(self.row + 1, self.col + 1, self.col + 2)
+        opened = TextPlace(self.row + 1, self.col + 1, self.col + 2)
         found = Sequence([], opened.line, opened.column)
         self.col += 1
         while self._next(opened) != "]":
@@ -219,14 +219,14 @@ class FlowReader:
         found.end_line, found.end = self.row + 1, self.col + 1
         return found
 
-    def _comma(self, opened: Place, closing: str) -> None:
+    def _comma(self, opened: TextPlace, closing: str) -> None:
         char = self._next(opened)
         if char == ",":
             self.col += 1
         elif char != closing:
             self.fail("comma", f"expected , or {closing} here", 1, "Values within brackets are separated by commas.")
 
-    def _next(self, opened: Place) -> str:
+    def _next(self, opened: TextPlace) -> str:
         """Move over blanks, comments and line ends within brackets; the character then under the cursor."""
         if not REST.match(self.lines[self.row], self.col):
             return self.blanks()
@@ -240,7 +240,7 @@ class FlowReader:
         self.col = 0
         return self.blanks()
 
-    def _unclosed(self, opened: Place) -> NoReturn:
+    def _unclosed(self, opened: TextPlace) -> NoReturn:
         self.row, self.col = opened.line - 1, opened.column - 1
         char = self.lines[self.row][self.col]
         close = "}" if char == "{" else "]"
