@@ -135,3 +135,15 @@ def activation(graph: Graph, kind: str, x: str) -> str:
     if kind == "maxpool":
         return graph.op("MaxPool", x, kernel_shape=[2, 2])
     return x
+
+
+# what the tests of ONNX Runtime's rules are fed
+RANDOM = np.random.default_rng(0)
+X = {"x": RANDOM.normal(size=(1, 8, 12, 12)).astype(np.float32)}
+ROWS = {"x": RANDOM.normal(size=(5, 8)).astype(np.float32)}
+BIAS = RANDOM.normal(size=16).astype(np.float32)
+SPREAD = np.where(np.arange(16) < 4, 4.0, 0.2).astype(np.float32)  # channels that per-tensor weights would ruin
+FILTERS = RANDOM.normal(size=(16, 8, 3, 3)).astype(np.float32) * SPREAD.reshape(-1, 1, 1, 1)
+MATRIX = RANDOM.normal(size=(8, 16)).astype(np.float32) * SPREAD
+IN, OUT, POSITIVE = uint8(-4, 4), uint8(-30, 30), uint8(0, 30)
+INT8_IN = qparams_of_ranges(-4, 4, Precision.INT8, Scheme.ASYMMETRIC)

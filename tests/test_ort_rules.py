@@ -11,21 +11,32 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto
-from qdq_graphs import RARE, Array, Graph, activation, changed, executed, optimized, run, symmetric, uint8
+from qdq_graphs import (
+    BIAS,
+    FILTERS,
+    IN,
+    INT8_IN,
+    MATRIX,
+    OUT,
+    POSITIVE,
+    RARE,
+    ROWS,
+    Array,
+    Graph,
+    X,
+    activation,
+    changed,
+    executed,
+    optimized,
+    run,
+    symmetric,
+    uint8,
+)
 
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import quantize
 from hybridq.quant.qparams import QParams, qparams_of_ranges
 
-RANDOM = np.random.default_rng(0)
-X = {"x": RANDOM.normal(size=(1, 8, 12, 12)).astype(np.float32)}
-ROWS = {"x": RANDOM.normal(size=(5, 8)).astype(np.float32)}
-BIAS = RANDOM.normal(size=16).astype(np.float32)
-SPREAD = np.where(np.arange(16) < 4, 4.0, 0.2).astype(np.float32)  # channels that per-tensor weights would ruin
-FILTERS = RANDOM.normal(size=(16, 8, 3, 3)).astype(np.float32) * SPREAD.reshape(-1, 1, 1, 1)
-MATRIX = RANDOM.normal(size=(8, 16)).astype(np.float32) * SPREAD
-IN, OUT, POSITIVE = uint8(-4, 4), uint8(-30, 30), uint8(0, 30)
-INT8_IN = qparams_of_ranges(-4, 4, Precision.INT8, Scheme.ASYMMETRIC)
 INT8_OUT = qparams_of_ranges(-30, 30, Precision.INT8, Scheme.ASYMMETRIC)
 
 

@@ -11,22 +11,34 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto
-from qdq_graphs import FLOAT, MUCH, RARE, Array, Graph, activation, changed, executed, run, uint8, weight
+from qdq_graphs import (
+    BIAS,
+    FILTERS,
+    FLOAT,
+    IN,
+    INT8_IN,
+    MATRIX,
+    MUCH,
+    OUT,
+    POSITIVE,
+    RARE,
+    ROWS,
+    Array,
+    Graph,
+    X,
+    activation,
+    changed,
+    executed,
+    run,
+    uint8,
+    weight,
+)
 
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import QParams, qparams_of_ranges
 
-RANDOM = np.random.default_rng(0)
-X = {"x": RANDOM.normal(size=(1, 8, 12, 12)).astype(np.float32)}
-ROWS = {"x": RANDOM.normal(size=(5, 8)).astype(np.float32)}
-BIAS = RANDOM.normal(size=16).astype(np.float32)
-SPREAD = np.where(np.arange(16) < 4, 4.0, 0.2).astype(np.float32)  # channels that per-tensor weights would ruin
-FILTERS = RANDOM.normal(size=(16, 8, 3, 3)).astype(np.float32) * SPREAD.reshape(-1, 1, 1, 1)
-MATRIX = RANDOM.normal(size=(8, 16)).astype(np.float32) * SPREAD
-IN, OUT, POSITIVE = uint8(-4, 4), uint8(-30, 30), uint8(0, 30)
 INT16_IN = qparams_of_ranges(-8, 8, Precision.INT16, Scheme.SYMMETRIC)
 INT16_OUT = qparams_of_ranges(-60, 60, Precision.INT16, Scheme.SYMMETRIC)
-INT8_IN = qparams_of_ranges(-4, 4, Precision.INT8, Scheme.ASYMMETRIC)
 
 PRODUCTS: dict[str, tuple[Array, int, dict[str, Any], dict[str, Array]]] = {  # weights, channel axis, attributes, feed
     "Conv": (FILTERS, 0, {"kernel_shape": [3, 3], "pads": [1] * 4}, X),
@@ -56,7 +68,7 @@ def last(graph: Graph) -> Any:
 
 
 class TestWeightBiasQuantization:
-    """Trap A: a float computation between DequantizeLinear and QuantizeLinear becomes an 8-bit one."""
+    """A float computation between DequantizeLinear and QuantizeLinear becomes an 8-bit one."""
 
     @pytest.mark.parametrize("form", ["float32", "float16", "int16 folded"])
     @pytest.mark.parametrize("op", PRODUCTS)
@@ -132,7 +144,7 @@ class TestWeightBiasQuantization:
 
 
 class TestDoubleConversions:
-    """Trap B: two quantizers of the same type in a row are merged with recomputed scales."""
+    """Two quantizers of the same type in a row are merged with recomputed scales."""
 
     @staticmethod
     def chain(first: QParams, second: QParams, between: str = "") -> Any:

@@ -85,11 +85,8 @@ def sources(model: Model, plan: QuantPlan, weights: Weights, *, edges: bool = Tr
         readers = readers_of(model, group)
         if edges and len(readers) + leaves(model, group) > 1:
             for reader, layers in readers.items():
-                found.append(
-                    NoiseSource(
-                        {("edge", group.name, n): stored.qparams for n in layers}, group=group.name, reader=reader
-                    )
-                )
+                forms = {("edge", group.name, n): stored.qparams for n in layers}
+                found.append(NoiseSource(forms, group=group.name, reader=reader))
     return found
 
 
