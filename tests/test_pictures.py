@@ -161,9 +161,9 @@ def test_numbers_that_are_none_or_enormous_stop_nothing(odd: float) -> None:
     list(gallery.feeds([Sample("s", 1, {"x": values})]))
     gallery.add({"x": values}, {"o": values}, {"o": values})
     assert len(gallery.shots()) == 1
-    watch = HistogramWatch({"t": (-1.0, 1.0)})
-    watch.add("layer", "t", values)
-    found = watch.of("layer")
+    watch = HistogramWatch(["t"], {"t": (-1.0, 1.0)})
+    watch.add(0, values)
+    found = watch.of(0)
     assert found is not None
     assert sum(found.counts) == int(np.isfinite(values).sum())
 

@@ -49,8 +49,9 @@ def figures(place: Pool | None) -> str:
 
 def test_layers_are_the_same_on_any_executor() -> None:
     plain = figures(None)
-    with ThreadPoolExecutor(1) as threads:
-        assert figures(Pool(threads, 1, 1)) == plain
+    for count in (1, 3):
+        with ThreadPoolExecutor(count) as threads:
+            assert figures(Pool(threads, count, 1)) == plain
 
 
 def report(folder: Path, **options: Any) -> str:

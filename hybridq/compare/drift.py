@@ -16,6 +16,14 @@ NEAR = 0.05  # widths of the range
 FAR = 1.0  # widths of the range that any single element lies outside: more is significant
 FILLS = 0.1  # of an input's range: samples that fill less are of another scale
 
+Ends = tuple[float, float]
+
+
+def ends_of(x: NDArray[Any]) -> Ends:
+    """The least and the largest value of a tensor that is not empty; both NaN where one is no number."""
+    flat = x.reshape(-1)
+    return float(np.minimum.reduce(flat)), float(np.maximum.reduce(flat))
+
 
 @dataclass(slots=True)
 class DriftWatch:
@@ -25,19 +33,16 @@ class DriftWatch:
     layers: Mapping[str, str] = field(default_factory=dict)
     seen: dict[str, tuple[float, float, int, int]] = field(default_factory=dict)
 
-    def add(self, tensor: str, x: NDArray[Any]) -> None:
-        """Take in one sample's values of a tensor; tensors without a range and empty ones are passed over."""
+    def add(self, tensor: str, x: NDArray[Any], ends: Ends | None = None) -> None:
+        """Take in one sample's values of a tensor, whose ``ends_of`` may be known; empty ones are passed over."""
         if tensor not in self.ranges or not x.size:
             return
         low, high = self.ranges[tensor]
-        least, most = float(x.min()), float(x.max())
-        finite = x
-        if not (np.isfinite(least) and np.isfinite(most)):
+        (least, most), outside = ends or ends_of(x), 0
+        if not low <= least <= most <= high:
             finite = x[np.isfinite(x)]
             least, most = float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
-        outside = x.size - finite.size
-        if least < low or most > high:
-            outside += int(np.count_nonzero(finite < low) + np.count_nonzero(finite > high))
+            outside = x.size - finite.size + int(np.count_nonzero(finite < low) + np.count_nonzero(finite > high))
         before = self.seen.get(tensor, (np.inf, -np.inf, 0, 0))
         self.seen[tensor] = (min(before[0], least), max(before[1], most), before[2] + outside, before[3] + x.size)
 

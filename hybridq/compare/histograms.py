@@ -2,64 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hybridq.compare.drift import ends_of
 from hybridq.compare.results import Histogram
+
+Doubles = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 BINS = 48
 BESIDE = 0.125  # of the range on either side, so that what is outside shows
-ELEMENTS = 4096  # of a tensor and sample, evenly spaced
+ELEMENTS = 1024  # of a tensor and sample, evenly spaced
 
 
 @dataclass(slots=True)
 class HistogramWatch:
-    """Counts by layer; ``ranges`` are real (min, max) by tensor, else those of the first sample are taken."""
+    """Counts of ``tensors``, by number, between ends that are chosen once.
 
+    ``ranges`` are real (min, max) by name, else those of the first sample are taken; ``known`` are ends that another
+    has chosen. ``ends`` and ``own``, shape (tensors, 2), are where the bins end, NaN before the first sample, and the
+    least and largest value; ``counts`` has shape (tensors, BINS).
+    """
+
+    tensors: Sequence[str]
     ranges: Mapping[str, tuple[float, float]]
-    ends: dict[str, tuple[float, float]] = field(default_factory=dict)
-    counts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    own: dict[str, tuple[float, float]] = field(default_factory=dict)
+    known: Doubles | None = None
+    ends: Doubles = field(init=False)
+    counts: NDArray[np.int64] = field(init=False)
+    own: Doubles = field(init=False)
 
-    def add(self, layer: str, tensor: str, x: NDArray[Any]) -> None:
-        """Take in one sample's values; the outermost bins hold all that lies beyond."""
-        flat = x.reshape(-1)
-        if x.dtype.kind != "f" or not flat.size:
-            return
-        some = flat[:: -(-flat.size // ELEMENTS)]
-        some = some[np.isfinite(some)]
-        if layer not in self.ends:
-            self.ends[layer] = self._ends(tensor, some)
-        if layer not in self.counts:
-            self.counts[layer] = np.zeros(BINS, np.int64)
-        least, largest = self.own.get(layer, (np.inf, -np.inf))
-        self.own[layer] = float(some.min(initial=least)), float(some.max(initial=largest))
-        low, high = self.ends[layer]
-        inside = some.astype(np.float64).clip(low, high)  # what is far outside would overflow
-        at = ((inside - low) / (high - low) * BINS).clip(0, BINS - 1).astype(np.int64)
-        self.counts[layer] += np.bincount(at, minlength=BINS)
+    def __post_init__(self) -> None:
+        many = len(self.tensors)
+        self.ends = np.full((many, 2), np.nan) if self.known is None else self.known.copy()
+        self.counts = np.zeros((many, BINS), np.int64)
+        self.own = np.tile([np.inf, -np.inf], (many, 1))
+
+    def add(self, tensor: int, x: NDArray[Any]) -> None:
+        """Take in one sample's values of one tensor; the outermost bins hold all that lies beyond."""
+        finite = x[np.isfinite(x)] if x.dtype.kind == "f" else x[:0]
+        if finite.size:
+            some = finite[:: -(-finite.size // ELEMENTS)].astype(np.float64)
+            self.add_all(np.array([tensor]), np.array([ends_of(finite)]), some, np.zeros(1, np.int64))
+
+    def add_all(self, which: Places, ends: Doubles, some: NDArray[Any], starts: Places) -> None:
+        """The same of many tensors at once, all of them finite: their ``ends_of``, (tensors, 2), and values of each.
+
+        The values are evenly spaced ones of each tensor, those of the next from the next of ``starts`` on.
+        """
+        for i in np.flatnonzero(np.isnan(self.ends[which, 0])).tolist():
+            self.ends[which[i]] = self._around(self.tensors[which[i]], *ends[i].tolist())
+        self.own[which, 0] = np.minimum(self.own[which, 0], ends[:, 0])
+        self.own[which, 1] = np.maximum(self.own[which, 1], ends[:, 1])
+        lengths = np.diff(starts, append=len(some))
+        low, high = self.ends[which].T
+        at = _bins(some, *(np.repeat(x, lengths) for x in (low, high - low)))
+        at += np.repeat(np.arange(len(which)) * BINS, lengths)
+        self.counts[which] += np.bincount(at, minlength=len(which) * BINS).reshape(-1, BINS)
 
     def merge(self, later: HistogramWatch) -> None:
         """Take in what was counted of later samples, between the same ends."""
-        for layer, counts in later.counts.items():
-            self.ends.setdefault(layer, later.ends[layer])
-            self.counts[layer] = self.counts.get(layer, 0) + counts
-            (low, high), (least, largest) = later.own[layer], self.own.get(layer, (np.inf, -np.inf))
-            self.own[layer] = min(low, least), max(high, largest)
+        self.ends = np.where(np.isnan(self.ends), later.ends, self.ends)
+        self.counts += later.counts
+        self.own[:, 0] = np.minimum(self.own[:, 0], later.own[:, 0])
+        self.own[:, 1] = np.maximum(self.own[:, 1], later.own[:, 1])
 
-    def of(self, layer: str) -> Histogram | None:
-        """What was counted of a layer."""
-        if layer not in self.counts:
+    def of(self, tensor: int) -> Histogram | None:
+        """What was counted of a tensor."""
+        if np.isnan(self.ends[tensor, 0]):
             return None
-        least, largest = self.own[layer] if self.counts[layer].any() else (0.0, 0.0)
-        return Histogram(*self.ends[layer], tuple(self.counts[layer].tolist()), least, largest)
+        (low, high), (least, largest) = self.ends[tensor].tolist(), self.own[tensor].tolist()
+        return Histogram(low, high, tuple(self.counts[tensor].tolist()), least, largest)
 
-    def _ends(self, tensor: str, seen: NDArray[Any]) -> tuple[float, float]:
-        usual = float(seen.min(initial=0.0)), float(seen.max(initial=0.0))
-        low, high = self.ranges.get(tensor, usual)
+    def _around(self, tensor: str, least: float, largest: float) -> tuple[float, float]:
+        low, high = self.ranges.get(tensor, (min(least, 0.0), max(largest, 0.0)))
         beside = BESIDE * (high - low) or 0.5
         return low - beside, high + beside
+
+
+def _bins(values: NDArray[Any], low: Doubles, width: Doubles) -> Places:
+    """The bin of each value: ``floor((value - low) / width * BINS)``, what is beyond in the outermost."""
+    at = values - low
+    with np.errstate(over="ignore"):
+        at /= width
+        at *= BINS
+    return np.clip(at, 0, BINS - 1, out=at).astype(np.int64)

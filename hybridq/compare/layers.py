@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from threading import get_ident
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from hybridq.board.dumping import ALONE, ENTIRE, FLOAT
 from hybridq.compare import probes
-from hybridq.compare.drift import DriftWatch
+from hybridq.compare.damages import Damages
+from hybridq.compare.desk import Desk, Laid, Side, difference, spread_of
+from hybridq.compare.drift import DriftWatch, ends_of
 from hybridq.compare.histograms import HistogramWatch
 from hybridq.compare.probes import OUTPUT, Piece, Unprobed, View
 from hybridq.compare.results import Figures, LayerPair, LayerReport
 from hybridq.errors import ModelError
 from hybridq.graph import runtime
+from hybridq.graph.outside import size_of
 from hybridq.graph.runtime import Feed, Session
-from hybridq.quant.metrics import Damage
 
 CHUNK_BYTES = 256 << 20  # of one side's tensors held at once, as far as their shapes are known
+FOLDED_BYTES = 64 << 20  # of constants that pieces read: more are not held as float32, but made anew in every run
+AS_FLOATS = "session.disable_quant_qdq"  # ONNX Runtime then folds what dequantizes a constant, too
 
-Values = dict[str, NDArray[Any]]
 Keep = Callable[[str, str, NDArray[Any]], object]  # which run, the layer, its values
 Ranges = Mapping[str, tuple[float, float]]
+Ends = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +55,34 @@ class LayerSums:
     drift: DriftWatch
     spread: HistogramWatch
     notes: Mapping[str, str] = field(default_factory=dict)
-    entire: dict[str, Damage] = field(default_factory=dict)
-    individual: dict[str, Damage] = field(default_factory=dict)
+    entire: Damages = field(init=False)
+    individual: Damages = field(init=False)
     samples: int = 0
 
+    def __post_init__(self) -> None:
+        self.entire, self.individual = Damages(len(self.pairs)), Damages(len(self.pairs))
+
     @classmethod
-    def of(cls, pairs: Sequence[LayerPair], ranges: Ranges, ends: Ranges | None = None) -> LayerSums:
-        """Nothing yet."""
+    def of(cls, pairs: Sequence[LayerPair], ranges: Ranges, ends: Ends | None = None) -> LayerSums:
+        """Nothing yet; ``ends`` are those of histograms, (layers, 2), if they are known."""
+        tensors = [pair.float_tensor for pair in pairs]
         layers = {pair.float_tensor: pair.name for pair in pairs}
-        return cls(pairs, DriftWatch(ranges, layers), HistogramWatch(ranges, dict(ends or {})))
+        return cls(pairs, DriftWatch(ranges, layers), HistogramWatch(tensors, ranges, ends))
 
     def merge(self, later: LayerSums) -> None:
         """Take in what was measured on samples that follow."""
         self.notes, self.samples = later.notes, self.samples + later.samples
         self.drift.merge(later.drift)
         self.spread.merge(later.spread)
-        for own, other in ((self.entire, later.entire), (self.individual, later.individual)):
-            for name, damage in other.items():
-                own.setdefault(name, Damage(quick=True)).merge(damage)
+        self.entire.merge(later.entire)
+        self.individual.merge(later.individual)
 
     def reports(self) -> tuple[LayerReport, ...]:
         """What was measured, in the order of the pairs."""
-        return tuple(self._report(pair) for pair in self.pairs)
+        return tuple(self._report(number, pair) for number, pair in enumerate(self.pairs))
 
-    def _report(self, pair: LayerPair) -> LayerReport:
-        entire, individual = self.entire.get(pair.name), self.individual.get(pair.name)
+    def _report(self, number: int, pair: LayerPair) -> LayerReport:
+        entire, individual = self.entire.of(number), self.individual.of(number)
         return LayerReport(
             name=pair.name,
             op=pair.op,
@@ -82,7 +91,7 @@ class LayerSums:
             entire=Figures.of(entire) if entire else None,
             individual=Figures.of(individual) if individual else None,
             note=self.notes.get(pair.name, ""),
-            histogram=self.spread.of(pair.name),
+            histogram=self.spread.of(number),
         )
 
 
@@ -97,41 +106,57 @@ class LayerProbe:
     chunks: tuple[Chunk, ...]
     notes: Mapping[str, str]
     keep: Keep | None = None
+    desks: dict[int, tuple[Chunk, Desk]] = field(default_factory=dict)  # by thread, each with memory of its own
 
-    def nothing(self, ends: Ranges | None = None) -> LayerSums:
-        """Sums to add to; ``ends`` are those of histograms, by layer."""
+    def nothing(self, ends: Ends | None = None) -> LayerSums:
+        """Sums to add to; ``ends`` are those of histograms, (layers, 2)."""
         return replace(LayerSums.of(self.pairs, self.ranges, ends), notes=self.notes)
 
     def add(self, feed: Feed, hybrid: Feed, sums: LayerSums) -> None:
         """Measure one sample, chunk after chunk; the ``hybrid`` model is fed its own states where it has some."""
         sums.samples += 1
         for chunk in self.chunks:
-            self._add(chunk, feed, hybrid, sums)
+            self._add(chunk, self._desk(chunk), feed, hybrid, sums)
 
-    def _add(self, chunk: Chunk, feed: Feed, theirs: Feed, sums: LayerSums) -> None:
-        reference = _values(
-            self.reference, feed, [*(p.float_tensor for p in chunk.pairs), *chunk.reads, *chunk.watched]
+    def _desk(self, chunk: Chunk) -> Desk:
+        """A chunk's, of the thread that asks; what it had for another chunk goes before."""
+        held, desk = self.desks.pop(get_ident(), (None, None))
+        if held is not chunk or desk is None:
+            del desk
+            desk = self._made(chunk)
+        self.desks[get_ident()] = chunk, desk
+        return desk
+
+    def _made(self, chunk: Chunk) -> Desk:
+        number = {pair.name: i for i, pair in enumerate(self.pairs)}
+        alone = [OUTPUT + pair.name for pair in chunk.pairs]
+        return Desk(
+            [number[pair.name] for pair in chunk.pairs],
+            Side(self.reference, [p.float_tensor for p in chunk.pairs], [*chunk.reads, *chunk.watched]),
+            Side(self.hybrid, [p.hybrid_tensor for p in chunk.pairs]),
+            [Side(one, alone) for one in chunk.alone],
         )
+
+    def _add(self, chunk: Chunk, desk: Desk, feed: Feed, theirs: Feed, sums: LayerSums) -> None:
+        reference = desk.reference(feed)
+        named = {name: reference.named[name] for name in (*desk.names, *chunk.watched)}
+        ends = {name: ends_of(x) for name, x in named.items() if x.size and x.dtype.kind in "fiub"}
         for name in chunk.watched:
-            sums.drift.add(name, reference[name])
-        hybrid = _values(self.hybrid, theirs, [p.hybrid_tensor for p in chunk.pairs])
-        for pair in chunk.pairs:
-            damage = sums.entire.setdefault(pair.name, Damage(quick=True))
-            damage.add(reference[pair.float_tensor], hybrid[pair.hybrid_tensor])
-            sums.spread.add(pair.name, pair.float_tensor, reference[pair.float_tensor])
-            if self.keep is not None:
-                self.keep(FLOAT, pair.name, reference[pair.float_tensor])
-                self.keep(ENTIRE, pair.name, hybrid[pair.hybrid_tensor])
-        del hybrid
-        tensors = {OUTPUT + pair.name: pair for pair in chunk.pairs}
-        for session in chunk.alone:
-            inputs = {found.name: reference[found.name] for found in session.get_inputs()}
-            alone = _values(session, inputs, [found.name for found in session.get_outputs()])
-            for name, value in alone.items():
-                damage = sums.individual.setdefault(tensors[name].name, Damage(quick=True))
-                damage.add(reference[tensors[name].float_tensor], value)
-                if self.keep is not None:
-                    self.keep(ALONE, tensors[name].name, value)
+            sums.drift.add(name, named[name], ends.get(name))
+        self._shown(FLOAT, chunk, reference)
+        spread_of(desk, reference, sums.spread, ends)
+        squares = desk.layout.squares(reference.rows)
+        hybrid = desk.hybrid(theirs)
+        self._shown(ENTIRE, chunk, hybrid)
+        difference(desk, reference, hybrid, squares, sums.entire)
+        for alone in desk.alone(reference):
+            self._shown(ALONE, chunk, alone)
+            difference(desk, reference, alone, squares, sums.individual)
+
+    def _shown(self, run: str, chunk: Chunk, found: Laid) -> None:
+        for pair, values in zip(chunk.pairs, found.values, strict=True):
+            if self.keep is not None and values is not None:
+                self.keep(run, pair.name, values)
 
 
 def probe_layers(
@@ -155,9 +180,14 @@ def probe_layers(
     beside = runtime.session(probes.expose(hybrid, [p.hybrid_tensor for p in measured]), threads=threads)
     infos = probes.value_infos(inside)
     _leave_out_unread(pieces, infos, notes)
+    sizes = {name: probes.nbytes(info) for name, info in infos.items()}
     chunks = tuple(
-        Chunk(chunk, own, load_pieces(views[1], here, infos, threads, notes))
-        for chunk, here, own in _shared_out(_by_size(measured, pieces, infos, chunk_bytes), pieces, watched)
+        Chunk(
+            chunk,
+            own,
+            load_pieces(views[1], [pieces[p.name] for p in chunk if p.name in pieces], infos, threads, notes),
+        )
+        for chunk, own in _by_size(measured, pieces, watched, sizes, chunk_bytes)
     )
     return LayerProbe(pairs, ranges, inside, beside, chunks, notes, keep)
 
@@ -169,20 +199,6 @@ def _leave_out_unread(
     for name in [name for name, piece in pieces.items() if any(tensor not in infos for tensor in piece.reads)]:
         notes[name] = "not measured alone: reads what is no tensor"
         del pieces[name]
-
-
-def _shared_out(
-    chunks: Iterable[tuple[LayerPair, ...]], pieces: Mapping[str, Piece], watched: Iterable[str]
-) -> Iterator[tuple[tuple[LayerPair, ...], list[Piece], tuple[str, ...]]]:
-    """Chunks with their pieces and the watched tensors that they are the first to hold; then those that none holds."""
-    left = dict.fromkeys(watched)
-    for chunk in chunks:
-        here = [pieces[p.name] for p in chunk if p.name in pieces]
-        held = {p.float_tensor for p in chunk}.union(*(piece.reads for piece in here))
-        own = tuple(name for name in left if name in held)
-        left = {name: None for name in left if name not in held}
-        yield chunk, here, own
-    yield from (((), [], (name,)) for name in left)
 
 
 def _is_in_both(pair: LayerPair, reference: View, hybrid: View, notes: dict[str, str]) -> bool:
@@ -204,22 +220,27 @@ def _pieces(hybrid: View, pairs: Iterable[LayerPair], notes: dict[str, str]) -> 
 def _by_size(
     pairs: Sequence[LayerPair],
     pieces: Mapping[str, Piece],
-    infos: Mapping[str, onnx.ValueInfoProto],
+    watched: Iterable[str],
+    sizes: Mapping[str, int],
     limit: int,
-) -> Iterator[tuple[LayerPair, ...]]:
-    """Runs of neighbouring pairs whose tensors stay under ``limit`` bytes (at least one pair each)."""
-    chunk: list[LayerPair] = []
-    total = 0
-    for pair in pairs:
-        tensors = {pair.float_tensor, *(pieces[pair.name].reads if pair.name in pieces else ())}
-        size = sum(probes.nbytes(infos[t]) for t in tensors if t in infos)
-        if chunk and total + size > limit:
-            yield tuple(chunk)
-            chunk, total = [], 0
-        chunk.append(pair)
-        total += size
-    if chunk:
-        yield tuple(chunk)
+) -> list[tuple[tuple[LayerPair, ...], tuple[str, ...]]]:
+    """Neighbouring pairs, and watched tensors, that together hold ``limit`` bytes at most (at least one of each).
+
+    A watched tensor is with the first pair that holds it anyway, else with the last ones.
+    """
+    left = dict.fromkeys(watched)
+    parts: list[tuple[list[LayerPair], list[str], list[int]]] = []
+    needs = [({p.float_tensor, *(pieces[p.name].reads if p.name in pieces else ())}, [p]) for p in pairs]
+    held = set().union(*(tensors for tensors, _ in needs))
+    for tensors, own in (*needs, *(({name}, []) for name in left if name not in held)):
+        size = sum(sizes.get(name, 0) for name in tensors)
+        if not parts or sum(parts[-1][2]) + size > limit:
+            parts.append(([], [], []))
+        parts[-1][0].extend(own)
+        parts[-1][1].extend(name for name in left if name in tensors)
+        parts[-1][2].append(size)
+        left = {name: None for name in left if name not in tensors}
+    return [(tuple(own), tuple(names)) for own, names, _ in parts]
 
 
 def load_pieces(
@@ -233,7 +254,7 @@ def load_pieces(
     if not pieces:
         return ()
     try:
-        return (runtime.session(probes.assemble(hybrid, pieces, infos.__getitem__), threads=threads),)
+        return (_alone(probes.assemble(hybrid, pieces, infos.__getitem__), threads),)
     except ModelError as error:
         if len(pieces) == 1:
             notes[pieces[0].pair.name] = f"not measured alone: {error}"
@@ -243,10 +264,9 @@ def load_pieces(
     return tuple(session for half in halves for session in half)
 
 
-def _values(session: Session, feed: Feed, names: Iterable[str]) -> Values:
-    """Tensors by name, those that were fed included."""
-    known: Values = {name: feed[name] for name in names if name in feed}
-    wanted = [name for name in dict.fromkeys(names) if name not in known]
-    if wanted:
-        known.update(zip(wanted, runtime.run(session, feed, wanted), strict=True))
-    return known
+def _alone(model: onnx.ModelProto, threads: int) -> Session:
+    """A session of pieces. They read floats, so that none of their kernels computes with integers anyway."""
+    options = runtime.options(threads=threads)
+    if sum(size_of(constant) for constant in model.graph.initializer) <= FOLDED_BYTES:
+        options.add_session_config_entry(AS_FLOATS, "1")
+    return runtime.session(model, session_options=options)

@@ -127,8 +127,8 @@ def _layers(models: Models, fed: Sequence[tuple[Feed, Feed]], threads: int, pool
     found = LayerSums.of(models.inside.layers, models.inside.ranges)
     first, *rest = list(shards(fed)) if models.inside and fed else [()]
     if first:
-        found.merge(measure_layers(Here(models), first, {}, threads))
-    ends = dict(found.spread.ends)
+        found.merge(measure_layers(Here(models), first, None, threads))
+    ends = found.spread.ends.copy()
     place = pool or HERE
     shared = place.share(replace(models, inside=replace(models.inside, keep=None))) if rest else None
     for part in place.over(measure_layers, ((shared, shard, ends, place.threads or threads) for shard in rest)):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import onnx
 
-from hybridq.compare.layers import Keep, LayerProbe, LayerSums, probe_layers
+from hybridq.compare.layers import Ends, Keep, LayerProbe, LayerSums, probe_layers
 from hybridq.compare.metric import Outputs
 from hybridq.compare.results import LayerPair
 from hybridq.errors import ModelError
@@ -113,7 +113,7 @@ def run_both(models: Models, feeds: Iterable[Feed], threads: int) -> Iterator[Ra
 
 
 def measure_layers(
-    shared: Shared[Models], fed: Sequence[tuple[Feed, Feed]], ends: Mapping[str, tuple[float, float]], threads: int
+    shared: Shared[Models], fed: Sequence[tuple[Feed, Feed]], ends: Ends | None, threads: int
 ) -> LayerSums:
     """What happens inside the models on a shard; ``ends`` of histograms are those that the first shard chose."""
     _sessions.cache_clear()

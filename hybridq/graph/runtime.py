@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnx
@@ -30,6 +32,7 @@ FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 FOLDER = "session.model_external_initializers_file_folder_path"  # of weights beside a serialized model
 SILENT, WARNINGS = 4, 2  # its errors come as exceptions, in our words
 _settings = {"severity": SILENT}
+_float_inputs: WeakKeyDictionary[Session, dict[str, np.dtype[Any]]] = WeakKeyDictionary()
 
 
 class RuntimeModelError(ModelError):
@@ -113,22 +116,38 @@ def expose(proto: onnx.ModelProto, tensors: Iterable[str]) -> None:
 
 
 def run(one: Session, feed: Feed, names: list[str] | None = None) -> list[NDArray[Any]]:
-    """Outputs for one feed, which stays as it is. Raises ModelError with ONNX Runtime's reason.
+    """Outputs for one feed, which stays as it is. Raises ModelError with ONNX Runtime's reason."""
+    with watched() as options:
+        outputs: list[NDArray[Any]] = one.run(names, taken(one, feed), options)
+    return outputs
 
-    A model in float32 takes float16, too, and the reverse. ONNX Runtime writes vectors, the running mean and variance
-    of a BatchNormalization in training mode, into what it is fed.
+
+def taken(one: Session, feed: Feed) -> dict[str, NDArray[Any]]:
+    """A feed as a session may have it: a model in float32 takes float16, too, and the reverse.
+
+    ONNX Runtime writes vectors, the running mean and variance of a BatchNormalization in training mode, into what it is
+    fed: they are copied.
     """
-    own = {name: value.copy() if np.ndim(value) == 1 else value for name, value in feed.items()}
-    wanted = {i.name: FLOATS[i.type] for i in one.get_inputs() if i.type in FLOATS}
-    own = {
-        n: v.astype(wanted[n], copy=False) if n in wanted and v.dtype in FLOATS.values() else v for n, v in own.items()
-    }
-    with WATCH.over() as watched:
+    if one not in _float_inputs:
+        _float_inputs[one] = {i.name: np.dtype(FLOATS[i.type]) for i in one.get_inputs() if i.type in FLOATS}
+    wanted = _float_inputs[one]
+    return {name: _as_taken(value, wanted.get(name)) for name, value in feed.items()}
+
+
+def _as_taken(value: NDArray[Any], dtype: np.dtype[Any] | None) -> NDArray[Any]:
+    if dtype is not None and value.dtype != dtype and value.dtype in FLOATS.values():
+        return value.astype(dtype)
+    return value.copy() if np.ndim(value) == 1 else value
+
+
+@contextmanager
+def watched() -> Iterator[ort.RunOptions]:
+    """Options for a run that is ended where it does not end by itself; its errors are ModelErrors."""
+    with WATCH.over() as found:
         try:
-            outputs: list[NDArray[Any]] = one.run(names, own, watched.options)
+            yield found.options
         except Exception as error:
-            if watched.ended:
+            if found.ended:
                 hint = "Look for a Loop whose condition never becomes false."
                 raise ModelError(f"a run of the model did not end within {LIMIT:.0f} s", hint=hint) from error
             raise RuntimeModelError(explained(error, "the model")) from error
-    return outputs

@@ -20,9 +20,7 @@ Array = NDArray[Any]
 Doubles = NDArray[np.float64]
 
 SINGLES = 64  # an axis whose slices hold one number a sample is cut only up to this many slices
-BLOCK = 1 << 13  # elements taken in at once: they stay in the cache, and BLAS takes one thread
-ROUNDING = 1e-6  # of a difference in float32, and more
-FAINT = 1e-28  # a sum of squares below this may have lost terms in float32
+BLOCK = 1 << 13  # elements taken in at once: they stay in the cache
 SIGNAL_FLOOR = 1e-10  # of the strongest slice's variance: what has less says nothing
 PART_FLOOR = 1e-2  # the same within one concatenated part: classes that no sample shows are weighed as if they had it
 CONSTANT = 1e-9  # of a slice's own power: what varies less is a constant, as float32 rounds it
@@ -101,11 +99,10 @@ class Damage:
 
     ``largest.at`` starts with the sample's number. ``mismatched`` counts samples whose shapes differed (outputs of
     data-dependent size): they have no other part in the figures. ``nonfinite`` counts NaN and infinities that one side
-    alone has. ``quick``: float32 is subtracted in float32, so that sums are exact to some 1e-7 of them.
+    alone has.
     """
 
     samples: int = 0
-    quick: bool = False
     count: int = 0
     signal: float = 0.0
     noise: float = 0.0
@@ -123,10 +120,8 @@ class Damage:
             return
         a, b = np.ravel(reference), np.ravel(x)
         most, at = -1.0, 0
-        quick = self.quick and a.dtype == b.dtype == np.float32
         for start in range(0, a.size, BLOCK):
-            pair = a[start : start + BLOCK], b[start : start + BLOCK]
-            found, where = (quick and self._add_singles(*pair, most)) or self._add_block(*map(_doubles, pair))
+            found, where = self._add_block(_doubles(a[start : start + BLOCK]), _doubles(b[start : start + BLOCK]))
             if found > most:
                 most, at = found, start + where
         self.count += a.size
@@ -185,28 +180,6 @@ class Damage:
     def identical(self) -> bool:
         """Whether no element of any sample differed."""
         return self.noise == 0.0 and self.mismatched == 0 and self.largest.error == 0.0
-
-    def _add_singles(self, a: Array, b: Array, most: float) -> tuple[float, int] | None:
-        """``_add_block`` for float32, three times as fast; None, and nothing added, where it would not be exact enough.
-
-        BLAS sums products of float32 in float64. ``2 a b = a^2 + b^2 - (a - b)^2``. The largest error is exact where it
-        is above ``most``.
-        """
-        with np.errstate(invalid="ignore", over="ignore"):
-            noise = a - b
-            signal, power, lost = float(a @ a), float(b @ b), float(noise @ noise)
-        if not math.isfinite(signal + power + lost) or min(signal, power, lost) < FAINT:
-            return None
-        self.signal += signal
-        self.power += power
-        self.product += (signal + power - lost) / 2
-        self.noise += lost
-        np.abs(noise, out=noise)
-        if float(noise.max()) < (1 - ROUNDING) * most:
-            return 0.0, 0
-        exact = np.abs(_doubles(a) - _doubles(b))
-        at = int(exact.argmax())
-        return float(exact[at]), at
 
     def _add_block(self, a: Doubles, b: Doubles) -> tuple[float, int]:
         """Sums of one block; gives the largest error and where it is in the block."""
