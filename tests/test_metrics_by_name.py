@@ -179,6 +179,31 @@ def test_mean_average_precision_against_labels(tmp_path: Path) -> None:
         load_metric(f"boxes:ssd:{labels}")
 
 
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+@pytest.mark.parametrize("layout", ["yolov5", "yolov8"])
+def test_a_model_cut_before_its_last_concat_scores_as_it_did(layout: str, order: slice) -> None:
+    whole = _boxes(layout)["out"]
+    axis = {"yolov5": 2, "yolov8": 1}[layout]
+    parts = np.split(whole, [4], axis=axis)[order]
+    cut = {f"part{i}": part for i, part in enumerate(parts)}
+    found = [found_boxes(DECODERS[layout], one) for one in ({"out": whole}, cut)]
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize(("layout", "other"), [("yolov5", "yolov8"), ("yolov8", "yolov5")])
+def test_the_other_layout_is_named_where_the_axes_are_the_other_way_round(layout: str, other: str) -> None:
+    """A detector of pixels by its scores, and one of shares of the picture by its shape."""
+    scores = np.tile(SCORED, (30, 1))
+    for unit in (1.0, 1 / 90):
+        outputs = _boxes(other, np.tile(BOXES, (30, 1)) * unit, scores)
+        with pytest.raises(HybridqError) as caught:
+            _score(f"boxes:{layout}", [outputs], [outputs])
+        assert f"boxes:{other}" in caught.value.problems[0].hint
+    few = _boxes(other, BOXES, SCORED)
+    with pytest.raises(HybridqError):
+        _score(f"boxes:{layout}", [few], [few])
+
+
 def test_outputs_of_another_layout_are_told() -> None:
     with pytest.raises(HybridqError, match="no output has this layout"):
         _score("boxes:yolov8", SCORES, SCORES)

@@ -65,7 +65,7 @@ def evaluate(metric: Metric, outputs: Sequence[Outputs], name: str) -> float:
     try:
         with redirect_stdout(sys.stderr):  # what it prints is for people; standard output may be JSON
             value = float(metric(list(outputs)))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, HybridqError):  # the latter are in our own words, with a remedy
         raise
     except BaseException as error:  # sys.exit too: it would end the search without a word
         path, line = _place(error)

@@ -6,21 +6,22 @@ import math
 import re
 import shlex
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 from hybridq.compare import ComparisonReport, LayerReport
 from hybridq.report import board
 from hybridq.report.known import Known, Remedy
 from hybridq.report.prediction import MOST_DB
-from hybridq.report.words import decibels, short
+from hybridq.report.words import decibels, short, without
 
 MOST = 3
 LOW = ("uint8", "int8")
 GUILTY_DB = 12.0  # below the median of the layers in 8 bits: such a layer does what the others do not
 HARMLESS_DB = 20.0  # individually: such a layer is not what breaks a model
 SEVERE_DB = 10.0  # individually: such a layer is what breaks a model
+MORE_HIGH, MORE_TIME = 0.3, 4  # share of the MACs, and times the time, of a search that is to find more
 MOST_RAISED = 6  # layers in one action, readers included
 BEARABLE_DB = 15.0  # of an output's worst slice: some tasks bear it
 DRIFTED = 0.1  # of the layers: so many tensors out of their ranges are of other samples
@@ -28,6 +29,7 @@ BETTER_DB = 1.0  # a gain worth an action
 HELPS_DB = 3.0  # a gain that comes first
 GOOD_WHOLE_DB, GOOD_WORST_DB = 20.0, 30.0  # of a whole output and of its worst slice: nothing speaks against it
 PLAIN = re.compile(r"[\w./:+-]+")  # names that a selector can combine with "or" as they are
+NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 NO_NAMES = {"and", "or", "not"}
 
 
@@ -240,7 +242,7 @@ def _cut(report: ComparisonReport, known: Known) -> Iterator[Action]:
             why,
             parts,
             None,
-            _calibrating("step1", known, known.folder, "--outputs", ",".join([*parts, *others]), "--merge"),
+            _calibrating(known, "--outputs", ",".join([*parts, *others])),
         )
 
 
@@ -252,7 +254,7 @@ def _drifted(report: ComparisonReport) -> bool:
 def _samples(report: ComparisonReport, known: Known) -> Iterator[Action]:
     if any(one.significant for one in report.drift):
         why = f"calibrate on more samples like these: add them to {short(known.dataset, 40)}"
-        yield Action("samples", why, (), None, _calibrating("step1", known, known.folder, "--merge"))
+        yield Action("samples", why, (), None, _calibrating(known))
 
 
 def _algorithm(report: ComparisonReport, known: Known) -> Iterator[Action]:
@@ -264,7 +266,7 @@ def _algorithm(report: ComparisonReport, known: Known) -> Iterator[Action]:
     if other in known.recorded:
         command = f"hybridq set {shlex.quote(known.folder)} '*' --algorithm {other}"
     else:
-        command = _calibrating("step1", known, known.folder, "--algorithm", other, "--merge")
+        command = _calibrating(known, "--algorithm", other)
     yield Action("algorithm", why, (), None, command)
 
 
@@ -272,28 +274,63 @@ def _metric(report: ComparisonReport, known: Known) -> Iterator[Action]:
     worst = min((o.worst_sqnr_db for o in report.outputs), default=0.0)
     if report.metric is None and worst >= BEARABLE_DB:
         why = "decibels cannot say what your task bears: judge by its own figure, or by a name"
-        yield Action("metric", why, (), None, f"hybridq step3 {shlex.quote(known.folder)} --metric agreement")
+        yield Action("metric", why, (), None, _comparing(known, "--metric", "agreement"))
 
 
 def _search(known: Known) -> Iterator[Action]:
     """Into a folder of its own: nothing that a person did to this one is lost."""
-    why = "search again with a larger budget" if known.searched else "search for the layers that need more bits"
-    more = ("--max-high", "0.3") if known.searched else ()
-    yield Action(
-        "search", why, (), None, _calibrating("auto", known, f"{known.folder}-auto" if known.folder else "build", *more)
-    )
+    why, more = _larger(known)
+    if known.metric:
+        more = (*more, "--metric", known.metric)
+    if known.evaluation not in ("", known.dataset):
+        more = (*more, "--evaluation", known.evaluation)
+    before = (*without(known.flags, "--weight-only"), *known.search_flags)  # weights alone leave nothing to choose
+    words = (known.model, "--dataset", known.dataset, "-o", known.beside, *_given_again(before, more))
+    yield Action("search", why, (), None, _line("auto", *words))
+
+
+def _larger(known: Known) -> tuple[str, tuple[str, ...]]:
+    """Why to search, and the budget that finds more than the last one, if there was one."""
+    time, high = (_value(known.search_flags, flag) for flag in ("--time", "--max-high"))
+    if known.searched:
+        share = min(1.0, max(MORE_HIGH, 2 * float(high or 0)))
+        return "search again with a larger budget", ("--max-high", f"{share:g}")
+    if time:
+        return "search again with more time", ("--time", f"{MORE_TIME * float(time):g}")
+    return "search for the layers that need more bits", ()
 
 
 def _nothing(report: ComparisonReport, known: Known) -> Action:
     if report.calibration_data:
         why = "nothing to mend; prove it on samples that calibration has not seen"
-        return Action("nothing", why, (), None, f"hybridq step3 {shlex.quote(known.folder)} --dataset EVALUATION.txt")
+        return Action("nothing", why, (), None, _comparing(known, "--dataset", "EVALUATION.txt"))
     return Action("nothing", "nothing: it is good")
 
 
-def _calibrating(command: str, known: Known, out: str, *more: str) -> str:
-    given = [known.model, "--dataset", known.dataset, "-o", out, *known.flags, *more]
-    return " ".join(["hybridq", command, *map(shlex.quote, given)])
+def _calibrating(known: Known, *more: str) -> str:
+    """Step1 again with what it was given, but ``more``; edits are kept."""
+    keeps = () if "--weight-only" in known.flags else ("--merge",)  # its lines in the cfg are step1's own
+    words = _given_again(known.flags, more)
+    return _line("step1", known.model, "--dataset", known.dataset, "-o", known.folder, *words, *keeps)
+
+
+def _comparing(known: Known, *more: str) -> str:
+    """Step3 again with what it was given, but ``more``."""
+    return _line("step3", known.folder, *_given_again(known.compare_flags, more))
+
+
+def _given_again(words: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
+    return (*without(words, *(word for word in more if word.startswith("--"))), *more)
+
+
+def _value(words: Sequence[str], flag: str) -> str:
+    """The number that stands behind an option; empty where there is none."""
+    found = next((after for word, after in pairwise(words) if word == flag), "")
+    return found if NUMBER.fullmatch(found) else ""
+
+
+def _line(*words: str) -> str:
+    return " ".join(["hybridq", *map(shlex.quote, words)])
 
 
 def _distinct(actions: Iterable[Action]) -> Iterator[Action]:

@@ -32,7 +32,9 @@ class Known:
     """Facts beside a ``ComparisonReport``; the defaults know nothing.
 
     ``folder`` is empty for a model that hybridq did not build. ``model``, ``dataset`` and ``flags`` are step1's, for
-    commands that calibrate again. ``high_fraction`` is the share of MACs above 8 bits, 0 to 1; ``fidelity_db`` how far
+    commands that calibrate again, ``search_flags`` those of the last search and ``compare_flags`` those of this
+    comparison; ``evaluation`` and ``metric`` are what it compared on and by. ``beside`` is a folder that does not exist
+    yet. ``high_fraction`` is the share of MACs above 8 bits, 0 to 1; ``fidelity_db`` how far
     ONNX Runtime, optimized, is from the file as written.
     ``shared`` has, by layer, all layers of its group, which share parameters and rise as one.
     ``algorithm`` chose the ranges, ``recorded`` are those whose ranges are at hand without calibrating. ``together``
@@ -46,6 +48,11 @@ class Known:
     model: str = "MODEL"
     dataset: str = "DATASET"
     flags: tuple[str, ...] = ()
+    search_flags: tuple[str, ...] = ()
+    compare_flags: tuple[str, ...] = ()
+    evaluation: str = ""
+    metric: str = ""
+    beside: str = "build"
     high_fraction: float | None = None
     fidelity_db: float | None = None
     algorithm: str = ""

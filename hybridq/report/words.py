@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -86,3 +86,14 @@ def few_digits(value: Any, digits: int) -> Any:
     if is_dataclass(value):
         return {f.name: few_digits(getattr(value, f.name), digits) for f in fields(value)}
     return value
+
+
+def without(words: Sequence[str], *flags: str) -> tuple[str, ...]:
+    """The words but those of some options."""
+    kept, keeps = [], True
+    for word in words:
+        if word.startswith("--"):
+            keeps = word not in flags
+        if keeps:
+            kept.append(word)
+    return tuple(kept)

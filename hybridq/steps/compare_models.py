@@ -30,6 +30,7 @@ from hybridq.steps.kinds import share, takes
 from hybridq.steps.known import step1_flags
 from hybridq.steps.loop_options import StateOptions
 from hybridq.steps.preprocessing_options import PreprocessingOptions
+from hybridq.steps.said import said
 from hybridq.steps.story import Watched
 
 
@@ -68,8 +69,9 @@ def compare_models(
     data = pair.samples(dataset, wanted, preprocessing)
     watched = Watched(data, Gallery(preprocessing, wanted.drawer))
     found = replace(_compared(pair, watched, wanted, progress), model=pair.paths[1].stem)
-    flags = tuple(step1_flags(preprocessing))
-    judged = judge(found, Known(folder="", model=str(float_model), dataset=str(data.path), flags=flags))
+    flags = (*step1_flags(preprocessing), *said(StateOptions(**loop)))
+    known = Known(folder="", model=str(float_model), dataset=str(data.path), flags=flags, metric=wanted.metric or "")
+    judged = judge(found, known)
     if out is None:
         return Compared(found, judged, None)
     gallery = watched.gallery

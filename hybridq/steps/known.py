@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from hybridq.steps.common import BUILD, SEARCH, read_result, read_sources
 from hybridq.storage.state import State
 from hybridq.targets import Target
 
+AGAIN = re.compile(r"-auto\d*$")
+
 
 def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
     """Everything that a verdict on the folder's build may look at."""
@@ -32,9 +36,11 @@ def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
     own = [m.ranges.keys() for m in calibrated.measured.values() if m.ranges and not m.fixed]
     return Known(
         folder=str(folder),
-        model=_from_here(sources.get("model", "MODEL")),
-        dataset=_from_here(sources.get("dataset", "DATASET")),
-        flags=(*step1_flags(Preprocessing.from_json(state.preprocessing)), *aim),
+        model=from_here(sources.get("model", "MODEL")),
+        dataset=from_here(sources.get("dataset", "DATASET")),
+        flags=(*step1_flags(Preprocessing.from_json(state.preprocessing)), *_words(sources, "flags", aim)),
+        search_flags=_words(sources, "search"),
+        beside=_beside(folder),
         high_fraction=built.get("high_fraction"),
         fidelity_db=_fidelity(built),
         algorithm=calibrated.algorithm,
@@ -63,7 +69,20 @@ def trials(folder: Path) -> list[ParetoPoint]:
     return [ParetoPoint(high, sqnr, high == chosen) for high, sqnr in found]
 
 
-def _from_here(path: object) -> str:
+def _words(sources: Mapping[str, Any], key: str, usual: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Options that a person gave, as words; the file may be of anybody's making."""
+    held = sources.get(key)
+    return tuple(held) if isinstance(held, list) and all(isinstance(one, str) for one in held) else usual
+
+
+def _beside(folder: Path) -> str:
+    """A folder beside this one that does not exist yet, for a search of its own."""
+    stem = AGAIN.sub("", str(folder)) or str(folder)
+    names = (f"{stem}-auto{'' if i == 1 else i}" for i in count(1))
+    return next(name for name in names if not Path(name).exists())
+
+
+def from_here(path: object) -> str:
     """A path as a person would write it: relative where it is below the current folder."""
     found = Path(str(path))
     return str(found.relative_to(Path.cwd())) if found.is_relative_to(Path.cwd()) else str(found)

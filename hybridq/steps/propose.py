@@ -35,11 +35,12 @@ from hybridq.search.choice import unrepaired
 from hybridq.search.search import SearchOptions, SearchResult, search
 from hybridq.search.work import KEPT, Deadline, planned
 from hybridq.steps.calibrating import Step1Result
-from hybridq.steps.common import SEARCH, follow_of, read_object, read_sources, read_state
+from hybridq.steps.common import SEARCH, SOURCES, follow_of, read_object, read_sources, read_state
 from hybridq.steps.kinds import read, share, takes
 from hybridq.steps.options import Step1Options, need_threads
 from hybridq.steps.proposal_options import ProposalOptions
 from hybridq.steps.runtime import stopwatch
+from hybridq.steps.said import said
 from hybridq.steps.step1 import need_dataset, step1
 from hybridq.steps.step2 import Step2Result, step2
 from hybridq.steps.step3 import Step3Result, step3
@@ -144,7 +145,7 @@ def propose(
     with pool(workers, cluster, executor, threads=1) as place:
         asked = replace(asked, remedies=remedies, pool=place or HERE, deadline=deadline, progress=progress)
         found = search(state.model, state.weights, state.calibrated, feeds, wanted.budget, asked)
-    _write(folder, _improved(state, found), found)
+    _write(folder, _improved(state, found), found, said(wanted))
     return found
 
 
@@ -223,10 +224,12 @@ def _weight(name: str, state: State, algorithm: str) -> Entry:
     return replace(made, algorithm=algorithm)
 
 
-def _write(folder: Path, state: State, found: SearchResult) -> None:
+def _write(folder: Path, state: State, found: SearchResult, words: tuple[str, ...]) -> None:
     choices = {name: LayerChoice(precision) for name, precision in found.layers.items()}
     text = config.write_cfg(state.model, state.calibrated, choices, dict(found.reasons))
+    sources = read_sources(folder) | {"search": list(words)}
     with commit(folder) as new:
         storage.write_state(new, storage.with_cfg(state, text))
         write_text(new / CFG, text)
         write_text(new / SEARCH, _text(found.content))
+        write_text(new / SOURCES, _text(sources))

@@ -25,6 +25,8 @@ from hybridq.steps.common import RESULTS, SCHEMAS, SOURCES
 from hybridq.steps.kinds import read, takes
 from hybridq.steps.options import Step1Options
 from hybridq.steps.prepare import prepare
+from hybridq.steps.preprocessing_options import WORDS
+from hybridq.steps.said import said
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, MODEL, WEIGHTS, State
 
@@ -59,7 +61,7 @@ def step1(
     result = one.without_data(directory) if chosen.data_free else one.with_data(dataset, executor, directory)
     fresh = config.write_cfg(result.state.model, result.state.calibrated, _weight_only(result.state, chosen))
     text, merged = _cfg_text(fresh, result.state, before, directory)
-    _write(directory, result.state, fresh, text, _sources(Path(model), dataset), before)
+    _write(directory, result.state, fresh, text, _sources(Path(model), dataset, chosen), before)
     result.problems.extend(merged)
     return _settled(result, directory) if any_outside(prepared.proto.graph) else result
 
@@ -128,15 +130,16 @@ def _cfg_text(fresh: str, state: State, before: tuple[str, State] | None, direct
     return config.merge(text, str(directory / CFG), (old.model, old.calibrated), (state.model, state.calibrated))
 
 
-def _sources(path: Path, dataset: Any) -> dict[str, str]:
-    found = {"model": str(path.resolve())}
+def _sources(path: Path, dataset: Any, options: Step1Options) -> dict[str, Any]:
+    """Where the model and the samples lie, and what else was asked for, as words."""
+    found: dict[str, Any] = {"model": str(path.resolve()), "flags": list(said(options, leave=WORDS))}
     if isinstance(dataset, (str, Path)):
         found["dataset"] = str(Path(dataset).resolve())
     return found
 
 
 def _write(
-    directory: Path, state: State, fresh: str, text: str, sources: Mapping[str, str], before: tuple[str, State] | None
+    directory: Path, state: State, fresh: str, text: str, sources: Mapping[str, Any], before: tuple[str, State] | None
 ) -> None:
     with commit(directory, remove=RESULTS) as new:
         shutil.copyfile(SCHEMAS / CFG_SCHEMA, new / CFG_SCHEMA)

@@ -23,6 +23,7 @@ from hybridq.graph.load import load
 from hybridq.quant.records import QuantConfig
 from hybridq.report import Extras, Verdict, judge, report_json, write_report
 from hybridq.report.gallery import Gallery
+from hybridq.report.known import Known
 from hybridq.steps.board import board_report
 from hybridq.steps.common import (
     HYBRID,
@@ -34,8 +35,9 @@ from hybridq.steps.common import (
 )
 from hybridq.steps.comparison_options import ComparisonOptions
 from hybridq.steps.kinds import read, takes
-from hybridq.steps.known import known_of
+from hybridq.steps.known import from_here, known_of
 from hybridq.steps.runtime import need_runtime, runtime_report
+from hybridq.steps.said import said
 from hybridq.steps.step2 import built_from, edits_digest, verify_built
 from hybridq.steps.story import Watched, extras_of
 from hybridq.steps.whatif import remedy_of
@@ -99,10 +101,21 @@ def step3(
     found = replace(found, model=state.model.name, calibration_data=dataset is None, board=captured, runtime=elsewhere)
     prediction = predicted(state, config, data, asked.threads, progress) if what_if else None
     advised = remedy_of(prediction) if prediction else None
-    judged = judge(found, replace(known_of(folder, state, config), predicted=advised, prediction=prediction))
+    known = replace(known_of(folder, state, config), predicted=advised, prediction=prediction)
+    judged = judge(found, _asked_again(known, asked, dataset, board=board, runtime=runtime, what_if=what_if))
     extras = extras_of(folder, state, config, watched, prediction)
     _write(folder, found, judged, extras, dumper)
     return Step3Result(found, folder / REPORT, str(data.path), dataset is None, judged, extras)
+
+
+def _asked_again(known: Known, asked: ComparisonOptions, dataset: Any, **beside: Any) -> Known:
+    """What is known with what this comparison was asked for, for commands that ask for it again."""
+    place = from_here(dataset) if isinstance(dataset, (str, Path)) else ""
+    words = list(said(asked)) + (["--dataset", place] if place else [])
+    for name, value in beside.items():
+        flag = f"--{name.replace('_', '-')}"
+        words += [flag] if value is True else [flag, str(value)] if value else []
+    return replace(known, compare_flags=tuple(words), evaluation=place, metric=asked.metric or "")
 
 
 def _write(folder: Path, found: ComparisonReport, judged: Verdict, extras: Extras, dumper: Dumper | None) -> None:

@@ -17,6 +17,8 @@ from hybridq.files.reading import look_at
 SCORE = 0.25  # from which on a box counts for F1 and is drawn
 FAINT = 0.01  # from which on it counts for mAP
 SAME = 0.5  # IoU above which two boxes are the same
+UNLIKELY = 4  # times more classes than boxes: the axes are rather the other way round
+NO_SCORE = 2.0  # more than rounding makes of a score, less than a box in pixels
 MOST = 300  # boxes of a sample
 HINT = "Give boxes:yolov5, boxes:yolov8 or boxes:ssd, with :LABELS.txt behind it for mAP."
 
@@ -25,14 +27,17 @@ Decode = Callable[[Outputs], tuple[Array, Array]]  # corners (count, 4), scores 
 
 
 def yolov5(outputs: Outputs) -> tuple[Array, Array]:
-    """``(1, count, 5 + classes)``: centre x, y, width, height, objectness, classes; a score is their product."""
-    rows = _rank3(outputs, lambda s: s[2] >= 6)[0]
+    """``(1, count, 5 + classes)``: centre x, y, width, height, objectness, classes; a score is the product of the last.
+
+    Of a model that was cut before its last Concat: its parts, of which one has the four columns of the boxes.
+    """
+    rows = _rows(outputs, 2, 6, "yolov8")
     return _corners(rows[:, :4]), rows[:, 4:5] * rows[:, 5:]
 
 
 def yolov8(outputs: Outputs) -> tuple[Array, Array]:
-    """``(1, 4 + classes, count)``: centre x, y, width, height, classes."""
-    rows = _rank3(outputs, lambda s: s[1] >= 5)[0].T
+    """``(1, 4 + classes, count)``: centre x, y, width, height, classes; or parts of it, as ``yolov5`` takes them."""
+    rows = _rows(outputs, 1, 5, "yolov5")
     return _corners(rows[:, :4]), rows[:, 4:]
 
 
@@ -59,10 +64,20 @@ def f1(decode: Decode, reference: Sequence[Outputs], outputs: Sequence[Outputs])
     """``2 * matched / (float's boxes + this model's)``, one to one, same class, IoU above ``SAME``; 1 without any."""
     matched = total = 0
     for a, b in zip(reference, outputs, strict=True):
+        _need_scores(decode, a)
         one, other = found_boxes(decode, a), found_boxes(decode, b)
         matched += int((_matches(other, one) >= 0).sum())
         total += len(one) + len(other)
     return 2 * matched / total if total else 1.0
+
+
+def _need_scores(decode: Decode, outputs: Outputs) -> None:
+    """Refuse float's outputs where what is read as scores cannot be such: another layout, or logits."""
+    most = float(np.nan_to_num(decode(outputs)[1]).max(initial=0.0))
+    if most > NO_SCORE:
+        layouts = " or ".join(f"boxes:{n}" for n, d in DECODERS.items() if d is not decode)
+        hint = f"A score is 0 to 1: try {layouts}, or end the model behind its Sigmoid."
+        raise HybridqError(f"what is read as scores reaches {most:.4g} in the float model", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -130,6 +145,33 @@ def _rank3(outputs: Outputs, fits: Callable[[tuple[int, ...]], bool]) -> Array:
             return values
     shapes = ", ".join(str(list(x.shape)) for x in outputs.values())
     raise HybridqError(f"no output has this layout of boxes, only {shapes}", hint=HINT)
+
+
+def _rows(outputs: Outputs, axis: int, least: int, other: str) -> Array:
+    """A row of at least so many columns a box; ``axis`` has the columns, ``other`` is the layout that has boxes there.
+
+    Raises HybridqError where no output is such, or where it rather is of the other layout.
+    """
+    held = [x[0] if axis == 2 else x[0].T for x in outputs.values() if x.ndim == 3 and len(x) == 1]
+    joined = next(filter(None, (_joined(held, len(boxes)) for boxes in held if boxes.shape[1] == 4)), None)
+    if joined is not None:
+        return np.concatenate(joined, axis=1)
+    rows = _rank3(outputs, lambda s: s[axis] >= least)[0]
+    rows = rows if axis == 2 else rows.T
+    count, columns = rows.shape
+    if count >= 5 and columns >= UNLIKELY * count:
+        shape = [1, *(rows.shape if axis == 2 else rows.T.shape)]
+        told = f"{shape} would be {columns - least + 1} classes of {count} boxes"
+        raise HybridqError(told, hint=f"Give boxes:{other}, which reads {columns} boxes of {count} numbers.")
+    return np.asarray(rows)
+
+
+def _joined(held: Sequence[Array], count: int) -> list[Array] | None:
+    """Parts of as many boxes, their corners first; None where there is nothing but corners, or corners twice."""
+    parts = [x for x in held if len(x) == count]
+    corners = [x for x in parts if x.shape[1] == 4]
+    others = [x for x in parts if x.shape[1] != 4]
+    return [*corners, *others] if len(corners) == 1 and others else None
 
 
 def _corners(centred: Array) -> Array:
