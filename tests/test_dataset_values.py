@@ -226,6 +226,7 @@ def test_preprocessing_survives_json(mean: Any, std: Any, order: str, resize: st
         ("[[1, 2, 3]]", {"": (1, 2, 3)}),
         ("image:0=1,2,3", {"image:0": (1, 2, 3)}),
         (["a=1", "b=2,3"], {"a": (1,), "b": (2, 3)}),
+        ({"a": "1", "b": "2,3"}, {"a": (1,), "b": (2, 3)}),
         ([[1, 2, 3]], {"": (1, 2, 3)}),
         (np.float32(2), {"": (2,)}),
         (5, {"": (5,)}),
@@ -260,6 +261,19 @@ def test_preprocessing_that_does_not_suit_the_inputs() -> None:
     assert "4 values" in refuses(np.zeros((1, 3)), (1, 3), preprocessing=Preprocessing.of([1, 2, 3, 4]))
     assert "passes as it is" in refuses(np.zeros(3, int), (3,), "int64", Preprocessing.of(5))
     assert "2 channels" in refuses(np.zeros((1, 3)), (1, "C"), preprocessing=Preprocessing.of([1, 2]))
+
+
+@pytest.mark.parametrize("what", ["mean", "std"])
+@pytest.mark.parametrize("ends", [("h", "w"), (8, "w"), (8, 8)])
+def test_numbers_that_no_channels_have_are_refused_each_alone(what: str, ends: tuple[str | int, str | int]) -> None:
+    picture = InputSpec("x", (1, 3, *ends), "float32")
+    for count in range(1, 6):
+        for values in ([0.0] * count, [1.0] * count):
+            if what == "std" and not any(values):
+                continue
+            found = Preprocessing.of(**{what: values}).problems([picture])
+            assert bool(found) == (count not in (1, 3)), (count, found)
+            assert all(what in str(p) for p in found)
 
 
 @pytest.mark.zoo

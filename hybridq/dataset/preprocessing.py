@@ -175,8 +175,11 @@ def values_axis(spec: InputSpec, count: int) -> int | None:
     shape = spec.shape
     if shape is None or not shape:
         return None
-    axes = [axis for axis in (spec.channel_axis, len(shape) - 1) if axis is not None]
-    return next((axis for axis in axes if is_dynamic(shape[axis]) or shape[axis] == count), None)
+    channel, last = spec.channel_axis, len(shape) - 1
+    if channel is not None and (is_dynamic(shape[channel]) or shape[channel] == count):
+        return channel
+    open_end = channel is None and is_dynamic(shape[last])  # an open width says nothing of a picture's channels
+    return last if shape[last] == count or open_end else None
 
 
 def parse_numbers(given: Given, what: str) -> dict[str, Numbers]:
@@ -222,8 +225,9 @@ def _numbers(values: Any, what: str) -> Numbers:
     """One number or a flat or nested sequence of them, as finite floats."""
     while isinstance(values, Sequence) and len(values) == 1 and not isinstance(values, str):
         values = values[0]
+    values = re.split(r"[\s,;]+", values.strip()) if isinstance(values, str) else values
     try:
-        found = (float(values),) if isinstance(values, (str, Real)) else tuple(float(v) for v in values)
+        found = (float(values),) if isinstance(values, Real) else tuple(float(v) for v in values)
     except (TypeError, ValueError):
         found = ()
     if not found or not all(math.isfinite(value) for value in found):
