@@ -10,6 +10,7 @@ from pathlib import Path
 from hybridq.errors import StorageError
 from hybridq.execution.versions import versions
 from hybridq.files.commit import reading
+from hybridq.files.place import need_file
 from hybridq.files.reading import exists, read_bytes, said
 from hybridq.steps.common import BUILD, REPORT, SEARCH, read_state
 from hybridq.storage.state import CFG, MODEL, WEIGHTS
@@ -36,6 +37,8 @@ def bundle(directory: Path | str, out: Path | str | None = None, *, weights: boo
     ``DIR-bundle.zip`` beside the folder; a file that is there is never replaced. Raises StorageError.
     """
     folder = Path(directory)
+    if out is not None:
+        need_file(Path(out))
     read_state(folder)  # a folder of ours, and whole
     whole = folder.resolve()
     path = Path(out) if out is not None else folder.parent / f"{whole.name}-bundle.zip"
@@ -67,6 +70,7 @@ def _write(path: Path, found: dict[str, bytes]) -> None:
     """The whole file, or none."""
     part = path.with_name(f".{path.name}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         part.unlink(missing_ok=True)  # left by a bundle that was killed; a link there is not followed
         with zipfile.ZipFile(part, "x", zipfile.ZIP_DEFLATED) as archive:
             for name, data in found.items():

@@ -16,6 +16,7 @@ from hybridq.errors import ModelError
 from hybridq.execution.pool import pool
 from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit
+from hybridq.files.place import need_folder
 from hybridq.files.reading import look_at
 from hybridq.graph.edit import inputs_of
 from hybridq.graph.load import load
@@ -65,6 +66,8 @@ def compare_models(
     """
     asked, pictures, loop = share(options, ComparisonOptions, PreprocessingOptions, StateOptions)
     wanted, preprocessing = ComparisonOptions(**asked), PreprocessingOptions(**pictures).preprocessing
+    if out is not None:
+        need_folder(Path(out))
     pair = Pair.read(Path(float_model), Path(other_model), StateOptions(**loop).pairs)
     data = pair.samples(dataset, wanted, preprocessing)
     watched = Watched(data, Gallery(preprocessing, wanted.drawer))

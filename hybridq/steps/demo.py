@@ -18,6 +18,7 @@ from rich.table import Table
 from hybridq import demo
 from hybridq.compare.timing import time_pairs
 from hybridq.execution.progress import Progress, no_progress
+from hybridq.files.place import need_folder
 from hybridq.graph import runtime
 from hybridq.steps.common import HYBRID
 from hybridq.steps.editing import set_precision
@@ -73,6 +74,7 @@ def run_demo(
     The first three are the small detector's (float32, all uint8, hybrid), the next three the plain one's.
     """
     out = Path(out)
+    need_folder(out)
     lists = demo.write_dataset(out / "data")
     (out / "plain").mkdir(exist_ok=True)
     small = _Work(out / "detector.onnx", out / "build", lists, say, threads, progress)

@@ -21,6 +21,7 @@ from hybridq.errors import DatasetError
 from hybridq.execution.pool import HERE, pool
 from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit
+from hybridq.files.place import need_folder
 from hybridq.files.reading import write_text
 from hybridq.graph.rolling import in_a_row
 from hybridq.graph.runtime import Feed
@@ -82,6 +83,7 @@ def auto(
     words, asked = share(options | {"every_algorithm": True}, Step1Options, ProposalOptions)
     first, wanted = Step1Options(**words), ProposalOptions(**asked)
     need_dataset(dataset, first)
+    need_folder(Path(out))
     if wanted.metric:
         load_metric(wanted.metric)  # what is wrong with it shows before the work, not after
     if isinstance(evaluation, (str, Path)) and not Path(evaluation).exists():
@@ -137,6 +139,7 @@ def propose(
     wanted = read(ProposalOptions, options)
     need_threads(threads, workers)
     folder = Path(directory)
+    need_folder(folder, "")
     state = read_state(folder).before_search()
     remedies = _remedies(_lint(state) if findings is None else findings)
     asked = _asked(folder, state, wanted, threads)

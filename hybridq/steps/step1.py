@@ -14,6 +14,7 @@ from hybridq import config
 from hybridq.errors import ConfigError, OptionError, Problem, StorageError
 from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit, recover
+from hybridq.files.place import need_folder
 from hybridq.files.reading import exists, read_bytes, write_text
 from hybridq.files.seal import text_digest
 from hybridq.graph.outside import any_outside
@@ -54,6 +55,7 @@ def step1(
     """
     chosen, directory = read(Step1Options, options), Path(out)
     need_dataset(dataset, chosen)
+    need_folder(directory)
     before = None if chosen.force else _edited_before(directory, chosen.merge)
     progress("preparing the model", 0, None)
     prepared = prepare(Path(model), chosen.inputs, chosen.outputs, chosen.goal, chosen.pairs)

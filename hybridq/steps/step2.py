@@ -18,6 +18,7 @@ from hybridq.compare.fidelity import Fidelity, check_fidelity
 from hybridq.errors import ModelError, Problem, StorageError
 from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit, is_ours, reading
+from hybridq.files.place import need_folder
 from hybridq.files.reading import exists, look_at
 from hybridq.files.seal import file_digest, read_sealed, text_digest
 from hybridq.graph.onnx_file import OnnxFile
@@ -86,6 +87,7 @@ def step2(
     """
     need_threads(threads)
     folder = Path(directory)
+    need_folder(Path(out).parent if out else folder)
     state = read_state(folder, verify=True)
     config, problems = read_config(folder, state)
     progress("building", 0, None)

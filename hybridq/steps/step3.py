@@ -17,6 +17,7 @@ from hybridq.errors import ConfigError, DatasetError, StorageError
 from hybridq.execution.pool import Pool, pool
 from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit
+from hybridq.files.place import need_folder
 from hybridq.files.reading import exists
 from hybridq.files.temporary import Scratch
 from hybridq.graph.load import load
@@ -88,6 +89,7 @@ def step3(
     asked = read(ComparisonOptions, options)
     need_runtime(runtime)
     folder = Path(directory)
+    need_folder(folder, "")
     state = read_state(folder, verify=True)
     config, hybrid = _built(folder, state)
     data = _data(folder, state, dataset, asked)

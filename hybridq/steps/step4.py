@@ -17,6 +17,7 @@ from hybridq.exchange.taking import take
 from hybridq.exchange.view import make_view
 from hybridq.files import limits
 from hybridq.files.commit import commit
+from hybridq.files.place import need_folder
 from hybridq.files.reading import exists, read_bytes, said
 from hybridq.plan.plan import make_plan
 from hybridq.steps.common import calibration_samples, read_config, read_state
@@ -53,6 +54,9 @@ def step4(
     the format cannot say, StorageError where ``out`` exists; nothing is written then.
     """
     folder, form = Path(directory), named(to)
+    need_folder(Path(out).parent if out is not None else folder)
+    if out is not None and not force:
+        _refuse_existing(Path(out))
     state = read_state(folder, verify=True)
     found, problems = read_config(folder, state)
     plan = make_plan(state.model, state.calibrated, found, state.weights)
@@ -62,10 +66,7 @@ def step4(
         raise ConfigError([*export.losses, said_so])
     if out is None:
         return Step4Result(*_write_inside(folder, to, export), export.losses, problems)
-    target = Path(out)
-    if not force:
-        _refuse_existing(target)
-    return Step4Result(target, _write_apart(target, export), export.losses, problems)
+    return Step4Result(Path(out), _write_apart(Path(out), export), export.losses, problems)
 
 
 def _options(folder: Path, state: State, form: Format, only_io: bool) -> Options:
