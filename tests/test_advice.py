@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,21 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from helpers_graphs import given, normal
+from helpers_graphs import case_of, given, normal
+from random_graphs import random_case
 
+import hybridq
+from hybridq import targets
 from hybridq.cli import main
 from hybridq.cli.calibration import numbers
+from hybridq.config.names import Names
+from hybridq.config.selectors import select
+from hybridq.errors import ConfigError
+from hybridq.linting import lint
 from hybridq.report.words import without
 from hybridq.steps.comparison_options import ComparisonOptions
-from hybridq.steps.kinds import Asked, Checked, Flag, Names, Number, OneWord, SeveralWords, asked
+from hybridq.steps.kinds import Asked, Checked, Flag, Number, OneWord, SeveralWords, asked
+from hybridq.steps.kinds import Names as NamesKind
 from hybridq.steps.known import _beside, step1_flags
 from hybridq.steps.options import Step1Options
 from hybridq.steps.proposal_options import ProposalOptions
@@ -47,7 +56,7 @@ def values(one: Asked) -> list[Any]:
             return [w for w in words if w != one.default]
         case SeveralWords(enum=enum):
             return [[str(next(iter(enum)))]]
-        case Names():
+        case NamesKind():
             return [("a b", "c")]
         case Number(low=low, high=high, whole=whole):
             least, most = max(low, 0), min(high, 1000.0)
@@ -192,6 +201,26 @@ def test_lines_of_a_folder_work_and_ask_for_what_was_asked(command: str, place: 
             run("hybridq step2 build")
             run("hybridq step3 build --dataset evaluation --metric boxes:yolov8 --seconds 0")
     assert kinds & {"step1", "auto"}
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_every_name_in_advice_is_a_name_that_may_be_set_and_explained(seed: int) -> None:
+    case = random_case(seed) if seed else case_of(detector(), {"x": normal(1, 3, SIDE, SIDE)})
+    names = Names(case.model, case.calibrated.entries)
+    for finding in lint(case.model, case.weights, case.calibrated, targets.load(case.calibrated.target)):
+        quoted = re.findall(r'"([^"]+)": ', finding.remedy)
+        for name in {finding.layer, *finding.layers, *quoted} - {""}:
+            assert name in case.model.inputs or names.layers(name), (finding, name)
+        if finding.precision is not None:
+            assert select(shlex.split(finding.command("d"))[3], names).layers
+
+
+def test_a_tensor_that_joins_what_keeps_its_own_scales_stands_for_all_of_it(place: Path) -> None:
+    run("hybridq step1 m.onnx --dataset calibration -o build --samples 3")
+    found = hybridq.set("build", "y", "int16")
+    assert {e.key for e in found.change.edits} == {"boxes", "scores"}
+    with pytest.raises(ConfigError, match="stands for 2 layers"):
+        hybridq.explain("build", "y")
 
 
 def test_the_search_after_a_search_has_a_folder_of_its_own_that_is_named_once(place: Path) -> None:

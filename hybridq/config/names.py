@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hybridq.graph.model import Group, Layer, Model
+from hybridq.graph.operators import Kind, row_of
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, Entry
 
@@ -24,12 +25,15 @@ class Names:
     entries: Mapping[str, Entry]
 
     def layers(self, name: str) -> tuple[str, ...]:
-        """The layers that an exact name stands for: one, or all of a group named by a tensor that only moves values."""
+        """The layers that an exact name stands for: one, or all of a group named by a tensor that only moves values.
+
+        A tensor that joins groups which keep parameters of their own stands for the layers of all of them.
+        """
         layer = self.model.names.get(name)
         if layer:
             return (layer,)
         group = self.model.group_of.get(name) or self.moved.get(name)
-        return group.layers if group else ()
+        return group.layers if group else self.joined.get(name, ())
 
     def key(self, name: str) -> str:
         """The key of the entry that ``name`` stands for; empty if there is none."""
@@ -66,6 +70,22 @@ class Names:
         """Groups by the names of the nodes that only move their values."""
         groups = self.model.group_of
         return {n.name: groups[o] for n in self.model.proto.graph.node if n.name for o in n.output if o in groups}
+
+    @cached_property
+    def joined(self) -> dict[str, tuple[str, ...]]:
+        """Layers by the tensors, and the nodes, that join what they compute and belong to no group themselves."""
+        found: dict[str, tuple[str, ...]] = {}
+        for node in self.model.proto.graph.node:
+            apart = [o for o in node.output if o and o not in self.model.group_of]
+            if apart and row_of(node).kind is Kind.MOVEMENT:
+                read = node.input if row_of(node).moves_all else node.input[:1]
+                layers = tuple(dict.fromkeys(n for i in read for n in found.get(i) or self._computing(i)))
+                found.update(dict.fromkeys([*apart, *([node.name] if node.name else [])], layers))
+        return found
+
+    def _computing(self, tensor: str) -> tuple[str, ...]:
+        layer, group = self.model.names.get(tensor), self.model.group_of.get(tensor)
+        return (layer,) if layer else group.layers if group else ()
 
     @cached_property
     def known(self) -> list[str]:

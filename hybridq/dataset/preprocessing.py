@@ -225,9 +225,9 @@ def _numbers(values: Any, what: str) -> Numbers:
     """One number or a flat or nested sequence of them, as finite floats."""
     while isinstance(values, Sequence) and len(values) == 1 and not isinstance(values, str):
         values = values[0]
-    values = re.split(r"[\s,;]+", values.strip()) if isinstance(values, str) else values
+    each = re.split(r"[\s,;]+", values.strip()) if isinstance(values, str) else values
     try:
-        found = (float(values),) if isinstance(values, Real) else tuple(float(v) for v in values)
+        found = (float(each),) if isinstance(each, Real) else tuple(float(v) for v in each)
     except (TypeError, ValueError):
         found = ()
     if not found or not all(math.isfinite(value) for value in found):
