@@ -26,8 +26,7 @@ from hybridq.errors import ConfigError
 from hybridq.linting import lint
 from hybridq.report.words import without
 from hybridq.steps.comparison_options import ComparisonOptions
-from hybridq.steps.kinds import Asked, Checked, Flag, Number, OneWord, SeveralWords, asked
-from hybridq.steps.kinds import Names as NamesKind
+from hybridq.steps.kinds import Checked, Flag, Number, OneWord, Option, SeveralNames, SeveralWords, asked
 from hybridq.steps.known import _beside, step1_flags
 from hybridq.steps.options import Step1Options
 from hybridq.steps.proposal_options import ProposalOptions
@@ -45,7 +44,7 @@ OWN: dict[str, Any] = {
 }
 
 
-def values(one: Asked) -> list[Any]:
+def values(one: Option) -> list[Any]:
     """Some values of an option, each other than its default."""
     if one.name in OWN:
         return list(OWN[one.name])
@@ -56,7 +55,7 @@ def values(one: Asked) -> list[Any]:
             return [w for w in words if w != one.default]
         case SeveralWords(enum=enum):
             return [[str(next(iter(enum)))]]
-        case NamesKind():
+        case SeveralNames():
             return [("a b", "c")]
         case Number(low=low, high=high, whole=whole):
             least, most = max(low, 0), min(high, 1000.0)

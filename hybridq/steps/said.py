@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from hybridq.steps.kinds import Asked, Checked, Extent, Flag, Names, SeveralWords, Values, asked
+from hybridq.steps.kinds import Checked, Extent, Flag, Option, SeveralNames, SeveralWords, Values, asked
 
 PLACES = ("workers", "cluster", "threads")  # say where work is done, and nothing of what is measured
 ONCE = ("force", "merge", "data_free")  # hold for one run
@@ -17,7 +17,7 @@ def said(options: Checked, leave: Collection[str] = ()) -> tuple[str, ...]:
     return tuple(word for one in found for word in _words(one, getattr(options, one.name)))
 
 
-def _words(one: Asked, value: Any) -> Iterator[str]:
+def _words(one: Option, value: Any) -> Iterator[str]:
     if value is None or value == one.default or value in ((), ""):
         return
     flag = f"--{one.name.replace('_', '-')}"
@@ -28,11 +28,11 @@ def _words(one: Asked, value: Any) -> Iterator[str]:
         yield from (flag, text)
 
 
-def _texts(one: Asked, value: Any) -> Iterator[str]:
+def _texts(one: Option, value: Any) -> Iterator[str]:
     """The values that stand behind an option, each of which needs the option's name again."""
     if isinstance(one.kind, Extent):
         yield f"{value[0]}x{value[1]}"
-    elif isinstance(one.kind, (Names, SeveralWords)):
+    elif isinstance(one.kind, (SeveralNames, SeveralWords)):
         yield ",".join(map(str, value))
     elif isinstance(one.kind, Values):
         yield from map(_number, _several(value))
