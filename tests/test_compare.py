@@ -19,7 +19,7 @@ from hybridq.compare import DriftWatch, Inside, compare, layer_pairs, load_metri
 from hybridq.compare.drift import drift_warning, scale_warnings
 from hybridq.compare.layers import load_pieces, probe_layers
 from hybridq.compare.outputs import concatenated
-from hybridq.compare.probes import View, cut_out, expose
+from hybridq.compare.probes import GraphIndex, cut_out, expose
 from hybridq.compare.results import LayerPair, Timing
 from hybridq.compare.timing import unsteady
 from hybridq.errors import DatasetError, HybridqError, ModelError
@@ -143,13 +143,13 @@ def test_a_layer_that_cannot_be_measured_says_why() -> None:
 
 def test_a_piece_begins_at_the_unquantized_input_and_ends_at_the_restored_output() -> None:
     pair = {p.name: p for p in qdq_models.pairs()}["stem"]
-    piece = cut_out(View(HYBRID), pair)
+    piece = cut_out(GraphIndex(HYBRID), pair)
     assert [n.op_type for n in piece.nodes] == [
         "DequantizeLinear", "Conv", "Relu", "QuantizeLinear", "DequantizeLinear",
     ]  # fmt: skip
     assert piece.rename == {"x/dequantized": "x"}
     stored = LayerPair("x", "Input", "uint8", "x", "x/dequantized", ("x",))
-    assert [n.op_type for n in cut_out(View(HYBRID), stored).nodes] == ["QuantizeLinear", "DequantizeLinear"]
+    assert [n.op_type for n in cut_out(GraphIndex(HYBRID), stored).nodes] == ["QuantizeLinear", "DequantizeLinear"]
 
 
 def test_padded_input_channels_are_padded_in_float() -> None:
@@ -179,7 +179,7 @@ def test_every_layer_is_found(seed: int) -> None:
     """A layer's piece reads its inputs, as the float model has them, and nothing else."""
     case = random_case(seed)
     hybrid = case.build(case.plan(random_choices(case, seed)))
-    view = View(hybrid)
+    view = GraphIndex(hybrid)
     pairs = layer_pairs(case.model, hybrid)
     for pair in (p for p in pairs if not edit.subgraphs(case.model.nodes[case.model.layer[p.name].node])):
         piece = cut_out(view, pair)
@@ -315,7 +315,7 @@ def test_a_piece_that_cannot_be_loaded_costs_only_itself() -> None:
     odd = hybrid.graph.node.add()
     odd.CopyFrom(helper.make_node("NoSuchOperator", ["body"], ["odd"], "odd", domain="nobody"))
     pairs = qdq_models.pairs()
-    view, infos = View(hybrid), {}
+    view, infos = GraphIndex(hybrid), {}
     for name in ("x", "stem", "body"):
         infos[name] = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
     pieces = [cut_out(view, pair) for pair in pairs]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybridq.compare.damages import Damages
-from hybridq.compare.rows import BLOCK, ROW, Layout
+from hybridq.compare.rows import BLOCK, ROW, RowLayout
 from hybridq.quant.metrics import Damage
 
 FIGURES = ("sqnr_db", "cosine", "mse", "euclidean", "normalized_euclidean")
@@ -20,7 +20,7 @@ SHAPES = [(3, 7001), (), (1, ROW), (2, 3, 5), (BLOCK * ROW + 1,), (ROW - 1,)]
 
 def both(pairs: list[list[tuple[Any, Any]]]) -> list[tuple[Damage, Damage]]:
     """Samples of pairs of tensors: measured together, and each by itself."""
-    layout = Layout([a.shape for a, _ in pairs[0]])
+    layout = RowLayout([a.shape for a, _ in pairs[0]])
     together, alone = Damages(len(pairs[0])), [Damage() for _ in pairs[0]]
     rows = layout.array(), layout.array()
     every = np.arange(len(alone))

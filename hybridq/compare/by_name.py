@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import NodeProto, TensorProto
 
-from hybridq.compare.probes import View
+from hybridq.compare.probes import GraphIndex
 from hybridq.compare.results import LayerPair
 from hybridq.graph.operators import Kind, row_of
 
@@ -22,7 +22,7 @@ def pairs_by_name(reference: onnx.ModelProto, other: onnx.ModelProto) -> tuple[L
     A layer here is a node that computes: what only moves values, and what quantizes, is none. Layers whose tensor the
     other model does not have are left out: another tool fused them.
     """
-    one, two = View(reference), View(other)
+    one, two = GraphIndex(reference), GraphIndex(other)
     quantizers, restorers = _first_readers(two, "QuantizeLinear"), _first_readers(two, "DequantizeLinear")
     found = []
     for node in one.nodes:
@@ -42,7 +42,7 @@ def _computes(node: NodeProto) -> bool:
     return row_of(node).kind in (Kind.COMPUTE, Kind.ELEMENTWISE, Kind.FLOAT)
 
 
-def _first_readers(view: View, op: str) -> dict[str, NodeProto]:
+def _first_readers(view: GraphIndex, op: str) -> dict[str, NodeProto]:
     """The first node of an operator that reads each tensor as its data."""
     found: dict[str, NodeProto] = {}
     for node in view.nodes:
@@ -51,13 +51,13 @@ def _first_readers(view: View, op: str) -> dict[str, NodeProto]:
     return found
 
 
-def _precision(view: View, node: NodeProto) -> str | None:
+def _precision(view: GraphIndex, node: NodeProto) -> str | None:
     """What a QuantizeLinear makes or a DequantizeLinear reads: its zero point's type, uint8 where it has none."""
     zero = view.initializers.get(node.input[2]) if len(node.input) > 2 else None
     return STORED.get(zero.data_type if zero else TensorProto.UINT8)
 
 
-def _of_weights(view: View, node: NodeProto) -> str | None:
+def _of_weights(view: GraphIndex, node: NodeProto) -> str | None:
     """The precision of a node's weights where they are stored as integers."""
     for name in node.input:
         restored = view.producers.get(name)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.compare.rows import Doubles, Layout, Places, Singles, gaps
+from hybridq.compare.rows import Doubles, Places, RowLayout, Singles, gaps
 from hybridq.quant.metrics import Damage, Largest
 
 FAINT = 1e-28  # a sum of squares below this may have lost terms in float32
@@ -44,7 +44,7 @@ class Damages:
         self.records[tensor] = one.largest.error
 
     def add_rows(
-        self, which: Places, layout: Layout, a: Singles, x: Singles, signal: Doubles, fits: NDArray[np.bool_]
+        self, which: Places, layout: RowLayout, a: Singles, x: Singles, signal: Doubles, fits: NDArray[np.bool_]
     ) -> None:
         """Take in one sample of tensors ``which``, laid out in rows, as far as each ``fits``; ``signal`` is ``a``'s."""
         if not which.size:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hybridq.compare.damages import Damages
 from hybridq.compare.drift import Ends
 from hybridq.compare.histograms import ELEMENTS, HistogramWatch
-from hybridq.compare.rows import Doubles, Layout, Places, Singles
+from hybridq.compare.rows import Doubles, Places, RowLayout, Singles
 from hybridq.graph.bound import Bound
 from hybridq.graph.runtime import Feed, Session
 
@@ -49,7 +49,7 @@ class Side:
         asked = [name for name in dict.fromkeys((*self.names, *self.others)) if name in given]
         self.bound = Bound(self.one, asked)
 
-    def settle(self, which: Places, layout: Layout, rows: Singles) -> None:
+    def settle(self, which: Places, layout: RowLayout, rows: Singles) -> None:
         """From now on write the tensors of layers ``which`` to ``rows``."""
         self.rows, self.views = rows, list(zip(which.tolist(), layout.views(rows), strict=True))
         named = {self.names[i]: view for i, view in self.views}
@@ -71,7 +71,7 @@ class Desk:
 
     def __init__(self, numbers: Sequence[int], reference: Side, hybrid: Side, alone: Sequence[Side]) -> None:
         self.numbers = np.array(numbers, np.int64)  # of the layers, by which sums are kept
-        self.layout = Layout(())
+        self.layout = RowLayout(())
         self.which = np.empty(0, np.int64)  # of these layers have a place
         self._reference, self._hybrid, self._alone = reference, hybrid, alone
         self._reads = [[found.name for found in side.one.get_inputs()] for side in alone]
@@ -107,7 +107,7 @@ class Desk:
         """Give places to the tensors of a first sample that can be measured in rows."""
         found = {i: named[name] for i, name in enumerate(self._reference.names)}
         placed = {i: x.shape for i, x in found.items() if x.dtype == np.float32 and x.size}
-        self.which, self.layout, self._settled = np.array([*placed], np.int64), Layout([*placed.values()]), True
+        self.which, self.layout, self._settled = np.array([*placed], np.int64), RowLayout([*placed.values()]), True
         self._reference.settle(self.which, self.layout, self.layout.array())
         other = self.layout.array()
         for side in (self._hybrid, *self._alone):

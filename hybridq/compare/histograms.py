@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.compare.drift import ends_of
-from hybridq.compare.results import Histogram
+from hybridq.compare.results import LayerHistogram
 
 Doubles = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -71,12 +71,12 @@ class HistogramWatch:
         self.own[:, 0] = np.minimum(self.own[:, 0], later.own[:, 0])
         self.own[:, 1] = np.maximum(self.own[:, 1], later.own[:, 1])
 
-    def of(self, tensor: int) -> Histogram | None:
+    def of(self, tensor: int) -> LayerHistogram | None:
         """What was counted of a tensor."""
         if np.isnan(self.ends[tensor, 0]):
             return None
         (low, high), (least, largest) = self.ends[tensor].tolist(), self.own[tensor].tolist()
-        return Histogram(low, high, tuple(self.counts[tensor].tolist()), least, largest)
+        return LayerHistogram(low, high, tuple(self.counts[tensor].tolist()), least, largest)
 
     def _around(self, tensor: str, least: float, largest: float) -> tuple[float, float]:
         low, high = self.ranges.get(tensor, (min(least, 0.0), max(largest, 0.0)))

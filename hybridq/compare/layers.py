@@ -17,7 +17,7 @@ from hybridq.compare.damages import Damages
 from hybridq.compare.desk import Desk, Laid, Side, difference, spread_of
 from hybridq.compare.drift import DriftWatch, ends_of
 from hybridq.compare.histograms import HistogramWatch
-from hybridq.compare.probes import OUTPUT, Piece, Unprobed, View
+from hybridq.compare.probes import OUTPUT, GraphIndex, Piece, Unprobed
 from hybridq.compare.results import Figures, LayerPair, LayerReport
 from hybridq.errors import ModelError
 from hybridq.graph import runtime
@@ -170,7 +170,7 @@ def probe_layers(
     keep: Keep | None = None,
 ) -> LayerProbe:
     """Prepare the probes. A layer that cannot be measured gets a note; nothing fails for its sake."""
-    views = View(reference), View(hybrid)
+    views = GraphIndex(reference), GraphIndex(hybrid)
     notes: dict[str, str] = {}
     measured = [pair for pair in pairs if _is_in_both(pair, *views, notes)]
     pieces = dict(_pieces(views[1], measured, notes))
@@ -201,7 +201,7 @@ def _leave_out_unread(
         del pieces[name]
 
 
-def _is_in_both(pair: LayerPair, reference: View, hybrid: View, notes: dict[str, str]) -> bool:
+def _is_in_both(pair: LayerPair, reference: GraphIndex, hybrid: GraphIndex, notes: dict[str, str]) -> bool:
     if not reference.has(pair.float_tensor):
         notes[pair.name] = f"the float model has no tensor '{pair.float_tensor}'"
     elif not hybrid.has(pair.hybrid_tensor):
@@ -209,7 +209,7 @@ def _is_in_both(pair: LayerPair, reference: View, hybrid: View, notes: dict[str,
     return pair.name not in notes
 
 
-def _pieces(hybrid: View, pairs: Iterable[LayerPair], notes: dict[str, str]) -> Iterator[tuple[str, Piece]]:
+def _pieces(hybrid: GraphIndex, pairs: Iterable[LayerPair], notes: dict[str, str]) -> Iterator[tuple[str, Piece]]:
     for pair in pairs:
         try:
             yield pair.name, probes.cut_out(hybrid, pair)
@@ -244,7 +244,7 @@ def _by_size(
 
 
 def load_pieces(
-    hybrid: View,
+    hybrid: GraphIndex,
     pieces: Sequence[Piece],
     infos: Mapping[str, onnx.ValueInfoProto],
     threads: int,

@@ -28,7 +28,7 @@ class Unprobed(Exception):  # noqa: N818 - a reason, not an error
 
 
 @dataclass(frozen=True)
-class View:
+class GraphIndex:
     """A graph and who writes what in it."""
 
     proto: onnx.ModelProto
@@ -78,7 +78,7 @@ def expose(proto: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
     """A copy of the model that also gives ``tensors``; those it does not compute are passed over."""
     probe = onnx.ModelProto()
     probe.CopyFrom(proto)
-    producers = View(proto).producers
+    producers = GraphIndex(proto).producers
     runtime.expose(probe, (t for t in tensors if t in producers))
     return probe
 
@@ -101,7 +101,7 @@ class Piece:
         return tuple(dict.fromkeys(self.rename.values()))
 
 
-def cut_out(view: View, pair: LayerPair) -> Piece:
+def cut_out(view: GraphIndex, pair: LayerPair) -> Piece:
     """The nodes of the hybrid graph between the layer's inputs, unquantized, and ``pair.hybrid_tensor``.
 
     Walks back from the layer's output. The cut is made at every tensor that is one of ``pair.inputs`` or a copy of it;
@@ -141,7 +141,9 @@ def cut_out(view: View, pair: LayerPair) -> Piece:
     return Piece(pair, (*widened.values(), *inner), rename, tuple(initializers))
 
 
-def assemble(hybrid: View, pieces: Sequence[Piece], typed: Callable[[str], onnx.ValueInfoProto]) -> onnx.ModelProto:
+def assemble(
+    hybrid: GraphIndex, pieces: Sequence[Piece], typed: Callable[[str], onnx.ValueInfoProto]
+) -> onnx.ModelProto:
     """One model of disjoint pieces: inputs are float tensors, ``OUTPUT + layer`` are the outputs.
 
     ``typed`` gives the value info of a float tensor. Weights that several pieces share are there once.

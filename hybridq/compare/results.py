@@ -105,7 +105,7 @@ class OutputReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Histogram:
+class LayerHistogram:
     """Counts of a layer's float values in bins of one width over ``[min, max]``; the outermost hold what is beyond.
 
     ``least`` and ``largest`` are the layer's own values, which a range shared with other layers does not tell.
@@ -133,7 +133,7 @@ class LayerReport:
     entire: Figures | None
     individual: Figures | None
     note: str = ""
-    histogram: Histogram | None = None
+    histogram: LayerHistogram | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ BLOCK = 128  # rows
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class RowLayout:
     """Where tensors of these ``shapes``, none of them empty, lie in an array of shape (rows, ROW)."""
 
     shapes: Sequence[tuple[int, ...]]
@@ -107,7 +107,7 @@ class Gaps(NamedTuple):
     ``peaks`` has the largest by segment and column, ``tops`` by tensor.
     """
 
-    layout: Layout
+    layout: RowLayout
     power: Doubles
     noise: Doubles
     peaks: Singles
@@ -134,7 +134,7 @@ class Gaps(NamedTuple):
         return list(zip(found[best].tolist(), (places[best] - self.layout.starts[owners] * ROW).tolist(), strict=True))
 
 
-def gaps(layout: Layout, a: Singles, x: Singles) -> Gaps:
+def gaps(layout: RowLayout, a: Singles, x: Singles) -> Gaps:
     """Measure ``x`` against ``a``: what is not finite, or too small to be squared in float32, shows in the sums."""
     power, noise = np.empty(len(a)), np.empty(len(a))
     peaks = np.empty((len(layout.edges) - 1, ROW), np.float32)

@@ -157,7 +157,7 @@ def _report(name: str, outputs: OutputSums, layers: LayerSums, metric: Metric | 
 
 
 def _check_outputs(reference: onnx.ModelProto, hybrid: onnx.ModelProto) -> None:
-    one, other = (probes.View(proto).outputs for proto in (reference, hybrid))
+    one, other = (probes.GraphIndex(proto).outputs for proto in (reference, hybrid))
     if one != other:
         raise ModelError(f"the models' outputs differ: {', '.join(one)} and {', '.join(other)}")
 

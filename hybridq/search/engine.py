@@ -90,7 +90,7 @@ class Apart:
 
 
 @dataclass
-class Engine:
+class SearchEngine:
     """One search. ``precisions`` are those above 8 bits, the widest first; ``given`` is what step1 left."""
 
     bench: Bench

@@ -33,7 +33,7 @@ from hybridq.search.budget import Budget
 from hybridq.search.choice import Choice, as_recorded, unrepaired
 from hybridq.search.costs import Times
 from hybridq.search.damage import measure_reference
-from hybridq.search.engine import Engine, SearchResult
+from hybridq.search.engine import SearchEngine, SearchResult
 from hybridq.search.joint import Bench, Stopwatch
 from hybridq.search.judge import judge_of
 from hybridq.search.result import content, recall
@@ -130,8 +130,8 @@ def _engine(
     high: tuple[Precision, ...],
     given: Choice,
     times: Times | None,
-) -> Engine:
-    return Engine(
+) -> SearchEngine:
+    return SearchEngine(
         bench,
         judge_of(budget, bench.metric, bench.reference),
         work,
@@ -151,7 +151,7 @@ def _need_metric(budget: Budget, metric: Metric | None) -> None:
         raise ConfigError("max_drop says how much a metric may drop", hint="Give it: --metric module.py:function.")
 
 
-def _save(save: Save, engine: Engine, question: Mapping[str, Any]) -> None:
+def _save(save: Save, engine: SearchEngine, question: Mapping[str, Any]) -> None:
     save(content(engine.bench, question, engine.times))
 
 
