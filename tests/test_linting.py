@@ -207,6 +207,10 @@ class TestKernels:
         assert "slow" not in by_code(found(tmp_path, rows, {"w": W}))
         assert '"y": float32' in by_code(found(tmp_path, rows, {"w": W}, dtype="uint8"))["slow"].remedy
 
+    def test_between_integers_float_saves_no_time(self, tmp_path: Path) -> None:
+        rows = [("Conv", "x w", "c"), ("Softmax", "c", "p", {"axis": 1}), ("Conv", "p v", "y")]
+        assert "slow" not in by_code(found(tmp_path, rows, {"w": W, "v": conv(8, W.shape[0])}, dtype="uint8"))
+
     def test_sum_of_unlike_addends(self, tmp_path: Path) -> None:
         rows = [("Conv", "x w", "a"), ("Conv", "x v", "b"), ("Add", "a b", "s"), ("Conv", "s u", "y")]
         tensors = {"w": conv(8, 8), "v": conv(8, 8, 1e-3), "u": conv(8, 8)}

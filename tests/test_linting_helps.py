@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 from helpers_chinese import is_translated
 from helpers_graphs import given
 
+from hybridq.compare.timing import time_pairs
 from hybridq.graph.runtime import run, session
 from hybridq.linting.run import RULES
 from hybridq.steps.editing import set_precision
+from hybridq.steps.propose import auto
 from hybridq.steps.step1 import Step1Result, step1
 from hybridq.steps.step2 import step2
 
@@ -181,3 +184,47 @@ def test_silu_is_told_where_its_values_are_a_few_steps(tmp_path: Path) -> None:
     before = noise(path, result, uneven(samples(24, 2)))
     follow(result, "coarse")
     assert noise(path, result, uneven(samples(24, 2))) < before / 4
+
+
+@pytest.mark.slow
+@pytest.mark.speed
+class TestTimeSaved:
+    """What is about time: the model that a finding's line leaves runs faster, by processor time of one thread."""
+
+    def calibrated(self, folder: Path, rows: list[tuple[Any, ...]], tensors: dict[str, Any]) -> tuple[Path, Feeds]:
+        path, shape = folder / "m.onnx", (1, 32, 48, 48)
+        onnx.save(given(rows, tensors, ["y"], shape), path)
+        random = np.random.default_rng(0)
+        return path, [{"x": random.normal(size=shape).astype(np.float32)} for _ in range(4)]
+
+    def faster(self, slow: Path, fast: Path, feed: dict[str, Array]) -> float:
+        pair = [session(p, threads=1) for p in (slow, fast)]
+        return time_pairs(pair[0], pair[1], feed, seconds=1.0, threads=1, clock=time.process_time).speedup
+
+    def built(self, folder: Path, name: str) -> Path:
+        step2(folder, threads=1)
+        return (folder / "hybrid.onnx").rename(folder.parent / f"{name}.onnx")
+
+    def test_slow(self, tmp_path: Path) -> None:
+        rows = [("Softmax", "x", "p", {"axis": 3}), ("Conv", "p v", "y")]
+        path, feeds = self.calibrated(tmp_path, rows, {"v": conv(32, 32, 2.0)})
+        result = step1(path, feeds, tmp_path / "out", threads=1, dtype="uint8")
+        assert "slow" in {f.code for f in result.findings}
+        before = self.built(result.directory, "before")
+        follow(result, "slow")
+        assert self.faster(before, self.built(result.directory, "after"), feeds[0]) > 1.2
+
+    def test_gainless(self, tmp_path: Path) -> None:
+        rows: list[tuple[Any, ...]] = [("Conv", "x w0", "c0", {"group": 32, "pads": [1] * 4})]
+        rows += [("Conv", f"c{i} w{i + 1}", f"c{i + 1}", {"group": 32, "pads": [1] * 4}) for i in range(4)]
+        rows[-1] = (*rows[-1][:2], "y", rows[-1][3])
+        random = np.random.default_rng(1)
+        tensors = {f"w{i}": random.normal(size=(32, 1, 3, 3)).astype(np.float32) / 3 for i in range(5)}
+        path, feeds = self.calibrated(tmp_path, rows, tensors)
+        result = step1(path, feeds, tmp_path / "out", threads=1, dtype="uint8")
+        said = next(f for f in result.findings if f.code == "gainless")
+        assert "--min-speedup 1.0" in said.remedy
+        before = self.built(result.directory, "before")
+        options = {"threads": 1, "dtype": "uint8", "min_speedup": 1.0, "max_high": 1.0, "seconds": 0}
+        auto(path, feeds, tmp_path / "kept", **options)
+        assert self.faster(before, tmp_path / "kept" / "hybrid.onnx", feeds[0]) > 1.2

@@ -85,15 +85,30 @@ def slow(facts: Facts) -> Iterator[Finding]:
     for layer in facts.model.layers:
         kind = DEPTHWISE if is_depthwise(layer, facts) else layer.op
         slow_here = kind in facts.target.slow_8bit and (kind == DEPTHWISE or not fast_kernel(facts.model, layer))
-        if slow_here and facts.plan.layers[layer.name].done.bits == 8:
+        if slow_here and facts.plan.layers[layer.name].done.bits == 8 and not _is_between_integers(layer, facts):
             found.setdefault(kind, []).append(layer.name)
     for kind, layers in found.items():
         message = f"{kind} in 8 bits runs at {facts.target.slow_8bit[kind]}: {names(layers)}"
-        remedy = "hybridq auto --min-speedup 1.0 finds where float32 pays, boundaries counted"
+        remedy, high = "hybridq auto --min-speedup 1.0 finds where float32 pays, boundaries counted", None
         alone = all(facts.model.group[facts.model.layer[n].group].layers == (n,) for n in layers)
         if kind != DEPTHWISE and alone and len(layers) <= MOST_NAMED:
-            remedy = setting(layers, facts.high(facts.ranges[layers[0]], 0.0))
-        yield Finding(layers[0], "slow", message, remedy, "note", tuple(layers))
+            high = facts.high(facts.ranges[layers[0]], 0.0)
+            remedy = setting(layers, high)
+        yield Finding(layers[0], "slow", message, remedy, "note", tuple(layers), high)
+
+
+def _is_between_integers(layer: Layer, facts: Facts) -> bool:
+    """Whether a layer is computed in float32 anyway (a barrier sees to that) and all around it is in 8 bits.
+
+    Float32 would then save no conversion.
+    """
+    plan, model = facts.plan, facts.model
+    if plan.barrier(layer.name) is None:
+        return False
+    held = [plan.groups[model.group_of[t].name] for t in layer.inputs if t in model.group_of]
+    readers = [x for x in model.readers.get(layer.group, ()) if plan.layers[x.name].done.bits == 8]
+    floats = any(g.stored.is_float or g.name in model.inputs for g in held)  # an input need not be rounded at all
+    return bool(held and readers) and not floats
 
 
 def gainless(facts: Facts) -> Iterator[Finding]:

@@ -3,8 +3,9 @@
 On ``onnxruntime`` some layers start in float32 because 8 bits would make them slower and less exact at once (figures
 in ``docs/onnxruntime.md``): elementwise layers without a fast integer kernel, those whose result no integer
 convolution or matrix product reads, products of two activations, and, between such, elementwise layers and
-convolutions of single channels (``islands``). What such a layer writes is still stored in 8 bits where only integer
-layers read it.
+convolutions of single channels (``islands``). Last matrix products that are little of the arithmetic are there for
+what they cost otherwise: nothing hides their errors. What such a layer writes is still stored in 8 bits where only
+integer layers read it.
 
 A step of a recurrent model is often so little work that integers save no time at all; then weights alone are stored in
 fewer bits (``LoopDefaults``), which costs no time and feeds no error back.
@@ -27,6 +28,7 @@ from hybridq.targets import Target
 TAIL = "no integer layer reads its result: float32 is as fast here and exact"
 KERNEL = "ONNX Runtime has no fast integer kernel for it: float32 is faster and exact"
 PRODUCT = "a product of two activations is faster in float32"
+LAST = "the last product, and little of the arithmetic: float32 costs next to nothing, and nothing hides its errors"
 LOST = "8 bits would make zeros of half of what a logarithm or root reads"
 ONE_CHANNEL = (
     "each of its filters reads one channel: its integer kernel is slower, and what it reads or what reads it is float32"
@@ -39,6 +41,7 @@ GAINS_NOTHING = (
 STATE = "it makes a state, which 8 bits would round at every step: measured in the loop, float32 keeps more"
 WORTH_MACS = 1_000_000  # of a layer, from which on ONNX Runtime's integer kernels save more than conversions cost
 WORTH_SHARE = 0.5  # of the multiply-accumulates in such layers
+LITTLE = 0.01  # of the multiply-accumulates, and of the weights: last products that may be float32 for nothing
 WORTH_NUMBERS = 256  # of a weight: less saves less than scales and a dequantizer take
 
 
@@ -90,8 +93,7 @@ def _in_loop(model: Model, loop: LoopDefaults) -> dict[str, LayerDefault]:
     found = {}
     for layer in model.layers:
         if loop.everywhere or layer.float_only or (loop.float_states and layer.name in makers):
-            numbers = sum(math.prod(w.shape) for w in layer.weights)
-            stored = loop.weights if numbers >= WORTH_NUMBERS else None
+            stored = loop.weights if _numbers(layer) >= WORTH_NUMBERS else None
             usual = STATE if not loop.everywhere else WEIGHTS_ALONE if stored else GAINS_NOTHING
             found[layer.name] = LayerDefault(Precision.FLOAT32, layer.float_only or usual, stored)
     return found
@@ -105,11 +107,43 @@ def _float_reasons(model: Model, lost: Collection[str]) -> dict[str, str]:
     found = {n: LOST for g in touched for n in model.group[g].layers}
     for group in model.groups:
         found.update(_reasons_of(model, group, useful))
+    found.update(dict.fromkeys(_last_products(model, found), LAST))
     free = {g.name for g in model.groups if _is_free(model, g, found)}
     between = float_side(model, {model.layer[n].group for n in found}, free)
     for name in (n for g in model.groups if g.name in between for n in g.layers):
         found[name] = ONE_CHANNEL if one_channel(model, model.layer[name]) else BETWEEN
     return found
+
+
+def _last_products(model: Model, floats: Collection[str]) -> set[str]:
+    """Matrix products with weights that no product follows, read in float alone, where all are little of the whole.
+
+    Little of the multiply-accumulates and of the weights: neither speed nor size is given away.
+    """
+    followed: set[str] = set()
+    for layer in reversed(model.layers):
+        readers = model.readers.get(layer.group, ())
+        if any(x.name in followed or operators.lookup(x.op).kind is Kind.COMPUTE for x in readers):
+            followed.add(layer.name)
+    last = [x for x in model.layers if x.name not in {*floats, *followed} and _stands_alone(model, x, floats)]
+    little = all(sum(map(of, last)) <= LITTLE * sum(map(of, model.layers)) for of in (_macs, _numbers))
+    return {x.name for x in last} if little else set()
+
+
+def _macs(layer: Layer) -> int:
+    return layer.macs
+
+
+def _numbers(layer: Layer) -> int:
+    """In the weights of a layer."""
+    return sum(math.prod(w.shape) for w in layer.weights)
+
+
+def _stands_alone(model: Model, layer: Layer, floats: Collection[str]) -> bool:
+    """Whether a layer is a matrix product with weights that can be float without any other layer."""
+    product = operators.lookup(layer.op).float_result and bool(layer.weights)
+    alone = model.group[layer.group].layers == (layer.name,)
+    return product and alone and all(x.name in floats for x in model.readers.get(layer.group, ()))
 
 
 def _reasons_of(model: Model, group: Group, useful: set[str]) -> dict[str, str]:

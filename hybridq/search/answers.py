@@ -57,10 +57,10 @@ class Passed:
     scores: float = 0.0
     moved: float = 0.0
 
-    def add(self, reference: NDArray[Any], found: NDArray[Any]) -> None:
-        """The scores of one sample, of one shape."""
-        self.scores += float(np.abs(reference).sum(dtype=np.float64))
-        self.moved += float(np.abs(np.subtract(found, reference, dtype=np.float64)).sum())
+    def add(self, reference: NDArray[Any], found: NDArray[Any], weights: NDArray[Any] | float = 1.0) -> None:
+        """The scores of one sample, of one shape, and how much each is read."""
+        self.scores += float((weights * np.abs(reference)).sum(dtype=np.float64))
+        self.moved += float((weights * np.abs(np.subtract(found, reference, dtype=np.float64))).sum())
 
     @property
     def changed(self) -> float:

@@ -6,16 +6,17 @@ tensor shows its broken scores here, where one number for the whole output hides
 The one number must be additive over independent noises for a knapsack to work on it, and must not be ruled by a few
 samples or slices that are lost anyway. So noise power ``n`` of sample s and slice k counts with fixed weights::
 
-    damage = sum over s, k of share_k / M * n[s, k] / (TOLERATED * signal_k + min(start[s, k], signal_k))
+    damage = sum over s, k of share_k / M * n[s, k] / (tolerated_k * signal_k + min(start[s, k], signal_k))
 
 ``start`` is the noise of the model with all layers in 8 bits: what is broken there counts fully, what is well above the
-tolerated ratio counts little. All in 8 bits has a damage of about 1 or less, and no slice counts more than ``WORST``.
+tolerated ratio counts little. Decisions hang on scores, so these tolerate less than values do. All in 8 bits has a
+damage of about 1 or less, and no slice counts more than ``WORST``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -34,6 +35,8 @@ Array = NDArray[Any]
 Doubles = NDArray[np.float64]
 
 TOLERATED = 0.01  # noise over signal (20 dB) around which a slice begins to count
+IN_SCORES = 0.0001  # the same of scores (40 dB): decisions hang on them
+BESIDE_SCORES = 0.25  # of its share: what an output counts that is read only where a score speaks up
 WORST = 4.0  # a slice of a sample counts at most this many times its share: lost is lost
 LOST = 1e30  # square of an error that is no number
 
@@ -80,8 +83,10 @@ class Reference:
     """The float model's outputs on some samples and what follows from them.
 
     ``signal`` holds the variance of every slice, all outputs and cuts laid end to end; ``share`` how much each counts:
-    outputs alike, then the cuts of an output alike, then the slices of a cut alike. Shares sum to 1. ``counts`` are
-    numbers by sample and slice. ``labels`` say output, axis and first index of every slice.
+    outputs alike, then the cuts of an output alike, then the parts of a cut and the slices of a part alike; what is
+    read only where a score speaks up counts less. Shares sum to 1. ``tolerated`` is noise over signal around which a
+    slice begins to count, ``counts`` are numbers by sample and slice. ``labels`` say output, axis and first index of
+    every slice.
     """
 
     names: tuple[str, ...]
@@ -90,6 +95,7 @@ class Reference:
     cuts: Mapping[str, tuple[Cut, ...]]
     signal: Doubles
     share: Doubles
+    tolerated: Doubles
     counts: Doubles
     labels: tuple[tuple[str, int, int], ...] = field(repr=False, default=())
     attention: tuple[Mapping[str, Array], ...] = ()  # a sample: weights of an output's elements
@@ -123,7 +129,9 @@ class Reference:
         for name, layout in self.scores.items():
             mine, theirs = self.given[sample][self.names.index(name)], outputs[name]
             if mine.shape == theirs.shape:
-                into.setdefault(name, Passed()).add(layout.scores_of(mine), layout.scores_of(theirs))
+                weights = self.attention[sample].get(name) if self.attention else None
+                read = 1.0 if weights is None else layout.scores_of(weights)
+                into.setdefault(name, Passed()).add(layout.scores_of(mine), layout.scores_of(theirs), read)
 
     def _logarithm(self, name: str, values: Array) -> Array:
         return logarithm(values) if name in self.logs else values
@@ -195,9 +203,10 @@ def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> 
     parts = {n: x.parts for n, x in found.items() if x.parts}
     weights = tuple(attention(found, names, outputs))
     cuts = {n: cuts_of([sample[i].shape for sample in outputs], parts.get(n)) for i, n in enumerate(names)}
-    slices = _slices(names, outputs, weights, cuts, parts)
     known, classes = _told(names, given, rows, parts)
-    scores = {n: x for n, x in found.items() if x.scores and n not in classes}
+    found = {n: replace(x, scores=()) if n in classes else x for n, x in found.items()}  # those are judged by answers
+    slices = _slices(names, outputs, weights, cuts, found)
+    scores = {n: x for n, x in found.items() if x.scores}
     return Reference(names, tuple(feeds), outputs, cuts, *slices, weights, logs, given, known, classes, scores)
 
 
@@ -219,21 +228,43 @@ def _slices(
     outputs: Sequence[Sequence[Array]],
     weights: Sequence[Mapping[str, Array]],
     cuts: Mapping[str, Sequence[Cut]],
-    parts: Mapping[str, Parts],
-) -> tuple[Doubles, Doubles, Doubles, tuple[tuple[str, int, int], ...]]:
-    """Of every slice of every output: signal, share of the whole, numbers by sample, and output, axis, first index."""
-    signal, share, counts, labels = [], [], [], []
+    known: Mapping[str, Layout],
+) -> tuple[Doubles, Doubles, Doubles, Doubles, tuple[tuple[str, int, int], ...]]:
+    """Of every slice of every output: signal, share of the whole, tolerated noise, numbers by sample, and place."""
+    signal, share, tolerated, counts, labels = [], [], [], [], []
     for i, name in enumerate(names):
-        values = [sample[i] for sample in outputs]
+        values, layout = [sample[i] for sample in outputs], known.get(name)
         for cut in cuts[name]:
             variance, count = _moments(cut, values, [w.get(name) for w in weights])
             length = values[0].shape[cut.axis] if cut.axis >= 0 else 1
-            floors = _floors(variance, cut, parts.get(name))
+            floors = _floors(variance, cut, layout.parts if layout else None)
             signal.append(np.maximum(variance, floors) if values[0].dtype.kind == "f" else np.ones(len(variance)))
             counts.append(count)
-            share.append(np.full(len(variance), 1.0 / len(names) / len(cuts[name]) / len(variance)))
-            labels += [(name, cut.axis, int(start)) for start in cut.starts(length)]
-    return np.concatenate(signal), np.concatenate(share), np.concatenate(counts, axis=1), tuple(labels)
+            share.append(_alike(cut, len(variance), layout) / len(names) / len(cuts[name]))
+            starts = cut.starts(length).tolist()
+            tolerated.append(_tolerated(layout, cut.axis, [*starts, length], values[0].shape))
+            labels += [(name, cut.axis, start) for start in starts]
+    ratios = np.concatenate(tolerated)
+    gated = [name in weights[0] for name, _, _ in labels]
+    shares = np.concatenate(share) * np.where(gated & (ratios == TOLERATED), BESIDE_SCORES, 1.0)
+    told = np.concatenate(signal), shares / shares.sum(), ratios
+    return (*told, np.concatenate(counts, axis=1), tuple(labels))
+
+
+def _alike(cut: Cut, slices: int, layout: Layout | None) -> Doubles:
+    """The share of each slice of a cut: the parts of an output alike, then the slices of a part alike."""
+    parts = layout.parts if layout else None
+    if parts is None or cut.axis != parts.axis or cut.sizes or sum(parts.sizes) != slices:
+        return np.full(slices, 1.0 / slices)
+    return np.repeat([1.0 / len(parts.sizes) / size for size in parts.sizes], parts.sizes)
+
+
+def _tolerated(layout: Layout | None, axis: int, bounds: Sequence[int], shape: Sequence[int]) -> Doubles:
+    """Noise over signal around which each slice between ``bounds`` along an axis begins to count."""
+    slices = list(pairwise(bounds))
+    if layout is None:
+        return np.full(len(slices), TOLERATED)
+    return np.array([IN_SCORES if layout.are_scores(axis, a, b, shape) else TOLERATED for a, b in slices])
 
 
 def measured_outputs(session: Session, model: Model) -> tuple[str, ...]:
@@ -295,6 +326,6 @@ class Objective:
 
 def objective(reference: Reference, start: Doubles) -> Objective:
     """Weights that fit the noise ``start`` (samples, slices) of the model with all layers in 8 bits."""
-    tolerated = np.maximum(TOLERATED * reference.signal, np.finfo(np.float64).tiny)
+    tolerated = np.maximum(reference.tolerated * reference.signal, np.finfo(np.float64).tiny)
     broken = np.minimum(start, reference.signal)  # lost is lost: what is left after a repair must still count
     return Objective(reference, reference.share / len(reference.feeds) / (tolerated + broken))

@@ -22,6 +22,7 @@ from hybridq.graph.scores import is_score
 from hybridq.quant.metrics import Parts
 
 LEAST_PROBABILITY = 1e-3  # of a class: what is less likely decides nothing
+LOUD = 0.1  # the highest score at a typical position: one that speaks up there says nothing by itself
 EVERYWHERE = 0.1  # of the weight of an error lies on all positions alike, the rest where scores speak up
 
 
@@ -36,6 +37,13 @@ class Layout:
     def scores_of(self, values: NDArray[Any]) -> NDArray[Any]:
         """The scores of an output's values."""
         return np.concatenate([np.take(values, range(a, b), self.axis) for a, b in self.scores], self.axis)
+
+    def are_scores(self, cut: int, start: int, stop: int, shape: Sequence[int]) -> bool:
+        """Whether all values of an output of ``shape`` in ``[start, stop)`` along axis ``cut`` (-1: all) are scores."""
+        if cut != self.axis:
+            start, stop = 0, shape[self.axis]
+        covered = sum(max(0, min(b, stop) - max(a, start)) for a, b in self.scores)
+        return 0 < covered == stop - start
 
     def positions(self, shape: Sequence[int]) -> int:
         """Numbers a channel and sample."""
@@ -89,26 +97,43 @@ def _shares_one(row: Operator) -> bool:
     return row.makes_scores and row.axis is not None
 
 
+@dataclass(frozen=True)
+class _Spoken:
+    """What the scores in one stretch of an output say at each position, over all samples.
+
+    ``far``, (samples, positions), is the square of how far they are from what they usually are, with a mean of 1.
+    ``loud``: they speak up at most positions, so by themselves they decide nothing.
+    """
+
+    name: str
+    stretch: tuple[int, int]
+    far: NDArray[np.float64]
+    loud: bool
+
+
 def attention(
     found: Mapping[str, Layout], names: Sequence[str], outputs: Sequence[Sequence[NDArray[Any]]]
 ) -> list[dict[str, NDArray[np.float32]]]:
-    """For each sample the weight of every element of the outputs that are no scores but share positions with some.
+    """For each sample the weight of every element of the outputs that are read only where scores speak up.
 
-    Weights broadcast against the output and have a mean of about 1 over all samples; scores themselves weigh 1.
+    These are values that share positions with scores, and scores that are high nearly everywhere beside others that
+    are not (a class that was learned where something is, beside the score that something is there). Weights broadcast
+    against the output and have a mean of about 1 over all samples; other scores weigh 1.
     """
-    salience = _salience(found, names, outputs)
+    spoken = _spoken(found, names, outputs)
+    read = {count: _salience([s for s in held if not s.loud] or held) for count, held in spoken.items()}
     result: list[dict[str, NDArray[np.float32]]] = []
     for s, sample in enumerate(outputs):
         weights = {}
         for name, values in zip(names, sample, strict=True):
             layout = found.get(name)
             count = layout.positions(values.shape) if layout and values.ndim > layout.axis else 0
-            if layout is None or count not in salience or values.shape[0] != 1:
+            if layout is None or count not in read or values.shape[0] != 1:
                 continue
             shape = [1 if i in (0, layout.axis) else d for i, d in enumerate(values.shape)]
-            here = salience[count][s].reshape(shape).astype(np.float32)
+            here = read[count][s].reshape(shape).astype(np.float32)
             full = np.repeat(here, values.shape[layout.axis], axis=layout.axis)
-            for start, stop in layout.scores:
+            for start, stop in _by_themselves(layout, name, spoken[count]):
                 full[(slice(None),) * layout.axis + (slice(start, stop),)] = 1.0
             if not (full == 1.0).all():
                 weights[name] = full
@@ -116,21 +141,33 @@ def attention(
     return result
 
 
-def _salience(
+def _by_themselves(layout: Layout, name: str, spoken: Sequence[_Spoken]) -> list[tuple[int, int]]:
+    """The stretches of an output whose scores are read at every position."""
+    gated = {s.stretch for s in spoken if s.loud and s.name == name} if any(not s.loud for s in spoken) else set()
+    return [stretch for stretch in layout.scores if stretch not in gated]
+
+
+def _spoken(
     found: Mapping[str, Layout], names: Sequence[str], outputs: Sequence[Sequence[NDArray[Any]]]
-) -> dict[int, NDArray[np.float64]]:
-    """By number of positions: how far the scores there are from what they usually are, (samples, positions)."""
-    total: dict[int, NDArray[np.float64]] = {}
+) -> dict[int, list[_Spoken]]:
+    """By number of positions: the scores there."""
+    held: dict[int, list[_Spoken]] = {}
     for i, name in enumerate(names):
         layout = found.get(name)
         first = outputs[0][i]
-        if layout is None or not layout.scores or len({o[i].shape for o in outputs}) > 1 or len(first) != 1:
+        if layout is None or len({o[i].shape for o in outputs}) > 1 or len(first) != 1:
             continue
-        kept = np.concatenate([np.arange(a, b) for a, b in layout.scores])
         moved = np.stack([np.moveaxis(o[i], layout.axis, 1)[0].reshape(first.shape[layout.axis], -1) for o in outputs])
-        scores = moved[:, kept].astype(np.float64)
-        far = np.square(scores - np.median(scores, axis=(0, 2), keepdims=True)).max(axis=1)
-        count = far.shape[1]
-        if far.mean() > 0:
-            total[count] = total.get(count, 0.0) + far / far.mean()
-    return {k: EVERYWHERE + (1 - EVERYWHERE) * v / v.mean() for k, v in total.items()}
+        for start, stop in layout.scores:
+            scores = moved[:, start:stop].astype(np.float64)
+            far = np.square(scores - np.median(scores, axis=(0, 2), keepdims=True)).max(axis=1)
+            if far.mean() > 0:
+                loud = float(np.median(scores.max(axis=1))) > LOUD
+                held.setdefault(far.shape[1], []).append(_Spoken(name, (start, stop), far / far.mean(), loud))
+    return held
+
+
+def _salience(spoken: Sequence[_Spoken]) -> NDArray[np.float64]:
+    """How much what is read at a position counts, (samples, positions), with a mean of 1."""
+    far = np.sum([s.far for s in spoken], axis=0)
+    return np.asarray(EVERYWHERE + (1 - EVERYWHERE) * far / far.mean())

@@ -171,8 +171,8 @@ def _lint(state: State) -> tuple[Finding, ...]:
 
 
 def _remedies(found: Sequence[Finding]) -> list[Mapping[str, Precision]]:
-    """What the lint would raise, as candidates."""
-    return [dict.fromkeys(f.layers, f.precision) for f in found if f.precision is not None]
+    """What the lint would raise for the sake of accuracy, as candidates."""
+    return [dict.fromkeys(f.layers, f.precision) for f in found if f.precision is not None and f.code != "slow"]
 
 
 def _feeds(folder: Path, state: State, dataset: Any) -> Iterator[Feed]:
