@@ -25,7 +25,6 @@ from hybridq.execution.progress import Progress
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.plan.share_of_macs import high_fraction, share_of_macs
 from hybridq.quant.dtypes import Precision
-from hybridq.search.board import board_times
 from hybridq.search.budget import USUAL_HIGH
 from hybridq.search.choice import Choice, Figures, Tuning
 from hybridq.search.coarse import coarse_damages
@@ -38,6 +37,7 @@ from hybridq.search.knapsack import NO_PAIRS
 from hybridq.search.narrow import narrowed
 from hybridq.search.noise import NoiseSource, pairs, sources
 from hybridq.search.polish import polished
+from hybridq.search.profiles import board_times
 from hybridq.search.reasons import kept_for_a_reason, reasons
 from hybridq.search.result import content, finished
 from hybridq.search.speed import SHARES, fast_enough

@@ -31,8 +31,8 @@ from hybridq.plan.record import activation_entry, weight_entry
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Entry, LayerChoice
 from hybridq.quant.weight_ranges import WeightAlgorithm
-from hybridq.search.board import read_profile
 from hybridq.search.choice import unrepaired
+from hybridq.search.profiles import read_profile
 from hybridq.search.search import SearchOptions, SearchResult, search
 from hybridq.search.work import KEPT, Deadline, planned
 from hybridq.steps.calibrating import Step1Result

@@ -19,9 +19,9 @@ from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import QuantConfig
 from hybridq.report.known import Remedy
 from hybridq.report.prediction import Prediction
-from hybridq.search.board import board_times
 from hybridq.search.costs import Times, times_of
 from hybridq.search.noise import units_of
+from hybridq.search.profiles import board_times
 from hybridq.search.whatif import Question, predict
 from hybridq.search.work import planned
 from hybridq.storage.state import State, assemble
