@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+import hybridq
 from hybridq.build.builder import build
 from hybridq.calibration.calibrate import calibrate
 from hybridq.calibration.statistics import CalibrationStats
@@ -124,6 +126,19 @@ class TestMasks:
 
     def test_targets_without_float32_take_float16(self, mask: float, kind: str) -> None:
         assert attention(mask, kind, "rknn2").sqnr(Precision.INT8) >= 20.0
+
+
+@pytest.mark.parametrize("kind", ["constant", "Where", "input"])
+@pytest.mark.parametrize("mask", [-np.inf, -1e9])
+def test_a_mask_is_no_drift(mask: float, kind: str, tmp_path: Path) -> None:
+    net = attention(mask, kind)
+    onnx.save(net.proto, tmp_path / "model.onnx")
+    hybridq.step1(tmp_path / "model.onnx", net.feeds, tmp_path / "build", threads=1)
+    hybridq.step2(tmp_path / "build", threads=1)
+    report = hybridq.step3(tmp_path / "build", net.feeds, threads=1, seconds=0).report
+    assert not report.drift
+    loud = [{n: v * 4 if n == "x" else v for n, v in feed.items()} for feed in net.feeds]
+    assert {"x", "s"} <= {d.tensor for d in hybridq.step3(tmp_path / "build", loud, threads=1, seconds=0).report.drift}
 
 
 class TestPadding:

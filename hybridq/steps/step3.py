@@ -192,9 +192,9 @@ def _built(folder: Path, state: State) -> tuple[QuantConfig, onnx.ModelProto]:
 
 
 def _ranges(state: State) -> dict[str, tuple[float, float]]:
-    """What calibration saw of every tensor that it measured, real (min, max)."""
+    """What calibration saw of every tensor that it measured, real (min, max); one that holds masks stays float."""
     known = ((g, state.calibrated.measured[g.name]) for g in state.model.groups)
-    return {s: (m.range.min, m.range.max) for g, m in known if not m.fixed for s in g.sources}
+    return {s: (m.range.min, m.range.max) for g, m in known if not (m.fixed or m.unbounded) for s in g.sources}
 
 
 def _load(path: Path) -> onnx.ModelProto:
