@@ -2,25 +2,27 @@
 
     python -m bench.engines --zoo FOLDER --builds FOLDER              the engines that are installed here
     python -m bench.engines --zoo FOLDER --builds FOLDER --nncf PYTHON --only yunet squeezenet
+    python -m bench.engines --zoo FOLDER --builds FOLDER --write      put the table into docs/targets.md
 
-Run it where the engines are: ``pip install 'hybridq[openvino,mnn,ncnn]'``. ``builds`` keeps hybridq's folders between
-runs (``auto`` with its default budget or step1's ``default``; ``plain``: minimum and maximum, every layer in 8 bits).
-Plain 8 bits are ``quantize_static`` for ONNX Runtime and NNCF's ``quantize`` for OpenVINO (``--nncf``: its Python);
-the tools of MNN and ncnn take pictures alone, so there it is hybridq's plain folder in that engine's own converter.
-Speed is the engine's float time over the model's, CPU time of one thread, medians of alternating runs. ``--aimet`` and
-``--rknn2`` name Pythons of AIMET-ONNX and RKNN-Toolkit2, whose own simulators run plain 8 bits and the choice.
+Run it where the engines are: ``pip install 'hybridq[openvino,mnn,ncnn,litert]'``, ``onnx2tf`` on the path. ``builds``
+keeps hybridq's folders between runs (``auto`` with its default budget or step1's ``default``; ``plain``: minimum and
+maximum, every layer in 8 bits). Plain 8 bits are ``quantize_static`` for ONNX Runtime, NNCF's ``quantize`` for OpenVINO
+(``--nncf``: its Python) and ai-edge-quantizer's own recipe and ranges for LiteRT; the tools of MNN and ncnn take
+pictures alone, so there it is hybridq's plain folder in that engine's own converter. Speed is the engine's float time
+over the model's, CPU time of one thread, medians of alternating runs. ``--aimet`` and ``--rknn2`` name Pythons of
+AIMET-ONNX and RKNN-Toolkit2, whose own simulators run plain 8 bits and the choice.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ import hybridq
 from hybridq.compare.timing import time_pairs
 from hybridq.engines.openvino import compiled
 from hybridq.engines.records import Loaded, Runner
-from hybridq.engines.table import ENGINES
+from hybridq.engines.table import ENGINES, is_here
 from hybridq.errors import EngineError
 from hybridq.exchange.view import View, make_view
 from hybridq.graph.runtime import session
@@ -42,11 +44,15 @@ from hybridq.steps.common import read_config, read_state
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from simulators import SIMULATORS, called, plain, samples  # noqa: E402 - beside this file
+import litert_plain  # noqa: E402 - beside this file
+from simulators import PACKAGES, SIMULATORS, called, plain, samples  # noqa: E402 - beside this file
 from subjects import ZOO_SCORES, Subject, of_zoo  # noqa: E402
 
 MODELS = ("ultraface", "yunet", "fastestdet", "squeezenet", "pfld")
 SECONDS = 2.0
+FEW = 20  # calibration samples for an engine that calibrates what has no range
+DOCUMENT = HERE.parent / "docs" / "targets.md"
+START, END = "<!-- engines -->", "<!-- end of engines -->"
 HEAD = "| model | engine | float | plain 8 bits | speed | hybridq's choice | speed |"
 
 
@@ -112,6 +118,8 @@ def cell(subject: Subject, given: Runner, made: Runner) -> Cell:
 
 def own(name: str, subject: Subject, nncf: Path | None, folder: Path) -> Runner | None:
     """The engine's own plain 8 bits, made by its own quantizer; None where that takes no arrays."""
+    if name == "litert":
+        return litert_plain.made(recent(subject.path, folder), folder, subject.calibration)
     script, python = {"onnxruntime": ("by_onnxruntime.py", Path(sys.executable)), "openvino": ("by_nncf.py", nncf)}.get(
         name, ("", None)
     )
@@ -152,10 +160,10 @@ def _row(name: str, subject: Subject, choice: View, plain: View, nncf: Path | No
     places = [folder / part for part in ("choice", "plain", "own")]
     for place in places:
         place.mkdir()
-    loaded: Loaded = ENGINES[name].load(choice, places[0], 1)
+    loaded: Loaded = ENGINES[name].load(choice, places[0], 1, subject.calibration[:FEW])
     theirs = own(name, subject, nncf, places[2])
     if theirs is None and name in ("mnn", "ncnn"):
-        theirs = ENGINES[name].load(plain, places[1], 1).hybrid
+        theirs = ENGINES[name].load(plain, places[1], 1, subject.calibration[:FEW]).hybrid
     low = cell(subject, loaded.given, theirs) if theirs is not None else None
     high = cell(subject, loaded.given, loaded.hybrid)
     return Row(subject.name, name, loaded.version, round(score(subject, loaded.given), 4), low, high)
@@ -182,7 +190,27 @@ def simulated(subject: Subject, builds: Path, kind: str, pythons: dict[str, Path
             except RuntimeError as error:
                 print(f"{name}, {subject.name}: {error}", flush=True)
                 continue
-            yield Row(subject.name, title, "", given, low_score, Cell(found, None))
+            yield Row(subject.name, title, version_of(name, python), given, low_score, Cell(found, None))
+
+
+def version_of(name: str, python: Path) -> str:
+    """What is installed of a simulator's tool in its environment."""
+    said = f"from importlib.metadata import version; print(version({PACKAGES[name]!r}))"
+    return subprocess.run([str(python), "-c", said], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def table(found: list[Row]) -> str:
+    """All rows as Markdown."""
+    return "\n".join([HEAD, "|---|---|---|---|---|---|---|", *map(line, found)])
+
+
+def write(found: list[Row], choice: str) -> None:
+    """Put the table between its marks in the document, with the day and what chose."""
+    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(START)
+    _, _, behind = rest.partition(END)
+    chosen = "`auto` with its default budget" if choice == "auto" else "step1's default"
+    told = f"{time.strftime('%Y-%m-%d')}; choice: {chosen}; hybridq {hybridq.__version__}.\n\n{table(found)}"
+    DOCUMENT.write_text(f"{before}{START}\n\n{told}\n\n{END}{behind}", encoding="utf-8")
 
 
 def line(row: Row) -> str:
@@ -207,9 +235,10 @@ def main() -> int:
     parser.add_argument("--nncf", type=Path, help="a Python that has NNCF")
     for name, (title, *_) in SIMULATORS.items():
         parser.add_argument(f"--{name}", type=Path, metavar="PYTHON", help=f"a Python for {title}")
+    parser.add_argument("--write", action="store_true", help=f"put the table into docs/{DOCUMENT.name}")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     given = parser.parse_args()
-    here = [n for n in given.engines if all(find_spec(m) for m in ENGINES[n].modules)]
+    here = [n for n in given.engines if is_here(n)]
     found: list[Row] = []
     for subject in of_zoo(given.zoo, given.only):
         pythons = {n: getattr(given, n) for n in SIMULATORS if getattr(given, n)}
@@ -220,7 +249,9 @@ def main() -> int:
         for row in every:
             found.append(row)
             print(line(row), flush=True)
-    print("\n".join(["", HEAD, "|---|---|---|---|---|---|---|", *map(line, found)]))
+    print(f"\n{table(found)}")
+    if given.write:
+        write(found, given.choice)
     if given.json:
         given.json.write_text(json.dumps([asdict(r) for r in found], indent=1) + "\n", encoding="utf-8")
     return 0

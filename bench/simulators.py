@@ -102,3 +102,4 @@ SIMULATORS: dict[str, tuple[str, str, str, Choice]] = {  # title, plain 8 bits, 
     "aimet": ("AIMET-ONNX, simulated", "by_aimet.py", "", aimet),
     "rknn2": ("RKNN-Toolkit2, simulated", "by_rknn2.py", "rknn2", rknn2),
 }
+PACKAGES = {"aimet": "aimet-onnx", "rknn2": "rknn-toolkit2"}

@@ -164,7 +164,7 @@ def test_both_models_are_converted_and_one_is_quantized_by_the_script(
 
     monkeypatch.setattr(litert.subprocess, "run", tool)
     monkeypatch.setattr(litert, "version", lambda _: "2.3.0")
-    monkeypatch.setattr(litert, "_opened", lambda path, view, threads: _Onnx(path))
+    monkeypatch.setattr(litert, "opened", lambda path, *_: _Onnx(path))
     state = read_state(folder / "build")
     config, _ = read_config(folder / "build", state)
     view = make_view(state, make_plan(state.model, state.calibrated, config, state.weights), config)

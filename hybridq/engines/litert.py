@@ -70,7 +70,7 @@ def load(view: View, folder: Path, threads: int, samples: Sequence[Feed]) -> Loa
     quantized, said = _quantized(export, repaired)
     inputs, feed = view.model.inputs, samples[0]
     expected = session(source, threads=threads).run(list(view.model.outputs), dict(feed))
-    one, plain, other = (_opened(path, view, threads) for path in (given, repaired, quantized))
+    one, plain, other = (opened(path, inputs, threads) for path in (given, repaired, quantized))
     place, same = (tuple(places_of(x, inputs, feed, expected)) for x in (one, plain))
     return Loaded(version("ai-edge-litert"), Session(one, inputs, place), Session(other, inputs, same), said)
 
@@ -105,11 +105,12 @@ def _last(done: subprocess.CompletedProcess[str]) -> str:
     return "\n".join((done.stderr or done.stdout).strip().splitlines()[-3:])
 
 
-def _opened(path: Path, view: View, threads: int) -> Any:
+def opened(path: Path, inputs: tuple[str, ...], threads: int) -> Any:
+    """A ``.tflite`` in an interpreter. Raises EngineError where it has not as many inputs as the model."""
     from ai_edge_litert.interpreter import Interpreter
 
     found = Interpreter(str(path), num_threads=max(1, threads))
-    if len(found.get_input_details()) != len(view.model.inputs):
+    if len(found.get_input_details()) != len(inputs):
         raise EngineError(f"{PROGRAM} gives the model other inputs", path=path.name)
     found.allocate_tensors()
     return found

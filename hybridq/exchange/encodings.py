@@ -64,7 +64,23 @@ def losses(view: View) -> list[Problem]:
         for x in view.layers
         if x.weight_only is not None
     ]
-    return [*computed_otherwise(view), *weights_stay(view), *converted, *only]
+    return [*_tied(view), *computed_otherwise(view), *weights_stay(view), *converted, *only]
+
+
+def _tied(view: View) -> list[Problem]:
+    """Where AIMET's own simulation would have one encoding for two: of pools it ties what they read and write."""
+    pools = [x for x in view.layers if x.op == "AveragePool" and x.name in view.tensor]
+    apart = [x.name for x in pools if _source(view, x.name) not in (None, view.tensor[x.name].stored.qparams)]
+    if not apart:
+        return []
+    said = f"AIMET's simulation ties {', '.join(apart[:3])} to what the pool reads, and the last encoding counts"
+    return [Problem(said, severity="note", code="tied", hint="Make it within `quantsim._apply_constraints(False)`.")]
+
+
+def _source(view: View, layer: str) -> QParams | None:
+    """The parameters of what a layer reads."""
+    first = next(iter(view.model.layer[layer].inputs), "")
+    return view.tensor[first].stored.qparams if first in view.tensor else None
 
 
 def put(

@@ -3,8 +3,8 @@
 A layer is known by the tensor it writes, behind the activation it absorbs. What is read and written is asymmetric int8
 a tensor, weights are symmetric int8 a channel. Convolutions alone have 8-bit kernels (a Gemm becomes one); a layer that
 is not listed, and every other operator, computes in float. A layer is listed where it reads a model input or what
-another such layer writes: what MNN 3.6.1 computes in integers between two listed layers loses more (pools, Concats), or
-all (a sum with an activation).
+another such layer writes, and no MaxPool reads what it writes: what MNN 3.6.1 on x86 computes in integers behind or
+between listed layers loses more (means, Concats), or nearly all (a sum with an activation, a MaxPool).
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ def write(view: View, options: Options) -> Export:
 def _why_float(layer: LayerView, view: View) -> str:
     if layer.inputs[:1] and not _is_plain(layer.inputs[0], view):
         return "it reads what no convolution writes"
+    if _is_pooled(layer.name, view):
+        return "a MaxPool reads what it writes, which MNN gets wrong in integers"
     return "what it reads or writes is stored in float"
 
 
@@ -48,7 +50,7 @@ def _is_int8(layer: LayerView, view: View) -> bool:
     weights = view.weights_of.get(layer.name, ())
     ends = [view.tensor.get(name) for name in (*layer.inputs[:1], layer.name)]
     stored = all(t is not None and t.stored.qparams is not None for t in ends)
-    sound = layer.inputs[:1] != () and _is_plain(layer.inputs[0], view)
+    sound = layer.inputs[:1] != () and _is_plain(layer.inputs[0], view) and not _is_pooled(layer.name, view)
     return sound and layer.op in KERNELS and len(weights) == 1 and weights[0].qparams is not None and stored
 
 
@@ -56,6 +58,13 @@ def _is_plain(tensor: str, view: View) -> bool:
     """Whether a tensor enters the model, or a layer with an 8-bit kernel writes it."""
     writer = view.model.layer.get(tensor)
     return tensor in view.model.inputs or (writer is not None and writer.op in KERNELS)
+
+
+def _is_pooled(tensor: str, view: View) -> bool:
+    """Whether a MaxPool reads a tensor, or what it becomes without another computation."""
+    group = view.model.group_of.get(tensor)
+    makers = (view.model.producers.get(t) for t in (group.tensors if group else ()))
+    return any(maker is not None and maker.op_type == "MaxPool" for maker in makers)
 
 
 def _layer(layer: LayerView, view: View) -> dict[str, Any]:

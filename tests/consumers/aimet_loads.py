@@ -1,6 +1,8 @@
 """In aimet-onnx's environment: load encodings. ``aimet_loads.py MODEL SAMPLES.npz OUT.npz ENCODINGS...``.
 
 Prints, for each file, how many encodings had no quantizer to go to; writes the simulation's outputs with the last one.
+Each tensor keeps its own encoding: by itself the simulation ties what Concat, AveragePool and Relu read and write to
+one quantizer, and of several encodings that were loaded into it the last counts.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from pathlib import Path
 import aimet_onnx
 import numpy as np
 import onnx
-from aimet_onnx.quantsim import QuantizationSimModel, load_encodings_to_sim
+from aimet_onnx.quantsim import QuantizationSimModel, _apply_constraints, load_encodings_to_sim
 
 
 def names_of(path: str) -> set[str]:
@@ -29,7 +31,10 @@ def main(model: str, samples: str, out: str, *encodings: str) -> None:
     """Load each file into a fresh simulation, run the last one."""
     sim = None
     for path in encodings:
-        sim = QuantizationSimModel(onnx.load(model), param_type="int8", activation_type="int8", config_file="htp_v81")
+        with _apply_constraints(False):
+            sim = QuantizationSimModel(
+                onnx.load(model), param_type="int8", activation_type="int8", config_file="htp_v81"
+            )
         load_encodings_to_sim(sim, path, strict=False)
         on = {n for n, q in sim.qc_quantize_op_dict.items() if q.enabled}
         left = sorted(names_of(path) - set(sim.qc_quantize_op_dict))
