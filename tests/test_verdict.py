@@ -131,6 +131,50 @@ def test_class_numbers_are_judged_by_how_many_are_equal(equal: float, level: Lev
     assert judge(report, KNOWN).level is level
 
 
+def _printed(report: ComparisonReport, known: Known) -> list[str]:
+    text = io.StringIO()
+    print_report(report, Console(file=text, width=240, color_system=None), judge(report, known))
+    return text.getvalue().splitlines()
+
+
+def test_a_good_build_whose_samples_leave_the_ranges_says_what_to_do_about_it() -> None:
+    few = dataclasses.replace(FAR, share=0.002)
+    found = judge(_with(45.0, 35.0, drift=(few,)), KNOWN)
+    assert found.level is Level.OK
+    assert [a.kind for a in found.actions] == ["samples"]
+    assert found.actions[0].command
+
+
+@given(st.lists(st.integers(1, 12), min_size=5, max_size=60))
+def test_no_sentence_is_cut(lengths: list[int]) -> None:
+    """Warnings and reasons come whole, whatever their length; of long names both ends."""
+    said = " ".join("w" * n for n in lengths)
+    remedy = Remedy(("body",), "float32", said)
+    report = _with(25.0, 9.0, warnings=(said, f"'{'n' * 90}' {said}"))
+    told = " ".join(" ".join(_printed(report, dataclasses.replace(KNOWN, lint=(remedy,)))).split())
+    assert told.count(said) >= 2
+    assert "n" * 60 not in told
+
+
+def test_a_column_of_other_samples_says_so() -> None:
+    known = dataclasses.replace(KNOWN, all_8bit=Accuracy(12.0, 3.0, 0.5))
+    lines = _printed(REPORT, known)
+    assert any("all 8 bits *" in line for line in lines)
+    assert any("* all 8 bits: accuracy on the search's samples" in line for line in lines)
+    assert not any("*" in line for line in _printed(REPORT, KNOWN))
+
+
+def test_what_the_cfg_raised_is_not_called_by_design() -> None:
+    layers = tuple(
+        dataclasses.replace(x, precision=p) for x, p in zip(REPORT.layers, ("float32", "float16"), strict=False)
+    )
+    report = dataclasses.replace(REPORT, layers=layers)
+    known = dataclasses.replace(KNOWN, by_design=frozenset({layers[0].name}))
+    told = " ".join(_printed(report, known))
+    assert f"1 layer stays float by design: 1 {layers[0].op}" in told
+    assert f"1 layer has more bits by the cfg: 1 {layers[1].op}" in told
+
+
 def test_a_good_build_needs_nothing_but_other_samples() -> None:
     (action,) = judge(_with(45.0, 35.0), KNOWN).actions
     assert (action.kind, action.command) == ("nothing", "")

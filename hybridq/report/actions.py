@@ -77,7 +77,7 @@ class Action:
 def next_actions(report: ComparisonReport, known: Known, *, good: bool) -> tuple[Action, ...]:
     """At most ``MOST`` actions, the most promising first; for a good build that nothing need be done."""
     if good:
-        return (_nothing(report, known),)
+        return tuple(_samples(report, known)) if known.folder and _warned(report) else (_nothing(report, known),)
     guilty = _guilty(report, known)
     if not known.folder:
         return (*_elsewhere(guilty), *_search(known))
@@ -246,13 +246,18 @@ def _cut(report: ComparisonReport, known: Known) -> Iterator[Action]:
         )
 
 
+def _warned(report: ComparisonReport) -> bool:
+    """Whether a good build still warns of samples beyond the calibrated ranges."""
+    return any(one.significant for one in report.drift)
+
+
 def _drifted(report: ComparisonReport) -> bool:
     """Whether so many tensors left their ranges that the samples are of another kind: no layer is to blame first."""
     return sum(one.significant for one in report.drift) > DRIFTED * len(report.layers)
 
 
 def _samples(report: ComparisonReport, known: Known) -> Iterator[Action]:
-    if any(one.significant for one in report.drift):
+    if _warned(report):
         why = f"calibrate on more samples like these: add them to {short(known.dataset, 40)}"
         yield Action("samples", why, (), None, _calibrating(known))
 

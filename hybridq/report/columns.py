@@ -10,6 +10,8 @@ from hybridq.compare.timing import unsteady
 from hybridq.report import words
 from hybridq.report.known import Accuracy, Known
 
+HERE = "these samples"
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -23,7 +25,17 @@ class Column:
     size: int | None = None
     time_ms: float | None = None
     high_fraction: float | None = None
-    measured_on: str = "these samples"
+    measured_on: str = HERE
+
+    @property
+    def head(self) -> str:
+        """What stands above it; a mark leads to ``notes`` where its accuracy is not to be held against the others'."""
+        return self.model if self.measured_on == HERE else f"{self.model} *"
+
+
+def notes(columns: Sequence[Column]) -> list[str]:
+    """What the marks in the heads say."""
+    return [f"* {c.model}: accuracy on {c.measured_on}" for c in columns if c.measured_on != HERE]
 
 
 def side_by_side(report: ComparisonReport, known: Known) -> tuple[Column, ...]:

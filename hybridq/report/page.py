@@ -23,7 +23,7 @@ from markupsafe import Markup
 from hybridq.compare import ComparisonReport, Figures, LayerReport, OutputReport
 from hybridq.report import board, loop, words
 from hybridq.report.actions import Action
-from hybridq.report.columns import rows
+from hybridq.report.columns import notes, rows
 from hybridq.report.extras import Extras
 from hybridq.report.gallery import Shot
 from hybridq.report.terminal import damage, summary
@@ -67,7 +67,6 @@ def page(report: ComparisonReport, judged: Verdict, extras: Extras | None = None
     plural = "" if report.samples == 1 else "s"
     note = " of the calibration set: step3 --dataset gives data that it has not seen" if report.calibration_data else ""
     found = rows(report, judged.columns)
-    elsewhere = [c for c in judged.columns if c.measured_on != "these samples"]
     return _template().render(
         model=words.visible(_title(report, extras)),
         samples=f"{report.samples} sample{plural}{note}",
@@ -75,8 +74,8 @@ def page(report: ComparisonReport, judged: Verdict, extras: Extras | None = None
         caution=_caution(report, extras),
         level=str(judged.level),
         reason=words.visible(judged.reason),
-        columns=[("", *(c.model for c in judged.columns)), *found],
-        elsewhere=f"{elsewhere[0].model}: accuracy on {elsewhere[0].measured_on}." if elsewhere else "",
+        columns=[("", *(c.head for c in judged.columns)), *found],
+        elsewhere=" ".join(f"{note}." for note in notes(judged.columns)),
         summary=[" ".join(line.split()) for line in summary(report)[1:]],
         actions=[_action(one) for one in judged.actions],
         warnings=[words.visible(text) for text in report.warnings],

@@ -13,8 +13,8 @@ from rich.text import Text
 from hybridq.compare import BoardLayer, ComparisonReport, LayerReport
 from hybridq.compare.timing import unsteady
 from hybridq.report import board, loop, words
-from hybridq.report.actions import Action
-from hybridq.report.columns import rows
+from hybridq.report.actions import LOW, Action
+from hybridq.report.columns import notes, rows
 from hybridq.report.known import Known
 from hybridq.report.verdict import Verdict, judge
 
@@ -75,9 +75,10 @@ def _head(report: ComparisonReport, judged: Verdict) -> Iterable[Text]:
 
 
 def _columns(report: ComparisonReport, judged: Verdict) -> Iterable[Text]:
-    heads = ("", *(column.model for column in judged.columns))
+    heads = ("", *(column.head for column in judged.columns))
     for i, (head, *cells) in enumerate([heads, *rows(report, judged.columns)]):
         yield Text(f"  {head:<24}" + "".join(f"{cell:>{CELL}}" for cell in cells), "" if i else "bold")
+    yield from (Text(f"  {note}", "dim") for note in notes(judged.columns))
 
 
 def _outputs(report: ComparisonReport) -> Iterable[Text]:
@@ -136,16 +137,23 @@ def _layer(layer: LayerReport, captured: Mapping[str, BoardLayer] | None) -> str
 
 def _by_design(report: ComparisonReport, judged: Verdict) -> Iterable[Text]:
     aside = set(judged.by_design)
-    counts = Counter(x.op for x in report.layers if x.name in aside)
-    if counts:
-        told = [f"{n} {op}" for op, n in counts.most_common()]
-        plural = "s stay" if len(aside) > 1 else " stays"
-        yield Text(_fitting(f"{len(aside)} layer{plural} float by design: ", told), "dim")
+    asked = {x.name for x in report.layers if x.precision not in LOW} - aside
+    for names, told_of_one, told_of_many in (
+        (aside, "stays float by design", "stay float by design"),
+        (asked, "has more bits by the cfg", "have more bits by the cfg"),
+    ):
+        counts = Counter(x.op for x in report.layers if x.name in names)
+        if counts:
+            told = [f"{n} {op}" for op, n in counts.most_common()]
+            verb = f"s {told_of_many}" if len(names) > 1 else f" {told_of_one}"
+            yield Text(_fitting(f"{len(names)} layer{verb}: ", told), "dim")
 
 
 def _warnings(report: ComparisonReport) -> Iterable[Text]:
     for warning in report.warnings[:WARNINGS]:
-        yield Text.assemble(("warning: ", "yellow"), words.short(warning, COLUMNS - 9))
+        first, *rest = _wrapped(warning, COLUMNS - 9)
+        yield Text.assemble(("warning: ", "yellow"), first)
+        yield from (Text(f"  {line}") for line in rest)
     left = len(report.warnings) - WARNINGS
     if left > 0:
         yield Text(f"  and {left} more warning{'s' * (left > 1)}, see the report", "dim")
@@ -158,10 +166,16 @@ def _next(judged: Verdict) -> Iterable[Text]:
 
 
 def _action(number: int, action: Action) -> Iterable[Text]:
-    line = f"{number}. {action}"
-    yield Text(line if len(line) <= COLUMNS else f"{line[: COLUMNS - 1]}…")
+    first, *rest = _wrapped(f"{number}. {action}", COLUMNS - 3)
+    yield Text(first)
+    yield from (Text(f"   {line}") for line in rest)
     if action.command:
         yield Text(f"   {action.command}", "cyan")
+
+
+def _wrapped(text: str, most: int) -> list[str]:
+    """A sentence in lines of at most ``most`` columns; of a long name in it both ends are shown."""
+    return textwrap.wrap(" ".join(words.short(word, NAME) for word in text.split()), most) or [""]
 
 
 def _fitting(head: str, told: Sequence[str]) -> str:

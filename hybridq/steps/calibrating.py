@@ -90,7 +90,6 @@ class Step1Run:
         work = replace(self, prepared=self.prepared.of_shapes(looked.seen, options.threads))
         result = work._chosen(stats, data, looked.seen, executor)
         problems = [
-            *data.notes,
             *audit.problems,
             *self.prepared.problems(result.canonical_difference),
             *result.problems,

@@ -49,7 +49,7 @@ def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
         together={x.name: tuple(facts.keeping(model.group[x.group])) for x in model.layers},
         shared={n: g.layers for g in model.groups for n in g.layers},
         edited=frozenset(_edited(model, config)),
-        by_design=frozenset(_by_design(state)),
+        by_design=frozenset(_by_design(state, config)),
         joined=dict(_joined(model)),
         lint=tuple(_remedies(state, target, facts)),
         front=tuple(_front(model, search, wider)),
@@ -117,12 +117,12 @@ def _edited(model: Model, config: QuantConfig) -> Iterator[str]:
             yield from model.group[key].layers if key in model.group else (layer,)
 
 
-def _by_design(state: State) -> Iterator[str]:
-    """Layers that must stay float, or that step1 put there."""
+def _by_design(state: State, config: QuantConfig) -> Iterator[str]:
+    """Layers that must stay float, or that step1 put there and nobody asked for."""
     default = state.calibrated.default
     for layer in state.model.layers:
         own = state.calibrated.default_of(layer.name)
-        if layer.float_only or (not own.is_integer and own is not default):
+        if layer.float_only or (not own.is_integer and own is not default and layer.name not in config.choices):
             yield layer.name
 
 

@@ -104,7 +104,7 @@ class Pass:
             if later.error is not None:
                 raise later.error
             pile.add(stats)
-            self.progress("calibrating", looked.audit.samples, data.count)
+            self.progress(_doing(data), looked.audit.samples, data.count)
         return pile.merged()
 
 
@@ -120,10 +120,16 @@ def measure_part(
         return None, looked
 
 
+def _doing(data: Dataset) -> str:
+    """What is done, in words, with what was taken because nothing was said."""
+    size = data.preprocessing.size
+    return f"calibrating at {size[0]}x{size[1]}, the first picture's size" if data.sizing and size else "calibrating"
+
+
 def _batches(data: Dataset, size: int, looked: Looked, progress: Progress, first: int = 0) -> Iterator[Batch]:
     """Batches with the index of their first sample; every single sample is looked at, every batch counted."""
     index = first
     for sample in data.batches(size, looked.add):
         yield index, sample.feed
         index += sample.count
-        progress("calibrating", index, data.count)
+        progress(_doing(data), index, data.count)
