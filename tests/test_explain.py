@@ -59,6 +59,24 @@ def test_edits_and_their_reason_are_told_and_can_be_taken_back(run: Run) -> None
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("precision", ["float32", "float16", "int16"])
+def test_of_a_raised_layer_it_says_what_it_was_costs_and_brought(run: Run, precision: str) -> None:
+    hybridq.set("build", "*", "uint8")
+    before = hybridq.explain("build", "logits")
+    assert before.raised == ()
+    hybridq.set("build", "logits", precision)
+    now = hybridq.explain("build", "logits")
+    was, costs, brought = now.raised
+    if before.values.step is not None:
+        assert was.startswith("was ")
+    wide = {"float32": 4, "float16": 2, "int16": 2}[precision]
+    assert f"{8 * 4 * wide} B of weights for {8 * 4} B" in costs
+    assert f"{now.macs_share:.1%} of the MACs" in costs
+    assert "hybridq unset build logits" in brought
+    assert all(line in " ".join(run("explain", "build", "logits").out.split()) for line in (was, costs, brought))
+
+
+@pytest.mark.usefixtures("folder")
 def test_what_would_help_helps(run: Run) -> None:
     hybridq.set("build", "*", "uint8")
     before = hybridq.explain("build", "relu")

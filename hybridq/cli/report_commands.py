@@ -17,6 +17,7 @@ from hybridq.steps.compare_models import compare_models
 from hybridq.steps.explain import Explanation, Neighbour, explain
 
 COLUMNS, SHOWN = 100, 3  # of a screen; neighbours, edits and findings before the rest is counted
+LONG = 80  # characters of a name that is shown whole
 
 
 @click.command("explain")
@@ -76,7 +77,9 @@ def _screen(found: Explanation) -> Iterator[str]:
         yield from _listed("also", [short(a, 40) for a in found.aliases])
     asked = "" if found.asked == found.done else f" ({found.asked} was asked)"
     yield from _told("precision", f"{found.done}{asked}: {found.why}")
-    if found.search:
+    if found.raised:
+        yield from (line for i, text in enumerate(found.raised) for line in _told("" if i else "raised", text))
+    elif found.search:
         yield from _told("search", found.search)
     yield from _output(found)
     yield from _weights(found)
@@ -134,8 +137,8 @@ def _listed(head: str, items: Iterable[str], none: str = "") -> Iterator[str]:
 
 
 def _told(head: str, text: str) -> list[str]:
-    """A head in a column of its own, at most two lines of text beside it."""
-    lines = textwrap.wrap(text, COLUMNS - 12, max_lines=2, placeholder=" …") or [""]
+    """A head in a column of its own, the text beside it, whole; of long names both ends are shown."""
+    lines = textwrap.wrap(" ".join(short(word, LONG) for word in text.split()), COLUMNS - 12) or [""]
     return [f"{head if i == 0 else '':<12}{line}" for i, line in enumerate(lines)]
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hybridq import targets
 from hybridq.compare.results import plain
@@ -21,6 +24,7 @@ from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Edit, QuantConfig
 from hybridq.quant.words import nearest_hint
 from hybridq.report.actions import set_command, unset_command
+from hybridq.report.words import size
 from hybridq.steps.common import REPORT, REPORT_JSON, SEARCH, read_config, read_result, read_state
 from hybridq.storage.state import State
 
@@ -71,6 +75,7 @@ class Explanation:
     ``why`` is the reason for ``done``; ``alone_db`` and ``inside_db`` are step3's SQNR, individual and entire, None
     where not measured; ``board`` says what a device computed, ``search`` the search's reason for its choice, both are
     empty without one.
+    ``raised`` says of a layer with more bits than step1 gave it what it was, what it costs and what it brought.
     ``findings`` are the lint's, ``help`` are commands.
     """
 
@@ -93,6 +98,7 @@ class Explanation:
     inside_db: float | None
     board: str
     search: str
+    raised: tuple[str, ...]
     findings: tuple[str, ...]
     help: tuple[str, ...]
 
@@ -118,6 +124,13 @@ class Ground:
     def explain(self, layer: Layer) -> Explanation:
         """One layer."""
         return _explained(self, layer)
+
+    @cached_property
+    def unedited(self) -> QuantPlan:
+        """The plan of what step1 left."""
+        calibrated = self.state.calibrated
+        plain = QuantConfig(calibrated.target, {}, calibrated.entries, {})
+        return make_plan(self.state.model, calibrated, plain, self.state.weights)
 
 
 def ground_of(folder: Path, state: State, config: QuantConfig, report: Mapping[str, Any]) -> Ground:
@@ -182,6 +195,7 @@ def _explained(ground: Ground, layer: Layer) -> Explanation:
         inside_db=inside,
         board=_board(ground.report, layer.name),
         search=str(ground.reasons.get(layer.name, "")),
+        raised=tuple(_raised(ground, layer)),
         findings=findings,
         help=remedies,
     )
@@ -257,6 +271,28 @@ def _damage(report: Mapping[str, Any], name: str) -> tuple[float | None, float |
             alone, inside = (layer.get(k) or {} for k in ("individual", "entire"))
             return alone.get("sqnr_db"), inside.get("sqnr_db")
     return None, None
+
+
+def _raised(ground: Ground, layer: Layer) -> Iterator[str]:
+    """What a layer was before it got more bits, what those cost, what they brought; nothing of other layers."""
+    before, now = ground.unedited.layers[layer.name], ground.plan.layers[layer.name]
+    if before.done.bits != 8 or now.done.bits <= 8:
+        return
+    stored = ground.unedited.groups[layer.group].stored
+    step = f", a step of {float(stored.qparams.scale):.4g}" if stored.qparams is not None else ""
+    seen = ground.state.calibrated.measured[layer.group].range
+    yield f"was {before.done}: values {seen.min:.4g} .. {seen.max:.4g}{step}"
+    bytes_before, bytes_now = (_weight_bytes(ground.state, plan) for plan in (before, now))
+    share = layer.macs / max(ground.state.model.macs, 1)
+    yield f"costs {share:.1%} of the MACs above 8 bits, {size(bytes_now)} of weights for {size(bytes_before)}"
+    told = str(ground.reasons.get(layer.name, ""))
+    unset = f"`{unset_command(str(ground.folder), [layer.name])}`, then step2 and step3, show it"
+    yield f"brought {told}" if "->" in told else f"brought: not measured alone; {unset}"
+
+
+def _weight_bytes(state: State, planned: LayerPlan) -> int:
+    """Bytes that a layer's weights take."""
+    return sum(int(np.size(state.weights[w.tensor])) * w.precision.bits // 8 for w in planned.weights)
 
 
 def _board(report: Mapping[str, Any], name: str) -> str:
