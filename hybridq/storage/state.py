@@ -236,7 +236,7 @@ def _dumps(data: Json) -> str:
         if isinstance(value, list):
             inner = ",\n".join("    " + json.dumps(v, ensure_ascii=False) for v in value)
             parts.append(f"  {json.dumps(key)}: [\n{inner}\n  ]")
-        elif isinstance(value, dict) and key in ("graph", "calibration", "weights"):
+        elif isinstance(value, dict) and key in ("graph", "calibration", "search", "weights"):
             parts.append(f"  {json.dumps(key)}: {_dumps_rows(value)}")
         else:
             parts.append(f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}")
