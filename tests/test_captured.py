@@ -17,15 +17,18 @@ from helpers_cli import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from recurrent import UNITS, cell, frames, written
 from rknn2.make import built
 
 import hybridq
 from hybridq.board.arranged import Arranger
 from hybridq.board.records import Captured
-from hybridq.compare import BoardReport
+from hybridq.compare import BoardReport, layer_pairs, probes
 from hybridq.compare.causes import cause_of
 from hybridq.dataset import Dataset, input_specs, open_dataset
 from hybridq.errors import BoardError
+from hybridq.graph.rolling import Rolled
+from hybridq.graph.runtime import session
 from hybridq.quant.records import QuantConfig
 from hybridq.steps.board import board_report
 from hybridq.steps.common import RESULT_SCHEMAS, SCHEMAS, read_config, read_state
@@ -55,10 +58,10 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
     return {choice: read_built(built(made / choice, choice)) for choice in CHOICES}
 
 
-def read_built(folder: Path) -> Built:
+def read_built(folder: Path, listed: Path | None = None) -> Built:
     state = read_state(folder)
     config, _ = read_config(folder, state)
-    data = open_dataset(folder.with_suffix(".txt"), input_specs(state.model))
+    data = open_dataset(listed or folder.with_suffix(".txt"), input_specs(state.model))
     return Built(folder, state, config, onnx.load(folder / "hybrid.onnx"), data)
 
 
@@ -304,3 +307,28 @@ def test_a_dump_has_every_layer_and_is_read_as_planned(builds: dict[str, Built],
 
 def _figure(kind: str) -> str:
     return kind.removesuffix("_qnt")
+
+
+@pytest.mark.parametrize("step", [0, 5])
+def test_a_step_of_a_recurrent_model_goes_on_with_the_states_of_each(tmp_path: Path, step: int) -> None:
+    """A device that carries its states is as planned to the last bit; one that forgot them is not, from the start."""
+    onnx.save(cell(), tmp_path / "m.onnx")
+    hybridq.step1(tmp_path / "m.onnx", written(tmp_path, [frames(12)]), tmp_path / "b", dtype="uint8", threads=1)
+    hybridq.step2(tmp_path / "b")
+    state, hybrid = read_state(tmp_path / "b"), onnx.load(tmp_path / "b" / "hybrid.onnx")
+    pairs = layer_pairs(state.model, hybrid)
+    one = session(probes.expose(hybrid, [p.hybrid_tensor for p in pairs]), threads=1)
+    device, held = Rolled(one, state.model.states), np.zeros((1, UNITS), np.float32)
+    for number, x in enumerate(frames(12)[: step + 1]):
+        feed = {"x": x, "h": held} if number == 0 else {"x": x}
+        values = device.run(feed, [p.hybrid_tensor for p in pairs])
+    build = read_built(tmp_path / "b", tmp_path / "dataset.txt")
+    tensors = dict(zip([p.name for p in pairs], values, strict=True))
+    found = compared(build, named(tmp_path / "dump", {**tensors, "x": frames(12)[step]}))
+    assert found.samples == (step,)
+    assert found.first_apart == ""
+    assert min(x.against_plan.sqnr_db for x in found.layers) > 100
+    forgot = one.run([p.hybrid_tensor for p in pairs], {"x": frames(12)[step], "h": held})
+    other = dict(zip([p.name for p in pairs], forgot, strict=True))
+    again = compared(build, named(tmp_path / "forgot", {**other, "x": frames(12)[step]}))
+    assert bool(again.first_apart) == (step > 0)

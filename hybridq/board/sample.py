@@ -51,9 +51,9 @@ def chosen_samples(
 
 
 def _fed(dump: Dump, sample: Mapping[str, Captured], model: Model) -> dict[str, Captured]:
-    """What the dump says that the device was fed, by the model's inputs."""
+    """What the dump says that the device was fed, by the model's inputs; its states are its own."""
     own = {**dump.given, **sample}
-    return {name: own[hit] for name, hit in matched_inputs(model, own).items()}
+    return {name: own[hit] for name, hit in matched_inputs(model, own).items() if name not in model.states}
 
 
 def _look(

@@ -57,14 +57,15 @@ class _Row:
 
 @dataclass(frozen=True)
 class Board:
-    """A dump tied to a model: ``sources`` are its names by layer, ``feeds`` our samples that it ran on, with numbers.
+    """A dump tied to a model: ``sources`` are its names by layer, ``feeds`` our samples that it ran on.
 
+    A feed is its number, what float takes, and what the hybrid model takes: the states of a recurrent model differ.
     ``stored`` says how the plan stores each layer's tensor, where it is integers; ``missing`` layers have no tensor.
     """
 
     dump: Dump
     sources: Mapping[str, str]
-    feeds: Sequence[tuple[int, Feed]]
+    feeds: Sequence[tuple[int, Feed, Feed]]
     stored: Mapping[str, QParams]
 
 
@@ -79,9 +80,9 @@ def compare_board(
     )
     rows = {pair.name: _Row(pair, board.sources[pair.name]) for pair in chosen}
     arranger, problems = Arranger(), list[Problem]()
-    for sample, (_, feed) in enumerate(board.feeds):
+    for sample, (_, *feeds) in enumerate(board.feeds):
         for chunk in _chunks(chosen):
-            for pair, float_values, planned in _ours(chunk, *sessions, feed):
+            for pair, float_values, planned in _ours(chunk, sessions, feeds):
                 _measure(board, sample, rows[pair.name], (float_values, planned), arranger, problems)
     if problems:
         left = len(problems) - TOLD
@@ -95,10 +96,10 @@ def _chunks(pairs: Sequence[LayerPair]) -> Iterator[Sequence[LayerPair]]:
 
 
 def _ours(
-    pairs: Sequence[LayerPair], reference: Session, hybrid: Session, feed: Feed
+    pairs: Sequence[LayerPair], sessions: tuple[Session, Session], feeds: Sequence[Feed]
 ) -> Iterator[tuple[LayerPair, NDArray[Any], NDArray[Any]]]:
-    a = runtime.run(reference, feed, [p.float_tensor for p in pairs])
-    b = runtime.run(hybrid, feed, [p.hybrid_tensor for p in pairs])
+    a = runtime.run(sessions[0], feeds[0], [p.float_tensor for p in pairs])
+    b = runtime.run(sessions[1], feeds[1], [p.hybrid_tensor for p in pairs])
     yield from zip(pairs, a, b, strict=True)
 
 
@@ -132,7 +133,7 @@ def _report(board: Board, pairs: Sequence[LayerPair], rows: Sequence[_Row]) -> B
     return BoardReport(
         form=board.dump.title,
         device=board.dump.device,
-        samples=tuple(number for number, _ in board.feeds),
+        samples=tuple(number for number, *_ in board.feeds),
         layers=layers,
         missing=tuple(p.name for p in pairs if p.name not in held),
         last_as_planned=last,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from hybridq.compare.board import Board, compare_board
 from hybridq.dataset import Dataset
 from hybridq.errors import BoardError
 from hybridq.graph.model import Model
+from hybridq.graph.rolling import Rolled
+from hybridq.graph.runtime import Feed, session
 from hybridq.plan.plan import make_plan
 from hybridq.quant.qparams import QParams
 from hybridq.quant.records import QuantConfig
@@ -35,14 +38,31 @@ def board_report(
     if not sources:
         raise _nothing(dump, state.model)
     stored = _stored(state, config)
-    feeds = chosen_samples(dump, state.model, _feeds(data), stored)
-    board = Board(dump, sources, feeds, stored)
     reference = storage.assemble(state.model.proto, state.weights)
+    chosen = [number for number, _ in chosen_samples(dump, state.model, _feeds(data), stored)]
+    feeds = _sides(chosen, state, (reference, hybrid), data, threads)
+    board = Board(dump, sources, [(number, *feeds[number]) for number in chosen], stored)
     return compare_board(board, reference, hybrid, layer_pairs(state.model, hybrid), threads=threads)
 
 
 def _feeds(data: Dataset) -> Iterator[dict[str, Any]]:
     yield from (sample.feed for sample in data)
+
+
+def _sides(
+    chosen: list[int], state: State, models: tuple[onnx.ModelProto, onnx.ModelProto], data: Dataset, threads: int
+) -> dict[int, tuple[Feed, Feed]]:
+    """Each chosen sample as float and as the hybrid model take it: a step goes on with the states of each of them."""
+    found: dict[int, tuple[Feed, Feed]] = {}
+    states = state.model.states
+    given, hybrid = (Rolled(session(m, threads=threads), states) for m in models)
+    for number, feed in enumerate(islice(_feeds(data), max(chosen) + 1)):
+        if number in chosen:
+            found[number] = given.whole(feed), hybrid.whole(feed)
+        if states:
+            given.run(feed, [])
+            hybrid.run(feed, [])
+    return found
 
 
 def _stored(state: State, config: QuantConfig) -> dict[str, QParams]:
