@@ -106,3 +106,8 @@ def test_a_wrong_sample_is_told_by_its_line(many: Path) -> None:
     for options in ({}, {"workers": 2}):
         with pytest.raises(hybridq.HybridqError, match=r"many.txt:10"):
             report(many, **options)
+
+
+@pytest.mark.parametrize(("count", "workers", "size"), [(20, 2, 5), (1000, 2, 16), (3, 8, 1), (None, 2, 16), (0, 2, 1)])
+def test_a_shard_is_a_quarter_of_two_workers_work_or_less(count: int | None, workers: int, size: int) -> None:
+    assert Pool(Backwards(), workers, 1).portion(count, 16) == size

@@ -30,7 +30,7 @@ from hybridq.graph.states import States
 Batch = tuple[int, Feed]  # index of the first sample, feed
 
 PAIRS_ONLY = frozenset({"normal", "moving_average"})  # algorithms that need no histogram
-TASK = 16  # batches that an executor's task measures
+TASK = 16  # batches that an executor's task measures at most
 
 
 def calibrate(
@@ -43,20 +43,21 @@ def calibrate(
     batch: int = 1,
     executor: Executor | None = None,
     workers: int = 1,
+    count: int | None = None,
 ) -> CalibrationStats:
     """Measure the sources of every group.
 
     ``proto`` is the canonical float model with its weights. ``batches`` gives the index of the first sample and the
     feed of every batch; with ``batch`` above 1 the first axis of the first input counts samples. A histogram is kept
     when one of ``algorithms`` needs it. ``executor`` measures shards of the batches on ``workers`` workers; without
-    one they are measured here. Raises DatasetError when there is no sample, and where a value is no number (with the
-    tensor and the sample). Infinite values are left out, and told.
+    one they are measured here. ``count`` batches are expected (None: any number). Raises DatasetError when there is no
+    sample, and where a value is no number (with the tensor and the sample). Infinite values are left out, and told.
     """
     program = prepare(model, proto, histogram=not set(algorithms) <= PAIRS_ONLY)
     if executor is None:
         found = measure_with(program, _session(program, threads), batches, batch)
     else:
-        found = _spread(program, batches, batch, threads, executor, workers)
+        found = _spread(program, batches, batch, Pool(executor, max(workers, 1), threads), count)
     if found.samples == 0:
         raise DatasetError("the dataset has no sample", hint="Calibration needs at least one sample.")
     return found
@@ -105,15 +106,13 @@ def _spread(
     program: Program,
     batches: Iterable[Batch],
     batch: int,
-    threads: int,
-    executor: Executor,
-    workers: int,
+    place: Pool,
+    count: int | None,
 ) -> CalibrationStats:
-    """Give shards to an executor, two a worker at a time, and merge them as they come back."""
+    """Give shards to workers, two each at a time, and merge them as they come back."""
     found = Pile.of(program)
-    place = Pool(executor, max(workers, 1), threads)
-    shared = place.share(program)
-    shards = ((shared, shard, batch, threads) for shard in _shards(batches, program.states))
+    shared, size = place.share(program), place.portion(count, TASK)
+    shards = ((shared, shard, batch, place.threads) for shard in _shards(batches, program.states, size))
     try:
         for part in place.over(measure, shards):
             found.add(part)
@@ -145,11 +144,11 @@ class Pile:
         return reduce(CalibrationStats.merge, reversed(self._parts), self._empty)
 
 
-def _shards(batches: Iterable[Batch], states: States) -> Iterator[list[Batch]]:
-    """Parts of ``TASK`` batches; of a recurrent model more, to the end of a sequence."""
+def _shards(batches: Iterable[Batch], states: States, size: int) -> Iterator[list[Batch]]:
+    """Parts of ``size`` batches; of a recurrent model more, to the end of a sequence."""
     shard: list[Batch] = []
     for one in batches:
-        if len(shard) >= TASK and begins(one[1], states):
+        if len(shard) >= size and begins(one[1], states):
             yield shard
             shard = []
         shard.append(one)

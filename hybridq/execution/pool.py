@@ -33,6 +33,10 @@ class Pool:
         share: Callable[[T], Any] = getattr(self.executor, "share", Here)
         return share(value)
 
+    def portion(self, count: int | None, most: int) -> int:
+        """How much of ``count`` makes a shard: two a worker, so that none waits long, and ``most`` at most."""
+        return most if count is None else max(1, min(most, -(-count // (2 * self.workers))))
+
     def over(self, work: Callable[..., Any], shards: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
         """``work(*shard)`` of every shard, in order, two a worker at a time."""
         at_once = 1 if self is HERE else 2 * self.workers

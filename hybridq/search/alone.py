@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from hybridq.storage.weights import Weights
 
 T = TypeVar("T")
 MEMORY = 1 << 28  # numbers that the largest tensors of a growing graph may hold together, about
+PARTS, LEAST = 4, 16  # graphs that variants are shared among, where each gets so many: workers can share them, too
 DISABLED = [
     "WeightBiasQuantization",  # it would make float layers integer
     "QDQS8ToU8Transformer",  # it forgets output_dtype of what ORT moved across a Reshape: the model does not load
@@ -116,12 +118,17 @@ def _single(model: Model, feed: Feed) -> bool:
 
 
 def chunks(model: Model, variants: Sequence[T]) -> Iterator[tuple[int, Sequence[T]]]:
-    """Variants that fit into memory together, with the number of the first."""
+    """Variants in equal parts that fit into memory, with the number of the first.
+
+    However many workers there are: a graph's numbers may depend on what else it computes.
+    """
     sizes = [int(np.prod([d if isinstance(d, int) else 1 for d in t.shape or ()])) for t in model.tensors.values()]
     largest = max(1, sum(sorted(sizes)[-4:]))
-    count = int(np.clip(MEMORY // largest, 4, 256))
-    for start in range(0, len(variants), count):
-        yield start, variants[start : start + count]
+    most, count = int(np.clip(MEMORY // largest, 4, 256)), len(variants)
+    parts = max(-(-count // most), min(PARTS, count // LEAST), 1)
+    for start, end in pairwise(i * count // parts for i in range(parts + 1)):
+        if end > start:
+            yield start, variants[start:end]
 
 
 def _places(rows: Sequence[int], variants: int) -> Array:

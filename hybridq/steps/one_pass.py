@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from hybridq.calibration.calibrate import Batch, Pile, calibrate, measure, prepare
+from hybridq.calibration.calibrate import TASK, Batch, Pile, calibrate, measure, prepare
 from hybridq.calibration.instrument import Program
 from hybridq.calibration.ranges import ALGORITHMS
 from hybridq.calibration.recorder import NotANumberError
@@ -22,8 +22,6 @@ from hybridq.execution.progress import Progress, no_progress
 from hybridq.execution.shared import Shared
 from hybridq.steps.options import Step1Options
 from hybridq.steps.prepare import Prepared, Seen
-
-SHARD = 16  # batches that a worker measures at a time
 
 
 @dataclass
@@ -89,13 +87,18 @@ class Pass:
             batch=options.batch,
             executor=place.executor if place is not None else None,
             workers=place.workers if place is not None else 1,
+            count=self._count(data),
         )
+
+    def _count(self, data: Dataset) -> int | None:
+        """How many batches there are, where that is known."""
+        return None if data.count is None else -(-data.count // self.options.batch)
 
     def _apart(self, data: Dataset, looked: Looked, place: Pool) -> CalibrationStats:
         """Whoever measures reads, too."""
         options = self.options
         program = prepare(self.prepared.model, self.prepared.proto, histogram=True)
-        shards = data.shards(SHARD * options.batch)
+        shards = data.shards(place.portion(self._count(data), TASK) * options.batch)
         shared = place.share(program)
         parts = ((shared, part, first, options.batch, place.threads) for first, part in shards)
         pile = Pile.of(program)
