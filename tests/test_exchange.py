@@ -7,8 +7,10 @@ import io
 import json
 import os
 import struct
+import tempfile
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -28,6 +30,7 @@ from hybridq.exchange.tensorrt_cache import STEPS
 from hybridq.exchange.tensorrt_cache import read as read_cache
 from hybridq.files import limits
 from hybridq.plan.plan import make_plan
+from hybridq.plan.record import Request, record
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import quantize
 from hybridq.quant.qparams import qparams_of_ranges
@@ -146,6 +149,21 @@ def test_rknn1_has_the_toolkits_form() -> None:
     scale = entries[key]["scale"][0]
     assert (entries[key]["dtype"], entries[key]["qtype"]) == ("dynamic_fixed_point", "i16")
     assert scale == 2.0 ** -entries[key]["fl"]
+
+
+def test_rknn1_has_no_fraction_length_where_fixed_point_reads_what_is_none(tmp_path: Path) -> None:
+    feeds = [{"x": np.random.default_rng(i).normal(size=(1, 3, 8, 8)).astype(np.float32)} for i in range(2)]
+    given = Path(__file__).parent / "rknn2" / "model.onnx"
+    s = step1(given, feeds, tmp_path / "b", target="rknn1", weights_repair="none", threads=1).state
+    text = edited_cfg(s, {"leaky_c": "int8"})  # it reads `left`, which is uint8
+    entries = YAML(typ="safe").load(content(export("rknn1", s, text)))["quantize_parameters"]
+    bias = next(e for k, e in entries.items() if k.startswith("@n_leaky_c_") and k.endswith(":bias"))
+    v = view(s, text)
+    read, weight = v.tensor["left"].stored.qparams, v.weights_of["leaky_c"][0].qparams
+    assert read is not None
+    assert weight is not None
+    assert "fl" not in bias
+    assert bias["scale"] == [pytest.approx(float(read.scale) * float(weight.scale))]
 
 
 def test_rknn1_params_of_inputs_and_outputs_alone() -> None:
@@ -362,21 +380,64 @@ def test_a_cache_with_a_broken_line_names_it() -> None:
     assert [p.line for p in wanted.problems] == [len(text.splitlines()) - 1, len(text.splitlines())]
 
 
+ZOO = (
+    "fastestdet",
+    "pfld_ghostone",
+    "silero_vad",
+    "squeezenet",
+    "super_resolution",
+    "ultraface_rfb320",
+    "vww_mobilenet",
+    "yunet_n",
+)
+RANGES = {"tensorrt-cache": "tensorrt", "tensorrt-ranges": "tensorrt"}  # formats that say nothing of layers
+LAYERWISE = {"tensorrt-precisions": "tensorrt", "pulsar2": "onnxruntime"}  # and of nothing else
+
+ALL = [*EXACT, *RANGES, *LAYERWISE]
+
+
+@cache
+def real(zoo: ModuleType, name: str, target: str) -> State:
+    """A model of the zoo, calibrated for a target on one sample."""
+    if target not in ("onnxruntime", "rknn2"):  # the graph is read alike for these: nothing is to be run again
+        s, goal = real(zoo, name, "onnxruntime"), targets.load(target)
+        found = record(s.model, s.weights, s.calibrated.measured, Request(goal, goal.default, "normal"))
+        return State(s.model, s.weights, found, {}, 1)
+    model = zoo.load(name)
+    words = {"target": target, "algorithm": "normal", "weights_repair": "none", "threads": 1}
+    with tempfile.TemporaryDirectory() as folder:
+        return step1(model.model_path, [next(iter(model.calibration()))], Path(folder) / "b", **words).state
+
+
 @pytest.mark.zoo
-@pytest.mark.parametrize("name", sorted(EXACT))
-@pytest.mark.parametrize("model", ["yunet_n", "squeezenet"])
-def test_formats_of_real_models_come_back(name: str, model: str, zoo: ModuleType, tmp_path: Path) -> None:
-    """Step1 chose everything: a file written and read changes nothing; so does one with layers raised."""
-    found = zoo.load(model)
-    feeds = [feed for _, feed in zip(range(2), found.calibration(), strict=False)]
-    s = step1(found.model_path, feeds, tmp_path / "b", target=EXACT[name], algorithm="normal", threads=1).state
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "name"), [(m, n) for i, m in enumerate(ZOO) for n in ALL[i % 4 :: 4]])
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_formats_of_real_models_come_back(name: str, model: str, zoo: ModuleType, data: st.DataObject) -> None:
+    """Step1 chose everything: a file written and read changes nothing. Layers and ranges picked at random come back."""
+    target = {**EXACT, **RANGES, **LAYERWISE}[name]
+    s = real(zoo, model, target)
     change, _ = imported(name, content(export(name, s)), s)
     assert change.text == plain_cfg(s)
-    free = [x.name for x in s.model.layers if not x.float_only]
-    text = edited_cfg(s, dict.fromkeys(free, "int16"))
-    change, _ = imported(name, content(export(name, s, text)), s)
+    kinds = [str(p) for p in targets.load(target).precisions][: 2 if target == "rknn1" else None]
+    if name == "rknn1-params":
+        kinds = [k for k in kinds if "float" not in k]
+    free = st.sampled_from([x.name for x in s.model.layers if not x.float_only])
+    picked = {} if name in RANGES else data.draw(st.dictionaries(free, st.sampled_from(kinds), max_size=8))
+    ranged = data.draw(st.lists(free, max_size=0 if name in LAYERWISE else 3, unique=True))
+    text = edited_cfg(s, picked, {s.model.layer[n].group: {"min": "-1.5", "max": "1.25"} for n in ranged})
+    written = export(name, s, text)
+    assume(not any("it reads as" in p.message for p in written.losses))
+    change, _ = imported(name, content(written), s)
+    if name not in EXACT:
+        assert content(export(name, s, change.text)) == content(written)
+        return
     before, after = _stored(s, text), _stored(s, change.text)
-    assert {k: p for k, (p, _) in before.items()} == {k: p for k, (p, _) in after.items()}
+    for key, (precision, numbers) in before.items():
+        assert after[key][0] is precision, key
+        if numbers is not None:
+            assert after[key][1] == pytest.approx(numbers, rel=1e-5), key
 
 
 def test_another_toolchains_file_may_be_larger_than_a_cfg(tmp_path: Path) -> None:

@@ -51,6 +51,14 @@ def test_pytorchs_exports_leave_bit_for_bit(form: str, tmp_path: Path) -> None:
     leaves_as_it_came(given, feeds, tmp_path / "b")
 
 
+def test_aimets_export_leaves_bit_for_bit(tmp_path: Path) -> None:
+    """``QuantizationSimModel(...).to_onnx_qdq(export_int32_bias=True)`` of aimet-onnx 2.42.0."""
+    given = HERE / "aimet.onnx"
+    assert len(recover(onnx.load(given)).tensors) >= 20
+    feeds = [{"x": RANDOM.normal(size=(1, 3, 8, 8)).astype(np.float32)} for _ in range(3)]
+    leaves_as_it_came(given, feeds, tmp_path / "b")
+
+
 def model(rows: list[tuple[Any, ...]], held: dict[str, Any], opset: int = 17) -> onnx.ModelProto:
     """``(op, inputs, output, attributes)`` rows from ``x`` to ``y``, (1, 2, 4, 4)."""
     nodes = [

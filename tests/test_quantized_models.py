@@ -138,6 +138,49 @@ def test_quantized_operators_come_in_too(folder: Path, tmp_path: Path, kind: str
         assert np.abs(a - b).max() <= 1.01 * step
 
 
+EACH = {  # what ONNX Runtime's quantizer writes on integers: nodes behind a Conv that gives m, and their constants
+    "ArgMax": ([("ArgMax", "m", "a", {"axis": 1}), ("Cast", "a", "y", {"to": TensorProto.FLOAT})], {}),
+    "AveragePool": ([("AveragePool", "m", "y", {"kernel_shape": [2, 2]})], {}),
+    "Clip": ([("Clip", "m low high", "y", {})], {"low": np.float32(-0.3), "high": np.float32(0.5)}),
+    "Flatten and Softmax": ([("Flatten", "m", "f", {}), ("Softmax", "f", "y", {})], {}),
+    "Gather": ([("Gather", "m index", "y", {"axis": 1})], {"index": np.array([0, 2])}),
+    "LeakyRelu": ([("LeakyRelu", "m", "y", {"alpha": 0.1})], {}),
+    "MatMul": ([("Transpose", "m", "t", {"perm": [0, 1, 3, 2]}), ("MatMul", "m t", "y", {})], {}),
+    "Mul and Split": ([("Split", "m", "left right", {"axis": 1}), ("Mul", "left right", "y", {})], {}),
+    "Pad": ([("Pad", "m pads low", "y", {})], {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "low": np.float32(0.4)}),
+    "Pad with zeros": ([("Pad", "m pads", "y", {})], {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1])}),
+    "Resize": ([("Resize", "m - scales", "y", {"mode": "nearest"})], {"scales": np.array([1, 1, 2, 2], np.float32)}),
+    "Sigmoid": ([("Sigmoid", "m", "y", {})], {}),
+    "Squeeze": ([("Squeeze", "m axes", "y", {})], {"axes": np.array([0])}),
+}
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_every_quantized_operator_comes_in(name: str, tmp_path: Path) -> None:
+    rows, held = EACH[name]
+    held = {**held, "w": RANDOM.normal(size=(4, 3, 3, 3)).astype(np.float32), "b": np.zeros(4, np.float32)}
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["m"], "conv")]
+    for i, (op, inputs, results, words) in enumerate(rows):
+        reads = ["" if r == "-" else r for r in inputs.split()]
+        nodes.append(helper.make_node(op, reads, results.split(), f"n{i}", **words))
+    ends = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8]),
+        helper.make_empty_tensor_value_info("y"),
+    ]
+    ends[1].type.tensor_type.elem_type = TensorProto.FLOAT
+    tensors = [numpy_helper.from_array(np.asarray(v), k) for k, v in held.items()]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "float.onnx")
+    given = tmp_path / "given.onnx"
+    quantize_static(tmp_path / "float.onnx", given, _Reader(), quant_format=QuantFormat.QOperator)
+    assert is_quantized(onnx.load(given))
+    built = step2(came_in(given, tmp_path / "b"), threads=1)
+    step = max(float(q.scale) for q in recover(onnx.load(given)).tensors.values())
+    for a, b in zip(outputs(given), outputs(built.path), strict=True):
+        assert np.abs(a - b).max() <= 1.01 * step
+
+
 def test_our_own_model_comes_in(folder: Path, tmp_path: Path) -> None:
     step1(folder / "float.onnx", FEEDS, tmp_path / "a", dtype="uint8", threads=1)
     ours = step2(tmp_path / "a", tmp_path / "ours.onnx", portable=True, threads=1).path

@@ -69,7 +69,8 @@ def _parameters(layer: str, op: str, view: View) -> Iterator[Entry1]:
         if scale is None:
             yield Entry1(f"@{key}:bias", op, "None")
         else:
-            scheme = weights[0].qparams.scheme if weights[0].qparams else Scheme.ASYMMETRIC
+            power = math.frexp(scale)[0] == 0.5  # not so where a layer of fixed point reads what is none
+            scheme = weights[0].qparams.scheme if weights[0].qparams and power else Scheme.ASYMMETRIC
             fl = fraction_length(scale) if scheme is Scheme.DYNAMIC_FIXED_POINT else None
             yield Entry1(f"@{key}:bias", op, DTYPES[scheme], "i32", scale=scale, fl=fl)
 

@@ -27,6 +27,7 @@ from hybridq.graph.outside import values_of
 
 Array = NDArray[Any]
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+ORDERED = ("ArgMax", "ArgMin")  # the order of integers is that of the numbers they stand for
 SIGNED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "BatchNormalization")
 FLOATS = "hybridq takes quantizers around operators that compute with floats."
 ENDINGS = ("_quantized", "_QuantizeLinear_Output", "_DequantizeLinear_Output")
@@ -221,10 +222,12 @@ class _Work:
         elif node.op_type == "Cast" and edit.attribute(node, "to") == helper.np_dtype_to_tensor_dtype(found.dtype):
             self.floats[node.output[0]] = self.floats[node.input[0]]
             self.integers.add(node.output[0])
+        elif node.op_type in ORDERED:
+            self._other(node)
         elif row_of(node).movement is Movement.NONE or not self._of_one_quantizer(node, found):
             self._refuse(f"{node.op_type} '{node.name or node.output[0]}' computes with integers", FLOATS)
         else:
-            self._other(node)
+            self._other(self._filled(node, found) if node.op_type == "Pad" and len(node.input) > 1 else node)
             for output in filter(None, node.output):
                 self.integers.add(output)
                 self.floats[output] = output
@@ -234,6 +237,18 @@ class _Work:
         """Whether all that a node moves has one scale and zero point."""
         moved = [i for i in node.input if i in self.integers]
         return all(self.tensors[self.floats[i]].same_as(found) for i in moved)
+
+    def _filled(self, node: NodeProto, found: Quantizer) -> NodeProto:
+        """A Pad of integers with what it fills in as a real number; where none is given that is the integer 0."""
+        given = node.input[2] if len(node.input) > 2 else ""
+        if found.scale.ndim or (given and given not in self.constants):
+            self._refuse(f"Pad '{node.name or node.output[0]}' fills in what is not known", FLOATS)
+        steps = int(values_of(self.constants[given])) if given else 0
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        value = float(found.scale * np.float32(steps - int(found.zero_point)))
+        copy.input[2:3] = [self._number(f"{node.output[0]}/filled", value)]
+        return copy
 
     def _limit(self, node: NodeProto, found: Quantizer) -> None:
         """A Clip of integers as one of floats before they are rounded, which gives the same integers.
