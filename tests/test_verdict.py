@@ -21,7 +21,7 @@ from rich.console import Console
 
 import hybridq
 from hybridq.cli import main
-from hybridq.compare import ComparisonReport, Drift, Inside, MetricReport, compare
+from hybridq.compare import ComparisonReport, Drift, Inside, LayerReport, MetricReport, compare
 from hybridq.report import Known, Level, judge, print_report
 from hybridq.report.actions import MOST, Action, Gain, set_command, useful_first
 from hybridq.report.known import Accuracy, Remedy
@@ -182,12 +182,32 @@ def test_a_good_build_needs_nothing_but_other_samples() -> None:
     assert action.command.startswith("hybridq step3 build --dataset")
 
 
-def test_where_no_layer_is_guilty_another_algorithm_comes_first() -> None:
-    even = tuple(
-        dataclasses.replace(x, precision="uint8", individual=dataclasses.replace(x.entire, sqnr_db=30.0 + i))  # type: ignore[type-var]
+def _even(least: float) -> tuple[LayerReport, ...]:
+    """Layers in 8 bits of which none stands out."""
+    return tuple(
+        dataclasses.replace(x, precision="uint8", individual=dataclasses.replace(x.entire, sqnr_db=least + i))  # type: ignore[type-var]
         for i, x in enumerate(REPORT.layers)
     )
-    report = _with(25.0, 12.0, layers=even)
+
+
+def test_what_was_forced_on_all_layers_is_left_to_step1_where_none_is_guilty() -> None:
+    report = _with(8.0, 6.0, layers=_even(45.0))
+    flags = ("--mean", "127.5", "--dtype", "uint8", "--algorithm", "normal")
+    first = judge(report, dataclasses.replace(KNOWN, flags=flags)).actions[0]
+    assert first.command == "hybridq step1 m.onnx --dataset d.txt -o build --mean 127.5 --merge"
+    assert "--dtype and --algorithm" in first.why
+
+
+@pytest.mark.parametrize(("whole", "first"), [(8.0, "algorithm"), (38.0, "raise")])
+def test_a_finding_whose_layers_do_little_alone_comes_first_where_a_slice_is_lost_and_not_where_all_is(
+    whole: float, first: str
+) -> None:
+    lint = dataclasses.replace(KNOWN, lint=(Remedy(("box", "body"), "int16", "they share a step"),))
+    assert judge(_with(whole, 2.0, layers=_even(45.0)), lint).actions[0].kind == first
+
+
+def test_where_no_layer_is_guilty_another_algorithm_comes_first() -> None:
+    report = _with(25.0, 12.0, layers=_even(30.0))
     first = judge(report, KNOWN).actions[0]
     assert (first.kind, first.command) == (
         "algorithm",

@@ -7,7 +7,7 @@ import re
 import shlex
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 
 from hybridq.compare import ComparisonReport, LayerReport
@@ -18,6 +18,7 @@ from hybridq.report.words import decibels, short, without
 
 MOST = 3
 LOW = ("uint8", "int8")
+FORCED = ("--dtype", "--algorithm", "--weights-repair")  # of all layers at once; step1 by itself looks at each
 GUILTY_DB = 12.0  # below the median of the layers in 8 bits: such a layer does what the others do not
 HARMLESS_DB = 20.0  # individually: such a layer is not what breaks a model
 SEVERE_DB = 10.0  # individually: such a layer is what breaks a model
@@ -93,6 +94,7 @@ def next_actions(report: ComparisonReport, known: Known, *, good: bool) -> tuple
         _samples(report, known),
         _cut(report, known),
         _algorithm(report, known),
+        _lint(report, known, acquitted=True),
         _metric(report, known),
         _search(known),
     ]
@@ -216,14 +218,21 @@ def _predicted(report: ComparisonReport, known: Known) -> Iterator[Action]:
         yield _remedied(known.predicted, known, gain or Gain(known.predicted.sqnr_db, "predicted"))
 
 
-def _lint(report: ComparisonReport, known: Known) -> Iterator[Action]:
-    """Findings of which a layer is still in 8 bits."""
+def _lint(report: ComparisonReport, known: Known, *, acquitted: bool = False) -> Iterator[Action]:
+    """Findings of which a layer is still in 8 bits: those that measurement leaves as they are, or those it acquits."""
     low = {x.name for x in report.layers if x.precision in LOW}
     yield from (
         _remedied(one, known, _forecast(one.layers, one.precision, known))
         for one in known.lint
-        if low.intersection(one.layers)
+        if low.intersection(one.layers) and _is_acquitted(one, report) is acquitted
     )
+
+
+def _is_acquitted(remedy: Remedy, report: ComparisonReport) -> bool:
+    """Whether whole outputs lose far more than all of a finding's layers do alone: something else breaks them."""
+    whole = min((o.sqnr_db for o in report.outputs), default=math.inf)
+    alone = [_alone(x) for x in report.layers if x.name in remedy.layers and x.individual]
+    return whole < GOOD_WHOLE_DB and bool(alone) and min(alone) > whole + HARMLESS_DB
 
 
 def _remedied(remedy: Remedy, known: Known, gain: Gain | None) -> Action:
@@ -263,16 +272,25 @@ def _samples(report: ComparisonReport, known: Known) -> Iterator[Action]:
 
 
 def _algorithm(report: ComparisonReport, known: Known) -> Iterator[Action]:
-    """No layer is guilty: the damage is spread, and another way to choose the ranges reaches them all."""
-    other = "mmse" if known.algorithm != "mmse" else "percentile"
-    if not low_layers(report, known) or _guilty(report, known) or any(_lint(report, known)):
+    """No layer is guilty: the damage is spread, and another way to choose for all layers reaches them all."""
+    if not low_layers(report, known) or _guilty(report, known):
         return
+    forced = tuple(flag for flag in FORCED if flag in known.flags)
+    if forced:
+        why = f"the damage is spread over the layers: let step1 decide what {' and '.join(forced)} said of all of them"
+        yield Action("algorithm", why, (), None, _calibrating(replace(known, flags=without(known.flags, *forced))))
+    elif not any(_lint(report, known)):
+        yield _other_ranges(known)
+
+
+def _other_ranges(known: Known) -> Action:
+    other = "mmse" if known.algorithm != "mmse" else "percentile"
     why = f"the damage is spread over the layers: choose their ranges by {other} (now {known.algorithm or 'unknown'})"
     if other in known.recorded:
         command = f"hybridq set {shlex.quote(known.folder)} '*' --algorithm {other}"
     else:
         command = _calibrating(known, "--algorithm", other)
-    yield Action("algorithm", why, (), None, command)
+    return Action("algorithm", why, (), None, command)
 
 
 def _metric(report: ComparisonReport, known: Known) -> Iterator[Action]:
