@@ -12,7 +12,7 @@ from random_graphs import Case, make_case
 from hybridq.graph.runtime import session
 from hybridq.search.answers import Passed
 from hybridq.search.damage import TOLERATED, Reference, measure_reference, objective
-from hybridq.search.outputs import EVERYWHERE, LOUD, Layout, attention
+from hybridq.search.outputs import EVERYWHERE, LOUD, OutputLayout, attention
 
 Array = np.ndarray[Any, Any]
 CELLS = 50
@@ -26,7 +26,7 @@ def map_of(elsewhere: float, here: float, channels: int = 1) -> Array:
 
 
 def weights_of(**outputs: Array) -> dict[str, Array]:
-    scores = {n: Layout(1, None, () if n == "boxes" else ((0, x.shape[1]),)) for n, x in outputs.items()}
+    scores = {n: OutputLayout(1, None, () if n == "boxes" else ((0, x.shape[1]),)) for n, x in outputs.items()}
     return dict(attention(scores, list(outputs), [list(outputs.values())])[0])
 
 
@@ -52,7 +52,7 @@ def test_stretches_of_one_output() -> None:
     parts = {"object": map_of(0.0, 0.8), "boxes": map_of(3.0, 5.0, channels=2), "classes": map_of(0.7, 0.9)}
     apart = weights_of(**parts)
     whole = {"y": np.concatenate(list(parts.values()), axis=1)}
-    found = attention({"y": Layout(1, None, ((0, 1), (3, 4)))}, ["y"], [list(whole.values())])[0]["y"]
+    found = attention({"y": OutputLayout(1, None, ((0, 1), (3, 4)))}, ["y"], [list(whole.values())])[0]["y"]
     assert np.array_equal(found[:, :1], np.ones((1, 1, CELLS), np.float32))
     assert np.allclose(found[:, 1:3], apart["boxes"])
     assert np.allclose(found[:, 3:], apart["classes"])

@@ -29,7 +29,7 @@ from hybridq.graph.runtime import Feed, Session
 from hybridq.quant.metrics import PART_FLOOR, SIGNAL_FLOOR, Parts, cut_axes
 from hybridq.search.answers import Passed, is_classification
 from hybridq.search.figures import Sums, Told, told_of
-from hybridq.search.outputs import LEAST_PROBABILITY, Layout, attention, classifications, layouts
+from hybridq.search.outputs import LEAST_PROBABILITY, OutputLayout, attention, classifications, layouts
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
@@ -103,7 +103,9 @@ class Reference:
     given: tuple[tuple[Array, ...], ...] = ()  # a sample, an output: as the model gave it
     told: Mapping[str, Told] = field(repr=False, default_factory=dict)
     classes: frozenset[str] = frozenset()  # outputs that are a classification of the sample
-    scores: Mapping[str, Layout] = field(repr=False, default_factory=dict)  # of outputs that hold any beside these
+    scores: Mapping[str, OutputLayout] = field(
+        repr=False, default_factory=dict
+    )  # of outputs that hold any beside these
 
     def noise(self, sample: int, outputs: Sequence[Array], told: Sums | None = None) -> Doubles:
         """Mean squared error of every slice: outputs ``(rows, ...)`` against one sample, gives (rows, slices).
@@ -228,7 +230,7 @@ def _slices(
     outputs: Sequence[Sequence[Array]],
     weights: Sequence[Mapping[str, Array]],
     cuts: Mapping[str, Sequence[Cut]],
-    known: Mapping[str, Layout],
+    known: Mapping[str, OutputLayout],
 ) -> tuple[Doubles, Doubles, Doubles, Doubles, tuple[tuple[str, int, int], ...]]:
     """Of every slice of every output: signal, share of the whole, tolerated noise, numbers by sample, and place."""
     signal, share, tolerated, counts, labels = [], [], [], [], []
@@ -251,7 +253,7 @@ def _slices(
     return (*told, np.concatenate(counts, axis=1), tuple(labels))
 
 
-def _alike(cut: Cut, slices: int, layout: Layout | None) -> Doubles:
+def _alike(cut: Cut, slices: int, layout: OutputLayout | None) -> Doubles:
     """The share of each slice of a cut: the parts of an output alike, then the slices of a part alike."""
     parts = layout.parts if layout else None
     if parts is None or cut.axis != parts.axis or cut.sizes or sum(parts.sizes) != slices:
@@ -259,7 +261,7 @@ def _alike(cut: Cut, slices: int, layout: Layout | None) -> Doubles:
     return np.repeat([1.0 / len(parts.sizes) / size for size in parts.sizes], parts.sizes)
 
 
-def _tolerated(layout: Layout | None, axis: int, bounds: Sequence[int], shape: Sequence[int]) -> Doubles:
+def _tolerated(layout: OutputLayout | None, axis: int, bounds: Sequence[int], shape: Sequence[int]) -> Doubles:
     """Noise over signal around which each slice between ``bounds`` along an axis begins to count."""
     slices = list(pairwise(bounds))
     if layout is None:

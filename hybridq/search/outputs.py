@@ -27,7 +27,7 @@ EVERYWHERE = 0.1  # of the weight of an error lies on all positions alike, the r
 
 
 @dataclass(frozen=True)
-class Layout:
+class OutputLayout:
     """An output's channel axis and, for stretches of it, whether they are scores. ``parts``: None without a Concat."""
 
     axis: int
@@ -50,7 +50,7 @@ class Layout:
         return math.prod(shape[1:]) // shape[self.axis]
 
 
-def layouts(model: Model) -> dict[str, Layout]:
+def layouts(model: Model) -> dict[str, OutputLayout]:
     """Of every output with a known shape and a channel axis."""
     found = {}
     for name in model.outputs:
@@ -65,7 +65,7 @@ def layouts(model: Model) -> dict[str, Layout]:
         starts = np.cumsum([0, *(size for _, size in pieces)]).tolist()
         scores = [(s, s + n) for s, (t, n) in zip(starts, pieces, strict=False) if is_score(t, model)]
         parts = Parts(axis, tuple(n for _, n in pieces)) if behind else None
-        found[name] = Layout(axis, parts, tuple(scores))
+        found[name] = OutputLayout(axis, parts, tuple(scores))
     return found
 
 
@@ -112,7 +112,7 @@ class _Spoken:
 
 
 def attention(
-    found: Mapping[str, Layout], names: Sequence[str], outputs: Sequence[Sequence[NDArray[Any]]]
+    found: Mapping[str, OutputLayout], names: Sequence[str], outputs: Sequence[Sequence[NDArray[Any]]]
 ) -> list[dict[str, NDArray[np.float32]]]:
     """For each sample the weight of every element of the outputs that are read only where scores speak up.
 
@@ -141,14 +141,14 @@ def attention(
     return result
 
 
-def _by_themselves(layout: Layout, name: str, spoken: Sequence[_Spoken]) -> list[tuple[int, int]]:
+def _by_themselves(layout: OutputLayout, name: str, spoken: Sequence[_Spoken]) -> list[tuple[int, int]]:
     """The stretches of an output whose scores are read at every position."""
     gated = {s.stretch for s in spoken if s.loud and s.name == name} if any(not s.loud for s in spoken) else set()
     return [stretch for stretch in layout.scores if stretch not in gated]
 
 
 def _spoken(
-    found: Mapping[str, Layout], names: Sequence[str], outputs: Sequence[Sequence[NDArray[Any]]]
+    found: Mapping[str, OutputLayout], names: Sequence[str], outputs: Sequence[Sequence[NDArray[Any]]]
 ) -> dict[int, list[_Spoken]]:
     """By number of positions: the scores there."""
     held: dict[int, list[_Spoken]] = {}

@@ -68,7 +68,7 @@ def compare_models(
     wanted, preprocessing = ComparisonOptions(**asked), PreprocessingOptions(**pictures).preprocessing
     if out is not None:
         need_folder(Path(out))
-    pair = Pair.read(Path(float_model), Path(other_model), StateOptions(**loop).pairs)
+    pair = ModelPair.read(Path(float_model), Path(other_model), StateOptions(**loop).pairs)
     data = pair.samples(dataset, wanted, preprocessing)
     watched = Watched(data, Gallery(preprocessing, wanted.drawer))
     found = replace(_compared(pair, watched, wanted, progress), model=pair.paths[1].stem)
@@ -84,7 +84,7 @@ def compare_models(
 
 
 @dataclass(frozen=True)
-class Pair:
+class ModelPair:
     """The float model and another, by their paths, with what goes round in both."""
 
     paths: tuple[Path, Path]
@@ -93,7 +93,7 @@ class Pair:
     inputs: tuple[InputSpec, ...]
 
     @classmethod
-    def read(cls, first: Path, other: Path, pairs: Sequence[str]) -> Pair:
+    def read(cls, first: Path, other: Path, pairs: Sequence[str]) -> ModelPair:
         """Both models. Raises ModelError where one cannot be read or their inputs differ."""
         protos = _load(first), _load(other)
         states = states_of(protos[0], pairs)
@@ -106,7 +106,7 @@ class Pair:
         return open_dataset(dataset, self.inputs, preprocessing, wanted.samples, wanted.sequence, follow)
 
 
-def _compared(pair: Pair, watched: Watched, wanted: ComparisonOptions, progress: Progress) -> ComparisonReport:
+def _compared(pair: ModelPair, watched: Watched, wanted: ComparisonOptions, progress: Progress) -> ComparisonReport:
     with pool(wanted.workers, wanted.cluster, threads=wanted.threads) as place:
         return compare(
             pair.paths[0].resolve(),

@@ -25,6 +25,7 @@ from hybridq.quant.records import QuantConfig
 from hybridq.report import Extras, Verdict, judge, report_json, write_report
 from hybridq.report.gallery import Gallery
 from hybridq.report.known import Known
+from hybridq.report.prediction import Prediction
 from hybridq.steps.board import board_report
 from hybridq.steps.common import (
     HYBRID,
@@ -82,9 +83,8 @@ def step3(
 
     ``what_if`` measures each quantizer alone, so that the page can predict other choices. ``board`` is a folder of
     tensors captured on a device; ``dump`` writes the first sample's to ``report/dump``; the result is scored and timed
-    in ``runtime``, too. ``executor`` is any that may run the models. ``options`` are the fields of
-    ``ComparisonOptions``. Raises StorageError when step2 has not run, DatasetError, ConfigError, BoardError,
-    EngineError, OptionError.
+    in ``runtime``, too. ``executor`` is any that may run the models, ``options`` are ``ComparisonOptions``' fields.
+    Raises StorageError when step2 has not run, DatasetError, ConfigError, BoardError, EngineError, OptionError.
     """
     asked = read(ComparisonOptions, options)
     need_runtime(runtime)
@@ -102,12 +102,16 @@ def step3(
     elsewhere = runtime_report(runtime, folder, state, config, data, asked) if runtime is not None else None
     found = replace(found, model=state.model.name, calibration_data=dataset is None, board=captured, runtime=elsewhere)
     prediction = predicted(state, config, data, asked.threads, progress) if what_if else None
-    advised = remedy_of(prediction) if prediction else None
-    known = replace(known_of(folder, state, config), predicted=advised, prediction=prediction)
+    known = _foreseen(known_of(folder, state, config), prediction)
     judged = judge(found, _asked_again(known, asked, dataset, board=board, runtime=runtime, what_if=what_if))
     extras = extras_of(folder, state, config, watched, prediction)
     _write(folder, found, judged, extras, dumper)
     return Step3Result(found, folder / REPORT, str(data.path), dataset is None, judged, extras)
+
+
+def _foreseen(known: Known, prediction: Prediction | None) -> Known:
+    """What is known with what is predicted of other choices."""
+    return known if prediction is None else replace(known, predicted=remedy_of(prediction), prediction=prediction)
 
 
 def _asked_again(known: Known, asked: ComparisonOptions, dataset: Any, **beside: Any) -> Known:
