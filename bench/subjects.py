@@ -23,6 +23,7 @@ from hybridq.graph.runtime import Feed, Session
 Array = NDArray[Any]
 Outputs = list[Array]
 ENOUGH_DB = 80.0  # what is better than this counts no more
+AROUND = (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2)  # of a detector's threshold
 ZOO_SCORES = (  # which of a zoo model's figures counts; the first that it has
     "box_f1_vs_float",
     "argmax_agree_vs_float",
@@ -50,7 +51,10 @@ class Subject:
         return outputs_of(self.path, self.evaluation)
 
     def figures(self, model: Path) -> dict[str, float]:
-        """``db`` (mean over outputs, all samples together), ``worst_db`` (of the worst sample), and the score."""
+        """``db`` (mean over outputs, all samples together), ``worst_db`` (of the worst sample), and the score.
+
+        ``around``: of the zoo's detectors the mean score over thresholds around their own.
+        """
         found = outputs_of(model, self.evaluation)
         said = {"db": _db(self.reference, found), "worst_db": _worst_db(self.reference, found)}
         if self.points is not None:
@@ -58,6 +62,8 @@ class Subject:
         if self.zoo is not None:
             scored = self.zoo.score(runtime.session(model, threads=1))
             said["score"] = next((scored[k] for k in ZOO_SCORES if k in scored), float("nan"))
+            if "box_f1_vs_float" in scored:
+                said["around"] = _f1_around(self.zoo, runtime.session(model, threads=1))
         return {k: round(float(v), 4) for k, v in said.items()}
 
     def by_sample(self, model: Path) -> list[float]:
@@ -136,6 +142,20 @@ def _db(reference: Sequence[Outputs], found: Sequence[Outputs]) -> float:
 
 def _worst_db(reference: Sequence[Outputs], found: Sequence[Outputs]) -> float:
     return min(_db([a], [b]) for a, b in zip(reference, found, strict=True))
+
+
+def _f1_around(held: Any, session: Session) -> float:
+    """Mean F1 of a zoo detector's boxes over thresholds around its own: at one alone a few boxes near it decide."""
+    match, middle = sys.modules["zoo"].match, held.task["threshold"]
+    lowest = middle + min(AROUND)
+    both = [[held.detections(o, lowest) for o in outputs] for outputs in (held.reference(), held.run_all(session))]
+
+    def f1(threshold: float) -> float:
+        pairs = [[boxes[boxes[:, 4] > threshold] for boxes in one] for one in zip(*both, strict=True)]
+        hit = sum(match(found, given)[0] for given, found in pairs)
+        return 2 * hit / max(sum(len(given) + len(found) for given, found in pairs), 1)
+
+    return float(np.mean([f1(middle + d) for d in AROUND]))
 
 
 # --- points of the kinds ---
