@@ -12,7 +12,6 @@ from hybridq.compare.results import (
     BoardReport,
     ComparisonReport,
     Drift,
-    Figures,
     LayerHistogram,
     LayerPair,
     LayerReport,
@@ -23,6 +22,7 @@ from hybridq.compare.results import (
     RuntimeReport,
     Sizes,
     SliceReport,
+    TensorFigures,
     Timing,
 )
 from hybridq.compare.run import compare, layer_pairs
@@ -34,7 +34,6 @@ __all__ = [
     "ComparisonReport",
     "Drift",
     "DriftWatch",
-    "Figures",
     "Inside",
     "LayerHistogram",
     "LayerPair",
@@ -48,6 +47,7 @@ __all__ = [
     "RuntimeReport",
     "Sizes",
     "SliceReport",
+    "TensorFigures",
     "Timing",
     "compare",
     "layer_pairs",

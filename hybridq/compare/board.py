@@ -20,7 +20,7 @@ from hybridq.board.records import Dump
 from hybridq.board.values import load
 from hybridq.compare import probes
 from hybridq.compare.causes import cause_of
-from hybridq.compare.results import BoardLayer, BoardReport, Figures, LayerPair
+from hybridq.compare.results import BoardLayer, BoardReport, LayerPair, TensorFigures
 from hybridq.errors import BoardError, Problem
 from hybridq.graph import runtime
 from hybridq.graph.runtime import Feed, Session
@@ -149,9 +149,9 @@ def _layer(row: _Row, dump: Dump) -> BoardLayer:
         op=row.pair.op,
         precision=row.pair.precision,
         source=row.source,
-        against_float=Figures.of(row.device),
-        against_plan=Figures.of(row.plan),
-        planned=Figures.of(row.entire),
+        against_float=TensorFigures.of(row.device),
+        against_plan=TensorFigures.of(row.plan),
+        planned=TensorFigures.of(row.entire),
         as_planned=row.as_planned,
         stated_cosine=(stated.device if dump.device else stated.simulator) if stated else None,
         note="; ".join(row.notes),

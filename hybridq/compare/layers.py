@@ -18,7 +18,7 @@ from hybridq.compare.desk import Desk, Laid, Side, difference, spread_of
 from hybridq.compare.drift import DriftWatch, ends_of
 from hybridq.compare.histograms import HistogramWatch
 from hybridq.compare.probes import OUTPUT, GraphIndex, Piece, Unprobed
-from hybridq.compare.results import Figures, LayerPair, LayerReport
+from hybridq.compare.results import LayerPair, LayerReport, TensorFigures
 from hybridq.errors import ModelError
 from hybridq.graph import runtime
 from hybridq.graph.outside import size_of
@@ -88,8 +88,8 @@ class LayerSums:
             op=pair.op,
             precision=pair.precision,
             tensor=pair.float_tensor,
-            entire=Figures.of(entire) if entire else None,
-            individual=Figures.of(individual) if individual else None,
+            entire=TensorFigures.of(entire) if entire else None,
+            individual=TensorFigures.of(individual) if individual else None,
             note=self.notes.get(pair.name, ""),
             histogram=self.spread.of(number),
         )

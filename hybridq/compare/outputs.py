@@ -13,7 +13,7 @@ from onnx import shape_inference
 
 from hybridq.compare.loop import LoopWatch
 from hybridq.compare.metric import Metric, Outputs, bound, evaluate, metric_name
-from hybridq.compare.results import Figures, MetricReport, OutputReport, SliceReport, kept_slices
+from hybridq.compare.results import MetricReport, OutputReport, SliceReport, TensorFigures, kept_slices
 from hybridq.graph.edit import producers
 from hybridq.graph.joined import joined
 from hybridq.graph.operators import row_of
@@ -97,7 +97,7 @@ class OutputSums:
     def _report(self, name: str) -> OutputReport:
         dtype, shape = self.shapes[name]
         cut = self.cut[name]
-        figures, worst = Figures.of(self.whole[name]), SliceReport.of(cut.worst())
+        figures, worst = TensorFigures.of(self.whole[name]), SliceReport.of(cut.worst())
         slices = kept_slices(cut.slices()) if name not in self.equal else ()
         same, count = self.equal.get(name, (0, 0))
         equal = (same / count if count else 1.0) if name in self.equal else None

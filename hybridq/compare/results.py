@@ -31,7 +31,7 @@ class LayerPair:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class TensorFigures:
     """How far one tensor is from its reference, over all samples.
 
     ``sqnr_db`` is ``inf`` where nothing differs (``identical``) and ``-inf`` where one side alone has ``nonfinite``
@@ -51,7 +51,7 @@ class Figures:
     mismatched: int
 
     @classmethod
-    def of(cls, damage: Damage) -> Figures:
+    def of(cls, damage: Damage) -> TensorFigures:
         """The figures that follow from the sums."""
         return cls(
             damage.sqnr_db,
@@ -98,7 +98,7 @@ class OutputReport:
     shape: tuple[int, ...]
     sqnr_db: float
     worst_sqnr_db: float
-    figures: Figures
+    figures: TensorFigures
     worst: SliceReport
     slices: tuple[SliceReport, ...]
     equal: float | None = None
@@ -130,8 +130,8 @@ class LayerReport:
     op: str
     precision: str
     tensor: str
-    entire: Figures | None
-    individual: Figures | None
+    entire: TensorFigures | None
+    individual: TensorFigures | None
     note: str = ""
     histogram: LayerHistogram | None = None
 
@@ -208,9 +208,9 @@ class BoardLayer:
     op: str
     precision: str
     source: str
-    against_float: Figures
-    against_plan: Figures
-    planned: Figures
+    against_float: TensorFigures
+    against_plan: TensorFigures
+    planned: TensorFigures
     as_planned: bool
     stated_cosine: float | None
     note: str

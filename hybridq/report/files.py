@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hybridq.compare import ComparisonReport, Figures
+from hybridq.compare import ComparisonReport, TensorFigures
 from hybridq.report.extras import Extras
 from hybridq.report.known import Known
 from hybridq.report.page import page
@@ -77,7 +77,7 @@ def _of_the_board(report: ComparisonReport) -> dict[str, str]:
     return {"individual_qnt_error_analysis_on_npu.txt": found}
 
 
-def error_analysis(layers: Iterable[tuple[str, Figures | None]]) -> str:
+def error_analysis(layers: Iterable[tuple[str, TensorFigures | None]]) -> str:
     """One layer a line with the keys and the spelling of RKNN-Toolkit's own file, for people and scripts that read it.
 
     ``eculidean_norm`` is ``|float - hybrid| / |float|``; the cosine is the same for vectors of any length.
@@ -99,7 +99,7 @@ def _harmless(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
-def _cells(figures: Figures | None) -> list[str]:
+def _cells(figures: TensorFigures | None) -> list[str]:
     if figures is None:
         return [""] * len(COLUMNS)
     values = [getattr(figures, column) for column in COLUMNS]

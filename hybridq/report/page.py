@@ -20,7 +20,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from hybridq.compare import ComparisonReport, Figures, LayerReport, OutputReport
+from hybridq.compare import ComparisonReport, LayerReport, OutputReport, TensorFigures
 from hybridq.report import board, loop, words
 from hybridq.report.actions import Action
 from hybridq.report.columns import notes, rows
@@ -224,7 +224,7 @@ def _shot(shot: Shot) -> dict[str, Any]:
     return {**asdict(shot), **figures, "outputs": curves}
 
 
-def _sqnr(figures: Figures | None) -> float | str | None:
+def _sqnr(figures: TensorFigures | None) -> float | str | None:
     return _db(figures.sqnr_db) if figures else None
 
 
