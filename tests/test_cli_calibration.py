@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from helpers_cli import CFG, Run
+
+from hybridq.cli import step_commands
+from hybridq.quant.dtypes import Precision
+from hybridq.quant.records import LayerDefault
+from hybridq.steps.common import read_state
 
 
 def range_of(build: Path, tensor: str) -> tuple[float, float]:
@@ -62,3 +68,14 @@ class TestWeightOnly:
         assert run("set", "build", "logits", "weight_only:int16").code == 0
         assert '"logits": {weight_only: int16}' in Path("build", CFG).read_text(encoding="utf-8")
         assert run("step2", "build").code == 0
+
+
+@pytest.mark.usefixtures("folder")
+def test_step1_says_what_layers_have_where_none_has_the_targets_precision() -> None:
+    state = read_state(Path("build"))
+    names = [x.name for x in state.model.layers]
+    alone = LayerDefault(Precision.FLOAT32, "", Precision.INT16)
+    layers = dict.fromkeys(names[1:], alone) | {names[0]: LayerDefault(Precision.FLOAT32)}
+    for held, told in ((layers, f"{len(names) - 1} weights alone in int16, 1 float32"), ({}, "uint8")):
+        calibrated = replace(state.calibrated, default=Precision.UINT8, layers=held)
+        assert step_commands._defaults(replace(state, calibrated=calibrated)) == told

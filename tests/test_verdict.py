@@ -23,7 +23,8 @@ import hybridq
 from hybridq.cli import main
 from hybridq.compare import ComparisonReport, Drift, Inside, LayerReport, MetricReport, compare
 from hybridq.report import Known, Level, judge, print_report
-from hybridq.report.actions import MOST, Action, Gain, set_command, useful_first
+from hybridq.report.actions import MOST, Action, Gain, useful_first
+from hybridq.report.commands import set_command
 from hybridq.report.known import Accuracy, Remedy
 from hybridq.report.terminal import COLUMNS, LINES
 from hybridq.report.words import short

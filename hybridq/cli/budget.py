@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from hybridq.cli.grouped import and_more, groups
 from hybridq.cli.options import F, Talk, counted, declared
 from hybridq.cli.terminal import echo
 from hybridq.errors import Problem
@@ -41,13 +42,19 @@ def headline(found: SearchResult) -> str:
 def tell_search(voice: Talk, found: SearchResult) -> None:
     """Which layers were chosen, and why."""
     shares, board = (found.content["chosen"][k] for k in ("time_percent", "board_ms"))
-    for name, why in list(found.reasons.items())[:SHOWN]:
+    told = groups(found.reasons.items(), lambda item: item if "->" in item[1] else item[1])
+    for same in told[:SHOWN]:
+        name, why = same[0]
+        if len(same) > 1:
+            precisions = ", ".join(sorted({str(found.layers[n]) for n, _ in same if n in found.layers}))
+            voice.say(f"  {and_more(name, len(same))}: {precisions}  {why}")
+            continue
         cost = f", {shares[name]:+.1f} % time" if name in shares else ""
         cost += f" ({board[name]:+.3f} ms)" if name in board else ""
         voice.say(f"  {name}: {found.layers.get(name, '')}  {why}{cost}")
     voice.problems([Problem(text, severity="warning", code="slice") for text in found.warnings])
-    if len(found.reasons) > SHOWN:
-        voice.say(f"  and {len(found.reasons) - SHOWN} more, see the cfg")
+    if len(told) > SHOWN:
+        voice.say(f"  and {sum(map(len, told[SHOWN:]))} more, see the cfg")
 
 
 def missed(found: SearchResult, budget: Budget) -> list[Problem]:

@@ -8,6 +8,7 @@ import click
 
 from hybridq import steps
 from hybridq.cli.cfg_commands import tell
+from hybridq.cli.grouped import summed
 from hybridq.cli.options import FILE, FOLDER, Talk, Words, common, counted, talk
 from hybridq.config import to_json
 from hybridq.errors import Problem
@@ -88,10 +89,12 @@ def import_(
 
 
 def _tell_lost(voice: Talk, lost: list[Problem], what: str) -> None:
-    """The lines on stderr, a count for the rest of many."""
-    voice.problems(lost[:SHOWN])
-    if len(lost) > SHOWN and not voice.quiet:
-        voice.problems([Problem(f"{len(lost) - SHOWN} more lines {what}; --json has all", severity="note")])
+    """The lines on stderr, those of a kind in one, a count for the rest of many; with --verbose all."""
+    lines = lost if voice.verbose else summed(lost)
+    most = len(lost) if voice.verbose else SHOWN
+    voice.problems(lines[:most], whole=True)
+    if len(lines) > most and not voice.quiet:
+        voice.problems([Problem(f"{len(lines) - most} more lines {what}; --verbose has all", severity="note")])
 
 
 COMMANDS = (step4, import_)

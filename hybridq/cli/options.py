@@ -28,6 +28,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from hybridq.cli.grouped import summed
 from hybridq.cli.terminal import SafeConsole, shown_json
 from hybridq.errors import OptionError, Problem
 from hybridq.graph import runtime
@@ -82,10 +83,10 @@ class Talk:
         if not self.quiet and not self.json:
             self.out.print(text, soft_wrap=isinstance(text, str), markup=False)
 
-    def problems(self, found: list[Problem]) -> None:
-        """Print warnings and notes on stderr."""
+    def problems(self, found: list[Problem], *, whole: bool = False) -> None:
+        """Print warnings and notes on stderr: the ``whole`` list, or one for many of a kind."""
         if not self.quiet:
-            for problem in found:
+            for problem in found if whole or self.verbose else summed(found):
                 self.err.print(f"{problem.severity}: {problem}", markup=False, soft_wrap=True)
 
     def data(self, value: Any) -> None:
@@ -116,7 +117,7 @@ class Talk:
 
     def _log(self, what: str, done: int, total: int | None) -> None:
         """A line every so many seconds, for who reads a file while it grows, however long one thing takes."""
-        self._state = what + (f", {done} of {total}" if total else "")
+        self._state = what + (f", {done} of {total}" if total else f", {done} so far" if done else "")
         if self._beat is None:
             self._beat = threading.Event()
             threading.Thread(target=self._lines, args=(self._beat,), daemon=True).start()
@@ -140,7 +141,7 @@ def common(command: F) -> F:
     command = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.", callback=_remember)(
         command
     )
-    command = click.option("--verbose", is_flag=True, help="Show ONNX Runtime's own warnings too.")(command)
+    command = click.option("--verbose", is_flag=True, help="Show every line, and ONNX Runtime's own warnings.")(command)
     return click.option("--quiet", is_flag=True, help="Print errors only.")(command)
 
 

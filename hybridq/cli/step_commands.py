@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rich.text import Text
 from hybridq import steps, targets
 from hybridq.cli.budget import budget_flags, headline, judge, need_proposal, search_arguments, tell_search
 from hybridq.cli.calibration import arguments, calibration, comparison
+from hybridq.cli.grouped import and_more, groups
 from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, row, talk, threads
 from hybridq.cli.terminal import echo
 from hybridq.config import to_github, to_json
@@ -20,13 +22,15 @@ from hybridq.engines.table import ENGINES
 from hybridq.errors import ConfigError
 from hybridq.linting import Finding
 from hybridq.report import print_report
-from hybridq.report.build_json import BuildReport
+from hybridq.report.build_json import BuildReport, EditRow
+from hybridq.report.words import decibels
 from hybridq.steps.calibrating import Step1Result
 from hybridq.steps.common import read_state
 from hybridq.steps.demo import REPORT, run_demo
 from hybridq.steps.kinds import read
 from hybridq.steps.proposal_options import ProposalOptions
 from hybridq.steps.propose import propose
+from hybridq.storage.state import State
 
 SHOWN = 12  # rows of a table before the rest is counted
 
@@ -82,12 +86,12 @@ def tell_step1(voice: Talk, result: Step1Result) -> None:
     voice.say(
         f"{model.name}: {counted(len(model.layers), 'layer')} calibrated on "
         f"{counted(result.state.samples, 'sample')} "
-        f"for {calibrated.target}, {calibrated.default}; {len(floats)} must stay float32"
+        f"for {calibrated.target}, {_defaults(result.state)}; {len(floats)} must stay float32"
     )
     for line in result.remarks:
         voice.say(line)
-    for name, why in list(floats.items())[:SHOWN]:
-        voice.say(f"  {name}: {why}")
+    for same in groups(floats.items(), lambda item: item[1])[:SHOWN]:
+        voice.say(f"  {and_more(same[0][0], len(same))}: {same[0][1]}")
     tell_findings(voice, result.findings, result.directory)
     voice.say(f"Edit {result.directory / 'model.quantization.cfg'}, then run: hybridq step2 {result.directory}")
     voice.data(
@@ -102,6 +106,17 @@ def tell_step1(voice: Talk, result: Step1Result) -> None:
     )
 
 
+def _defaults(state: State) -> str:
+    """The precision that layers have unless the cfg says otherwise; each with its count where none has the target's."""
+    held = [state.calibrated.layers.get(x.name) for x in state.model.layers]
+    usual = str(state.calibrated.default)
+    told = Counter(
+        usual if one is None else f"weights alone in {one.weight_only}" if one.weight_only else str(one.precision)
+        for one in held
+    )
+    return usual if usual in told or not told else ", ".join(f"{n} {what}" for what, n in told.most_common())
+
+
 def tell_findings(voice: Talk, findings: tuple[Finding, ...], directory: Path) -> None:
     """Which layers 8 bits will harm: what will happen, and the line that mends it."""
     for finding in findings[:SHOWN]:
@@ -109,7 +124,7 @@ def tell_findings(voice: Talk, findings: tuple[Finding, ...], directory: Path) -
         voice.say(Text.assemble((f"{finding.severity}: ", style), finding.message))
         voice.say(Text(f"  remedy: {finding.remedy}"))
         if command := finding.command(str(directory)):
-            voice.say(Text(f"  {command}"))
+            voice.say(f"  {command}")  # in one line, to be copied
     if len(findings) > SHOWN:
         voice.say(f"  and {len(findings) - SHOWN} more, see --json")
 
@@ -136,7 +151,7 @@ def check(directory: Path, github: bool, quiet: bool, verbose: bool, as_json: bo
     if github:
         echo(to_github(problems), nl=bool(problems))
         return
-    voice.problems(problems if not as_json else [])
+    voice.problems(problems if not as_json else [], whole=True)
     voice.data(to_json(problems))
     said = counted(len(problems), "warning or note") if len(problems) == 1 else f"{len(problems)} warnings and notes"
     voice.say(f"{directory / 'model.quantization.cfg'}: no errors, {said}")
@@ -165,7 +180,7 @@ def step2(
     voice.problems(result.problems)
     tell_build(voice, result.report)
     if result.fidelity is not None:
-        voice.say(f"ONNX Runtime optimized against plain: {result.fidelity.worst:.1f} dB on the first sample")
+        voice.say(f"ONNX Runtime optimized against plain: {decibels(result.fidelity.worst)} on the first sample")
         if not result.fidelity.faithful:
             named = ", ".join(result.fidelity.differing[:SHOWN])
             named = f"computed otherwise than written: {named}" if named else "rounding ties that grow, no layer apart"
@@ -178,22 +193,33 @@ def tell_build(voice: Talk, report: BuildReport) -> None:
     """Edits and their effects, layers that differ from what was asked, counts."""
     if report.edits:
         table = Table("line", "entry", "field", "before", "after", "effect", title="Edits found")
-        for edit in report.edits[: 4 * SHOWN]:
-            row(table, str(edit.line or ""), edit.key, edit.field, edit.before, edit.after, edit.effect)
+        for alike in _edits(report):
+            edit = alike[0]
+            name = and_more(edit.key, len(alike))
+            row(table, str(edit.line or ""), name, edit.field, edit.before, edit.after, edit.effect)
         voice.say(table)
     changed = [c for c in report.changed if c.asked != c.done or c.why]
     if changed:
         table = Table(
             Column("layer", overflow="fold"), "operator", "asked", "done", "why", title="Layers that need a word"
         )
-        for c in changed[:SHOWN]:
-            row(table, c.name, c.op, c.asked, c.done, c.why)
+        kinds = groups(changed, lambda c: (c.asked, c.done, c.why))
+        for same in kinds[:SHOWN]:
+            c = same[0]
+            row(table, and_more(c.name, len(same)), ", ".join(sorted({x.op for x in same})), c.asked, c.done, c.why)
         voice.say(table)
-        if len(changed) > SHOWN:
-            voice.say(f"  and {len(changed) - SHOWN} more, see build.json")
+        if len(kinds) > SHOWN:
+            voice.say(f"  and {counted(sum(map(len, kinds[SHOWN:])), 'more layer')}, see build.json")
     counts = ", ".join(f"{n} {p}" for p, n in sorted(report.counts.items(), key=lambda item: -item[1]))
     share = report.weight_bytes / max(report.float_weight_bytes, 1)
     voice.say(f"layers: {counts}; {report.high_fraction:.1%} of the MACs above 8 bits; weights {share:.0%} of float32")
+
+
+def _edits(report: BuildReport) -> list[list[EditRow]]:
+    """Each edit alone, or where there are many those that do the same together."""
+    if len(report.edits) <= SHOWN:
+        return [[one] for one in report.edits]
+    return groups(report.edits, lambda e: (e.field, e.before, e.after, e.effect))[: 4 * SHOWN]
 
 
 @click.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.qparams import QParams, Range, range_params
 from hybridq.quant.records import Calibrated
+from hybridq.report.commands import set_command
 from hybridq.storage.weights import Weights
 from hybridq.targets import Target
 
@@ -47,8 +47,7 @@ class Finding:
         """The line that sets it; empty where the remedy is none of precision."""
         if self.precision is None or not self.layers:
             return ""
-        selector = " or ".join(self.layers) if len(self.layers) > 1 else self.layers[0]
-        return f"hybridq set {shlex.quote(directory)} {shlex.quote(selector)} {self.precision}"
+        return set_command(directory, self.layers, str(self.precision))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from itertools import islice, pairwise
 
 from hybridq.compare import ComparisonReport, LayerReport
 from hybridq.report import board
+from hybridq.report.commands import set_command, unset_command
 from hybridq.report.known import Known, Remedy
 from hybridq.report.prediction import MOST_DB
 from hybridq.report.words import decibels, short, without
@@ -29,9 +30,7 @@ DRIFTED = 0.1  # of the layers: so many tensors out of their ranges are of other
 BETTER_DB = 1.0  # a gain worth an action
 HELPS_DB = 3.0  # a gain that comes first
 GOOD_WHOLE_DB, GOOD_WORST_DB = 20.0, 30.0  # of a whole output and of its worst slice: nothing speaks against it
-PLAIN = re.compile(r"[\w./:+-]+")  # names that a selector can combine with "or" as they are
 NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
-NO_NAMES = {"and", "or", "not"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,19 +118,6 @@ def low_layers(report: ComparisonReport, known: Known) -> list[LayerReport]:
     """Layers in 8 bits that were measured alone, the most damaged first."""
     found = [x for x in report.layers if x.precision in LOW and x.individual and x.name not in known.by_design]
     return sorted(found, key=_alone)
-
-
-def set_command(folder: str, layers: Iterable[str], precision: str) -> str:
-    """The ``hybridq set`` command, or several where the names cannot stand in one selector."""
-    names = tuple(layers)
-    plain = all(PLAIN.fullmatch(n) and n not in NO_NAMES and ":" not in n for n in names)
-    selectors = (" or ".join(names),) if plain else names
-    return " && ".join(f"hybridq set {shlex.quote(folder)} {shlex.quote(one)} {precision}" for one in selectors)
-
-
-def unset_command(folder: str, layers: Iterable[str]) -> str:
-    """The ``hybridq unset`` commands that take back the edits of layers."""
-    return " && ".join(f"hybridq unset {shlex.quote(folder)} {shlex.quote(one)}" for one in layers)
 
 
 def _device(report: ComparisonReport, known: Known) -> Iterator[Action]:

@@ -23,7 +23,7 @@ from hybridq.plan.quant_plan import LayerPlan, QuantPlan, Stored
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Edit, QuantConfig
 from hybridq.quant.words import nearest_hint
-from hybridq.report.actions import set_command, unset_command
+from hybridq.report.commands import set_command, unset_command
 from hybridq.report.words import size
 from hybridq.steps.common import REPORT, REPORT_JSON, SEARCH, read_config, read_result, read_state
 from hybridq.storage.state import State
