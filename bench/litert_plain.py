@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hybridq.engines.litert import Session, converted, opened, places_of
+from hybridq.engines.litert import LiteRTSession, converted, opened, places_of
 from hybridq.exchange.litert_quantize import signed
 from hybridq.graph.runtime import Feed, session
 
 
-def made(model: Path, folder: Path, feeds: Sequence[Feed]) -> Session:
+def made(model: Path, folder: Path, feeds: Sequence[Feed]) -> LiteRTSession:
     """The model converted, quantized, and opened with one thread."""
     from ai_edge_quantizer import quantizer, recipe
 
@@ -23,4 +23,4 @@ def made(model: Path, folder: Path, feeds: Sequence[Feed]) -> Session:
     inputs = tuple(i.name for i in runner.get_inputs())
     expected = runner.run(None, dict(feeds[0]))
     places = tuple(places_of(opened(path, inputs, 1), inputs, feeds[0], expected))
-    return Session(opened(out, inputs, 1), inputs, places)
+    return LiteRTSession(opened(out, inputs, 1), inputs, places)

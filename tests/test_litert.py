@@ -132,7 +132,7 @@ def test_outputs_are_known_by_their_values(factors: list[float], shape: tuple[in
     found = tuple(litert.places_of(_Played(tuple(factors), shape), ("x",), feed, expected))
     assert [factors[p.number] for p in found] == [1.0, 2.0, -1.0]
     for played in (_Played(tuple(factors), shape), _Played(tuple(factors), shape, scale)):
-        for made, reference in zip(litert.Session(played, ("x",), found).run(None, feed), expected, strict=True):
+        for made, reference in zip(litert.LiteRTSession(played, ("x",), found).run(None, feed), expected, strict=True):
             np.testing.assert_array_equal(made, reference)
 
 

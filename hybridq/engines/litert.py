@@ -43,7 +43,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Session:
+class LiteRTSession:
     """An interpreter; integers at its ends are converted by their scale and zero point."""
 
     interpreter: Any
@@ -72,7 +72,9 @@ def load(view: View, folder: Path, threads: int, samples: Sequence[Feed]) -> Loa
     expected = session(source, threads=threads).run(list(view.model.outputs), dict(feed))
     one, plain, other = (opened(path, inputs, threads) for path in (given, repaired, quantized))
     place, same = (tuple(places_of(x, inputs, feed, expected)) for x in (one, plain))
-    return Loaded(version("ai-edge-litert"), Session(one, inputs, place), Session(other, inputs, same), said)
+    return Loaded(
+        version("ai-edge-litert"), LiteRTSession(one, inputs, place), LiteRTSession(other, inputs, same), said
+    )
 
 
 def converted(source: Path, folder: Path) -> Path:
@@ -120,7 +122,7 @@ def places_of(interpreter: Any, inputs: tuple[str, ...], feed: Feed, expected: S
     """Where each output lies: the one of its size, in the layout, with the least noise. Raises EngineError."""
     details = interpreter.get_output_details()
     held = tuple(Place(i, tuple(map(int, d["shape"])), False) for i, d in enumerate(details))
-    values = Session(interpreter, inputs, held).run(None, feed)
+    values = LiteRTSession(interpreter, inputs, held).run(None, feed)
     found = []
     for reference in expected:
         fitting = [

@@ -25,7 +25,7 @@ CONVERT = "import sys, _tools; _tools.mnnconvert(['mnnconvert', *sys.argv[1:]])"
 
 
 @dataclass(frozen=True)
-class Session:
+class MnnSession:
     """One session; inputs are copied in anew for every run, for MNN uses their memory again."""
 
     mnn: Any
@@ -80,7 +80,7 @@ def _converted(source: Path, out: Path, table: Path | None = None) -> Path:
     return out
 
 
-def _opened(mnn: Any, path: Path, outputs: tuple[str, ...], threads: int) -> Session:
+def _opened(mnn: Any, path: Path, outputs: tuple[str, ...], threads: int) -> MnnSession:
     interpreter = mnn.Interpreter(str(path))
     words = {"backend": "CPU", "precision": "high", "numThread": max(1, threads)}
-    return Session(mnn, interpreter, interpreter.createSession(words), outputs)
+    return MnnSession(mnn, interpreter, interpreter.createSession(words), outputs)

@@ -1,4 +1,4 @@
-"""Code that one looks at whole: functions fit a screen, files a sitting, and no function branches wildly."""
+"""Code that one looks at whole: functions fit a screen, files a sitting; one name is one thing."""
 
 from __future__ import annotations
 
@@ -34,6 +34,16 @@ def test_no_function_is_longer_than_a_screen() -> None:
 def test_no_file_is_longer_than_a_sitting() -> None:
     files = [*ROOT.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]
     assert not [p for p in files if len(p.read_text(encoding="utf-8").splitlines()) > SITTING]
+
+
+def test_no_two_classes_have_one_name() -> None:
+    """A reader who meets a name knows which it is; what a module keeps to itself may be called as it likes."""
+    found: dict[str, list[str]] = {}
+    for path in ROOT.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(path.relative_to(ROOT).as_posix())
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
 
 
 @pytest.mark.slow
