@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from hybridq import targets
 from hybridq.exchange.rknn2_convert import LAYERS, PARAMETERS, Plan, edited, edits_of, load_plan, read_log
 from hybridq.graph.analysis import analyse
-from hybridq.plan.limits import completed, limit, within
+from hybridq.plan.limits import completed, joined, limit, within
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import Measured
@@ -239,6 +239,21 @@ def test_a_concat_has_its_own_parameters_where_the_target_says_so() -> None:
     assert {g.name for g in apart.groups} == {"x", "a", "c", "y"}
     assert "c" in apart.layer
     assert {g.name for g in tied.groups} == {"x", "y"}
+
+
+def test_a_concat_of_a_part_has_the_range_of_what_is_joined() -> None:
+    n = helper.make_node
+    proto = _model(
+        n("Split", ["x"], ["l", "r"], "P", axis=1, num_outputs=2),
+        n("Sigmoid", ["l"], ["s"], "S"),
+        n("Concat", ["r", "s"], ["c"], "C", axis=1),
+        n("Relu", ["c"], ["y"], "R"),
+        outputs=("y",),
+    )
+    model = analyse(proto, outputs_share=True, inputs_share=False)
+    seen = {"x": Range(-9.0, 3.0), "s": Range(0.0, 1.0), "c": Range(-2.0, 1.5), "y": Range(0.0, 1.5)}
+    found = joined({k: Measured(r, {"normal": {8: r}}) for k, r in seen.items()}, model, targets.load("rknn2"))
+    assert found["c"].ranges["normal"][8] == seen["c"]
 
 
 @pytest.mark.parametrize(("outputs", "kept"), [(("s",), (-7.0, 3.0)), (("s", "a"), (-9.0, 3.0))])

@@ -74,6 +74,11 @@ def test_without_an_edit_the_ranges_are_ours(folder: Path) -> None:
         (["y2_t_sw: int16"], {"y2": "int16"}, ("the toolkit made it from",)),  # moved behind the Sigmoid
         (["n_y3_2gavg_2conv0: int16"], {"y3": "int16"}, ("the toolkit made it from",)),
         (["left: int16"], {"left": "int16"}, ("alone it changes nothing in the toolkit",)),
+        (
+            ["left_c: int16", "right_c: int16"],
+            {"left": "int16", "right": "int16"},
+            ("where `x_int8: int16` is missing",),
+        ),
         (["x__int8: int16", "gate: int16"], {"gate": "int16"}, ("there is no layer 'x__int8'",)),
     ],
 )

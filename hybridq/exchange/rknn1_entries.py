@@ -20,7 +20,7 @@ DTYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Entry1:
-    """One entry. ``dtype`` is ``None``, as text, for float; a bias has no range and the type i32."""
+    """One entry. ``dtype`` is ``None``, as text, for float; a bias has no range and the type i32, beside int16 i64."""
 
     key: str
     op: str
@@ -72,7 +72,8 @@ def _parameters(layer: str, op: str, view: View) -> Iterator[Entry1]:
             power = math.frexp(scale)[0] == 0.5  # not so where a layer of fixed point reads what is none
             scheme = weights[0].qparams.scheme if weights[0].qparams and power else Scheme.ASYMMETRIC
             fl = fraction_length(scale) if scheme is Scheme.DYNAMIC_FIXED_POINT else None
-            yield Entry1(f"@{key}:bias", op, DTYPES[scheme], "i32", scale=scale, fl=fl)
+            wide = weights[0].precision is Precision.INT16
+            yield Entry1(f"@{key}:bias", op, DTYPES[scheme], "i64" if wide else "i32", scale=scale, fl=fl)
 
 
 def _bias_scale(layer: str, view: View) -> float | None:

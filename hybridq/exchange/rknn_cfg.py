@@ -51,7 +51,7 @@ def read(text: str, path: str, model: Model, calibrated: Calibrated) -> Wanted:
     if layers and isinstance(layers.value, Mapping):
         for pair in layers.value.pairs:
             reader.layer(pair)
-        reader.without_effect([p.key for p in layers.value.pairs])
+        reader.remark([p.key for p in layers.value.pairs])
     for pair in pairs:
         reader.entry(pair)
     reader.settle()
@@ -106,14 +106,21 @@ class _Reader:
             self._told(key, f"the toolkit made it from {quote(found[0])}, which gets this precision")
         return found
 
-    def without_effect(self, keys: list[Scalar]) -> None:
-        """Tell of activations that are named without their operator: Toolkit2 ignores these in silence."""
-        named = {key.text for key in keys}
-        for key in keys:
-            layer = self.model.layer.get(key.text)
-            own = self.model.nodes[layer.node].output[0] if layer and layer.activation else key.text
-            if not self.first and own not in named and key.text in self.wanted.layers:
+    def remark(self, keys: list[Scalar]) -> None:
+        """Tell what Toolkit2 does otherwise: activations that it ignores in silence, inputs that it leaves in int8."""
+        named = {} if self.first else {key.text: key for key in keys}
+        for text, key in named.items():
+            layer = self.model.layer.get(text)
+            own = self.model.nodes[layer.node].output[0] if layer and layer.activation else text
+            if own not in named and text in self.wanted.layers:
                 self._told(key, f"alone it changes nothing in the toolkit, which goes by {quote(own)}")
+        for name in (i for i in self.model.inputs if i + END in self.given and i + END not in named):
+            readers = [x.name for x in self.model.layers if name in x.inputs]
+            if readers and all(self.wanted.layers.get(r) is Precision.INT16 for r in readers):
+                asked = (
+                    f"it reads {quote(name)} in int16 here, the toolkit in int8 where `{name + END}: int16` is missing"
+                )
+                self._told(named.get(readers[0]) or keys[0], asked)
 
     def _choose(self, key: Scalar, name: str, precision: Precision) -> None:
         before = self.wanted.layers.get(name, precision)

@@ -48,13 +48,17 @@ def within(m: Measured, bounds: Range | None) -> Measured:
 def joined(measured: Mapping[str, Measured], model: Model, target: Target) -> dict[str, Measured]:
     """What was measured, with the union of the joined tensors' ranges for a Concat that does not share them.
 
-    A toolchain clips what is joined to the range of the result.
+    A toolchain clips what is joined to the range of the result. Of a tensor that was moved, a part alone may be joined
+    (a Split's): that counts within what the result took.
     """
     found = dict(measured)
     for layer in model.layers if not target.inputs_share else ():
-        parts = [found[model.group_of[i].name] for i in layer.inputs if i in model.group_of]
-        if joins(model, layer) and parts:
+        groups = [(i, model.group_of[i]) for i in layer.inputs if i in model.group_of]
+        if joins(model, layer) and groups:
             own = found[layer.group]
+            parts = [
+                found[g.name] if i in g.sources else within(found[g.name], own.range.with_zero()) for i, g in groups
+            ]
             found[layer.group] = replace(own, ranges={a: _union(parts, a, own) for a in own.ranges}, fixed=False)
     return found
 
