@@ -11,6 +11,7 @@ from hybridq.errors import Problem
 
 T = TypeVar("T")
 FEW = 3  # lines of a kind that are all shown
+MANY = 10  # errors of a kind that are all shown: each is one place to mend
 OWN = re.compile(r"'[^']*'|\"[^\"]*\"|\[[^]]*\]|[-+]?\d[\d.,e%]*")  # names, lists and numbers: not of the kind
 LIST = re.compile(r"'(?:,? (?:and )?')+")
 
@@ -29,15 +30,21 @@ def and_more(name: str, count: int) -> str:
 
 
 def summed(problems: Sequence[Problem]) -> list[Problem]:
-    """Errors as they are; of warnings and notes the first of each kind of which there are more than ``FEW``."""
+    """The first of each kind of which there are more than ``FEW``, and so many errors that one remedy is for all."""
     found: list[Problem] = []
     for same in groups(problems, lambda p: (p.severity, p.code, _kind(p.message), _kind(p.hint))):
-        if len(same) <= FEW or same[0].severity == "error":
-            found += same
-            continue
-        rest = f"and {len(same) - 1} more of this kind (--verbose has all)"
-        found.append(replace(same[0], hint="\n".join(filter(None, [same[0].hint, rest]))))
+        most = MANY if same[0].severity == "error" else FEW
+        shown, rest = (same, []) if len(same) <= most else (same[:1], same[1:])
+        found += [replace(shown[0], hint="\n".join(filter(None, [shown[0].hint, _rest(rest)]))), *shown[1:]]
     return found
+
+
+def _rest(problems: Sequence[Problem]) -> str:
+    if not problems:
+        return ""
+    lines = sorted({p.line for p in problems if p.line})
+    where = f", in lines {lines[0]} to {lines[-1]}" if len(lines) > 1 else ""
+    return f"and {len(problems)} more of this kind{where} (--verbose has all)"
 
 
 def _kind(text: str) -> str:

@@ -20,6 +20,7 @@ from hybridq.cli import (
     search_commands,
     step_commands,
 )
+from hybridq.cli.grouped import summed
 from hybridq.cli.options import AS_JSON
 from hybridq.cli.terminal import (
     Terminated,
@@ -129,7 +130,7 @@ def _report(error: HybridqError, command: str, as_json: bool) -> None:
     if as_json:
         click.echo(shown_json(json.dumps(to_json(error.problems), indent=2, ensure_ascii=False)))
         return
-    for problem in error.problems:
+    for problem in error.problems if runtime.is_verbose() else summed(error.problems):
         prefix = "" if problem.severity == "error" else f"{problem.severity}: "
         echo(f"{prefix}{problem}", err=True)
         if problem.detail and runtime.is_verbose():
