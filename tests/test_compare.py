@@ -11,12 +11,11 @@ import numpy as np
 import onnx
 import pytest
 import qdq_models
-from numpy.typing import NDArray
+from helpers_cmp2 import FLOAT, HYBRID, RANGES, SAMPLES, _compare
 from onnx import TensorProto, helper
 from random_graphs import make_case, random_case, random_choices
 
-from hybridq.compare import DriftWatch, Inside, compare, layer_pairs, load_metric
-from hybridq.compare.drift import drift_warning, scale_warnings
+from hybridq.compare import Inside, compare, layer_pairs, load_metric
 from hybridq.compare.layers import load_pieces, probe_layers
 from hybridq.compare.outputs import concatenated
 from hybridq.compare.probes import GraphIndex, cut_out, expose
@@ -27,28 +26,6 @@ from hybridq.execution.progress import counted
 from hybridq.graph import edit, runtime
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.metrics import Parts
-
-FLOAT = qdq_models.two_heads()
-SAMPLES = qdq_models.samples()
-WEIGHTS = ["stem.w", "body.w", "box.w", "score.w"]
-
-
-def _ranges() -> dict[str, tuple[float, float]]:
-    names = [*qdq_models.LAYERS, "out"]
-    session = runtime.session(expose(FLOAT, names), threads=1)
-    seen: dict[str, list[NDArray[Any]]] = {"x": [s["x"] for s in SAMPLES]}
-    for sample in SAMPLES:
-        for name, value in zip(names, runtime.run(session, sample, names), strict=True):
-            seen.setdefault(name, []).append(value)
-    return {k: (float(min(v.min() for v in vs)), float(max(v.max() for v in vs))) for k, vs in seen.items()}
-
-
-RANGES = _ranges()
-HYBRID = qdq_models.quantized(FLOAT, RANGES, WEIGHTS)
-
-
-def _compare(hybrid: onnx.ModelProto, **options: Any) -> Any:
-    return compare(FLOAT, hybrid, SAMPLES, **{"threads": 1, "seconds": 0, **options})
 
 
 def test_a_model_is_identical_to_itself() -> None:
@@ -250,63 +227,6 @@ def _model(
 
 def test_where_a_concat_joined_an_output_is_found() -> None:
     assert concatenated(FLOAT) == {"out": Parts(1, (4, 2))}
-
-
-def test_drift_is_silent_on_the_calibration_set_and_speaks_on_another_domain() -> None:
-    calm = _compare(HYBRID, inside=Inside(qdq_models.pairs(), RANGES))
-    assert (calm.drift, calm.warnings) == ((), ())
-    loud = compare(
-        FLOAT,
-        HYBRID,
-        qdq_models.samples(scale=3.0),
-        inside=Inside(qdq_models.pairs(), RANGES),
-        seconds=0,
-    )
-    found = {d.tensor: d for d in loud.drift}
-    assert set(found) == set(RANGES)
-    assert found["body"].layer == "body"
-    assert found["body"].significant
-    assert found["x"].share > 0.1
-    assert found["x"].excess == pytest.approx(1.0, abs=0.1)
-    assert "left the range that calibration saw" in loud.warnings[0]
-
-
-@pytest.mark.parametrize(("top", "warned"), [(255.0, False), (60.0, False), (1.0, True)])
-def test_samples_that_fill_nothing_of_the_range_are_of_another_scale(top: float, warned: bool) -> None:
-    watch = DriftWatch({"x": (0.0, 255.0), "inside": (0.0, 255.0)})
-    for name in ("x", "inside"):
-        watch.add(name, np.linspace(0, top, 20, dtype=np.float32))
-    found = scale_warnings(watch, ["x", "another"])
-    assert ["'x'" in text and "[0, 255]" in text for text in found] == [True] * warned
-
-
-def test_an_input_that_was_not_watched_is_not_warned_of() -> None:
-    assert scale_warnings(DriftWatch({"x": (0.0, 1.0)}), ["x"]) == []
-
-
-def test_drift_counts_elements() -> None:
-    watch = DriftWatch({"t": (-1.0, 1.0), "unseen": (0.0, 1.0)})
-    watch.add("t", np.array([0.0, 2.0, -1.5, 1.0]))
-    watch.add("t", np.array([0.5, np.nan, 0.0, 0.0]))
-    watch.add("other", np.array([9.0]))
-    (drift,) = watch.found()
-    assert (drift.share, drift.excess, drift.seen_min, drift.seen_max) == (3 / 8, 0.5, -1.5, 2.0)
-    assert drift_warning((), 1) == ""
-
-
-@pytest.mark.parametrize(
-    ("values", "significant"),
-    [
-        ([1.01] * 50 + [0.0] * 50, False),  # many, but hardly outside
-        ([1.5] + [0.0] * 99, True),  # some, and well outside
-        ([1.5] + [0.0] * 9999, False),  # one in ten thousand, not far
-        ([9.0] + [0.0] * 9999, True),  # one in ten thousand, far
-    ],
-)
-def test_drift_matters_by_share_and_distance(values: list[float], significant: bool) -> None:
-    watch = DriftWatch({"t": (-1.0, 1.0)})
-    watch.add("t", np.array(values))
-    assert [d.significant for d in watch.found()] == [significant]
 
 
 def test_a_piece_that_cannot_be_loaded_costs_only_itself() -> None:

@@ -1,4 +1,4 @@
-"""Other toolchains' formats: worked figures, what is written, and that a file read back gives the same result."""
+"""Other toolchains' formats: worked figures, what is written."""
 
 from __future__ import annotations
 
