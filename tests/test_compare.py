@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import qdq_models
-from helpers_cmp2 import FLOAT, HYBRID, RANGES, SAMPLES, _compare
+from helpers_compare import FLOAT, HYBRID, RANGES, SAMPLES, compared
 from onnx import TensorProto, helper
 from random_graphs import make_case, random_case, random_choices
 
@@ -29,7 +29,7 @@ from hybridq.quant.metrics import Parts
 
 
 def test_a_model_is_identical_to_itself() -> None:
-    report = _compare(FLOAT, inside=Inside(qdq_models.pairs("float32")))
+    report = compared(FLOAT, inside=Inside(qdq_models.pairs("float32")))
     assert all(output.figures.identical and output.worst.sqnr_db == math.inf for output in report.outputs)
     assert all(layer.entire.identical for layer in report.layers)
     assert all(layer.individual.sqnr_db > 120 for layer in report.layers)
@@ -37,24 +37,24 @@ def test_a_model_is_identical_to_itself() -> None:
 
 
 def test_individual_is_the_entire_error_of_a_model_with_only_that_layer_quantized() -> None:
-    report = _compare(HYBRID, inside=Inside(qdq_models.pairs()))
+    report = compared(HYBRID, inside=Inside(qdq_models.pairs()))
     for layer in report.layers:
         alone = qdq_models.quantized(FLOAT, {layer.name: RANGES[layer.name]}, [f"{layer.name}.w"])
-        expected = {x.name: x.entire for x in _compare(alone, inside=Inside(qdq_models.pairs())).layers}[layer.name]
+        expected = {x.name: x.entire for x in compared(alone, inside=Inside(qdq_models.pairs())).layers}[layer.name]
         assert layer.individual.sqnr_db == pytest.approx(expected.sqnr_db, abs=0.3), layer.name
         assert layer.individual.sqnr_db > layer.entire.sqnr_db - 0.3
 
 
 def test_what_is_upstream_of_the_only_quantized_layer_is_untouched() -> None:
     hybrid = qdq_models.quantized(FLOAT, {"body": RANGES["body"]}, ["body.w"])
-    layers = {x.name: x for x in _compare(hybrid, inside=Inside(qdq_models.pairs())).layers}
+    layers = {x.name: x for x in compared(hybrid, inside=Inside(qdq_models.pairs())).layers}
     assert layers["stem"].entire.sqnr_db > 120
     assert 20 < layers["body"].entire.sqnr_db < 60
     assert layers["box"].individual.sqnr_db > 120
 
 
 def test_scores_lost_in_a_shared_tensor_show_in_the_worst_slice() -> None:
-    out = _compare(HYBRID).outputs[0]
+    out = compared(HYBRID).outputs[0]
     assert (out.name, out.dtype, out.shape) == ("out", "float32", (1, 6, 8, 8))
     assert out.figures.sqnr_db > 30
     assert (out.worst.axis, out.worst.start) == (1, 4)
@@ -110,7 +110,7 @@ def test_a_layer_that_cannot_be_measured_says_why() -> None:
         LayerPair("b", "Conv", "uint8", "body", "nowhere", ("stem",)),
         LayerPair("c", "Conv", "uint8", "body", "body", ("elsewhere",)),
     ]
-    a, b, c = _compare(HYBRID, inside=Inside(pairs)).layers
+    a, b, c = compared(HYBRID, inside=Inside(pairs)).layers
     assert (a.entire, a.note) == (None, "the float model has no tensor 'nowhere'")
     assert (b.entire, b.note) == (None, "the hybrid model has no tensor 'nowhere'")
     assert c.entire is not None
@@ -190,7 +190,7 @@ def test_no_samples_and_other_outputs_are_errors() -> None:
     other.CopyFrom(HYBRID)
     del other.graph.output[1]
     with pytest.raises(ModelError, match="outputs differ: out, score and out"):
-        _compare(other)
+        compared(other)
     with pytest.raises(ModelError, match="cannot be read"):
         compare(FLOAT, Path("absent.onnx"), SAMPLES)
 
@@ -274,7 +274,7 @@ def script(tmp_path: Path) -> Path:
 
 
 def test_a_metric_of_the_user_is_run_on_both(script: Path) -> None:
-    found = _compare(HYBRID, metric=load_metric(f"{script}:mean")).metric
+    found = compared(HYBRID, metric=load_metric(f"{script}:mean")).metric
     assert found.name == "mean"
     assert found.drop == found.float_value - found.hybrid_value != 0
     assert abs(found.drop) < 0.05
@@ -311,6 +311,6 @@ def test_a_metric_with_a_fault_is_reported_at_its_line(script: Path, text: str, 
 
 def test_a_metric_that_fails_is_reported_at_its_line(script: Path) -> None:
     with pytest.raises(HybridqError, match=r"score.py:7: the metric broken failed: IndexError"):
-        _compare(HYBRID, metric=load_metric(f"{script}:broken"))
+        compared(HYBRID, metric=load_metric(f"{script}:broken"))
     with pytest.raises(HybridqError, match="the metric nothing gave nan"):
-        _compare(HYBRID, metric=load_metric(f"{script}:nothing"))
+        compared(HYBRID, metric=load_metric(f"{script}:nothing"))

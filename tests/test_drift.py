@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import qdq_models
-from helpers_cmp2 import FLOAT, HYBRID, RANGES, _compare
+from helpers_compare import FLOAT, HYBRID, RANGES, compared
 
 from hybridq.compare import DriftWatch, Inside, compare
 from hybridq.compare.drift import drift_warning, scale_warnings
 
 
 def test_drift_is_silent_on_the_calibration_set_and_speaks_on_another_domain() -> None:
-    calm = _compare(HYBRID, inside=Inside(qdq_models.pairs(), RANGES))
+    calm = compared(HYBRID, inside=Inside(qdq_models.pairs(), RANGES))
     assert (calm.drift, calm.warnings) == ((), ())
     loud = compare(
         FLOAT,

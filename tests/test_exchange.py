@@ -1,4 +1,4 @@
-"""Other toolchains' formats: worked figures, what is written."""
+"""Other toolchains' formats: worked figures, and what is written."""
 
 from __future__ import annotations
 

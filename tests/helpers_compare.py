@@ -1,4 +1,4 @@
-"""helpers_cmp2"""
+"""What tests of comparisons share: a float model of two heads, its samples, ranges and quantized form."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ RANGES = _ranges()
 HYBRID = qdq_models.quantized(FLOAT, RANGES, WEIGHTS)
 
 
-def _compare(hybrid: onnx.ModelProto, **options: Any) -> Any:
+def compared(hybrid: onnx.ModelProto, **options: Any) -> Any:
     return compare(FLOAT, hybrid, SAMPLES, **{"threads": 1, "seconds": 0, **options})
