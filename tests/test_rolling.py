@@ -324,11 +324,10 @@ def test_steps_measured_in_blocks_are_those_measured_one_by_one(folder: Path) ->
     model = prepare(folder / "cell.onnx", (), (), targets.load("onnxruntime"))
     held = list(enumerate(feeds([frames(150, 1), frames(70, 2)])))
     program = calibrate.prepare(model.model, model.proto, histogram=True)
-    assert calibrate.steps.suits(program)
-    blocks = calibrate.measure_with(program, calibrate.steps.fetching(program, 1), held)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibrate.steps, "suits", lambda _: False)
-        single = calibrate.measure_with(program, runtime.session(program.model, threads=1), held)
+    many = calibrate.steps.looping(program, 1)
+    assert many is not None
+    blocks = calibrate.measure_with(program, many, held)
+    single = calibrate.measure_with(program, runtime.session(program.model, threads=1), held)
     assert blocks.samples == single.samples == 220
     for name, one in single.tensors.items():
         np.testing.assert_allclose(blocks.tensors[name].pairs, one.pairs, rtol=1e-5, atol=1e-6)
@@ -336,6 +335,25 @@ def test_steps_measured_in_blocks_are_those_measured_one_by_one(folder: Path) ->
         assert counted[0] is not None
         assert counted[1] is not None
         assert counted[0].count == counted[1].count
+
+
+@pytest.mark.parametrize("lengths", [(300, 40), (1,) * 20, (5, 1, 90)])
+def test_ranges_of_many_steps_are_those_of_each_to_the_last_bit(folder: Path, lengths: tuple[int, ...]) -> None:
+    made = prepare(folder / "cell.onnx", (), (), targets.load("onnxruntime"))
+    program = calibrate.prepare(made.model, made.proto, histogram=True)
+    many = calibrate.steps.looping(program, 1)
+    assert many is not None
+    held = feeds([frames(length, seed) for seed, length in enumerate(lengths)])
+    found = calibrate.measure_with(program, many, enumerate(held))
+    names = [name for name in program.tensors if name not in program.inputs]
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(made.proto)
+    runtime.expose(exposed, names)
+    rolled = Rolled(runtime.session(exposed, threads=1), made.model.states)
+    for i, feed in enumerate(held):
+        for name, values in zip(names, rolled.run(feed, names), strict=True):
+            low = np.float32(0) if name in program.zeros else values.min()
+            assert found.tensors[name].pairs[i].tolist() == [low, values.max()], (i, name)
 
 
 @pytest.mark.parametrize("where", [3, 90])

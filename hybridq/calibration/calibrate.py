@@ -78,7 +78,7 @@ def measure(shared: Shared[Program], batches: Iterable[Batch], batch: int, threa
 
 
 def _session(program: Program, threads: int) -> Session:
-    return steps.fetching(program, threads) if steps.suits(program) else session(program.model, threads=threads)
+    return steps.looping(program, threads) or session(program.model, threads=threads)
 
 
 @lru_cache(maxsize=1)
@@ -89,7 +89,7 @@ def _kept_session(program: Program, threads: int) -> Session:
 def measure_with(program: Program, one: Session, batches: Iterable[Batch], batch: int = 1) -> CalibrationStats:
     """One pass over batches with a session of the program's model."""
     recorder = Recorder(program)
-    if steps.suits(program):
+    if steps.loops(one):
         for start, fed, said in steps.blocks(program, one, batches):
             recorder.add_steps(start, fed, said)
         return recorder.finish()

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.calibration import steps
 from hybridq.calibration.instrument import SUBSAMPLE, Output, Program
 from hybridq.calibration.statistics import INFINITE, SIGNLESS, CalibrationStats, Histogram, TensorStatistics, codes_of
 from hybridq.calibration.unbounded import ENDLESS, LOSES, Whole, counting, is_odd
@@ -20,6 +19,7 @@ Batch = tuple[int, Feed]  # index of the first sample, feed
 
 
 PENDING = 16  # samples whose codes wait to be counted together
+HELD = 1 << 21  # numbers of steps that wait at least
 
 
 class Recorder:
@@ -36,10 +36,10 @@ class Recorder:
         self.counting: dict[str, list[tuple[int, NDArray[np.uint16]]]] = {}  # of tensors that were looked at whole
         self.whole = Whole(program.model)
         self.unbounded: set[str] = set()
-        self.waiting = 0
+        self.waiting = self.held = 0
 
-    def add(self, start: int, count: int, feed: Feed, outputs: Sequence[NDArray[Any]]) -> None:
-        """Take in one batch of ``count`` samples, the first numbered ``start``."""
+    def add(self, start: int, count: int, feed: Feed, outputs: Sequence[NDArray[Any]], *, plain: bool = False) -> None:
+        """Take in one batch of ``count`` samples, the first numbered ``start``; ``plain``: none needs a look."""
         self._grow(count)
         pairs = self.pairs[self.samples : self.samples + count]
         pairs[:] = (np.inf, -np.inf)
@@ -50,22 +50,31 @@ class Recorder:
             self._add_output(start, output, values, feed, pairs)
         for place in (self.place[name] for name in self.program.zeros):
             pairs[pairs[:, place, 1] > -np.inf, place, 0] = 0.0  # -inf: it has no element
-        self._settle(start, feed, pairs)
+        if not plain:
+            self._settle(start, feed, pairs)
         self.index[self.samples : self.samples + count] = np.arange(start, start + count)
         self.samples += count
         self.waiting += count
-        if self.waiting >= PENDING:
+        if self.waiting >= PENDING and (self.held >= HELD or not plain):
             self._count()
 
-    def add_steps(self, start: int, fed: Sequence[Feed], said: Sequence[NDArray[Any]]) -> None:
-        """Take in consecutive samples, ``said`` with a row for each; each by itself where one must be looked at."""
-        whole = steps.together(self.program, fed)
-        ends = [x for o, x in zip(self.program.outputs, said, strict=True) if o.kind != "sample"]
-        if all(_is_plain(x, bool(self.program.softmax)) for x in (*ends, *whole.values())):
-            self.add(start, len(fed), whole, said)
+    def add_steps(self, start: int, fed: Feed, said: Sequence[NDArray[Any]]) -> None:
+        """Take in consecutive samples, ``fed`` and ``said`` with a row for each; one by one where one is to be seen."""
+        whole = {name: fed[name] for name in self.program.inputs}
+        count = len(next(iter(fed.values())))
+        ends = [(o, x) for o, x in zip(self.program.outputs, said, strict=True) if o.kind != "sample"]
+        inside = all(_is_plain(x, self._limits(o)) for o, x in ends)
+        if inside and all(_is_plain(x, LOSES if n in self.program.softmax else ENDLESS) for n, x in whole.items()):
+            self.add(start, count, whole, said, plain=True)
             return
-        for i, feed in enumerate(fed):
+        for i in range(count):
+            feed = {name: values[i] for name, values in fed.items()}
             self.add(start + i, 1, feed, [x[i : i + 1] for x in said])
+
+    def _limits(self, output: Output) -> NDArray[np.float64]:
+        """The size from which on a value of each column makes its tensor one to be looked at."""
+        loses = [c.tensor in self.program.softmax and output.kind != "sum" for c in output.columns]
+        return np.repeat(np.where(loses, LOSES, ENDLESS), [c.width for c in output.columns])
 
     def _grow(self, count: int) -> None:
         if self.samples + count > len(self.index):
@@ -147,6 +156,7 @@ class Recorder:
 
     def _wait(self, name: str, start: int, values: NDArray[np.float32]) -> None:
         self.pending.setdefault(name, []).append((start, np.ascontiguousarray(codes_of(values))))
+        self.held += values.size
 
     def _count(self) -> None:
         """Count what waits: many samples of a tensor at once."""
@@ -160,7 +170,7 @@ class Recorder:
                 self._count_codes(c.tensor, self._left(c.tensor, held))
         self.pending.clear()
         self.counting.clear()
-        self.waiting = 0
+        self.waiting = self.held = 0
 
     def _left(self, tensor: str, waiting: list[tuple[int, NDArray[np.uint16]]]) -> list[tuple[int, NDArray[np.uint16]]]:
         """The codes to count: those of values that count where the tensor was looked at whole."""
@@ -194,10 +204,9 @@ class Recorder:
         return CalibrationStats(self.samples, tensors, self.program.left_out)
 
 
-def _is_plain(values: NDArray[Any], softmax: bool) -> bool:
-    """Whether no tensor with such values needs to be looked at."""
-    reach = float(np.abs(values).max(initial=0.0))  # NaN where one is
-    return reach < (LOSES if softmax else ENDLESS)
+def _is_plain(values: NDArray[Any], limits: NDArray[np.float64] | float) -> bool:
+    """Whether all values are numbers smaller than their limits."""
+    return bool((np.abs(values) < limits).all())
 
 
 def _rows(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
