@@ -141,6 +141,32 @@ def test_what_counts_as_little_work(tmp_path: Path) -> None:
     assert detected(onnx.load(path)) == {"h": "hn"}
 
 
+def large_state(decay: float, size: int = 1024) -> onnx.ModelProto:
+    """``hn = decay h + x W``, ``y = hn V``: steps of two million multiply-accumulates, one product making the state."""
+    random = np.random.default_rng(0)
+    ends = f"(float[1,{size}] x, float[1,{size}] h) => (float[1,{size}] y, float[1,{size}] hn)"
+    body = "{ c = Concat <axis = 1> (x, h) hn = MatMul(c, w) y = MatMul(hn, v) }"
+    made = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> g {ends} {body}')
+    w, v = random.normal(size=(2, size, size)) / size**0.5
+    held = {"w": np.concatenate([w, decay * np.eye(size)]), "v": v}
+    made.graph.initializer.extend(numpy_helper.from_array(x.astype(np.float32), name) for name, x in held.items())
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("decay", "maker"), [(0.998, Precision.FLOAT32), (0.9, Precision.UINT8)])
+def test_a_state_that_8_bits_forget_is_made_in_float_and_the_rest_in_8_bits(
+    decay: float, maker: Precision, tmp_path: Path
+) -> None:
+    """Rounded at every step, what a slow state adds up is lost; a quick one is hardly worse for it."""
+    x = np.random.default_rng(1).integers(0, 256, (60, 1, 1024)).astype(np.float32) / 255
+    model, data = saved(tmp_path / "m", large_state(decay), [x])
+    state = steps.step1(model, data, tmp_path / "build", threads=1, weights_repair="none").state
+    assert not is_little_work(state.model)
+    found = {name: default.precision for name, default in state.calibrated.layers.items()}
+    assert found == {"hn": maker, "y": Precision.UINT8}
+
+
 def slow_state(decay: float) -> onnx.ModelProto:
     """``hn = decay h + x``: the slower it forgets, the less a step adds to what it holds."""
     text = '<ir_version: 10, opset_import: ["" : 21]> g (float[1,6] x, float[1,6] h) => (float[1,6] y, float[1,6] hn)'
