@@ -133,6 +133,16 @@ def test_parameters_of_inputs_and_an_algorithm() -> None:
     assert {e.key for e in change.edits} == {"/head/conv2", "128"}
 
 
+def test_an_algorithm_for_all_leaves_the_ranges_that_no_algorithm_chose() -> None:
+    change = set_(text_of(), "*", algorithm="mmse")
+    known = {name for name, measured in small()[1].measured.items() if measured.fixed}
+    assert known
+    assert {e.key for e in change.edits} == {name for name in small()[1].measured if name not in {*known, "input"}}
+    assert any("known without measuring" in p.message for p in change.problems)
+    with pytest.raises(ConfigError, match="is not calibrated by an algorithm"):
+        set_(text_of(), sorted(known)[0], algorithm="mmse")
+
+
 def test_set_on_an_edited_dtype_takes_its_place() -> None:
     edited = text_of().replace('"128": {dtype: uint8', '"128": {dtype: int8')
     after = set_(edited, "128", "int16").text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hybridq import targets
@@ -65,7 +65,7 @@ def set_layers(
         if not _VALUE.fullmatch(value):
             raise ConfigError(f"'{value}' is no value for {name}", hint="Give a number, a word, or [a, b, ...].")
     if fields:
-        draft.put(keys, fields)
+        draft.put(draft.measured(keys) if "algorithm" in fields else keys, fields)
     return draft.done()
 
 
@@ -137,6 +137,15 @@ class Draft:
         self.names = Names(model, calibrated.entries)
         self.editor = TextEditor(text)
         self.notes: list[Problem] = []
+
+    def measured(self, keys: Sequence[str]) -> list[str]:
+        """Those whose ranges an algorithm chooses, with a note of the others; all where there is no such one."""
+        known = [k for k in keys if k in self.calibrated.measured and self.calibrated.measured[k].fixed]
+        if len(known) in (0, len(keys)):
+            return list(keys)
+        told = f"{join([repr(k) for k in known[:3]])}{f' and {len(known) - 3} more' if len(known) > 3 else ''}"
+        self.notes.append(Problem(f"known without measuring, so left: the range of {told}", self.path, severity="note"))
+        return [k for k in keys if k not in known]
 
     def targets(self, selector: str, needs_layers: bool) -> tuple[list[str], list[str]]:
         """The keys of the entries and the layers that a selector means."""
