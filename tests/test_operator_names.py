@@ -27,6 +27,7 @@ RIGHT = {
     "build/pools.py": WRITES,
     "build/writer.py": WRITES,
     "calibration/instrument.py": WRITES,
+    "calibration/steps.py": WRITES,
     "compare/probes.py": WRITES,
     "graph/halves.py": WRITES,
     "plan/pools.py": WRITES,
