@@ -2,7 +2,7 @@
 
     python -m bench                              hybridq and ONNX Runtime's own quantizer, in this environment
     python -m bench --environments FOLDER        FOLDER/nncf, aimet, ppq, quark, modelopt, rknn2: those that are there
-    python -m bench --make FOLDER                make those environments first (hundreds of megabytes)
+    python -m bench --make FOLDER                make those environments first, of --tools or all (gigabytes)
     python -m bench --models small --tools hybridq,nncf
     python -m bench --zoo FOLDER                 real models, too: a folder with zoo.py (docs/benchmarks.md)
     python -m bench --write                      put the table into docs/benchmarks.md and a line into docs/history.json
@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -157,9 +157,9 @@ def python_of(tool: Tool, environments: Path | None) -> Path | None:
     return found if found and found.exists() else None
 
 
-def make(environments: Path) -> None:
-    """Make the environment of every tool; one that does not install is told and left out."""
-    for tool in (t for t in TOOLS if t.environment):
+def make(environments: Path, tools: Sequence[Tool]) -> None:
+    """Make the environments of tools; one that does not install is told and left out."""
+    for tool in (t for t in tools if t.environment):
         python = environments / tool.environment / "bin" / "python"
         if not python.exists():
             subprocess.run([sys.executable, "-m", "venv", environments / tool.environment], check=True)
@@ -287,12 +287,13 @@ def main() -> int:
     parser.add_argument("--tools", default="", help="words that a tool's name begins with")
     parser.add_argument("--write", action="store_true")
     chosen = parser.parse_args()
-    if chosen.make:
-        make(chosen.make)
-    environments = chosen.environments or chosen.make
     words, rows, left_out = [w for w in chosen.tools.split(",") if w], [], {}
+    tools = [t for t in TOOLS if not words or any(t.name.lower().startswith(w.lower()) for w in words)]
+    if chosen.make:
+        make(chosen.make, tools)
+    environments = chosen.environments or chosen.make
     for subject in (s for s in subjects(chosen.zoo) if not chosen.models or s.name in chosen.models.split(",")):
-        for tool in (t for t in TOOLS if not words or any(t.name.lower().startswith(w.lower()) for w in words)):
+        for tool in tools:
             python = python_of(tool, environments)
             found = run(tool, python, subject) if python else f"no environment {tool.environment}"
             if isinstance(found, str):

@@ -7,7 +7,7 @@
 Run it where the engines are: ``pip install 'hybridq[openvino,mnn,ncnn,litert]'``, ``onnx2tf`` on the path. ``builds``
 keeps hybridq's folders between runs (``auto`` with its default budget or step1's ``default``; ``plain``: minimum and
 maximum, every layer in 8 bits). Plain 8 bits are ``quantize_static`` for ONNX Runtime, NNCF's ``quantize`` for OpenVINO
-(``--nncf``: its Python) and ai-edge-quantizer's own recipe and ranges for LiteRT; the tools of MNN and ncnn take
+(``--nncf``: its Python) and ai-edge-quantizer's recipe with minimum and maximum for LiteRT; those of MNN and ncnn take
 pictures alone, so there it is hybridq's plain folder in that engine's own converter. Speed is the engine's float time
 over the model's, CPU time of one thread, medians of alternating runs. ``--aimet`` and ``--rknn2`` name Pythons of
 AIMET-ONNX and RKNN-Toolkit2, whose own simulators run plain 8 bits and the choice.

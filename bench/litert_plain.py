@@ -1,4 +1,4 @@
-"""ai-edge-quantizer as it comes: its own recipe for int8, its own ranges of all calibration samples."""
+"""ai-edge-quantizer as it comes: its own recipe for int8, minimum and maximum of all calibration samples."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hybridq.engines.litert import LiteRTSession, converted, opened, places_of
-from hybridq.exchange.litert_quantize import signed
+from hybridq.exchange.litert_quantize import measured, values_of
 from hybridq.graph.runtime import Feed, session
 
 
@@ -17,7 +17,7 @@ def made(model: Path, folder: Path, feeds: Sequence[Feed]) -> LiteRTSession:
     path, out = converted(model, folder / "plain"), folder / "plain.tflite"
     tool = quantizer.Quantizer(str(path))
     tool.load_quantization_recipe(recipe.static_wi8_ai8())
-    calibrated = tool.calibrate(signed(str(path), list(feeds)))
+    calibrated = measured(values_of(str(path), [dict(feed) for feed in feeds]))
     tool.quantize(calibrated).export_model(str(out), overwrite=True)
     runner = session(model, threads=1)
     inputs = tuple(i.name for i in runner.get_inputs())

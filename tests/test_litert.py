@@ -26,7 +26,7 @@ from hybridq.graph.runtime import session
 from hybridq.plan.plan import make_plan
 from hybridq.steps.common import read_config, read_state
 
-VALUES = arrays(np.float32, (1, 3, 4, 4), elements=st.floats(-8, 8, width=16), unique=True)
+VALUES = arrays(np.float32, (1, 2, 2, 4), elements=st.floats(-8, 8, width=16), unique=True)
 
 
 @settings(max_examples=40)
@@ -72,6 +72,18 @@ def test_our_ranges_take_the_place_of_its_own() -> None:
     assert script.ranged(found, {"ranges": {"a": [-1.0, 2.0], "b": [0.0, 9.0]}}, {"a": ["t"], "b": []}) == 1
     assert (found["t"]["min"].tolist(), found["t"]["max"].tolist()) == ([[-1.0]], [[2.0]])
     assert found["u"] == {"min": 0.0, "max": 1.0}
+
+
+@settings(max_examples=30)
+@given(st.lists(VALUES, min_size=1, max_size=3))
+def test_a_tensor_is_measured_over_all_samples(samples: list[np.ndarray]) -> None:
+    found = script.measured({"t": x, "empty": x[:0], "odd": np.full(1, np.inf)} for x in samples)
+    assert set(found) == {"t"}
+    assert found["t"]["min"].shape == (1, 1, 1, 1)
+    assert (float(found["t"]["min"].item()), float(found["t"]["max"].item())) == (
+        min(float(x.min()) for x in samples),
+        max(float(x.max()) for x in samples),
+    )
 
 
 def test_the_folder_has_all_that_the_script_reads(folder: Path) -> None:

@@ -13,6 +13,8 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,23 +64,38 @@ def fed(details: list[dict[str, Any]], feed: dict[str, Any]) -> list[Any]:
     return found
 
 
-def theirs(path: str, feed: dict[str, Any]) -> dict[str, Signature]:
-    """Every tensor of the float .tflite on one sample, by name."""
+def values_of(path: str, feeds: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Every float tensor of a .tflite by name, sample by sample."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     one = Interpreter(path, experimental_op_resolver_type=plain, experimental_preserve_all_tensors=True)
     one.allocate_tensors()
-    for detail, values in zip(one.get_input_details(), fed(one.get_input_details(), feed), strict=True):
-        one.set_tensor(detail["index"], values)
-    one.invoke()
-    found = {}
-    for detail in one.get_tensor_details():
-        if detail["dtype"] is np.float32 and detail["name"]:
-            try:
-                found[detail["name"]] = signature(one.get_tensor(detail["index"]))
-            except ValueError:
-                continue  # a tensor without values, such as scratch room
+    ends = one.get_input_details()
+    tensors = [d for d in one.get_tensor_details() if d["dtype"] is np.float32 and d["name"]]
+    for feed in feeds:
+        for detail, values in zip(ends, fed(ends, feed), strict=True):
+            one.set_tensor(detail["index"], values)
+        one.invoke()
+        found = {}
+        for detail in tensors:
+            with suppress(ValueError):  # a tensor without values, such as scratch room
+                found[detail["name"]] = one.get_tensor(detail["index"])
+        yield found
+
+
+def measured(samples: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The smallest and largest value of each tensor over all samples, as the tool's calibration has them.
+
+    Its own is a moving average, which clips, and wants a model with a signature, which not every converter gives.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for tensors in samples:
+        for name, values in tensors.items():
+            if values.size and np.isfinite(values).all():
+                ends = {"min": values.min(keepdims=True), "max": values.max(keepdims=True)}
+                old = found.get(name, ends)
+                found[name] = {k: f(old[k], ends[k]) for k, f in (("min", np.minimum), ("max", np.maximum))}
     return found
 
 
@@ -139,12 +156,13 @@ def main() -> None:
 
     plan = json.loads((HERE / "plan.json").read_text(encoding="utf-8"))
     feeds = samples(plan["inputs"])
-    names = matched(ours(plan, feeds[0]), theirs(given.model, feeds[0]))
+    first = next(values_of(given.model, feeds[:1]))
+    names = matched(ours(plan, feeds[0]), {n: signature(v) for n, v in first.items()})
     rules = recipe(plan, names)
     (HERE / "recipe.json").write_text(json.dumps(rules, indent=1) + "\n", encoding="utf-8")
     tool = quantizer.Quantizer(given.model)
     tool.load_quantization_recipe(rules)
-    calibrated = tool.calibrate(signed(given.model, feeds))
+    calibrated = measured(values_of(given.model, feeds))
     count = ranged(calibrated, plan, names)
     tool.quantize(calibrated).export_model(str(given.out), overwrite=True)
     lost = [n for n in plan["layers"] if not names[n]]
@@ -158,16 +176,6 @@ def samples(inputs: list[str]) -> list[dict[str, Any]]:
     """Every sample by input."""
     with np.load(HERE / "samples.npz") as held:
         return [dict(zip(inputs, row, strict=True)) for row in zip(*(held[n] for n in held.files), strict=True)]
-
-
-def signed(path: str, feeds: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Samples as the model's first signature takes them."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    one = Interpreter(path)
-    found, details = one.get_signature_list(), one.get_input_details()
-    key = next(iter(found))
-    return {key: [dict(zip(found[key]["inputs"], fed(details, feed), strict=True)) for feed in feeds]}
 
 
 if __name__ == "__main__":
