@@ -104,6 +104,20 @@ class TestRounding:
         plan = case.plan(case.all(Precision.UINT8))
         assert "b" not in compensated_weights(case.model, plan, case.weights, [case.feed], threads=1)
 
+    def test_outputs_are_rounded_apart_as_they_are_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However few weights are held at once."""
+        for seed in range(6):
+            case = random_case(seed)
+            plan = case.plan(case.all(Precision.UINT8))
+            wanted = compensated_weights(case.model, plan, case.weights, [case.feed], threads=1)
+            with monkeypatch.context() as patch:
+                patch.setattr(gptq, "PORTION", 1)
+                found = compensated_weights(case.model, plan, case.weights, [case.feed], threads=1)
+            assert found.keys() == wanted.keys()
+            for name, integers_ in wanted.items():
+                np.testing.assert_allclose(found[name].astype(int), integers_.astype(int), atol=1)
+                assert np.mean(found[name] != integers_) < 0.01, name
+
     def test_a_wide_result_does_not_count_as_many_inputs(self) -> None:
         tensors = {"w0": np.random.default_rng(0).normal(size=(8, 3000)).astype(np.float32)}
         case = make_case(

@@ -39,6 +39,7 @@ MOST_INPUTS = 2304  # of a product: more would take minutes, and its many errors
 ROWS = 4096  # products that a layer's inputs are learned from, all samples together
 DAMPING = 0.1  # of the mean square of an input, added to each: what few samples show is not trusted too far
 BLOCK = 64  # inputs that are rounded before the rest is brought up to date
+PORTION = 1 << 21  # weights that are rounded at once, all inputs of some outputs: each is held some ten times
 MEMORY = 1 << 25  # numbers in the moments that are gathered at once
 
 
@@ -179,19 +180,24 @@ def _rounded(
     held = plan.layers[layer.name].weights[0]
     params = held.qparams
     assert params is not None
-    values = np.asarray(weights[held.tensor], np.float64)
+    values = weights[held.tensor]
     scale = np.broadcast_to(along(params.scale, params.axis, values.ndim), values.shape)
     zero = np.broadcast_to(along(params.zero_point, params.axis, values.ndim), values.shape)
     turned = row_of(node).layout is not Layout.CONV and not attribute(node, "transB")
     rows: list[Array] = [
-        np.asarray((x.T if turned else x).reshape(len(moment), -1, moment.shape[1])) for x in (values, scale, zero)
+        (x.T if turned else x).reshape(len(moment), -1, moment.shape[1]) for x in (values, scale, zero)
     ]
-    steps = rows[1][..., :1].astype(np.float64)
-    found = compensate(rows[0], steps, rows[2][..., :1], moment, params, damping, threads=threads)
-    if params.scheme is Scheme.ASYMMETRIC and params.axis is not None:
-        found = with_ends(found, np.clip(np.rint(rows[0] / rows[1]) + rows[2], params.qmin, params.qmax))
+    found = np.empty(rows[0].shape, params.precision.numpy)
+    most = max(1, PORTION // (len(moment) * moment.shape[1]))
+    for start in range(0, found.shape[1], most):
+        own, steps, zeros = (x[:, start : start + most] for x in rows)
+        wanted, step = own.astype(np.float64), steps[..., :1].astype(np.float64)
+        part = compensate(wanted, step, zeros[..., :1], moment, params, damping, threads=threads)
+        if params.scheme is Scheme.ASYMMETRIC and params.axis is not None:
+            part = with_ends(part, np.clip(np.rint(wanted / steps) + zeros, params.qmin, params.qmax))
+        found[:, start : start + most] = part
     whole = found.reshape(-1, moment.shape[1])
-    return np.asarray((whole.T if turned else whole).reshape(values.shape).astype(params.precision.numpy))
+    return np.asarray((whole.T if turned else whole).reshape(values.shape))
 
 
 def with_ends(found: Doubles, nearest: Doubles) -> Doubles:
