@@ -39,7 +39,7 @@ MOST_INPUTS = 2304  # of a product: more would take minutes, and its many errors
 ROWS = 4096  # products that a layer's inputs are learned from, all samples together
 DAMPING = 0.1  # of the mean square of an input, added to each: what few samples show is not trusted too far
 BLOCK = 64  # inputs that are rounded before the rest is brought up to date
-PORTION = 1 << 21  # weights that are rounded at once, all inputs of some outputs: each is held some ten times
+PORTION = 1 << 20  # weights that are rounded at once, all inputs of some outputs: each is held some ten times
 MEMORY = 1 << 25  # numbers in the moments that are gathered at once
 
 
