@@ -187,7 +187,7 @@ def test_lines_of_a_folder_work_and_ask_for_what_was_asked(command: str, place: 
     for line in lines:
         words = shlex.split(line)
         if words[1] in ("step1", "auto"):
-            assert "--percentile 99.9" in line
+            assert ("--percentile 99.9" in line) == ("--algorithm percentile" in line)
             assert "--samples 8" in line
             assert "--mean 127.5 --std 64" in line
         if words[1] == "auto":

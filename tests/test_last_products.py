@@ -28,13 +28,9 @@ BODY: Rows = [
     ("GlobalAveragePool", "r", "p"),
     ("Flatten", "p", "f"),
 ]
-TENSORS = {
-    "w": normal(32, 8, 3, 3),
-    "t": normal(64, 32, 3, 3),
-    "v": normal(64, 2),
-    "big": normal(64, 400),
-    "u": normal(2, 2),
-}
+SHAPES = {"w": (32, 8, 3, 3), "t": (64, 32, 3, 3), "v": (64, 2), "big": (64, 400), "u": (2, 2)}
+RANDOM = np.random.default_rng(0)
+TENSORS = {name: (0.4 * RANDOM.normal(size=shape)).astype(np.float32) for name, shape in SHAPES.items()}
 
 
 def defaults(rows: Rows, target: str = "onnxruntime", *, literal: bool = False) -> Mapping[str, LayerDefault]:

@@ -19,6 +19,7 @@ from hybridq.report.words import decibels, short, without
 
 MOST = 3
 LOW = ("uint8", "int8")
+TUNING = ("--percentile", "--momentum")  # of one algorithm
 FORCED = ("--dtype", "--algorithm", "--weights-repair")  # of all layers at once; step1 by itself looks at each
 GUILTY_DB = 12.0  # below the median of the layers in 8 bits: such a layer does what the others do not
 HARMLESS_DB = 20.0  # individually: such a layer is not what breaks a model
@@ -264,7 +265,7 @@ def _algorithm(report: ComparisonReport, known: Known) -> Iterator[Action]:
     forced = tuple(flag for flag in FORCED if flag in known.flags)
     if forced:
         why = f"the damage is spread over the layers: let step1 decide what {' and '.join(forced)} said of all of them"
-        yield Action("algorithm", why, (), None, _calibrating(replace(known, flags=without(known.flags, *forced))))
+        yield Action("algorithm", why, (), None, _calibrating(replace(known, flags=_but(known.flags, forced))))
     elif not any(_lint(report, known)):
         yield _other_ranges(known)
 
@@ -329,7 +330,12 @@ def _comparing(known: Known, *more: str) -> str:
 
 
 def _given_again(words: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
-    return (*without(words, *(word for word in more if word.startswith("--"))), *more)
+    return (*_but(words, [word for word in more if word.startswith("--")]), *more)
+
+
+def _but(words: Sequence[str], flags: Sequence[str]) -> tuple[str, ...]:
+    """The words but those of some options and of what goes with these alone."""
+    return without(words, *flags, *(TUNING if "--algorithm" in flags else ()))
 
 
 def _value(words: Sequence[str], flag: str) -> str:
