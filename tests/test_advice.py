@@ -81,7 +81,9 @@ def test_options_are_read_back_as_they_were_given(command: str, options: type[Ch
     words = said(one)
     places = {"step1": ["m.onnx", "-o", "b"], "auto": ["m.onnx", "-o", "b"], "step3": ["b"]}[command]
     line = shlex.split(shlex.join([*places, *words]))
-    found = main.commands[command].make_context(command, line, parent=click.Context(main)).params
+    found = (
+        main.commands[command].make_context(command, line, parent=click.Context(main, **main.context_settings)).params
+    )
     again = options(**_python(share_of(found, options)))
     assert said(again) == words
     assert name.replace("_", "-") in " ".join(words)
@@ -166,7 +168,9 @@ GIVEN = "--mean 127.5 --std 64 --algorithm percentile --percentile 99.9 --sample
 def test_mean_and_std_are_read_back_as_they_were_given(mean: Any, std: Any) -> None:
     made = Step1Options(mean=mean, std=std).preprocessing
     words = ["m.onnx", "-o", "b", *step1_flags(made)]
-    found = main.commands["step1"].make_context("step1", words, parent=click.Context(main)).params
+    found = (
+        main.commands["step1"].make_context("step1", words, parent=click.Context(main, **main.context_settings)).params
+    )
     assert Step1Options(**_python({k: found[k] for k in ("mean", "std")})).preprocessing == made
 
 
