@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from helpers_search import feeds_of, small_model
 
 import hybridq
-from hybridq.storage.state import MODEL, read_state
+from hybridq.quant.dtypes import Precision
+from hybridq.steps.common import read_config
+from hybridq.storage.state import CFG, MODEL, read_state
 
 SEED = 3
 
@@ -56,3 +59,26 @@ def test_another_search_begins_where_the_first_began(folders: tuple[Path, dict[s
     first = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
     hybridq.propose(folder, feeds_of(SEED, 8), threads=1)
     assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == first
+
+
+@pytest.mark.parametrize("calibrates_again", [False, True])
+def test_a_search_keeps_what_a_person_edited(
+    folders: tuple[Path, dict[str, Any]], tmp_path: Path, calibrates_again: bool
+) -> None:
+    """Precisions, parameters and comments; what the search before chose is no edit."""
+    folder, cfg = tmp_path / "build", tmp_path / "build" / CFG
+    shutil.copytree(folders[0], folder)
+    chosen = json.loads((folder / "search.json").read_text(encoding="utf-8"))["chosen"]["layers"]
+    mine, other = [x.name for x in read_state(folder).model.layers if x.name not in chosen and not x.float_only][:2]
+    hybridq.set(folder, mine, "int16")
+    hybridq.set(folder, other, params={"max": "77"})
+    cfg.write_text(cfg.read_text(encoding="utf-8") + "# a word of mine\n", encoding="utf-8")
+    if calibrates_again:
+        hybridq.step1(folders[0].parent / "m.onnx", feeds_of(SEED, 8), folder, threads=1, merge=True)
+    found = hybridq.propose(folder, feeds_of(SEED, 8), threads=1)
+    assert any("edited by hand stays" in said for said in found.warnings)
+    config, _ = read_config(folder, read_state(folder))
+    assert config.choices[mine].precision is Precision.INT16
+    assert config.entries[other].max == 77
+    assert "# a word of mine" in cfg.read_text(encoding="utf-8")
+    assert set(config.choices) - {mine} == set(found.layers) - {mine}

@@ -8,12 +8,13 @@ of it in order).
 from hybridq.config.change import Change, list_layers, set_layers, unset_layers
 from hybridq.config.check import check, read_cfg
 from hybridq.config.forms import to_github, to_json
-from hybridq.config.merge import is_edited, merge
+from hybridq.config.merge import Proposal, is_edited, merge
 from hybridq.config.write import write_cfg
 from hybridq.config.yaml.text import decode, need_size
 
 __all__ = [
     "Change",
+    "Proposal",
     "check",
     "decode",
     "is_edited",

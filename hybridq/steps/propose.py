@@ -22,7 +22,8 @@ from hybridq.execution.pool import HERE, pool
 from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit
 from hybridq.files.place import need_folder
-from hybridq.files.reading import write_text
+from hybridq.files.reading import exists, read_bytes, write_text
+from hybridq.files.seal import text_digest
 from hybridq.graph.rolling import in_a_row
 from hybridq.graph.runtime import Feed
 from hybridq.linting import Finding, lint
@@ -50,6 +51,7 @@ from hybridq.storage.state import CFG, State
 
 SAVE_SECONDS = 2.0
 COMPARED = 3.0  # times calibrating: comparing the same samples, about
+EDITS_STAY = "what was edited by hand stays as it was; the search measured without it"
 MOST_SAMPLES = 512  # of the dataset, from which the search takes its own
 
 
@@ -112,6 +114,34 @@ def _comparing(calibrated: Step1Result, evaluation: Any, seconds: float | None) 
     return max((1 - KEPT) * (seconds or 0.0), COMPARED * calibrated.pace * count)
 
 
+@dataclass(frozen=True)
+class _Before:
+    """A folder as a search finds it: its state and cfg, and what the search before it ``chose``."""
+
+    path: Path
+    state: State
+    text: str
+    chose: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, folder: Path) -> _Before:
+        state, path = read_state(folder), folder / CFG
+        text = read_bytes(path).decode(errors="replace") if exists(path) else ""
+        chosen = (_previous(folder) or {}).get("chosen") or {}
+        return cls(path, state, text, chosen.get("layers") or {})
+
+    @property
+    def edited(self) -> bool:
+        """Whether a person changed the cfg since it was written."""
+        return bool(self.text) and text_digest(self.text) != self.state.cfg_digest
+
+    def merged(self, state: State, found: SearchResult) -> str:
+        """The cfg with what was found, but for the layers of which a person asked something."""
+        proposal = config.Proposal(found.layers, found.reasons, self.chose)
+        old, new = ((one.model, one.calibrated) for one in (self.state, state))
+        return config.merge(self.text, str(self.path), old, new, proposal)[0]
+
+
 @takes(ProposalOptions)
 def propose(
     directory: Path | str,
@@ -140,7 +170,8 @@ def propose(
     need_threads(threads, workers)
     folder = Path(directory)
     need_folder(folder, "")
-    state = read_state(folder).before_search()
+    before = _Before.of(folder)
+    state = before.state.before_search()
     remedies = _remedies(_lint(state) if findings is None else findings)
     asked = _asked(folder, state, wanted, threads)
     feeds = list(_feeds(folder, state, dataset))
@@ -148,8 +179,7 @@ def propose(
     with pool(workers, cluster, executor, threads=1) as place:
         asked = replace(asked, remedies=remedies, pool=place or HERE, deadline=deadline, progress=progress)
         found = search(state.model, state.weights, state.calibrated, feeds, wanted.budget, asked)
-    _write(folder, _improved(state, found), found, said(wanted))
-    return found
+    return _write(folder, _improved(state, found), found, said(wanted), before)
 
 
 def _asked(folder: Path, state: State, wanted: ProposalOptions, threads: int) -> SearchOptions:
@@ -227,12 +257,18 @@ def _weight(name: str, state: State, algorithm: str) -> Entry:
     return replace(made, algorithm=algorithm)
 
 
-def _write(folder: Path, state: State, found: SearchResult, words: tuple[str, ...]) -> None:
-    choices = {name: LayerChoice(precision) for name, precision in found.layers.items()}
-    text = config.write_cfg(state.model, state.calibrated, choices, dict(found.reasons))
+def _write(folder: Path, state: State, found: SearchResult, words: tuple[str, ...], before: _Before) -> SearchResult:
+    """Write all that was found; what a person edited ``before`` stays."""
+    fresh = config.write_cfg(state.model, state.calibrated, _choices(found.layers), dict(found.reasons))
+    text = before.merged(state, found) if before.edited else fresh
     sources = read_sources(folder) | {"search": list(words)}
     with commit(folder) as new:
-        storage.write_state(new, storage.with_cfg(state, text))
+        storage.write_state(new, storage.with_cfg(state, fresh))
         write_text(new / CFG, text)
         write_text(new / SEARCH, _text(found.content))
         write_text(new / SOURCES, _text(sources))
+    return replace(found, warnings=(*found.warnings, EDITS_STAY)) if before.edited else found
+
+
+def _choices(layers: Mapping[str, Precision]) -> dict[str, LayerChoice]:
+    return {name: LayerChoice(precision) for name, precision in layers.items()}
