@@ -77,10 +77,12 @@ class TestSteps:
         assert done.code == 0
         assert "calibration set" in done.out
         assert {p.name for p in Path("fresh/report").iterdir()} >= {"index.html", "report.json", "layers.csv"}
+        assert "calibration set" in run("step3", "fresh", "--dataset", "./dataset.txt").out
 
     def test_other_data_and_a_metric(self, run: Run, folder: Path) -> None:
         Path("score.py").write_text("def first(outputs):\n    return float(sum(o['scores'].max() for o in outputs))\n")
-        done = run("step3", "build", "--dataset", "dataset.txt", "--metric", "score.py:first")
+        Path("others.txt").write_text("".join(Path("dataset.txt").read_text().splitlines(keepends=True)[:4]))
+        done = run("step3", "build", "--dataset", "others.txt", "--metric", "score.py:first")
         assert done.code == 0
         assert "calibration set" not in done.out
         assert "first" in done.out

@@ -235,6 +235,21 @@ def test_layers_that_share_parameters_are_raised_as_one_and_once() -> None:
     assert [set(a.layers) for a in raised] == [{first, second}]
 
 
+def test_a_finding_within_what_is_raised_gives_the_reason_and_is_no_action_of_its_own() -> None:
+    layers = _even(45.0)
+    worst = dataclasses.replace(layers[0], individual=dataclasses.replace(layers[0].individual, sqnr_db=0.0))  # type: ignore[type-var]
+    report = _with(38.0, -1.0, layers=(worst, *layers[1:]))
+    known = dataclasses.replace(
+        KNOWN,
+        shared={worst.name: (worst.name, layers[1].name)},
+        lint=(Remedy((layers[1].name,), KNOWN.wider, f"raise '{layers[1].name}': a score of 0.98 becomes 0"),),
+    )
+    first, *others = judge(report, known).actions
+    assert set(first.layers) == {worst.name, layers[1].name}
+    assert first.why.endswith("a score of 0.98 becomes 0")
+    assert not any(action.kind == "raise" for action in others)
+
+
 def test_what_brings_next_to_nothing_comes_behind_what_brings_something() -> None:
     little, much = (
         Action("raise", n, (n,), g, n)

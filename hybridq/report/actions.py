@@ -167,9 +167,15 @@ def _raise(guilty: list[LayerReport], known: Known) -> Iterator[Action]:
         if len(layers) <= MOST_RAISED or count == 1:
             beside = len(set(layers) - set(_names(some)))
             with_it = f", with {beside} beside" if beside else ""
-            why, gain = f"raise {_named(some)}{with_it}", _forecast(layers, known.wider, known)
+            why, gain = f"raise {_named(some)}{with_it}{_reason(layers, known)}", _forecast(layers, known.wider, known)
             yield Action("raise", why, layers, gain, set_command(known.folder, layers, known.wider))
             return
+
+
+def _reason(layers: Iterable[str], known: Known) -> str:
+    """What a finding says of some of the layers."""
+    found = (one.why.partition(": ")[2] for one in known.lint if set(one.layers) <= set(layers))
+    return next((f": {why}" for why in found if why), "")
 
 
 def _forecast(layers: Iterable[str], precision: str, known: Known) -> Gain | None:
@@ -264,7 +270,7 @@ def _algorithm(report: ComparisonReport, known: Known) -> Iterator[Action]:
         return
     forced = tuple(flag for flag in FORCED if flag in known.flags)
     if forced:
-        why = f"the damage is spread over the layers: let step1 decide what {' and '.join(forced)} said of all of them"
+        why = f"the damage is spread over the layers: calibrate without {' and '.join(forced)}, step1 looks at each"
         yield Action("algorithm", why, (), None, _calibrating(replace(known, flags=_but(known.flags, forced))))
     elif not any(_lint(report, known)):
         yield _other_ranges(known)
@@ -352,7 +358,7 @@ def _distinct(actions: Iterable[Action]) -> Iterator[Action]:
     """Each action that adds something to those before it."""
     before: list[Action] = []
     for action in actions:
-        if not any(_covers(one, action) for one in before):
+        if not any(_covers(one, action) or _is_part(action, one) for one in before):
             before.append(action)
             yield action
 
@@ -368,6 +374,15 @@ def _covers(one: Action, later: Action) -> bool:
     if one.gain is None or later.gain is None:
         return False
     return one.gain.suffices or _least(later.gain) <= _least(one.gain) + BETTER_DB
+
+
+def _is_part(later: Action, one: Action) -> bool:
+    """Whether the later action raises a part of what an earlier one does, to the same precision, for no known gain."""
+    same = (
+        one.kind == later.kind == "raise"
+        and one.command.rsplit(maxsplit=1)[-1:] == later.command.rsplit(maxsplit=1)[-1:]
+    )
+    return same and later.gain is None and set(later.layers) < set(one.layers)
 
 
 def _least(gain: Gain) -> float:

@@ -100,13 +100,24 @@ def step3(
     with pool(asked.workers, asked.cluster, executor, asked.threads) as place:
         found = _compared(folder, state, hybrid, watched, asked, dumper, place, progress)
     elsewhere = runtime_report(runtime, folder, state, config, data, asked) if runtime is not None else None
-    found = replace(found, model=state.model.name, calibration_data=dataset is None, board=captured, runtime=elsewhere)
+    seen = dataset is None or _is_step1s(folder, dataset)
+    found = replace(found, model=state.model.name, calibration_data=seen, board=captured, runtime=elsewhere)
     prediction = predicted(state, config, data, asked.threads, progress) if what_if else None
     known = _foreseen(known_of(folder, state, config), prediction)
     judged = judge(found, _asked_again(known, asked, dataset, board=board, runtime=runtime, what_if=what_if))
     extras = extras_of(folder, state, config, watched, prediction)
     _write(folder, found, judged, extras, dumper)
-    return Step3Result(found, folder / REPORT, str(data.path), dataset is None, judged, extras)
+    return Step3Result(found, folder / REPORT, str(data.path), seen, judged, extras)
+
+
+def _is_step1s(folder: Path, dataset: Any) -> bool:
+    """Whether a list is the one that step1 calibrated on."""
+    source = read_sources(folder).get("dataset")
+    return (
+        isinstance(dataset, str | Path)
+        and isinstance(source, str)
+        and Path(dataset).resolve() == Path(source).resolve()
+    )
 
 
 def _foreseen(known: Known, prediction: Prediction | None) -> Known:
