@@ -184,6 +184,8 @@ def test_lines_of_a_folder_work_and_ask_for_what_was_asked(command: str, place: 
             f"hybridq auto m.onnx --dataset calibration -o build {GIVEN} --max-high 0.01 --time 3 "
             "--evaluation evaluation --metric boxes:yolov8"
         )
+        run("hybridq unset build '*'")  # whatever it found in that time: broken again
+        run("hybridq step2 build")
     run("hybridq step3 build --dataset evaluation --metric boxes:yolov8 --seconds 0")
     lines = advised("build")
     assert lines

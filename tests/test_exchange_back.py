@@ -76,6 +76,17 @@ def test_an_edited_range_comes_back() -> None:
         assert _stored(s, change.text)["conv1"] == _stored(s, text)["conv1"], name
 
 
+def test_a_range_comes_back_where_a_layer_has_more_bits_than_what_it_writes() -> None:
+    s = state("onnxruntime", "uint8")
+    for layer in LAYERS:
+        for reader in LAYERS:
+            group = s.model.layer[layer].group
+            text = edited_cfg(s, {layer: "int16", reader: "uint8"}, {group: {"min": "-1.5", "max": "1.25"}})
+            for name in ("csv", "json"):
+                change, _ = imported(name, content(export(name, s, text)), s)
+                assert _stored(s, change.text)[group][0] is _stored(s, text)[group][0], (name, layer, reader)
+
+
 def test_our_json_keeps_the_selectors_and_the_edits() -> None:
     s = state("onnxruntime", "uint8")
     text = edited_cfg(s, {}, {"conv1": {"max": "3"}})

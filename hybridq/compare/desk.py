@@ -126,7 +126,8 @@ def difference(desk: Desk, reference: Laid, other: Laid, squares: Doubles, damag
 
 def spread_of(desk: Desk, reference: Laid, spread: HistogramWatch, ends: Mapping[str, Ends]) -> None:
     """Count values of float's tensors, whose ``ends_of`` are known."""
-    found = np.array([ends[desk.names[i]] for i in desk.which.tolist()]).reshape(-1, 2)
+    empty = (np.nan, np.nan)
+    found = np.array([ends.get(desk.names[i], empty) for i in desk.which.tolist()]).reshape(-1, 2)
     together = reference.fits.all() and np.isfinite(found).all() and desk.which.size > 0
     if together:
         places, starts = desk.picks

@@ -133,7 +133,7 @@ def _ranges(wanted: Wanted, plan: QuantPlan, state: State) -> dict[str, dict[str
 
 def _numbers(wanted: Wanted, plan: QuantPlan, state: State) -> dict[str, dict[str, str]]:
     """Scales and zero points that differ from those the plan gives, by key."""
-    found = {k: _stored_fields(k, s, plan.groups[k].stored, state, wanted) for k, s in wanted.parameters.items()}
+    found = {k: _stored_fields(k, s, plan, state, wanted) for k, s in wanted.parameters.items()}
     found |= {k: _weight_fields(k, p, plan, state, wanted) for k, p in wanted.weights.items()}
     return {k: v for k, v in found.items() if v}
 
@@ -162,9 +162,9 @@ def close(a: QParams, b: QParams) -> bool:
     )
 
 
-def _stored_fields(key: str, stored: Stored, planned: Stored, state: State, wanted: Wanted) -> dict[str, str]:
+def _stored_fields(key: str, stored: Stored, plan: QuantPlan, state: State, wanted: Wanted) -> dict[str, str]:
     """The fields that give a group the file's parameters."""
-    p = stored.qparams
+    p, planned = stored.qparams, plan.groups[key].stored
     if p is None or planned.qparams is None or close(p, planned.qparams):
         return {}
     if p.precision is not planned.precision:
@@ -172,7 +172,8 @@ def _stored_fields(key: str, stored: Stored, planned: Stored, state: State, want
         return {}
     layers = [state.model.layer[n] for n in state.model.group[key].layers]
     retyped = p.precision is not state.calibrated.entries[key].dtype
-    if retyped and (not layers or any(x.float_only for x in layers)):  # it has no dtype of its own to be edited
+    own = any(plan.layers[x.name].done is not p.precision for x in layers)  # for which a scale would be meant
+    if own or (retyped and (not layers or any(x.float_only for x in layers))):  # no dtype of its own to be edited
         r = _range_for(p)
         return {"min": float32_text(r.min), "max": float32_text(r.max)}
     fields = {"dtype": str(p.precision)} if retyped else {}
