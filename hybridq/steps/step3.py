@@ -100,18 +100,19 @@ def step3(
     with pool(asked.workers, asked.cluster, executor, asked.threads) as place:
         found = _compared(folder, state, hybrid, watched, asked, dumper, place, progress)
     elsewhere = runtime_report(runtime, folder, state, config, data, asked) if runtime is not None else None
-    seen = dataset is None or _is_step1s(folder, dataset)
-    found = replace(found, model=state.model.name, calibration_data=seen, board=captured, runtime=elsewhere)
+    found = replace(found, calibration_data=_is_step1s(folder, dataset), board=captured, runtime=elsewhere)
     prediction = predicted(state, config, data, asked.threads, progress) if what_if else None
     known = _foreseen(known_of(folder, state, config), prediction)
     judged = judge(found, _asked_again(known, asked, dataset, board=board, runtime=runtime, what_if=what_if))
     extras = extras_of(folder, state, config, watched, prediction)
     _write(folder, found, judged, extras, dumper)
-    return Step3Result(found, folder / REPORT, str(data.path), seen, judged, extras)
+    return Step3Result(found, folder / REPORT, str(data.path), found.calibration_data, judged, extras)
 
 
 def _is_step1s(folder: Path, dataset: Any) -> bool:
-    """Whether a list is the one that step1 calibrated on."""
+    """Whether a list, if any was given, is the one that step1 calibrated on."""
+    if dataset is None:
+        return True
     source = read_sources(folder).get("dataset")
     return (
         isinstance(dataset, str | Path)
@@ -152,7 +153,7 @@ def _compared(
     place: Pool | None,
     progress: Progress,
 ) -> ComparisonReport:
-    return compare(
+    found = compare(
         storage.assemble(state.model.proto, state.weights),
         (folder / HYBRID).resolve(),
         watched.feeds(progress),
@@ -165,6 +166,7 @@ def _compared(
         runner=watched.runner(place, progress),
         pool=place,
     )
+    return replace(found, model=state.model.name)
 
 
 def _inside(state: State, hybrid: onnx.ModelProto, asked: ComparisonOptions, dumper: Dumper | None) -> Inside:
