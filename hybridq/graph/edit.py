@@ -125,7 +125,7 @@ class TakenNames:
     """Names that are taken; ``fresh`` gives one that is not yet."""
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
-        self.taken = set(taken)
+        self.taken, self.counts = set(taken), dict[str, int]()  # the last count of each name
 
     @classmethod
     def of(cls, graph: GraphProto) -> TakenNames:
@@ -134,11 +134,12 @@ class TakenNames:
 
     def fresh(self, name: str) -> str:
         """``name``, or the first free of ``name_2``, ``name_3``, ...; it is taken then."""
-        found, count = name, 1
+        found, count = name, self.counts.get(name, 1)
         while found in self.taken:
             count += 1
             found = f"{name}_{count}"
         self.taken.add(found)
+        self.counts[name] = count  # all before it stay taken
         return found
 
 
