@@ -23,7 +23,6 @@ from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit
 from hybridq.files.place import need_folder
 from hybridq.files.reading import exists, read_bytes, write_text
-from hybridq.files.seal import text_digest
 from hybridq.graph.rolling import in_a_row
 from hybridq.graph.runtime import Feed
 from hybridq.linting import Finding, lint
@@ -133,7 +132,7 @@ class _Before:
     @property
     def edited(self) -> bool:
         """Whether a person changed the cfg since it was written."""
-        return bool(self.text) and text_digest(self.text) != self.state.cfg_digest
+        return bool(self.text) and not self.state.wrote(self.text)
 
     def merged(self, state: State, found: SearchResult) -> str:
         """The cfg with what was found, but for the layers of which a person asked something."""

@@ -16,7 +16,6 @@ from hybridq.execution.progress import Progress, no_progress
 from hybridq.files.commit import commit, recover
 from hybridq.files.place import need_folder
 from hybridq.files.reading import exists, read_bytes, write_text
-from hybridq.files.seal import text_digest
 from hybridq.graph.outside import any_outside
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import LayerChoice
@@ -101,7 +100,7 @@ def _edited_before(directory: Path, merge: bool) -> tuple[str, State] | None:
         state = storage.read_state(directory) if exists(directory / MODEL) else None
     except StorageError as error:
         raise StorageError([replace(p, hint="--force starts anew.") for p in error.problems]) from error
-    if state is not None and text_digest(text) == state.cfg_digest:
+    if state is not None and state.wrote(text):
         return None
     if merge and state is not None:
         return text, state

@@ -73,6 +73,10 @@ class State:
         """What step1 decided."""
         return self.step1 or Decided(self.calibrated, self.weights)
 
+    def wrote(self, cfg: str) -> bool:
+        """Whether a cfg's text is the one that was written for this state: nobody edited it since."""
+        return text_digest(cfg) == self.cfg_digest
+
     def before_search(self) -> State:
         """As step1 left it."""
         return replace(self, calibrated=self.decided.calibrated, weights=self.decided.weights, step1=None)
