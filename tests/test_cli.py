@@ -79,6 +79,15 @@ class TestSteps:
         assert {p.name for p in Path("fresh/report").iterdir()} >= {"index.html", "report.json", "layers.csv"}
         assert "calibration set" in run("step3", "fresh", "--dataset", "./dataset.txt").out
 
+    def test_step4_tells_what_it_wrote_a_folder_within_in_a_word(self, run: Run, folder: Path) -> None:
+        assert run("step1", "small.onnx", "--dataset", "dataset.txt", "-o", "fresh", "--std", "255").code == 0
+        done = run("step4", "fresh", "--to", "rknn2", "-o", "out")
+        assert done.code == 0
+        inside = [p for p in Path("out").rglob("*") if p.is_file() and p.parent != Path("out")]
+        (place,) = {p.parent.name for p in inside}
+        assert f"{len(inside)} files in {place}/)" in done.out
+        assert not any(p.name in done.out for p in inside)
+
     def test_other_data_and_a_metric(self, run: Run, folder: Path) -> None:
         Path("score.py").write_text("def first(outputs):\n    return float(sum(o['scores'].max() for o in outputs))\n")
         Path("others.txt").write_text("".join(Path("dataset.txt").read_text().splitlines(keepends=True)[:4]))

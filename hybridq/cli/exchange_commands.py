@@ -8,7 +8,7 @@ import click
 
 from hybridq import steps
 from hybridq.cli.cfg_commands import tell
-from hybridq.cli.grouped import summed
+from hybridq.cli.grouped import groups, summed
 from hybridq.cli.options import FILE, FOLDER, Talk, Words, common, counted, talk
 from hybridq.config import to_json
 from hybridq.errors import Problem
@@ -57,8 +57,7 @@ def step4(
     result = steps.step4(directory, to, out, only_io=only_io, force=force, strict=strict)
     voice.problems(result.problems)
     _tell_lost(voice, result.losses, "cannot be expressed")
-    written = ", ".join(p.name for p in result.files)
-    voice.say(f"wrote {result.path}" + (f" ({written})" if len(result.files) > 1 else ""))
+    voice.say(f"wrote {result.path}" + (f" ({_names(result)})" if len(result.files) > 1 else ""))
     losses = to_json(result.losses)
     voice.data({"path": str(result.path), "files": [str(p) for p in result.files], "losses": losses})
 
@@ -86,6 +85,14 @@ def import_(
     taken, rest = counted(len(edited.change.edits), "edit"), counted(len(left), "line")
     voice.say(f"{taken} taken over, {rest} could not be mapped")
     tell(voice, edited)
+
+
+def _names(result: steps.Step4Result) -> str:
+    """The files that were written, those of a folder within as one."""
+    inside = [p.relative_to(result.path) for p in result.files]
+    told = [str(p) for p in inside if len(p.parts) == 1]
+    within = groups((p for p in inside if len(p.parts) > 1), lambda p: p.parts[0])
+    return ", ".join([*told, *(f"{counted(len(some), 'file')} in {some[0].parts[0]}/" for some in within)])
 
 
 def _tell_lost(voice: Talk, lost: list[Problem], what: str) -> None:
