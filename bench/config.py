@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from helpers_config import PATH, chain
 
 from hybridq.config import check, set_layers, unset_layers, write_cfg
-from hybridq.config.shape import schema_validator
+from hybridq.config.schema import schema_validator
 
 RUNS = 7
 

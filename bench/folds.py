@@ -22,13 +22,14 @@ import hybridq
 from hybridq.graph.runtime import Feed, session
 from hybridq.plan.share_of_macs import high_fraction, share_of_macs
 from hybridq.quant.dtypes import Precision
+from hybridq.search.allocation.additive_noise import pairs
+from hybridq.search.allocation.frontier import Frontier
 from hybridq.search.choice import Choice, Tuning, unrepaired
-from hybridq.search.damage import measure_reference, objective, one_row
-from hybridq.search.frontier import Frontier
-from hybridq.search.joint import Bench
-from hybridq.search.noise import pairs, sources
-from hybridq.search.starts import STEPS
-from hybridq.search.tuning import alternatives, of_sources, prepare, repairs
+from hybridq.search.measuring.damage import measure_reference, objective, one_row
+from hybridq.search.measuring.joint import Bench
+from hybridq.search.measuring.quantizers import sources
+from hybridq.search.tuning.alternatives import alternatives, of_sources, prepare, repairs
+from hybridq.search.tuning.starts import STEPS
 from hybridq.storage.state import State, assemble
 
 ALONE = 8  # samples on which quantizers are measured alone

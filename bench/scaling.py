@@ -29,8 +29,9 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from hybridq.plan.plan import make_plan
 from hybridq.plan.share_of_macs import share_of_macs
-from hybridq.search.knapsack import solve
-from hybridq.search.noise import pairs, sources
+from hybridq.search.allocation.additive_noise import pairs
+from hybridq.search.allocation.knapsack import solve
+from hybridq.search.measuring.quantizers import sources
 from hybridq.steps.common import read_config, read_state
 
 SIZES = [100, 200, 400, 1000, 2000]

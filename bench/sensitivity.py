@@ -27,10 +27,10 @@ from hybridq.graph.runtime import Feed, run, session
 from hybridq.plan.plan import make_plan
 from hybridq.plan.record import Request, decide
 from hybridq.quant.records import QuantConfig
-from hybridq.search import alone
-from hybridq.search.damage import measure_reference
-from hybridq.search.growing import grow
-from hybridq.search.noise import group_forms
+from hybridq.search.measuring import alone
+from hybridq.search.measuring.damage import measure_reference
+from hybridq.search.measuring.growing import grow
+from hybridq.search.measuring.quantizers import group_forms
 from hybridq.storage import state as storage
 from hybridq.targets import load
 

@@ -21,7 +21,7 @@ from hybridq.calibration.calibrate import _session, measure_with, prepare
 from hybridq.graph.rolling import Rolled
 from hybridq.graph.runtime import session
 from hybridq.steps import prepare as given
-from hybridq.steps.options import Step1Options
+from hybridq.steps.options.step1 import Step1Options
 
 ROUNDS = 5
 

@@ -24,12 +24,12 @@ from hybridq.execution.pool import HERE, Pool
 from hybridq.execution.workers import Workers
 from hybridq.graph.runtime import session
 from hybridq.search.choice import Choice
-from hybridq.search.damage import measure_reference
-from hybridq.search.joint import Bench
-from hybridq.search.noise import sources
+from hybridq.search.measuring.damage import measure_reference
+from hybridq.search.measuring.joint import Bench
+from hybridq.search.measuring.quantizers import sources
 from hybridq.steps.common import read_state
 from hybridq.steps.one_pass import Pass
-from hybridq.steps.options import Step1Options
+from hybridq.steps.options.step1 import Step1Options
 from hybridq.steps.prepare import prepare
 from hybridq.storage.state import assemble
 

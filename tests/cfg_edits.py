@@ -14,7 +14,7 @@ from hybridq import targets
 from hybridq.config import check, write_cfg
 from hybridq.config.write import EMPTY, quote
 from hybridq.graph.model import Model
-from hybridq.quant.params import activation_params
+from hybridq.quant.entry_params import activation_params
 from hybridq.quant.qparams import QParams
 from hybridq.quant.records import FIELDS, WEIGHT_SUFFIX, Calibrated, Entry, QuantConfig
 from hybridq.report.effects import Effects

@@ -19,6 +19,6 @@ def find(case: Case, feeds: Any, budget: Budget | None = None, **more: Any) -> S
 
 def _reference(case: Case, feeds: Any) -> Any:
     from hybridq.graph.runtime import session
-    from hybridq.search.damage import measure_reference
+    from hybridq.search.measuring.damage import measure_reference
 
     return measure_reference(session(case.proto, threads=1), feeds, case.model)

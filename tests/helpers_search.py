@@ -12,7 +12,7 @@ from random_graphs import Case, make_case
 
 from hybridq.graph import runtime
 from hybridq.graph.model import Model
-from hybridq.search.damage import measure_reference, objective, one_row
+from hybridq.search.measuring.damage import measure_reference, objective, one_row
 
 Array = np.ndarray[Any, Any]
 Feeds = list[dict[str, Array]]

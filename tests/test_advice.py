@@ -19,18 +19,18 @@ from random_graphs import random_case
 import hybridq
 from hybridq import targets
 from hybridq.cli import main
-from hybridq.cli.calibration import numbers
+from hybridq.cli.step1_flags import numbers
 from hybridq.config.names import Names
 from hybridq.config.selectors import select
 from hybridq.errors import ConfigError
 from hybridq.linting import lint
 from hybridq.report.words import without
-from hybridq.steps.comparison_options import ComparisonOptions
-from hybridq.steps.kinds import Checked, Flag, Number, OneWord, Option, SeveralNames, SeveralWords, asked
 from hybridq.steps.known import _beside, step1_flags
-from hybridq.steps.options import Step1Options
-from hybridq.steps.proposal_options import ProposalOptions
-from hybridq.steps.said import ONCE, PLACES, said
+from hybridq.steps.options.as_typed import ONCE, PLACES, said
+from hybridq.steps.options.comparison import ComparisonOptions
+from hybridq.steps.options.proposal import ProposalOptions
+from hybridq.steps.options.step1 import Step1Options
+from hybridq.steps.options.validation import Checked, Flag, Number, OneWord, Option, SeveralNames, SeveralWords, asked
 
 OWN: dict[str, Any] = {
     "size": ("480x640",),

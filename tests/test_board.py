@@ -13,7 +13,7 @@ from random_graphs import Case, make_case
 from hybridq import targets
 from hybridq.errors import ConfigError
 from hybridq.quant.dtypes import Precision
-from hybridq.search.profiles import board_times, read_profile
+from hybridq.search.allocation.profiles import board_times, read_profile
 
 # the form of RKNN-Toolkit2's table; an operator that absorbed others names the first
 RKNN = """NPU Current Frequency List:

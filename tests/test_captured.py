@@ -22,16 +22,16 @@ from rknn2.make import built
 
 import hybridq
 from hybridq.board.arranged import Arranger
+from hybridq.board.causes import cause_of
 from hybridq.board.records import Captured
 from hybridq.compare import BoardReport, layer_pairs, probes
-from hybridq.compare.causes import cause_of
 from hybridq.dataset import Dataset, input_specs, open_dataset
 from hybridq.errors import BoardError
 from hybridq.graph.rolling import Rolled
 from hybridq.graph.runtime import session
 from hybridq.quant.records import QuantConfig
-from hybridq.steps.board import board_report
 from hybridq.steps.common import RESULT_SCHEMAS, SCHEMAS, read_config, read_state
+from hybridq.steps.step3_board import board_report
 from hybridq.storage.state import State
 
 CHOICES = ("int8", "mixed")

@@ -19,7 +19,7 @@ from PIL import Image
 
 import hybridq
 from hybridq import steps
-from hybridq.cli import main, options
+from hybridq.cli import flags, main
 from hybridq.graph import runtime
 
 if sys.platform != "win32":
@@ -151,8 +151,8 @@ class TestLog:
     def test_a_line_every_so_many_seconds_and_none_after_the_end(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr(options, "LOG_SECONDS", 0.02)
-        voice = options.Talk()
+        monkeypatch.setattr(flags, "LOG_SECONDS", 0.02)
+        voice = flags.Talk()
         voice.progress("counting", 1, 3)
         time.sleep(0.2)
         voice.progress("counting", 2, 3)

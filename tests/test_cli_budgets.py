@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 from helpers_cli import Run
 
-from hybridq.cli.budget import headline, missed
-from hybridq.search.joint import Figures
+from hybridq.cli.search_flags import headline, missed
+from hybridq.search.measuring.joint import Figures
 from hybridq.search.search import Budget, SearchResult
 
 if sys.platform != "win32":

@@ -15,8 +15,8 @@ from jsonschema import Draft202012Validator
 
 from hybridq.config import check, write_cfg
 from hybridq.config.document import LAYERS_ALIAS
-from hybridq.config.shape import plain
-from hybridq.config.shape_words import TOP_KEYS
+from hybridq.config.schema import plain
+from hybridq.config.schema_words import TOP_KEYS
 from hybridq.config.yaml.reader import read
 from hybridq.config.yaml.text import source_of
 from hybridq.quant.records import FIELDS

@@ -19,7 +19,7 @@ from hybridq.quant.metrics import sqnr_db
 from hybridq.repair.channels import tied_channels
 from hybridq.repair.equalization import equalized, expected_reach
 from hybridq.repair.observe import observer
-from hybridq.search import choose_repair
+from hybridq.search.for_step1 import weight_repair
 from hybridq.steps import step1, step2
 from hybridq.steps.editing import set_precision
 from hybridq.storage.state import assemble
@@ -146,7 +146,7 @@ class TestEqualizedUnasked:
             assert not made.calibrated.equalized
 
     def test_not_where_it_hardly_helps(self, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(choose_repair, "CLEAR", 0.0)
+        monkeypatch.setattr(weight_repair, "CLEAR", 0.0)
         assert not step1(path, feeds(8), tmp_path / "out", threads=1).state.calibrated.equalized
 
     def test_ranges_hold_as_they_were_measured(self, path: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from helpers_graphs import F32, U8, case_of, normal
 from helpers_graphs import given as graph
 from random_graphs import random_case
 
-from hybridq.search.noise import pairs, sources
+from hybridq.search.allocation.additive_noise import pairs
+from hybridq.search.measuring.quantizers import sources
 
 
 @pytest.mark.parametrize("seed", range(30))

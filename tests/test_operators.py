@@ -32,7 +32,7 @@ from hybridq.graph.operators.weights import macs
 from hybridq.graph.opset import IR_VERSION, OPSET
 from hybridq.linting import spread
 from hybridq.repair import channels
-from hybridq.search import rows
+from hybridq.search.measuring import rows
 
 NEWEST = defs.onnx_opset_version()
 

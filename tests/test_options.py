@@ -17,9 +17,9 @@ from hybridq.dataset import Preprocessing
 from hybridq.errors import HybridqError, OptionError
 from hybridq.quant.dtypes import Precision
 from hybridq.search.budget import Budget
-from hybridq.steps.kinds import Flag, Number, OneWord, Option, SeveralNames, asked
-from hybridq.steps.options import Step1Options
-from hybridq.steps.proposal_options import ProposalOptions
+from hybridq.steps.options.proposal import ProposalOptions
+from hybridq.steps.options.step1 import Step1Options
+from hybridq.steps.options.validation import Flag, Number, OneWord, Option, SeveralNames, asked
 
 # a keyword of Python, and folders of the package
 NAMES = {"import": "import_cfg", "demo": "run_demo", "compare": "compare_models"}

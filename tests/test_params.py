@@ -15,14 +15,14 @@ from random_models import INPUT, SAMPLES, random_model
 
 from hybridq.plan.plan import make_plan
 from hybridq.quant.dtypes import Precision, Scheme, Storage
-from hybridq.quant.numerics import fake_quantize
-from hybridq.quant.params import (
+from hybridq.quant.entry_params import (
     EXPRESSES,
     activation_entry,
     activation_params,
     weight_params,
     weight_params_of_edits,
 )
+from hybridq.quant.numerics import fake_quantize
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import FIELDS, Entry, Measured, QuantConfig
 from hybridq.report.effects import Effects

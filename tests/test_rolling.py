@@ -19,7 +19,7 @@ import hybridq
 from hybridq import steps, targets
 from hybridq.calibration import calibrate
 from hybridq.compare import compare
-from hybridq.compare.loop import course_of
+from hybridq.compare.error_over_time import course_of
 from hybridq.dataset import InputSpec, open_dataset
 from hybridq.errors import DatasetError, HybridqError
 from hybridq.graph import runtime

@@ -20,8 +20,8 @@ from hybridq.execution.pool import Pool
 from hybridq.execution.workers import Workers
 from hybridq.quant.dtypes import Precision
 from hybridq.search.choice import Choice, Figures, Tuning
-from hybridq.search.joint import Bench
 from hybridq.search.judge import Judge
+from hybridq.search.measuring.joint import Bench
 from hybridq.search.search import Budget
 
 F32 = Precision.FLOAT32

@@ -14,7 +14,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 import hybridq
 from hybridq.graph import runtime
 from hybridq.graph.edit import outer_reads, with_outer_reads
-from hybridq.search.damage import Cut, cuts_of
+from hybridq.search.measuring.damage import Cut, cuts_of
 
 Array = NDArray[Any]
 FLOAT = TensorProto.FLOAT

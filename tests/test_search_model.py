@@ -18,12 +18,12 @@ from random_graphs import Case, random_case
 from hybridq.graph import mincut
 from hybridq.graph.mincut import source_side
 from hybridq.search import work
-from hybridq.search.answers import changed
+from hybridq.search.allocation.knapsack import Pairs, hull, solve
 from hybridq.search.choice import Choice, Figures
-from hybridq.search.coarse import coarse_damages
-from hybridq.search.joint import Bench
-from hybridq.search.knapsack import Pairs, hull, solve
-from hybridq.search.noise import sources
+from hybridq.search.measuring.answers import changed
+from hybridq.search.measuring.coarse import coarse_damages
+from hybridq.search.measuring.joint import Bench
+from hybridq.search.measuring.quantizers import sources
 from hybridq.search.search import SearchResult
 from hybridq.search.work import Deadline, Effort, Prices, TimeUp, Work, allowed, planned
 

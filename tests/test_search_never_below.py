@@ -12,8 +12,8 @@ from helpers_graphs import given
 from helpers_search import Array, Feeds, damages
 
 import hybridq
-from hybridq.search.answers import Passed
 from hybridq.search.budget import USUAL_HIGH
+from hybridq.search.measuring.answers import Passed
 
 SHAPE = (1, 8, 8, 8)
 

@@ -10,9 +10,9 @@ from helpers_graphs import given
 from random_graphs import Case, make_case
 
 from hybridq.graph.runtime import session
-from hybridq.search.answers import Passed
-from hybridq.search.damage import TOLERATED, Reference, measure_reference, objective
-from hybridq.search.outputs import EVERYWHERE, LOUD, OutputLayout, attention
+from hybridq.search.measuring.answers import Passed
+from hybridq.search.measuring.damage import TOLERATED, Reference, measure_reference, objective
+from hybridq.search.measuring.outputs import EVERYWHERE, LOUD, OutputLayout, attention
 
 Array = np.ndarray[Any, Any]
 CELLS = 50

@@ -16,8 +16,8 @@ from helpers_graphs import given
 from helpers_search import Array, Feeds, damages, feeds_of
 
 import hybridq
-from hybridq.search.coarse import of_groups
-from hybridq.search.growing import Forms
+from hybridq.search.measuring.coarse import of_groups
+from hybridq.search.measuring.growing import Forms
 from hybridq.search.work import Deadline, Effort, TimeUp
 from hybridq.steps.propose import AutoResult
 

@@ -13,12 +13,12 @@ from hybridq.graph import runtime
 from hybridq.graph.model import Group, Model
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.metrics import Parts, sqnr_db
-from hybridq.search import alone
-from hybridq.search.damage import Cut, cuts_of, measure_reference, objective
-from hybridq.search.growing import STREAM, Form, Key, grow
-from hybridq.search.noise import readers_of, sources, weight_forms
-from hybridq.search.outputs import attention, classifications, layouts
-from hybridq.search.rows import Ungrowable
+from hybridq.search.measuring import alone
+from hybridq.search.measuring.damage import Cut, cuts_of, measure_reference, objective
+from hybridq.search.measuring.growing import STREAM, Form, Key, grow
+from hybridq.search.measuring.outputs import attention, classifications, layouts
+from hybridq.search.measuring.quantizers import readers_of, sources, weight_forms
+from hybridq.search.measuring.rows import Ungrowable
 from hybridq.storage.weights import Weights
 
 

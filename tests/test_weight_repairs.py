@@ -30,8 +30,8 @@ from hybridq.repair import gptq
 from hybridq.repair.gptq import compensate, compensated_weights
 from hybridq.repair.observe import observer
 from hybridq.report.effects import Effects
-from hybridq.search import choose_repair
-from hybridq.search.choose_repair import Calibration, Repair
+from hybridq.search.for_step1 import weight_repair
+from hybridq.search.for_step1.weight_repair import Calibration, Repair
 from hybridq.steps import step1, step2
 from hybridq.steps.common import read_state
 from hybridq.storage.state import assemble
@@ -137,8 +137,8 @@ def test_what_is_chosen_by_measuring_measures_best(
         seen.append((made[0], best(made, damage)))
         return seen[-1][1]
 
-    best = choose_repair._best
-    monkeypatch.setattr(choose_repair, "_best", watched)
+    best = weight_repair._best
+    monkeypatch.setattr(weight_repair, "_best", watched)
     given = feeds(6)
     state = step1(path, given, tmp_path / "out", weights_repair=str(repair), threads=1).state
     first, chosen = seen[0][0], seen[-1][1]

@@ -23,7 +23,7 @@ from hybridq.report import Known, judge
 from hybridq.report.prediction import NEARLY, SHARE, Additive, Figure, Prediction
 from hybridq.search.whatif import Question, predict
 from hybridq.steps.common import read_config, read_state
-from hybridq.steps.whatif import remedy_of
+from hybridq.steps.step3_whatif import remedy_of
 
 WITHIN, NEVER = 1.5, 4.0  # dB
 

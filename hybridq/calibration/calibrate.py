@@ -14,7 +14,7 @@ from functools import lru_cache, reduce
 
 import onnx
 
-from hybridq.calibration import steps
+from hybridq.calibration import recurrent
 from hybridq.calibration.instrument import Program, instrument
 from hybridq.calibration.recorder import Recorder
 from hybridq.calibration.statistics import CalibrationStats
@@ -78,7 +78,7 @@ def measure(shared: Shared[Program], batches: Iterable[Batch], batch: int, threa
 
 
 def _session(program: Program, threads: int) -> Session:
-    return steps.looping(program, threads) or session(program.model, threads=threads)
+    return recurrent.looping(program, threads) or session(program.model, threads=threads)
 
 
 @lru_cache(maxsize=1)
@@ -89,8 +89,8 @@ def _kept_session(program: Program, threads: int) -> Session:
 def measure_with(program: Program, one: Session, batches: Iterable[Batch], batch: int = 1) -> CalibrationStats:
     """One pass over batches with a session of the program's model."""
     recorder = Recorder(program)
-    if steps.loops(one):
-        for start, fed, said in steps.blocks(program, one, batches):
+    if recurrent.loops(one):
+        for start, fed, said in recurrent.blocks(program, one, batches):
             recorder.add_steps(start, fed, said)
         return recorder.finish()
     rolled = Rolled(one, program.states)

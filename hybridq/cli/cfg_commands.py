@@ -9,7 +9,7 @@ import click
 from rich.table import Column, Table
 
 from hybridq.calibration.ranges import RangeAlgorithm
-from hybridq.cli.options import FOLDER, Talk, Words, common, row, talk
+from hybridq.cli.flags import FOLDER, Talk, Words, common, row, talk
 from hybridq.steps import editing
 
 

@@ -8,8 +8,8 @@ import click
 
 from hybridq import steps
 from hybridq.cli.cfg_commands import tell
+from hybridq.cli.flags import FILE, FOLDER, Talk, Words, common, counted, talk
 from hybridq.cli.grouped import groups, summed
-from hybridq.cli.options import FILE, FOLDER, Talk, Words, common, counted, talk
 from hybridq.config import to_json
 from hybridq.errors import Problem
 from hybridq.exchange.formats import FORMATS, READABLE

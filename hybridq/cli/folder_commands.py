@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hybridq.cli.options import FILE, FOLDER, common, counted, talk
+from hybridq.cli.flags import FILE, FOLDER, common, counted, talk
 from hybridq.steps.bundle import bundle
 from hybridq.steps.upgrade import upgrade
 

@@ -20,8 +20,8 @@ from hybridq.cli import (
     search_commands,
     step_commands,
 )
+from hybridq.cli.flags import AS_JSON
 from hybridq.cli.grouped import summed
-from hybridq.cli.options import AS_JSON
 from hybridq.cli.terminal import (
     Terminated,
     echo,

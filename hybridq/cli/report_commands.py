@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from hybridq.cli.calibration import comparison, numbers, preprocessing, states
-from hybridq.cli.options import FILE, FOLDER, common, talk
+from hybridq.cli.flags import FILE, FOLDER, common, talk
+from hybridq.cli.step1_flags import comparison, numbers, preprocessing, states
 from hybridq.report import print_report
 from hybridq.report.words import decibels, short
 from hybridq.steps.compare_models import compare_models

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from hybridq.cli.budget import budget_flags, headline, judge, search_arguments, tell_search
-from hybridq.cli.calibration import arguments, calibration
-from hybridq.cli.options import FILE, FOLDER, common, talk
+from hybridq.cli.flags import FILE, FOLDER, common, talk
+from hybridq.cli.search_flags import budget_flags, headline, judge, search_arguments, tell_search
+from hybridq.cli.step1_flags import arguments, calibration
 from hybridq.cli.step_commands import tell_build, tell_step1
 from hybridq.report import print_report
 from hybridq.steps import propose
-from hybridq.steps.kinds import read
-from hybridq.steps.proposal_options import ProposalOptions
+from hybridq.steps.options.proposal import ProposalOptions
+from hybridq.steps.options.validation import read
 
 
 @click.command()

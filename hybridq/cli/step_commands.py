@@ -12,10 +12,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from hybridq import steps, targets
-from hybridq.cli.budget import budget_flags, headline, judge, need_proposal, search_arguments, tell_search
-from hybridq.cli.calibration import arguments, calibration, comparison
+from hybridq.cli.flags import FILE, FOLDER, Talk, common, counted, row, talk, threads
 from hybridq.cli.grouped import and_more, groups
-from hybridq.cli.options import FILE, FOLDER, Talk, common, counted, row, talk, threads
+from hybridq.cli.search_flags import budget_flags, headline, judge, need_proposal, search_arguments, tell_search
+from hybridq.cli.step1_flags import arguments, calibration, comparison
 from hybridq.cli.terminal import echo
 from hybridq.config import to_github, to_json
 from hybridq.engines.table import ENGINES
@@ -27,8 +27,8 @@ from hybridq.report.words import decibels
 from hybridq.steps.calibrating import Step1Result
 from hybridq.steps.common import read_state
 from hybridq.steps.demo import REPORT, run_demo
-from hybridq.steps.kinds import read
-from hybridq.steps.proposal_options import ProposalOptions
+from hybridq.steps.options.proposal import ProposalOptions
+from hybridq.steps.options.validation import read
 from hybridq.steps.propose import propose
 from hybridq.storage.state import State
 

@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from hybridq.board.dumping import ALONE, ENTIRE, FLOAT
 from hybridq.compare import probes
 from hybridq.compare.damages import Damages
 from hybridq.compare.desk import Desk, Laid, Side, difference, spread_of
 from hybridq.compare.drift import DriftWatch, ends_of
+from hybridq.compare.dumping import ALONE, ENTIRE, FLOAT
 from hybridq.compare.histograms import HistogramWatch
 from hybridq.compare.probes import OUTPUT, GraphIndex, Piece, Unprobed
 from hybridq.compare.results import LayerPair, LayerReport, TensorFigures

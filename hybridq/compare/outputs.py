@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import shape_inference
 
-from hybridq.compare.loop import LoopWatch
+from hybridq.compare.error_over_time import LoopWatch
 from hybridq.compare.metric import Metric, Outputs, bound, evaluate, metric_name
 from hybridq.compare.results import MetricReport, OutputReport, SliceReport, TensorFigures, kept_slices
 from hybridq.graph.edit import producers

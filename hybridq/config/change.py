@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hybridq import targets
 from hybridq.config import rknn
 from hybridq.config.check import examine, known_lines
-from hybridq.config.choices import refusal
+from hybridq.config.customized_layers import refusal
 from hybridq.config.document import Document
 from hybridq.config.edit_text import TextEditor
 from hybridq.config.names import Names, defaults_of

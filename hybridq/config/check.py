@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hybridq import targets
-from hybridq.config.choices import Asked, choices_of, refusal
+from hybridq.config.customized_layers import Asked, choices_of, refusal
 from hybridq.config.document import Document
 from hybridq.config.edits import Changed, changes
 from hybridq.config.meaning import Meaning
 from hybridq.config.names import Names, defaults_of
+from hybridq.config.schema import check_shape
+from hybridq.config.schema_words import START
 from hybridq.config.selectors import Rank
-from hybridq.config.shape import check_shape
-from hybridq.config.shape_words import START
 from hybridq.config.write import PARAMETERS, choice_text, entry_line
 from hybridq.config.yaml.nodes import Scalar
 from hybridq.config.yaml.reader import read

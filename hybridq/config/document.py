@@ -1,4 +1,4 @@
-"""The parts of a cfg as they stand, each with its place; ``shape`` says which of them are wrong."""
+"""The parts of a cfg as they stand, each with its place; ``schema`` says which of them are wrong."""
 
 from __future__ import annotations
 

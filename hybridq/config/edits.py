@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from hybridq.config.document import Document
 from hybridq.config.names import Names
-from hybridq.config.shape import plain, says_the_same
+from hybridq.config.schema import plain, says_the_same
 from hybridq.config.write import PARAMETERS, value_text
 from hybridq.config.yaml.nodes import Mapping, Node, Scalar, Sequence
 from hybridq.config.yaml.text import CfgText, TextPlace

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from hybridq.config.choices import Asked
+from hybridq.config.customized_layers import Asked
 from hybridq.config.edits import Changed
 from hybridq.config.names import Names
 from hybridq.config.precisions import group_precision, group_storage, resolve
 from hybridq.config.yaml.text import CfgText, TextPlace
 from hybridq.graph.model import Layer
 from hybridq.quant.dtypes import Precision, Scheme, Storage
-from hybridq.quant.params import (
+from hybridq.quant.entry_params import (
     EXPRESSES,
     RANGE_FIELDS,
     STEP_FIELDS,

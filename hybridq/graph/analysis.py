@@ -19,7 +19,7 @@ from hybridq.graph.model import Group, Layer, Model, Tensor, Weight
 from hybridq.graph.names import aliases
 from hybridq.graph.operators import Kind, Layout, Operator, Role, row_of
 from hybridq.graph.outside import values_of
-from hybridq.graph.shared_parameters import moves_data, share_parameters
+from hybridq.graph.shared_qparams import moves_data, share_parameters
 from hybridq.graph.states import States
 from hybridq.graph.steering import is_parameter, steering
 from hybridq.graph.view import GraphView, view_of

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Kind, Operator, Role, row_of
-from hybridq.graph.shared_parameters import moved
+from hybridq.graph.shared_qparams import moved
 
 
 def is_score(tensor: str, model: Model, makes: Callable[[Operator], bool] = lambda row: row.makes_scores) -> bool:

@@ -14,7 +14,7 @@ from hybridq.graph import edit
 from hybridq.graph.model import Group, Layer, Model, Weight
 from hybridq.graph.operators import Kind, by_output_channel, lookup, row_of
 from hybridq.graph.scores import is_score
-from hybridq.graph.shared_parameters import moved
+from hybridq.graph.shared_qparams import moved
 from hybridq.plan.lost import counted
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.dtypes import Precision

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from hybridq.calibration.statistics import TensorStatistics
 from hybridq.graph.model import Model
-from hybridq.linting import kernels, loops, mixing, values
+from hybridq.linting import kernels, mixing, states, values
 from hybridq.linting.facts import Facts, Finding
 from hybridq.plan.plan import make_plan
 from hybridq.quant.records import Calibrated, QuantConfig
@@ -26,7 +26,7 @@ RULES: dict[str, Rule] = {
     "squashed": values.squashed,
     "channel spread": kernels.channels,
     "coarse": values.coarse,
-    "state": loops.states,
+    "state": states.states,
     "outlier": values.outliers,
     "sum": mixing.sums,
     "zero": values.zeros,

@@ -17,7 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from hybridq.graph.edit import attributes
 from hybridq.graph.model import Layer
 from hybridq.graph.operators import Interval, Kind, Layout, lookup, row_of
-from hybridq.graph.shared_parameters import moved
+from hybridq.graph.shared_qparams import moved
 from hybridq.linting.facts import Facts
 from hybridq.quant.qparams import Range
 

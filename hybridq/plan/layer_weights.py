@@ -12,8 +12,8 @@ from hybridq.graph.model import Layer, Model, Weight
 from hybridq.graph.operators import Kind, Layout
 from hybridq.plan.context import Context
 from hybridq.quant.dtypes import Precision, Storage
+from hybridq.quant.entry_params import TOGETHER, channel_axis, is_per_channel, weight_params
 from hybridq.quant.numerics import dequantize, quantize
-from hybridq.quant.params import TOGETHER, channel_axis, is_per_channel, weight_params
 from hybridq.quant.qparams import QParams
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, Entry
 from hybridq.storage.weights import Weights

@@ -12,10 +12,10 @@ from hybridq.graph.model import Model
 from hybridq.plan.boundaries import boundaries
 from hybridq.plan.chosen import chosen_precisions
 from hybridq.plan.context import Context
-from hybridq.plan.groups import group_plans
 from hybridq.plan.layers import layer_plans
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.plan.roundings import roundings
+from hybridq.plan.stored_forms import group_plans
 from hybridq.quant.records import Calibrated, QuantConfig
 from hybridq.storage.weights import Weights
 

@@ -16,7 +16,7 @@ from hybridq.plan.defaults import LoopDefaults, default_precisions
 from hybridq.plan.layer_weights import entry_key, storage_of, weight_axis
 from hybridq.plan.limits import completed, inherited, joined, limit, within
 from hybridq.plan.lost import form, lost
-from hybridq.quant import params
+from hybridq.quant import entry_params
 from hybridq.quant.dtypes import Precision, widest
 from hybridq.quant.qparams import Range
 from hybridq.quant.records import UNBOUNDED, Calibrated, Entry, LayerDefault, Measured
@@ -155,7 +155,7 @@ def _readers(
 def activation_entry(m: Measured, precision: Precision, algorithm: str, target: Target) -> Entry:
     """What the cfg shows of a tensor. A range that is known without measuring has no algorithm."""
     plain = Entry(precision, algorithm=None if m.fixed else algorithm)
-    return params.activation_entry(plain, UNEDITED, target.activation(precision), m)
+    return entry_params.activation_entry(plain, UNEDITED, target.activation(precision), m)
 
 
 def weight_entry(
@@ -176,8 +176,8 @@ def weight_entry(
     if not np.isfinite(values).all():
         raise ModelError(f"the weights '{weight.tensor}' of layer '{layer.name}' hold NaN or infinity")
     axis = weight_axis(weight, plain, UNEDITED, storage, weights_per)
-    found = params.weight_params(plain, UNEDITED, storage, axis, values)
+    found = entry_params.weight_params(plain, UNEDITED, storage, axis, values)
     if axis is not None:
-        return replace(params.weight_entry(plain, UNEDITED, storage, found), qmethod="channel")
+        return replace(entry_params.weight_entry(plain, UNEDITED, storage, found), qmethod="channel")
     low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
-    return replace(params.weight_entry(plain, UNEDITED, storage, found), min=low, max=high)
+    return replace(entry_params.weight_entry(plain, UNEDITED, storage, found), min=low, max=high)

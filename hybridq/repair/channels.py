@@ -22,7 +22,7 @@ from hybridq.graph.model import Model
 from hybridq.graph.operators import Interval, Layout, Movement, row_of
 from hybridq.graph.operators.columns import Ties
 from hybridq.graph.runtime import run, session
-from hybridq.graph.shared_parameters import moved
+from hybridq.graph.shared_qparams import moved
 from hybridq.storage.weights import Weights
 
 Numbers = NDArray[np.int64]

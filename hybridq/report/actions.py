@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 
 from hybridq.compare import ComparisonReport, LayerReport
-from hybridq.report import board
+from hybridq.report import board_section
 from hybridq.report.commands import set_command, unset_command
 from hybridq.report.known import Known, Remedy
 from hybridq.report.prediction import MOST_DB
@@ -126,7 +126,7 @@ def _device(report: ComparisonReport, known: Known) -> Iterator[Action]:
     found = report.board
     if found is not None and found.first_apart:
         command = f"hybridq explain {shlex.quote(known.folder)} {shlex.quote(found.first_apart)}"
-        yield Action("device", board.advice(found), (), None, command)
+        yield Action("device", board_section.advice(found), (), None, command)
 
 
 def _guilty(report: ComparisonReport, known: Known) -> list[LayerReport]:

@@ -19,7 +19,7 @@ from hybridq.graph.model import Layer, Model
 from hybridq.plan.layer_weights import storage_of, weight_axis
 from hybridq.plan.quant_plan import Barrier, GroupPlan, LayerPlan, Padding, PoolPlan, QuantPlan, Rounding
 from hybridq.quant.dtypes import Precision, Storage
-from hybridq.quant.params import OWN_FIELDS, TOGETHER, activation_params, weight_params
+from hybridq.quant.entry_params import OWN_FIELDS, TOGETHER, activation_params, weight_params
 from hybridq.quant.qparams import QParams
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, Edit, Entry, QuantConfig
 from hybridq.storage.weights import Weights

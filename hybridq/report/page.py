@@ -21,7 +21,7 @@ import jinja2
 from markupsafe import Markup
 
 from hybridq.compare import ComparisonReport, LayerReport, OutputReport, TensorFigures
-from hybridq.report import board, loop, words
+from hybridq.report import board_section, error_over_time, words
 from hybridq.report.actions import Action
 from hybridq.report.columns import notes, rows
 from hybridq.report.extras import Extras
@@ -89,8 +89,8 @@ def page(report: ComparisonReport, judged: Verdict, extras: Extras | None = None
         chinese=harmless(json.loads(_text(_folder() / "chinese.json"))),
         data=harmless(page_data(report, judged, extras)),
         **{name: sections[name] for name in ("outputs", "loop", "board", "drift", "entered")},
-        rounds=list(map(words.visible, loop.told(report.loop))) if report.loop is not None else [],
-        device=list(map(words.visible, board.told(report.board))) if report.board is not None else [],
+        rounds=list(map(words.visible, error_over_time.told(report.loop))) if report.loop is not None else [],
+        device=list(map(words.visible, board_section.told(report.board))) if report.board is not None else [],
     )
 
 
@@ -160,8 +160,8 @@ def _sections(report: ComparisonReport, extras: Extras) -> dict[str, Any]:
     """Tables that the template writes; empty ones are left out, and so are the scripts' sections without data."""
     return {
         "outputs": list(_outputs(report)),
-        "loop": list(loop.rows(report.loop)) if report.loop is not None else [],
-        "board": list(board.rows(report.board)) if report.board is not None else [],
+        "loop": list(error_over_time.rows(report.loop)) if report.loop is not None else [],
+        "board": list(board_section.rows(report.board)) if report.board is not None else [],
         "drift": list(_drift(report)),
         "entered": list(_entered(extras)),
         "whatif": extras.prediction is not None and bool(extras.prediction.units),

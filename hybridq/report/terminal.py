@@ -12,7 +12,7 @@ from rich.text import Text
 
 from hybridq.compare import BoardLayer, ComparisonReport, LayerReport
 from hybridq.compare.timing import unsteady
-from hybridq.report import board, loop, words
+from hybridq.report import board_section, error_over_time, words
 from hybridq.report.actions import LOW, Action
 from hybridq.report.columns import notes, rows
 from hybridq.report.known import Known
@@ -93,17 +93,17 @@ def _loop(report: ComparisonReport) -> Iterable[Text]:
     """What goes round, and the error over time of the outputs that suffer most from it."""
     if report.loop is None:
         return
-    for line in textwrap.wrap(loop.sentence(report.loop), COLUMNS):
-        yield Text(line, "" if loop.worst_of(report.loop) in ("settles", "") else "yellow")
+    for line in textwrap.wrap(error_over_time.sentence(report.loop), COLUMNS):
+        yield Text(line, "" if error_over_time.worst_of(report.loop) in ("settles", "") else "yellow")
     answers = sorted((c for c in report.loop.courses if not c.state), key=lambda c: c.sqnr_db)
     for one in answers[:2]:
-        yield Text(words.short(f"  {words.short(one.name, 24)}  {loop.course(one)}", COLUMNS))
+        yield Text(words.short(f"  {words.short(one.name, 24)}  {error_over_time.course(one)}", COLUMNS))
 
 
 def _board(report: ComparisonReport) -> Iterable[Text]:
     """What the device computed, and what to look at."""
     if report.board is not None:
-        lines = [part for line in board.told(report.board) for part in textwrap.wrap(line, COLUMNS - 9)]
+        lines = [part for line in board_section.told(report.board) for part in textwrap.wrap(line, COLUMNS - 9)]
         yield from (Text(f"{'' if i else 'board':<9}{line}") for i, line in enumerate(lines))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from hybridq.compare import ComparisonReport, MetricReport, OutputReport
 from hybridq.compare.results import plain
-from hybridq.report import board, loop, words
+from hybridq.report import board_section, error_over_time, words
 from hybridq.report.actions import GOOD_WHOLE_DB, GOOD_WORST_DB, Action, next_actions
 from hybridq.report.columns import Column, side_by_side
 from hybridq.report.known import Known
@@ -155,15 +155,15 @@ def _board(report: ComparisonReport) -> Iterator[Charge]:
     found = report.board
     if found is not None and found.first_apart:
         least = min(x.against_float.sqnr_db for x in found.layers if not x.as_planned)
-        yield Charge(_below(least, WHOLE_DB) or Level.WARNING, board.sentence(found))
+        yield Charge(_below(least, WHOLE_DB) or Level.WARNING, board_section.sentence(found))
 
 
 def _loop(report: ComparisonReport) -> Iterator[Charge]:
     """An error that feeds itself."""
-    course = loop.worst_of(report.loop) if report.loop is not None else ""
+    course = error_over_time.worst_of(report.loop) if report.loop is not None else ""
     level = {"explodes": Level.BROKEN, "grows": Level.WARNING}.get(course)
     if level and report.loop is not None:
-        yield Charge(level, loop.sentence(report.loop))
+        yield Charge(level, error_over_time.sentence(report.loop))
 
 
 def _fidelity(known: Known) -> Iterator[Charge]:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from hybridq.quant.dtypes import Precision
-from hybridq.quant.params import TOGETHER
+from hybridq.quant.entry_params import TOGETHER
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated
 from hybridq.storage.weights import Weights
 

@@ -1,15 +1,15 @@
 """The steps of a search, in order.
 
 1. What step1 left is measured: where it is good enough, nothing is raised and nothing else is done.
-2. Every quantizer alone: its damage at the model outputs (``search.noise``, ``search.growing``). Noise adds up, so a
-   knapsack with pairs says what to raise (``search.knapsack``).
-3. What costs no bits: ranges by other algorithms, rounded weights, corrected biases (``search.tuning``), judged with
-   the layers raised that the knapsack would raise with them (``search.starts``).
-4. The joint models of the Pareto front are built and measured; the best is repaired, its ranges and roundings are
-   changed one by one (``search.polish``), and what brings nothing is taken back (``search.trim``).
-5. Precisions that are cheaper and do as well (``search.narrow``), and why each layer has what it has.
+2. Every quantizer alone: its damage at the model outputs (``measuring.alone``, ``measuring.growing``). Noise adds up
+   (``allocation.additive_noise``), so a knapsack with pairs says what to raise (``allocation.knapsack``).
+3. What costs no bits: ranges by other algorithms, rounded weights, corrected biases (``tuning.alternatives``), judged
+   with the layers raised that the knapsack would raise with them (``tuning.starts``).
+4. The joint models of the Pareto front are built and measured (``measuring.joint``); the best is repaired, its ranges
+   and roundings are changed one by one (``tuning.polish``), what brings nothing is taken back (``allocation.trim``).
+5. Precisions that are cheaper and do as well (``allocation.narrow``), and why each layer has what it has (``reasons``).
 
-When all that may be spent is spent (``search.work``), the best choice that was measured is the result.
+When all that may be spent is spent (``work``), the best choice that was measured is the result.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ from hybridq.execution.progress import Progress
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.plan.share_of_macs import high_fraction, share_of_macs
 from hybridq.quant.dtypes import Precision
+from hybridq.search.allocation.additive_noise import pairs
+from hybridq.search.allocation.costs import Times, measure_times
+from hybridq.search.allocation.frontier import Candidate, Frontier
+from hybridq.search.allocation.knapsack import NO_PAIRS
+from hybridq.search.allocation.narrow import narrowed
+from hybridq.search.allocation.profiles import board_times
+from hybridq.search.allocation.speed import SHARES, fast_enough
+from hybridq.search.allocation.trim import cheapest_enough, improve, trim
 from hybridq.search.budget import USUAL_HIGH
 from hybridq.search.choice import Choice, Figures, Tuning
-from hybridq.search.coarse import coarse_damages
-from hybridq.search.costs import Times, measure_times
-from hybridq.search.damage import Doubles
-from hybridq.search.frontier import Candidate, Frontier
-from hybridq.search.joint import Bench
 from hybridq.search.judge import Judge
-from hybridq.search.knapsack import NO_PAIRS
-from hybridq.search.narrow import narrowed
-from hybridq.search.noise import NoiseSource, pairs, sources
-from hybridq.search.polish import polished
-from hybridq.search.profiles import board_times
+from hybridq.search.measuring.coarse import coarse_damages
+from hybridq.search.measuring.damage import Doubles
+from hybridq.search.measuring.joint import Bench
+from hybridq.search.measuring.quantizers import NoiseSource, sources
 from hybridq.search.reasons import kept_for_a_reason, reasons
 from hybridq.search.result import content, finished
-from hybridq.search.speed import SHARES, fast_enough
-from hybridq.search.starts import ranked_starts
-from hybridq.search.trim import cheapest_enough, improve, trim
-from hybridq.search.tuning import Alternatives, alternatives, of_sources, prepare
+from hybridq.search.tuning.alternatives import Alternatives, alternatives, of_sources, prepare
+from hybridq.search.tuning.polish import polished
+from hybridq.search.tuning.starts import ranked_starts
 from hybridq.search.work import TimeUp, Work
 from hybridq.targets import Target
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hybridq.compare.metric import Metric
 from hybridq.search.budget import Budget
 from hybridq.search.choice import Figures
-from hybridq.search.damage import Reference
+from hybridq.search.measuring.damage import Reference
 
 LOST_SLICE = 10.0  # dB below which a slice that had signal is as good as lost
 SAME_ANSWERS = 0.005  # expected share of classifications that may differ where nobody asked for more

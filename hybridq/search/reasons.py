@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from hybridq.search.choice import Choice, Figures
-from hybridq.search.joint import Bench
 from hybridq.search.judge import Judge
+from hybridq.search.measuring.joint import Bench
 from hybridq.search.work import TimeUp
 
 TOLD = 0.05  # dB that a reason can show

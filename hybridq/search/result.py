@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybridq.quant.dtypes import Precision
+from hybridq.search.allocation.costs import Times
+from hybridq.search.allocation.frontier import Candidate, Frontier
 from hybridq.search.budget import Budget
 from hybridq.search.choice import Choice, Figures
-from hybridq.search.costs import Times
-from hybridq.search.frontier import Candidate, Frontier
-from hybridq.search.joint import Bench
+from hybridq.search.measuring.joint import Bench
 
 FORMAT = "hybridq.search/1"
 Json = dict[str, Any]

@@ -29,13 +29,13 @@ from hybridq.graph.rolling import picked, stretches
 from hybridq.graph.runtime import Feed, run, session
 from hybridq.quant.dtypes import Precision, widest
 from hybridq.quant.records import Calibrated
+from hybridq.search.allocation.costs import Times
 from hybridq.search.budget import Budget
 from hybridq.search.choice import Choice, as_recorded, unrepaired
-from hybridq.search.costs import Times
-from hybridq.search.damage import measure_reference
 from hybridq.search.engine import SearchEngine, SearchResult
-from hybridq.search.joint import Bench, Stopwatch
 from hybridq.search.judge import judge_of
+from hybridq.search.measuring.damage import measure_reference
+from hybridq.search.measuring.joint import Bench, Stopwatch
 from hybridq.search.result import content, recall
 from hybridq.search.work import KEPT, TOLD, Deadline, Effort, Prices, Work, allowed, planned, slowness
 from hybridq.storage.record_json import to_json

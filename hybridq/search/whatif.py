@@ -25,11 +25,12 @@ from hybridq.plan.share_of_macs import high_fraction, share_of_macs
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated, LayerChoice, QuantConfig
 from hybridq.report.prediction import Additive, Figure, JointModel, Prediction, Unit
-from hybridq.search.costs import Times, boundary_elements
-from hybridq.search.damage import Doubles, Reference, measure_reference
-from hybridq.search.errors import OutputSlice, Run, figures_of, measured, noise_alone
-from hybridq.search.knapsack import NO_PAIRS, Pairs, hull
-from hybridq.search.noise import NoiseSource, pairs, sources, units_of
+from hybridq.search.allocation.additive_noise import pairs
+from hybridq.search.allocation.costs import Times, boundary_elements
+from hybridq.search.allocation.knapsack import NO_PAIRS, Pairs, hull
+from hybridq.search.measuring.damage import Doubles, Reference, measure_reference
+from hybridq.search.measuring.errors import OutputSlice, Run, figures_of, measured, noise_alone
+from hybridq.search.measuring.quantizers import NoiseSource, sources, units_of
 from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights
 

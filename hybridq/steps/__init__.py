@@ -1,7 +1,7 @@
 """The steps as plain functions over paths: step1, check, step2, step3, step4, auto, and the edits of a cfg.
 
 The only code beside ``cli``, ``files``, ``dataset`` and ``storage`` that touches a disk. Options are frozen dataclasses
-that check themselves (``options``, ``proposal_options``), and the command line is made of them.
+that check themselves (``options``), and the command line is made of them.
 """
 
 from hybridq.execution.progress import Progress

@@ -25,12 +25,21 @@ from hybridq.plan.defaults import LoopDefaults
 from hybridq.plan.record import Request, decide, record
 from hybridq.quant.records import Calibrated
 from hybridq.repair.equalization import equalized
-from hybridq.search.choose_algorithm import choose_algorithm
-from hybridq.search.choose_loop import ENOUGH_DB, SEARCHED_DB, choose_loop
-from hybridq.search.choose_repair import EQUALIZED, FEW, Bed, Calibration, Repair, is_big, repaired, said_of_repair
+from hybridq.search.for_step1.range_algorithm import choose_algorithm
+from hybridq.search.for_step1.recurrent import ENOUGH_DB, SEARCHED_DB, choose_loop
+from hybridq.search.for_step1.weight_repair import (
+    EQUALIZED,
+    FEW,
+    Bed,
+    Calibration,
+    Repair,
+    is_big,
+    repaired,
+    said_of_repair,
+)
 from hybridq.search.work import Deadline
 from hybridq.steps.one_pass import Pass
-from hybridq.steps.options import Step1Options
+from hybridq.steps.options.step1 import Step1Options
 from hybridq.steps.prepare import Prepared, Seen
 from hybridq.steps.quantized import not_as_given
 from hybridq.storage import state as storage

@@ -26,13 +26,13 @@ from hybridq.graph.words import first_line
 from hybridq.report import Extras, Known, Verdict, judge, report_json, write_report
 from hybridq.report.gallery import Gallery
 from hybridq.steps.common import REPORT
-from hybridq.steps.comparison_options import ComparisonOptions
-from hybridq.steps.kinds import share, takes
 from hybridq.steps.known import step1_flags
-from hybridq.steps.loop_options import StateOptions
-from hybridq.steps.preprocessing_options import PreprocessingOptions
-from hybridq.steps.said import said
-from hybridq.steps.story import Watched
+from hybridq.steps.options.as_typed import said
+from hybridq.steps.options.comparison import ComparisonOptions
+from hybridq.steps.options.preprocessing import PreprocessingOptions
+from hybridq.steps.options.recurrent import StateOptions
+from hybridq.steps.options.validation import share, takes
+from hybridq.steps.step3_page import Watched
 
 
 @dataclass(frozen=True)

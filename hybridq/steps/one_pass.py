@@ -20,7 +20,7 @@ from hybridq.errors import HybridqError
 from hybridq.execution.pool import Pool, pool
 from hybridq.execution.progress import Progress, no_progress
 from hybridq.execution.shared import Shared
-from hybridq.steps.options import Step1Options
+from hybridq.steps.options.step1 import Step1Options
 from hybridq.steps.prepare import Prepared, Seen
 
 

@@ -31,20 +31,20 @@ from hybridq.plan.record import activation_entry, weight_entry
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Entry, LayerChoice
 from hybridq.quant.weight_ranges import WeightAlgorithm
+from hybridq.search.allocation.profiles import read_profile
 from hybridq.search.choice import unrepaired
-from hybridq.search.profiles import read_profile
 from hybridq.search.search import SearchOptions, SearchResult, search
 from hybridq.search.work import KEPT, Deadline, planned
 from hybridq.steps.calibrating import Step1Result
 from hybridq.steps.common import SEARCH, SOURCES, follow_of, read_object, read_sources, read_state
-from hybridq.steps.kinds import read, share, takes
-from hybridq.steps.options import Step1Options, need_threads
-from hybridq.steps.proposal_options import ProposalOptions
-from hybridq.steps.runtime import stopwatch
-from hybridq.steps.said import said
+from hybridq.steps.options.as_typed import said
+from hybridq.steps.options.proposal import ProposalOptions
+from hybridq.steps.options.step1 import Step1Options, need_threads
+from hybridq.steps.options.validation import read, share, takes
 from hybridq.steps.step1 import need_dataset, step1
 from hybridq.steps.step2 import Step2Result, step2
 from hybridq.steps.step3 import Step3Result, step3
+from hybridq.steps.step3_runtime import stopwatch
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, State
 

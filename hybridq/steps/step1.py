@@ -22,11 +22,11 @@ from hybridq.quant.records import LayerChoice
 from hybridq.search.work import Deadline
 from hybridq.steps.calibrating import Step1Result, Step1Run
 from hybridq.steps.common import RESULTS, SCHEMAS, SOURCES
-from hybridq.steps.kinds import read, takes
-from hybridq.steps.options import Step1Options
+from hybridq.steps.options.as_typed import said
+from hybridq.steps.options.preprocessing import WORDS
+from hybridq.steps.options.step1 import Step1Options
+from hybridq.steps.options.validation import read, takes
 from hybridq.steps.prepare import prepare
-from hybridq.steps.preprocessing_options import WORDS
-from hybridq.steps.said import said
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, MODEL, WEIGHTS, State
 

@@ -31,7 +31,7 @@ from hybridq.report.build_json import FORMAT as BUILD_FORMAT
 from hybridq.report.build_json import BuildReport, report_build, write_build
 from hybridq.report.effects import Effects
 from hybridq.steps.common import BUILD, HYBRID, REPORT, read_config, read_state
-from hybridq.steps.options import need_threads
+from hybridq.steps.options.step1 import need_threads
 from hybridq.storage.state import CFG, State
 
 MARK = "hybridq.cfg"  # the metadata property that says from which edits a model was built

@@ -10,8 +10,8 @@ from typing import Any
 
 import onnx
 
-from hybridq.board.dumping import Dumper
 from hybridq.compare import ComparisonReport, Inside, compare, layer_pairs
+from hybridq.compare.dumping import Dumper
 from hybridq.dataset import Dataset, Preprocessing, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, StorageError
 from hybridq.execution.pool import Pool, pool
@@ -26,7 +26,6 @@ from hybridq.report import Extras, Verdict, judge, report_json, write_report
 from hybridq.report.gallery import Gallery
 from hybridq.report.known import Known
 from hybridq.report.prediction import Prediction
-from hybridq.steps.board import board_report
 from hybridq.steps.common import (
     HYBRID,
     REPORT,
@@ -35,15 +34,16 @@ from hybridq.steps.common import (
     read_sources,
     read_state,
 )
-from hybridq.steps.comparison_options import ComparisonOptions
-from hybridq.steps.kinds import read, takes
 from hybridq.steps.known import from_here, known_of
-from hybridq.steps.runtime import need_runtime, runtime_report
-from hybridq.steps.said import said
+from hybridq.steps.options.as_typed import said
+from hybridq.steps.options.comparison import ComparisonOptions
+from hybridq.steps.options.validation import read, takes
 from hybridq.steps.step2 import built_from, edits_digest, verify_built
-from hybridq.steps.story import Watched, extras_of
-from hybridq.steps.whatif import remedy_of
-from hybridq.steps.whatif import what_if as predicted
+from hybridq.steps.step3_board import board_report
+from hybridq.steps.step3_page import Watched, extras_of
+from hybridq.steps.step3_runtime import need_runtime, runtime_report
+from hybridq.steps.step3_whatif import remedy_of
+from hybridq.steps.step3_whatif import what_if as predicted
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, State
 

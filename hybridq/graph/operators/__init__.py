@@ -2,7 +2,8 @@
 
 ``columns`` says which columns there are and what each may say, ``table`` has the rows, ``weights`` computes what
 follows from how weights lie. Rules that need more than a node stay where they are used and are found there by what
-the column says: ``calibration/datafree.py``, ``linting/spread.py``, ``repair/channels.py``, ``search/rows.py``.
+the column says: ``calibration/datafree.py``, ``linting/spread.py``, ``repair/channels.py`` and
+``search/measuring/rows.py``.
 See https://onnx.ai/onnx/operators for the operators themselves.
 """
 
