@@ -47,7 +47,7 @@ def auto(model: Path, dataset: Path | None, out: Path, evaluation: Path | None, 
     finally:
         voice.done()
     voice.say(headline(result.found))
-    tell_step1(replace(voice, json=False, quiet=voice.quiet or voice.json), result.calibrated)
+    tell_step1(replace(voice, json=False, quiet=voice.quiet or voice.json), result.calibrated, searched=True)
     tell_search(voice, result.found)
     tell_build(voice, result.built.report)
     if not (voice.quiet or voice.json):

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from hybridq import steps, targets
+from hybridq.cli.findings import tell_findings
 from hybridq.cli.flags import FILE, FOLDER, Talk, common, counted, row, talk, threads
 from hybridq.cli.grouped import and_more, groups
 from hybridq.cli.search_flags import budget_flags, headline, judge, need_proposal, search_arguments, tell_search
@@ -20,7 +21,6 @@ from hybridq.cli.terminal import echo
 from hybridq.config import to_github, to_json
 from hybridq.engines.table import ENGINES
 from hybridq.errors import ConfigError
-from hybridq.linting import Finding
 from hybridq.report import print_report
 from hybridq.report.build_json import BuildReport, EditRow
 from hybridq.report.words import decibels
@@ -65,14 +65,16 @@ def step1(model: Path, dataset: Path | None, out: Path, proposal: bool, **given:
         voice.done()
     if found is not None:
         voice.say(headline(found))
-    tell_step1(voice, result)
+    tell_step1(voice, result, searched=proposal)
     if found is not None:
         tell_search(voice, found)
+    voice.say(f"Edit {out / 'model.quantization.cfg'}, then run: hybridq step2 {out}")
+    if found is not None:
         judge(found, read(ProposalOptions, wanted).budget)
 
 
-def tell_step1(voice: Talk, result: Step1Result) -> None:
-    """What entered the model, what was calibrated, what stays float32, warnings."""
+def tell_step1(voice: Talk, result: Step1Result, *, searched: bool = False) -> None:
+    """What entered the model, what was calibrated, what stays float32, warnings; less where a search came after it."""
     table = Table("input", "channel", "min", "max", "mean", title="What entered the model")
     for r in result.rows[:SHOWN]:
         channel = "" if r.channel is None else str(r.channel)
@@ -88,12 +90,11 @@ def tell_step1(voice: Talk, result: Step1Result) -> None:
         f"{counted(result.state.samples, 'sample')} "
         f"for {calibrated.target}, {_defaults(result.state)}; {len(floats)} must stay float32"
     )
-    for line in result.remarks:
-        voice.say(line)
     for same in groups(floats.items(), lambda item: item[1])[:SHOWN]:
         voice.say(f"  {and_more(same[0][0], len(same))}: {same[0][1]}")
-    tell_findings(voice, result.findings, result.directory)
-    voice.say(f"Edit {result.directory / 'model.quantization.cfg'}, then run: hybridq step2 {result.directory}")
+    for line in result.remarks:
+        voice.say(line)
+    tell_findings(voice, result.findings, result.directory, searched=searched)
     voice.data(
         {
             "directory": str(result.directory),
@@ -115,18 +116,6 @@ def _defaults(state: State) -> str:
         for one in held
     )
     return usual if usual in told or not told else ", ".join(f"{n} {what}" for what, n in told.most_common())
-
-
-def tell_findings(voice: Talk, findings: tuple[Finding, ...], directory: Path) -> None:
-    """Which layers 8 bits will harm: what will happen, and the line that mends it."""
-    for finding in findings[:SHOWN]:
-        style = "yellow" if finding.severity == "warning" else ""
-        voice.say(Text.assemble((f"{finding.severity}: ", style), finding.message))
-        voice.say(Text(f"  remedy: {finding.remedy}"))
-        if command := finding.command(str(directory)):
-            voice.say(f"  {command}")  # in one line, to be copied
-    if len(findings) > SHOWN:
-        voice.say(f"  and {len(findings) - SHOWN} more, see --json")
 
 
 @click.command()
@@ -201,7 +190,12 @@ def tell_build(voice: Talk, report: BuildReport) -> None:
     changed = [c for c in report.changed if c.asked != c.done or c.why]
     if changed:
         table = Table(
-            Column("layer", overflow="fold"), "operator", "asked", "done", "why", title="Layers that need a word"
+            Column("layer", overflow="fold"),
+            "operator",
+            "asked",
+            "done",
+            "why",
+            title="Not in the usual precision, or not as asked",
         )
         kinds = groups(changed, lambda c: (c.asked, c.done, c.why))
         for same in kinds[:SHOWN]:
