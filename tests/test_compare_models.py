@@ -77,7 +77,7 @@ def test_the_command_prints_and_writes_the_same_report(two: Path, run: Run) -> N
     words = ("compare", "float.onnx", "other.onnx", "--dataset", "data.txt", "--threads", 1)
     done = run(*words, "-o", "compared")
     assert done.code == 0
-    assert "what to do next" in done.out
+    assert "what to do next, since" in done.out
     assert {p.name for p in (two / "compared" / "report").iterdir()} >= {"index.html", "report.json", "layers.csv"}
     told = run(*words, "--json").json
     assert told["verdict"]["level"] in ("warning", "broken")

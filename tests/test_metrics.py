@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from hybridq.quant.metrics import Damage, Parts, SliceDamage, cut_axes, sqnr_db
+from hybridq.quant.metrics import CenteredDamage, Damage, Parts, SliceDamage, cut_axes, sqnr_db
 
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=5)
 FLOATS = st.floats(-1e6, 1e6, width=32).map(lambda v: 0.0 if abs(v) < 1e-6 else v)
@@ -193,3 +193,61 @@ def test_an_axis_of_changing_size_is_left_uncut() -> None:
     damage.add(np.ones((1, 5, 4)), np.zeros((1, 5, 4)))
     assert damage.slices() == []
     assert damage.worst() == (-1, 0, 1, 0.0, True, 32.0)
+
+
+@settings(deadline=None)
+@given(hnp.arrays(np.float32, (6, 5), elements=FLOATS), hnp.arrays(np.float32, (6, 5), elements=FLOATS))
+def test_the_centered_sqnr_is_the_variance_weighted_coefficient_of_determination(
+    a: NDArray[np.float32], b: NDArray[np.float32]
+) -> None:
+    damage = CenteredDamage()
+    for one, other in zip(a, b, strict=True):
+        damage.add(one, other)
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    total, residual = np.square(x - x.mean(0)).sum(), np.square(x - y).sum()
+    if total <= 1e-9 * np.square(x).sum() * (1 + 1e-9):
+        assert damage.sqnr_db is None or total > 0
+    else:
+        expected = -10 * math.log10(residual / total) if residual else math.inf
+        assert damage.sqnr_db == pytest.approx(expected, abs=1e-6)
+
+
+@given(hnp.arrays(np.float32, (6, 5), elements=st.floats(-8, 8, width=16)), st.sampled_from([0.0, 16.0, 256.0, 1024.0]))
+def test_what_all_samples_have_in_common_changes_no_centered_sqnr(values: NDArray[np.float32], constant: float) -> None:
+    shared, plain = CenteredDamage(), CenteredDamage()
+    noisy = values + np.float32(0.125) * np.sign(values)
+    for one, other in zip(values, noisy, strict=True):
+        plain.add(one, other)
+        shared.add(one + np.float32(constant), other + np.float32(constant))
+    if plain.sqnr_db is not None and shared.sqnr_db is not None and math.isfinite(plain.sqnr_db):
+        assert shared.sqnr_db == pytest.approx(plain.sqnr_db, abs=0.01)
+
+
+def test_a_mean_face_hides_its_error_from_the_whole_output_only() -> None:
+    rng = np.random.default_rng(0)
+    face = rng.uniform(0, 112, 196).astype(np.float32)
+    whole, centered = Damage(), CenteredDamage()
+    for _ in range(20):
+        landmarks = face + rng.normal(0, 5, 196).astype(np.float32)
+        found = landmarks + rng.normal(0, 0.5, 196).astype(np.float32)
+        whole.add(landmarks, found)
+        centered.add(landmarks, found)
+    assert whole.sqnr_db > 40
+    assert centered.sqnr_db == pytest.approx(20, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    "pairs_of_shapes", [[(3, 3)], [(3, 3), (4, 4)], [(3, 3), (3, 2)]], ids=["one sample", "another size", "mismatched"]
+)
+def test_without_two_samples_of_one_shape_nothing_is_centered(pairs_of_shapes: list[tuple[int, int]]) -> None:
+    damage = CenteredDamage()
+    for i, (one, other) in enumerate(pairs_of_shapes):
+        damage.add(np.full(one, float(i)), np.zeros(other))
+    assert damage.sqnr_db is None
+
+
+def test_a_nan_on_one_side_is_infinite_noise_centered_too() -> None:
+    damage = CenteredDamage()
+    damage.add(np.array([1.0, 2.0]), np.array([1.0, np.nan]))
+    damage.add(np.array([2.0, 4.0]), np.array([2.0, 4.0]))
+    assert damage.sqnr_db == -math.inf

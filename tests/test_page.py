@@ -160,7 +160,7 @@ def test_the_copied_block_passes_check_and_builds_what_was_chosen(
 
 def test_the_first_command_is_copied(page: Page, built: tuple[Path, Step3Result]) -> None:
     page.locator("#verdict .copy").first.click()
-    assert page.evaluate("navigator.clipboard.readText()") == built[1].verdict.actions[0].command
+    assert page.evaluate("navigator.clipboard.readText()") == built[1].verdict.actions[0].commands
 
 
 def test_chinese_and_back(page: Page) -> None:

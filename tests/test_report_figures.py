@@ -39,6 +39,11 @@ def _figures(pairs: list[tuple[Any, Any]]) -> dict[str, float]:
     }
 
 
+def _centered(pairs: list[tuple[Any, Any]]) -> float:
+    a, b = (np.stack([x[i] for x in pairs]).astype(np.float64) for i in (0, 1))
+    return float(10 * math.log10(np.square(a - a.mean(0)).sum() / np.square(a - b).sum()))
+
+
 @pytest.mark.parametrize("name", ["scaled_after", "exp_by_mask"])
 def test_every_figure_is_that_of_an_independent_computation(name: str, tmp_path: Path) -> None:
     model = DETECTORS[name].make(tmp_path / "model.onnx")
@@ -57,6 +62,8 @@ def test_every_figure_is_that_of_an_independent_computation(name: str, tmp_path:
     deep = [tuple(s.run(layers, f) for s in inside) for f in FEEDS]
     checked = [(o["figures"], _figures([(a[i], b[i]) for a, b in whole])) for i, o in enumerate(told["outputs"])]
     checked += [(x["entire"], _figures([(a[i], b[i]) for a, b in deep])) for i, x in enumerate(told["layers"])]
+    for i, output in enumerate(told["outputs"]):
+        assert output["centered_sqnr_db"] == pytest.approx(_centered([(a[i], b[i]) for a, b in whole]), abs=1e-6)
     assert len(checked) > 8
     for found, truth in checked:
         for key, value in truth.items():

@@ -20,7 +20,7 @@ from hybridq.graph.operators import row_of
 from hybridq.graph.outside import without_outside
 from hybridq.graph.runtime import Feed
 from hybridq.graph.states import States
-from hybridq.quant.metrics import Damage, Parts, SliceDamage
+from hybridq.quant.metrics import CenteredDamage, Damage, Parts, SliceDamage
 
 Watch = Callable[[Feed, Outputs, Outputs], object]
 
@@ -40,6 +40,7 @@ class OutputSums:
     shapes: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     whole: dict[str, Damage] = field(default_factory=dict)
     cut: dict[str, SliceDamage] = field(default_factory=dict)
+    centered: dict[str, CenteredDamage] = field(default_factory=dict)
     kept: tuple[list[Outputs], list[Outputs]] = field(default_factory=lambda: ([], []))
     equal: dict[str, tuple[int, int]] = field(default_factory=dict)  # of integers and booleans: equal ones, all
     odd: dict[str, None] = field(default_factory=dict)
@@ -91,6 +92,8 @@ class OutputSums:
             same, count = self.equal.get(name, (0, 0))
             found = int((a == b).sum()) if a.shape == b.shape else 0
             self.equal[name] = same + found, count + a.size
+        else:
+            self.centered.setdefault(name, CenteredDamage()).add(a, b)
         self.whole.setdefault(name, Damage()).add(a, b)
         self.cut.setdefault(name, SliceDamage(self.parts.get(name))).add(a, b)
 
@@ -101,7 +104,8 @@ class OutputSums:
         slices = kept_slices(cut.slices()) if name not in self.equal else ()
         same, count = self.equal.get(name, (0, 0))
         equal = (same / count if count else 1.0) if name in self.equal else None
-        return OutputReport(name, dtype, shape, figures.sqnr_db, worst.sqnr_db, figures, worst, slices, equal)
+        centered = self.centered[name].sqnr_db if name in self.centered else None
+        return OutputReport(name, dtype, shape, figures.sqnr_db, worst.sqnr_db, figures, worst, slices, equal, centered)
 
 
 def concatenated(proto: onnx.ModelProto) -> dict[str, Parts]:

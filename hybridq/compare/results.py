@@ -87,7 +87,8 @@ class OutputReport:
     """One output of the model.
 
     ``sqnr_db`` is of the whole, signal power over noise power; ``worst_sqnr_db`` of its ``worst`` slice, that slice's
-    variance over its noise.
+    variance over its noise. ``centered_sqnr_db`` takes as signal only what varies over the samples; None for a single
+    sample, and where nothing varies.
 
     ``slices`` holds at most ``KEPT_SLICES``, the most damaged ones, in the order of axes and indices. ``equal`` is the
     share of equal values, 0 to 1, where an output holds integers or booleans: class numbers have no noise.
@@ -102,6 +103,7 @@ class OutputReport:
     worst: SliceReport
     slices: tuple[SliceReport, ...]
     equal: float | None = None
+    centered_sqnr_db: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,6 +277,51 @@ class SliceDamage:
         return parts is not None and 0 <= parts.axis < len(shape) and sum(parts.sizes) == shape[parts.axis]
 
 
+@dataclass(slots=True)
+class CenteredDamage:
+    """Sums over samples from which the *centered* SQNR of an output follows: noise against what varies over samples.
+
+    With ``mean[j]`` the reference's mean of element j over the samples::
+
+        centered = 10 log10(sum over samples and j of (reference[j] - mean[j]) ** 2 / sum of (reference - x) ** 2)
+
+    It is ``-10 log10(1 - R2)`` of the variance-weighted coefficient of determination (scikit-learn's
+    ``r2_score(multioutput="variance_weighted")``). What an output says of every sample alike, such as the mean face of
+    a landmark model, counts for nothing. ``first`` is the first sample: sums are of differences from it.
+    """
+
+    first: Doubles | None = None
+    moved: Doubles = field(default_factory=lambda: np.zeros(0))
+    square: float = 0.0
+    power: float = 0.0
+    noise: float = 0.0
+    samples: int = 0
+    mismatched: int = 0
+
+    def add(self, reference: Array, x: Array) -> None:
+        """Take in one sample's pair; one of another shape than the first is only counted."""
+        a = _finite(_doubles(reference))
+        if np.shape(reference) != np.shape(x) or (self.first is not None and self.first.shape != a.shape):
+            self.mismatched += 1
+            return
+        if self.first is None:
+            self.first, self.moved = a, np.zeros(a.shape)
+        difference = a - self.first
+        self.moved = self.moved + difference
+        self.square += float(np.square(difference).sum())
+        self.power += float(np.square(a).sum())
+        self.noise += float(np.square(_noise(_doubles(reference), _doubles(x))).sum())
+        self.samples += 1
+
+    @property
+    def sqnr_db(self) -> float | None:
+        """In dB; None for fewer than two samples, outputs of varying shape, and those that are the same for all."""
+        signal = self.square - float(np.square(self.moved).sum()) / max(self.samples, 1)
+        if self.samples < 2 or self.mismatched or signal <= CONSTANT * self.power:
+            return None
+        return decibel(signal, self.noise)
+
+
 def _along(axis: int, terms: Sequence[Doubles]) -> Doubles:
     """Sums of each term over all other axes, and how many numbers they are of: shape (terms + 1, size)."""
     others = tuple(i for i in range(terms[0].ndim) if i != axis)

@@ -51,9 +51,10 @@ def side_by_side(report: ComparisonReport, known: Known) -> tuple[Column, ...]:
     floats = [o for o in report.outputs if o.equal is None]
     whole = min((o.sqnr_db for o in floats), default=None)
     worst = min((o.worst_sqnr_db for o in floats if o.worst.axis >= 0), default=None)
+    centered = min((o.centered_sqnr_db for o in floats if o.centered_sqnr_db is not None), default=None)
     built = Column(
         "this build",
-        Accuracy(whole, worst, metric.hybrid_value if metric else None),
+        Accuracy(whole, worst, centered, metric.hybrid_value if metric else None),
         report.sizes.hybrid_bytes,
         timing.hybrid_ms if timing else None,
         known.high_fraction,
@@ -73,20 +74,20 @@ def _elsewhere(report: ComparisonReport, known: Known) -> Iterator[Column]:
         m, t = found.metric, found.timing
         yield Column(
             f"float/{found.name}",
-            Accuracy(found.float_sqnr_db, None, m.float_value if m else None),
+            Accuracy(found.float_sqnr_db, metric=m.float_value if m else None),
             time_ms=t.float_ms if t else None,
             high_fraction=1.0,
         )
         yield Column(
             f"build/{found.name}",
-            Accuracy(found.sqnr_db, None, m.hybrid_value if m else None),
+            Accuracy(found.sqnr_db, metric=m.hybrid_value if m else None),
             time_ms=t.hybrid_ms if t else None,
             high_fraction=known.high_fraction,
         )
 
 
 def rows(report: ComparisonReport, columns: Sequence[Column]) -> list[tuple[str, ...]]:
-    """A table's rows: a head, then a cell for each column."""
+    """A table's rows: a head, then a cell for each column; what is known of no model is left out."""
     found: list[tuple[str, ...]] = []
     if report.metric is not None:
         name = words.short(report.metric.name, 24)
@@ -94,12 +95,14 @@ def rows(report: ComparisonReport, columns: Sequence[Column]) -> list[tuple[str,
     found += [
         ("SQNR", *(words.decibels(c.accuracy.sqnr_db) for c in columns)),
         ("worst slice's SQNR", *(words.decibels(c.accuracy.worst_sqnr_db) for c in columns)),
+        ("centered SQNR", *(words.decibels(c.accuracy.centered_sqnr_db) for c in columns)),
         ("size", *("-" if c.size is None else words.size(c.size) for c in columns)),
     ]
     if report.timing is not None:
         told = "about {:.1f} ms" if unsteady(report.timing) else "{:.2f} ms"
         found.append((f"time, {words.threads(report.timing.threads)}", *(_number(c.time_ms, told) for c in columns)))
-    return [*found, ("MACs above 8 bits", *(_number(c.high_fraction, "{:.1%}") for c in columns))]
+    found.append(("MACs above 8 bits", *(_number(c.high_fraction, "{:.1%}") for c in columns)))
+    return [(head, *cells) for head, *cells in found if set(cells) != {"-"}]
 
 
 def _number(value: float | None, form: str) -> str:

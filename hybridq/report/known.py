@@ -10,20 +10,25 @@ from hybridq.report.prediction import Prediction
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """Layers that the lint or a search would raise to ``precision``; ``sqnr_db`` where a search measured the result."""
+    """Layers that the lint or a search would raise to ``precision``; ``sqnr_db`` where a search measured the result.
+
+    ``cause`` is what that mends.
+    """
 
     layers: tuple[str, ...]
     precision: str
     why: str
     sqnr_db: float | None = None
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Of one model: the lowest SQNR in dB over the outputs, that of the worst slice, the user's metric."""
+    """Of one model: the lowest SQNR in dB over the outputs, that of the worst slice, the centered one, the metric."""
 
     sqnr_db: float | None = None
     worst_sqnr_db: float | None = None
+    centered_sqnr_db: float | None = None
     metric: float | None = None
 
 

@@ -48,7 +48,9 @@ PARTS = (
 )
 HELP = {
     "outputs": "SQNR is the whole output's signal power over the error's. The worst slice is the channel, position or "
-    "concatenated part with the least variance over its error: it shows what one number for a whole output hides.",
+    "concatenated part with the least variance over its error: it shows what one number for a whole output hides. "
+    "Centered: what varies from sample to sample over the error; what an output says of every sample alike hides "
+    "errors, too.",
     "loop": "SQNR by steps, over all sequences; each model is fed its own states. A state that drifts is no harm in "
     "itself: what counts is the outputs. An error grows where its share has 3 dB more at the end than early on.",
     "board": "SQNR of what the device computed against float; planned: of our simulation against float; and of the "
@@ -77,7 +79,8 @@ def page(report: ComparisonReport, judged: Verdict, extras: Extras | None = None
         columns=[("", *(c.head for c in judged.columns)), *found],
         elsewhere=" ".join(f"{note}." for note in notes(judged.columns)),
         summary=[" ".join(line.split()) for line in summary(report)[1:]],
-        actions=[_action(one) for one in judged.actions],
+        cause=words.visible(words.sentence(judged.actions[0].cause)) if judged.actions else "",
+        actions=[_action(one, judged.actions[0] if i else None) for i, one in enumerate(judged.actions)],
         warnings=[words.visible(text) for text in report.warnings],
         problems=[words.visible(text) for text in extras.problems],
         parts=parts,
@@ -150,10 +153,10 @@ def harmless(value: Any) -> str:
     return Markup(text)
 
 
-def _action(one: Action) -> dict[str, str]:
-    """The text, and the command as it is copied and as it is shown."""
-    told = words.visible(words.sentence(str(one)))
-    return {"text": told, "command": words.short(one.command, NAME), "shown": words.visible(one.command, NAME)}
+def _action(one: Action, first: Action | None) -> dict[str, str]:
+    """The text, with a reason of its own behind the ``first``, and the command as it is copied and as it is shown."""
+    told = words.visible(words.sentence(one.after(first) if first else str(one)))
+    return {"text": told, "command": words.short(one.commands, NAME), "shown": words.visible(one.commands, NAME)}
 
 
 def _sections(report: ComparisonReport, extras: Extras) -> dict[str, Any]:
@@ -173,13 +176,14 @@ def _sections(report: ComparisonReport, extras: Extras) -> dict[str, Any]:
 
 def _outputs(report: ComparisonReport) -> Iterable[Sequence[str]]:
     if report.outputs:
-        yield "output", "SQNR", "worst slice's SQNR", "cosine", "largest error", "at"
+        yield "output", "SQNR", "worst slice's SQNR", "centered SQNR", "cosine", "largest error", "at"
     for output in report.outputs:
         figures = output.figures
         cosine = f"{figures.cosine:.6f}" if output.equal is None else "-"
         at = str(list(figures.largest_at))
         name = words.visible(output.name, 80)
-        yield name, words.quality(output), words.worst(output), cosine, f"{figures.largest_error:.4g}", at
+        whole, centered = words.quality(output), words.decibels(output.centered_sqnr_db)
+        yield name, whole, words.worst(output), centered, cosine, f"{figures.largest_error:.4g}", at
 
 
 def _drift(report: ComparisonReport) -> Iterable[Sequence[str]]:

@@ -13,7 +13,7 @@ from rich.text import Text
 from hybridq.compare import BoardLayer, ComparisonReport, LayerReport
 from hybridq.compare.timing import unsteady
 from hybridq.report import board_section, error_over_time, words
-from hybridq.report.actions import LOW, Action
+from hybridq.report.actions import LOW
 from hybridq.report.columns import notes, rows
 from hybridq.report.known import Known
 from hybridq.report.verdict import Verdict, judge
@@ -21,7 +21,7 @@ from hybridq.report.verdict import Verdict, judge
 LINES, COLUMNS = 25, 100
 NAME, CELL = 42, 14  # columns of a layer's name, and of a figure
 WARNINGS = 2  # all are on the page
-LEAST = 3  # layers that are shown in any case
+LEAST = 2  # layers that are shown in any case
 STYLES = {"ok": "bold green", "warning": "bold yellow", "broken": "bold red"}
 
 
@@ -160,17 +160,20 @@ def _warnings(report: ComparisonReport) -> Iterable[Text]:
 
 
 def _next(judged: Verdict) -> Iterable[Text]:
-    yield Text("what to do next" + (": one of these" if len(judged.actions) > 1 else ""), "bold")
-    for i, action in enumerate(judged.actions, 1):
-        yield from _action(i, action)
+    first, *others = judged.actions
+    since = f", since {first.cause}" if first.cause else ""
+    yield from (Text(line, "bold") for line in _wrapped(f"what to do next{since}", COLUMNS))
+    yield from _action(f"1. {first}", first.commands)
+    for i, action in enumerate(others, 2):
+        yield from _action(f"{i}. or then: {action.after(first)}", action.command)
 
 
-def _action(number: int, action: Action) -> Iterable[Text]:
-    first, *rest = _wrapped(f"{number}. {action}", COLUMNS - 3)
+def _action(told: str, command: str) -> Iterable[Text]:
+    first, *rest = _wrapped(told, COLUMNS - 3)
     yield Text(first)
     yield from (Text(f"   {line}") for line in rest)
-    if action.command:
-        yield Text(f"   {action.command}", "cyan")
+    if command:
+        yield Text(f"   {command}", "cyan")
 
 
 def _wrapped(text: str, most: int) -> list[str]:

@@ -15,8 +15,9 @@ from typing import Any
 from hybridq.compare import ComparisonReport, MetricReport, OutputReport
 from hybridq.compare.results import plain
 from hybridq.report import board_section, error_over_time, words
-from hybridq.report.actions import GOOD_WHOLE_DB, GOOD_WORST_DB, Action, next_actions
+from hybridq.report.actions import Action, next_actions
 from hybridq.report.columns import Column, side_by_side
+from hybridq.report.gain import GOOD_CENTERED_DB, GOOD_WHOLE_DB, GOOD_WORST_DB
 from hybridq.report.known import Known
 
 
@@ -32,6 +33,8 @@ SEVERITY = tuple(Level)  # from good to bad
 WHOLE_DB = {Level.BROKEN: 10.0, Level.WARNING: GOOD_WHOLE_DB}  # a whole output below this, signal over noise
 WORST_DB = {Level.BROKEN: 3.0, Level.WARNING: GOOD_WORST_DB}  # its worst slice, that slice's variance over its noise: a
 # detector whose scores keep 27 dB has lost a tenth of its F1; whether another model bears it, only a metric can say
+CENTERED_DB = {Level.BROKEN: 3.0, Level.WARNING: GOOD_CENTERED_DB}  # what varies over the samples, over the noise
+CENTERED_SAMPLES = 5  # fewer hardly say what varies
 EQUAL = {Level.BROKEN: 0.9, Level.WARNING: 0.99}  # share of equal values in an output of integers
 DROP = {Level.BROKEN: 0.1, Level.WARNING: 0.01}  # of the float model's metric
 FEW_OUTSIDE = 0.01  # of a tensor's values
@@ -79,9 +82,16 @@ def limits() -> str:
     """From where on the outputs are a warning, or broken, in words."""
     whole, worst = WHOLE_DB, WORST_DB
     return (
-        f"Warning: an output below {whole[Level.WARNING]:g} dB or a slice below {worst[Level.WARNING]:g} dB; broken: "
-        f"{whole[Level.BROKEN]:g} dB or {worst[Level.BROKEN]:g} dB. A metric of your own counts more."
+        f"Warning: an output below {whole[Level.WARNING]:g} dB, {CENTERED_DB[Level.WARNING]:g} dB centered, or a slice "
+        f"below {worst[Level.WARNING]:g} dB; broken: {whole[Level.BROKEN]:g} dB, or a slice or centered "
+        f"{worst[Level.BROKEN]:g} dB. A metric of your own counts more. {MEANT}"
     )
+
+
+MEANT = (
+    "A slice is one channel, position or concatenated part, against its own variance: one number for a whole output "
+    "hides it. Centered: noise against what varies from sample to sample; what is the same for all hides errors, too."
+)
 
 
 def _below(value: float, limits: dict[Level, float]) -> Level | None:
@@ -112,14 +122,14 @@ def _outputs(report: ComparisonReport) -> Iterator[Charge]:
     """Lost signal. Where the user's metric holds, it only warns: the metric knows what matters."""
     holds = report.metric is not None and _metric_level(report.metric) is None
     for output in sorted(report.outputs, key=lambda one: min(one.sqnr_db, one.worst_sqnr_db)):
-        level, reason = _of_output(output)
+        level, reason = _of_output(output, report.samples)
         if level and not holds:
             yield Charge(level, reason)
         elif level is Level.BROKEN:
             yield Charge(Level.WARNING, f"{reason}, although the metric holds")
 
 
-def _of_output(output: OutputReport) -> tuple[Level | None, str]:
+def _of_output(output: OutputReport, samples: int) -> tuple[Level | None, str]:
     figures, name = output.figures, f"'{words.short(output.name, 40)}'"
     if figures.mismatched:
         return Level.BROKEN, f"output {name} has another shape than float's in {figures.mismatched} samples"
@@ -127,6 +137,18 @@ def _of_output(output: OutputReport) -> tuple[Level | None, str]:
         return Level.BROKEN, f"output {name} has {figures.nonfinite} NaN or infinite values in one model only"
     if output.equal is not None:
         return _below(output.equal, EQUAL), f"{output.equal:.2%} of output {name} equals float's"
+    level, reason = _of_signal(output, name)
+    centered = output.centered_sqnr_db
+    varying = _below(centered, CENTERED_DB) if centered is not None and samples >= CENTERED_SAMPLES else None
+    if varying and centered is not None and (level is None or SEVERITY.index(varying) > SEVERITY.index(level)):
+        left, whole = words.decibels(centered), words.decibels(output.sqnr_db)
+        alike = f"({whole} with what is the same in all)"
+        return varying, f"output {name} is down to {left} of what varies from sample to sample {alike}"
+    return level, reason
+
+
+def _of_signal(output: OutputReport, name: str) -> tuple[Level | None, str]:
+    """By the whole output's power and by its worst slice."""
     whole, worst = _below(output.sqnr_db, WHOLE_DB), _below(output.worst_sqnr_db, WORST_DB)
     if worst and (whole is None or SEVERITY.index(worst) >= SEVERITY.index(whole)):
         cut = "" if output.worst.axis < 0 else f" at {words.where(output, output.worst)}"
@@ -141,7 +163,7 @@ def _drift(report: ComparisonReport) -> Iterator[Charge]:
     """Data beyond the calibrated ranges; a few values of them say nothing where these very samples came out well."""
     far = [one for one in report.drift if one.significant]
     few = all(one.share < FEW_OUTSIDE for one in far)
-    if far and not (few and all(_of_output(one)[0] is None for one in report.outputs)):
+    if far and not (few and all(_of_output(one, report.samples)[0] is None for one in report.outputs)):
         most = max(far, key=lambda one: one.share)
         yield Charge(
             Level.WARNING,
@@ -186,4 +208,8 @@ def _praise(report: ComparisonReport) -> str:
         return "every output equals float's" if report.outputs else "there is no output to judge by"
     whole = f"every output keeps {words.decibels(min(o.sqnr_db for o in floats))} or better"
     cut = [o.worst_sqnr_db for o in floats if o.worst.axis >= 0]
-    return f"{whole}, its worst slice {words.decibels(min(cut))}" if cut else whole
+    varying = [o.centered_sqnr_db for o in floats if o.centered_sqnr_db is not None]
+    beside = [
+        f", {what} {words.decibels(min(dbs))}" for what, dbs in (("its worst slice", cut), ("centered", varying)) if dbs
+    ]
+    return whole + "".join(beside)

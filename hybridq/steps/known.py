@@ -141,7 +141,7 @@ def _remedies(state: State, target: Target, facts: Facts) -> Iterator[Remedy]:
         if finding.severity == "warning" and finding.precision is not None:
             layers = facts.whole(finding.layers or (finding.layer,))
             told = f"raise '{layers[0]}'" if len(layers) == 1 else f"raise {len(layers)} layers"
-            yield Remedy(layers, str(finding.precision), f"{told}: {finding.message}")
+            yield Remedy(layers, str(finding.precision), told, cause=finding.message)
 
 
 def _front(model: Model, search: Mapping[str, Any], wider: str) -> Iterator[Remedy]:
@@ -163,4 +163,4 @@ def _all_8bit(search: Mapping[str, Any]) -> Accuracy | None:
     if not isinstance(held, dict):
         return None
     whole, worst = (min(held.get(k, {}).values(), default=None) for k in ("sqnr_db", "worst_sqnr_db"))
-    return Accuracy(whole, worst, held.get("metric"))
+    return Accuracy(whole, worst, metric=held.get("metric"))

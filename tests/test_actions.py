@@ -1,0 +1,140 @@
+"""What to do next: what comes first, that it can be done, and that it leads to a new report."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+
+import click
+import pytest
+from helpers_chinese import is_translated
+from helpers_verdict import FAR, KNOWN, REPORT, even, with_output
+
+from hybridq.cli import main
+from hybridq.compare import ComparisonReport
+from hybridq.report import Known, judge
+from hybridq.report.actions import MOST, Action, useful_first
+from hybridq.report.commands import set_command
+from hybridq.report.gain import Gain
+from hybridq.report.known import Remedy
+
+
+def test_what_was_forced_on_all_layers_is_left_to_step1_where_none_is_guilty() -> None:
+    report = with_output(8.0, 6.0, layers=even(45.0))
+    flags = ("--mean", "127.5", "--dtype", "uint8", "--algorithm", "normal")
+    first = judge(report, dataclasses.replace(KNOWN, flags=flags)).actions[0]
+    assert first.command == "hybridq step1 m.onnx --dataset d.txt -o build --mean 127.5 --merge"
+    assert "--dtype and --algorithm" in first.why
+
+
+@pytest.mark.parametrize(("whole", "first"), [(8.0, "algorithm"), (38.0, "raise")])
+def test_a_finding_whose_layers_do_little_alone_comes_first_where_a_slice_is_lost_and_not_where_all_is(
+    whole: float, first: str
+) -> None:
+    lint = dataclasses.replace(KNOWN, lint=(Remedy(("box", "body"), "int16", "they share a step"),))
+    assert judge(with_output(whole, 2.0, layers=even(45.0)), lint).actions[0].kind == first
+
+
+def test_where_no_layer_is_guilty_another_algorithm_comes_first() -> None:
+    report = with_output(25.0, 12.0, layers=even(30.0))
+    first = judge(report, KNOWN).actions[0]
+    assert (first.kind, first.command) == (
+        "algorithm",
+        "hybridq step1 m.onnx --dataset d.txt -o build --mean 127.5 --algorithm mmse --merge",
+    )
+    known = dataclasses.replace(KNOWN, recorded=frozenset({"mmse"}))
+    assert judge(report, known).actions[0].command == "hybridq set build '*' --algorithm mmse"
+    lint = dataclasses.replace(KNOWN, lint=(Remedy(("box", "body"), "int16", "they share a step"),))
+    assert judge(report, lint).actions[0].command == "hybridq set build 'box or body' int16"
+    front = dataclasses.replace(KNOWN, front=(Remedy(("stem",), "int16", "raise 'stem'", 31.0),), searched=True)
+    gain = judge(report, front).actions[0].gain
+    assert gain is not None
+    assert (gain.sqnr_db, gain.by) == (31.0, "measured")
+
+
+def test_layers_that_share_parameters_are_raised_as_one_and_once() -> None:
+    damaged = [dataclasses.replace(x, precision="uint8", individual=x.entire) for x in REPORT.layers]
+    lost = dataclasses.replace(damaged[0].entire, sqnr_db=-3.0)  # type: ignore[type-var]
+    layers = (dataclasses.replace(damaged[0], individual=lost), *damaged[1:])
+    first, second = (x.name for x in layers[:2])
+    shared = dict.fromkeys((first, second), (first, second))
+    known = dataclasses.replace(KNOWN, shared=shared, lint=(Remedy((second, first), "float32", "raise 2 layers"),))
+    raised = [a for a in judge(with_output(25.0, 1.0, layers=layers), known).actions if a.kind == "raise"]
+    assert [set(a.layers) for a in raised] == [{first, second}]
+
+
+def test_a_finding_within_what_is_raised_gives_the_reason_and_is_no_action_of_its_own() -> None:
+    layers = even(45.0)
+    worst = dataclasses.replace(layers[0], individual=dataclasses.replace(layers[0].individual, sqnr_db=0.0))  # type: ignore[type-var]
+    report = with_output(38.0, -1.0, layers=(worst, *layers[1:]))
+    known = dataclasses.replace(
+        KNOWN,
+        shared={worst.name: (worst.name, layers[1].name)},
+        lint=(Remedy((layers[1].name,), KNOWN.wider, f"raise '{layers[1].name}'", cause="a score of 0.98 becomes 0"),),
+    )
+    first, *others = judge(report, known).actions
+    assert set(first.layers) == {worst.name, layers[1].name}
+    assert first.cause.endswith("a score of 0.98 becomes 0")
+    assert not any(action.kind == "raise" for action in others)
+
+
+def test_what_brings_next_to_nothing_comes_behind_what_brings_something() -> None:
+    little, much = (
+        Action("raise", n, (n,), g, n)
+        for n, g in (("a", Gain(25.7, "predicted", 2.0)), ("b", Gain(41.0, "predicted", 13.0)))
+    )
+    cut, slices = Action("cut", "c", (), None, "c"), Action("raise", "d", ("d",), Gain(25.1, "predicted", 9.0), "d")
+    report = with_output(25.0, 1.0)
+    assert useful_first(report, (little, much, cut)) == (much, cut, little)
+    assert useful_first(report, (little, slices)) == (slices, little)
+    assert useful_first(report, (little, cut)) == (little, cut)
+
+
+EVERYTHING = dataclasses.replace(
+    KNOWN,
+    folder="a folder",
+    lint=(Remedy(("a b", "c"), "float32", "they share a step"),),
+    joined={"out": ("box", "score")},
+)
+
+
+@pytest.mark.parametrize(
+    ("report", "known"),
+    [
+        (with_output(25.0, 9.0), KNOWN),
+        (with_output(25.0, 9.0, drift=(FAR,)), EVERYTHING),
+        (with_output(25.0, 9.0, layers=()), EVERYTHING),
+        (with_output(40.0, 20.0, layers=()), dataclasses.replace(KNOWN, searched=True)),
+        (with_output(40.0, 40.0, calibration_data=True), KNOWN),
+    ],
+)
+def test_the_command_line_takes_every_command(report: ComparisonReport, known: Known) -> None:
+    actions = judge(report, known).actions
+    assert 1 <= len(actions) <= MOST
+    for command in (part for action in actions for part in action.commands.split(" && ") if part):
+        program, name, *words = shlex.split(command)
+        assert program == "hybridq"
+        main.commands[name].make_context(name, words, parent=click.Context(main, **main.context_settings))
+    told = [text for action in actions for text in (action.cause, action.why, action.after(actions[0])) if text]
+    assert [text for text in told if not is_translated(text)] == []
+
+
+def test_the_first_action_goes_all_the_way_to_the_next_report() -> None:
+    known = dataclasses.replace(KNOWN, compare_flags=("--dataset", "e.txt"))
+    first = judge(with_output(25.0, 12.0, layers=even(30.0)), known).actions[0]
+    assert first.commands == f"{first.command} && hybridq step2 build && hybridq step3 build --dataset e.txt"
+    assert first.cause
+
+
+def test_other_samples_are_calibrated_on_and_what_calibrated_is_not_calibrated_on_again_as_it_was() -> None:
+    other = dataclasses.replace(KNOWN, evaluation="e.txt", flags=("--samples", "8"))
+    first = judge(with_output(45.0, 35.0, drift=(FAR,)), other).actions[0]
+    assert first.command == "hybridq step1 m.onnx --dataset e.txt -o build --samples 8 --merge"
+    first = judge(with_output(45.0, 35.0, drift=(FAR,)), dataclasses.replace(other, evaluation="")).actions[0]
+    assert first.command == "hybridq step1 m.onnx --dataset d.txt -o build --merge"
+
+
+def test_names_that_a_selector_would_read_otherwise_get_commands_of_their_own() -> None:
+    assert set_command("b", ("x", "y"), "int16") == "hybridq set b 'x or y' int16"
+    for odd in ("a b", "or", "op:Conv", "a*", "(a)"):
+        assert set_command("b", ("x", odd), "int16").count("hybridq set") == 2
