@@ -176,13 +176,13 @@ def test_both_models_are_converted_and_one_is_quantized_by_the_script(
 
     monkeypatch.setattr(litert.subprocess, "run", tool)
     monkeypatch.setattr(litert, "version", lambda _: "2.3.0")
-    monkeypatch.setattr(litert, "opened", lambda path, *_: _Onnx(path))
+    monkeypatch.setattr(litert, "interpreter_of", lambda path, *_: _Onnx(path))
     state = read_state(folder / "build")
     config, _ = read_config(folder / "build", state)
     view = make_view(state, make_plan(state.model, state.calibrated, config, state.weights), config)
     sample = {"image": np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)}
     with temporary_folder() as place:
-        loaded = litert.load(view, place, 1, [sample])
+        loaded = table.ENGINES["litert"].load(view, place, 1, [sample])
         expected = session(place / "float.onnx").run(None, sample)[0]
     assert [words[0] for words in asked] == ["onnx2tf", "onnx2tf", sys.executable]
     assert loaded.notes == (f"4 of 4 {script.FOUND}, 3 ranges taken",)

@@ -160,7 +160,7 @@ def test_openvino_gets_the_float_and_the_portable_file(folder: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(Core=Core, __version__="2026.1.0-7"))
     view = _view(folder / "build")
     with temporary_folder() as place:
-        loaded = openvino.load(view, place, 1)
+        loaded = ENGINES["openvino"].load(view, place, 1, [_sample(folder)[0]])
         names = {n.op_type for n in onnx.load(place / "hybrid.onnx").graph.node}
     assert asked == [("float.onnx", "CPU", "1"), ("hybrid.onnx", "CPU", "1")]
     assert "QuantizeLinear" in names
@@ -238,7 +238,7 @@ def test_mnn_gets_both_files_and_the_table(folder: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(mnn.subprocess, "run", converter)
     monkeypatch.setattr(mnn, "version", lambda _: "3.6.1")
     with temporary_folder() as place:
-        loaded = mnn.load(_view(folder / "build"), place, 1)
+        loaded = ENGINES["mnn"].load(_view(folder / "build"), place, 1, [_sample(folder)[0]])
         table = json.loads((place / "compression.json").read_text())
     assert [("--compressionParamsFile" in words) for words in commands] == [False, True]
     assert table["algo"][0]["quantParams"]["layer"]

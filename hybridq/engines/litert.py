@@ -29,6 +29,7 @@ from hybridq.graph.runtime import Feed, session
 
 PROGRAM = "onnx2tf"
 PROBE = "calibration_image_sample_data_20x128x128x3_float32.npy"  # what it compares models on, or downloads
+CONVERTED, QUANTIZED = "*_float32.tflite", "quantized.tflite"
 
 Values = NDArray[Any]
 
@@ -60,21 +61,24 @@ class LiteRTSession:
         return [_laid(found[p.number], p.shape, p.is_last) for p in self.places]
 
 
-def load(view: View, folder: Path, threads: int, samples: Sequence[Feed]) -> Loaded:
-    """Both converted and opened; ``samples`` calibrate what has no range of ours. Raises EngineError."""
+def make(view: View, folder: Path, samples: Sequence[Feed]) -> tuple[str, ...]:
+    """Both converted, one quantized; ``samples`` calibrate what has no range of ours. Raises EngineError."""
     export = folder / "export"
     for name, content in parameters.write(view, Options("model", samples=samples)).files.items():
         put(export / name, content)
-    source = write_float(view, folder / "float.onnx")
-    given, repaired = converted(source, folder / "given"), converted(export / "model.onnx", folder / "repaired")
-    quantized, said = _quantized(export, repaired)
-    inputs, feed = view.model.inputs, samples[0]
-    expected = session(source, threads=threads).run(list(view.model.outputs), dict(feed))
-    one, plain, other = (opened(path, inputs, threads) for path in (given, repaired, quantized))
-    place, same = (tuple(places_of(x, inputs, feed, expected)) for x in (one, plain))
-    return Loaded(
-        version("ai-edge-litert"), LiteRTSession(one, inputs, place), LiteRTSession(other, inputs, same), said
-    )
+    converted(write_float(view, folder / "float.onnx", samples[0]), folder / "given")
+    return _quantized(export, converted(export / "model.onnx", folder / "repaired"))
+
+
+def opened(view: View, folder: Path, threads: int, feed: Feed) -> Loaded:
+    """An interpreter of each; where outputs lie is found on ``feed``. Raises EngineError."""
+    inputs = view.model.inputs
+    expected = session(folder / "float.onnx", threads=threads).run(list(view.model.outputs), dict(feed))
+    paths = (float_of(folder / "given"), float_of(folder / "repaired"), folder / "export" / QUANTIZED)
+    given, repaired, hybrid = (interpreter_of(path, inputs, threads) for path in paths)
+    place, same = (tuple(places_of(x, inputs, feed, expected)) for x in (given, repaired))
+    loaded = (LiteRTSession(given, inputs, place), LiteRTSession(hybrid, inputs, same))
+    return Loaded(version("ai-edge-litert"), *loaded)
 
 
 def converted(source: Path, folder: Path) -> Path:
@@ -86,28 +90,32 @@ def converted(source: Path, folder: Path) -> Path:
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | quiet
     words = [PROGRAM, "-i", "model.onnx", "-o", "out", "-n"]
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    found = sorted((folder / "out").glob("*_float32.tflite"))
-    if done.returncode or not found:
+    if done.returncode or not list((folder / "out").glob(CONVERTED)):
         raise EngineError(f"{PROGRAM} does not take the model", path=source.name, hint=_last(done))
-    return found[0]
+    return float_of(folder)
 
 
-def _quantized(export: Path, model: Path) -> tuple[Path, tuple[str, ...]]:
-    """The model as the script that goes with the export quantizes it, and what that says of layers it did not find."""
-    out = export / "quantized.tflite"
+def float_of(folder: Path) -> Path:
+    """The float ``.tflite`` that ``converted`` left in a folder."""
+    return min((folder / "out").glob(CONVERTED))
+
+
+def _quantized(export: Path, model: Path) -> tuple[str, ...]:
+    """Quantize a converted model by the script that goes with the export; what that says of layers it did not find."""
+    out = export / QUANTIZED
     words = [sys.executable, str(export / "quantize.py"), str(model), "--out", str(out)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode or not out.exists():
         raise EngineError("ai-edge-quantizer does not take the model", path=model.name, hint=_last(done))
     told = [line for line in done.stdout.splitlines() if FOUND in line or LOST in line]
-    return out, tuple(told)
+    return tuple(told)
 
 
 def _last(done: subprocess.CompletedProcess[str]) -> str:
     return "\n".join((done.stderr or done.stdout).strip().splitlines()[-3:])
 
 
-def opened(path: Path, inputs: tuple[str, ...], threads: int) -> Any:
+def interpreter_of(path: Path, inputs: tuple[str, ...], threads: int) -> Any:
     """A ``.tflite`` in an interpreter. Raises EngineError where it has not as many inputs as the model."""
     from ai_edge_litert.interpreter import Interpreter
 

@@ -52,19 +52,24 @@ class MnnSession:
         return np.array(host.getData(), np.float32).reshape(shape)
 
 
-def load(view: View, folder: Path, threads: int, samples: Sequence[Feed] = ()) -> Loaded:
-    """Both converted and opened."""
-    import MNN
-
+def make(view: View, folder: Path, samples: Sequence[Feed]) -> tuple[str, ...]:
+    """Both converted."""
     source, table = folder / "repaired.onnx", folder / "compression.json"
-    float_file(view).write(source)
+    float_file(view, feed=samples[0]).write(source)
     written = next(iter(parameters.write(view, Options("model")).files.values()))
     assert isinstance(written, bytes)
     table.write_bytes(written)
-    given = _converted(write_float(view, folder / "float.onnx"), folder / "float.mnn")
-    hybrid = _converted(source, folder / "hybrid.mnn", table)
-    one, other = (_opened(MNN, path, view.model.outputs, threads) for path in (given, hybrid))
-    return Loaded(version("MNN"), one, other)
+    _converted(write_float(view, folder / "float.onnx", samples[0]), folder / "float.mnn")
+    _converted(source, folder / "hybrid.mnn", table)
+    return ()
+
+
+def opened(view: View, folder: Path, threads: int, feed: Feed) -> Loaded:
+    """A session of each."""
+    import MNN
+
+    given, hybrid = (_opened(MNN, folder / f"{name}.mnn", view.model.outputs, threads) for name in ("float", "hybrid"))
+    return Loaded(version("MNN"), given, hybrid)
 
 
 def _converted(source: Path, out: Path, table: Path | None = None) -> Path:

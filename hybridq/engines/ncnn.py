@@ -25,7 +25,7 @@ from hybridq.exchange import ncnn as table
 from hybridq.exchange.onnx_float import float_file
 from hybridq.exchange.records import Options
 from hybridq.exchange.view import View
-from hybridq.graph.runtime import Feed
+from hybridq.graph.runtime import Feed, session
 
 INT8_FLAG = (0x000D4B38).to_bytes(4, "little")
 KINDS = {"Convolution": 2, "ConvolutionDepthWise": 1, "InnerProduct": 2}  # int8_scale_term as ncnn2int8 sets it
@@ -63,32 +63,41 @@ class ParamLine:
     has_bias: bool
 
 
-def load(view: View, folder: Path, threads: int, samples: Sequence[Feed] = ()) -> Loaded:
-    """Both networks. Raises EngineError where pnnx or ncnn does not take the model."""
-    import ncnn
-
-    repaired = folder / "repaired.onnx"
-    float_file(view).write(repaired)
-    given = _converted(view, write_float(view, folder / "float.onnx"))
-    param, data = _converted(view, repaired)
+def make(view: View, folder: Path, samples: Sequence[Feed]) -> tuple[str, ...]:
+    """Both networks; what stays float is told. Raises EngineError where pnnx does not take the model."""
+    shapes, repaired = [np.shape(samples[0][name]) for name in view.model.inputs], folder / "repaired.onnx"
+    if any(shape[:1] != (1,) for shape in shapes):
+        raise EngineError("ncnn computes one sample at a time", hint="Its inputs need a first axis of 1.")
+    float_file(view, feed=samples[0]).write(repaired)
+    _converted(write_float(view, folder / "float.onnx", samples[0]), shapes)
+    param, data = _converted(repaired, shapes)
     scales, notes = _scales(view), list[str]()
     lines, changed = quantized(param.read_text(encoding="utf-8").splitlines(), data.read_bytes(), view, scales, notes)
-    int8 = folder / "int8.param", folder / "int8.bin"
-    int8[0].write_text("\n".join(lines) + "\n", encoding="utf-8")
-    int8[1].write_bytes(changed)
-    one, other = (_opened(ncnn, pair, view, threads) for pair in (given, int8))
-    return Loaded(version("ncnn"), one, other, tuple(notes))
+    (folder / "int8.ncnn.param").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "int8.ncnn.bin").write_bytes(changed)
+    return tuple(notes)
 
 
-def _converted(view: View, path: Path) -> tuple[Path, Path]:
+def opened(view: View, folder: Path, threads: int, feed: Feed) -> Loaded:
+    """Both networks in ncnn. Raises EngineError where it does not take them."""
+    import ncnn
+
+    shapes = tuple(np.shape(v) for v in session(folder / "float.onnx", threads=threads).run(None, dict(feed)))
+    given, int8 = (
+        Net(ncnn, _opened(ncnn, folder / f"{name}.ncnn", threads), view.model.inputs, shapes)
+        for name in ("float", "int8")
+    )
+    return Loaded(version("ncnn"), given, int8)
+
+
+def _converted(path: Path, shapes: Sequence[tuple[int, ...]]) -> tuple[Path, Path]:
     """``.param`` and ``.bin`` of a model; pnnx is a program inside its wheel and writes beside the model."""
     found = find_spec("pnnx")
     assert found is not None
     assert found.origin is not None
     program = Path(found.origin).parent / "pnnx"
-    known = (view.model.tensors[name].shape or () for name in view.model.inputs)
-    shapes = (str([d if isinstance(d, int) else 1 for d in shape]).replace(" ", "") for shape in known)
-    words = [str(program), path.name, f"inputshape={','.join(shapes)}", "fp16=0"]
+    told = ",".join(str(list(shape)).replace(" ", "") for shape in shapes)
+    words = [str(program), path.name, f"inputshape={told}", "fp16=0"]
     done = subprocess.run(words, cwd=path.parent, capture_output=True, text=True, check=False)
     param, data = (path.with_name(f"{path.stem}.ncnn.{kind}") for kind in ("param", "bin"))
     if not (param.exists() and data.exists()):
@@ -166,13 +175,11 @@ def _outputs(weights: NDArray[np.float32], values: dict[int, str]) -> bool:
     return int(weights.shape[0]) == int(values.get(OUTPUTS, "0"))
 
 
-def _opened(ncnn: Any, pair: tuple[Path, Path], view: View, threads: int) -> Net:
+def _opened(ncnn: Any, path: Path, threads: int) -> Any:
     net = ncnn.Net()
     net.opt.num_threads = max(1, threads)
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     net.opt.use_bf16_storage = False
-    if net.load_param(str(pair[0])) or net.load_model(str(pair[1])):
-        raise EngineError("ncnn does not load what was made for it", path=pair[0].name)
-    shapes = (view.model.tensors[o].shape or () for o in view.model.outputs)
-    static = tuple(tuple(d if isinstance(d, int) else 1 for d in s) for s in shapes)
-    return Net(ncnn, net, view.model.inputs, static)
+    if net.load_param(f"{path}.param") or net.load_model(f"{path}.bin"):
+        raise EngineError("ncnn does not load what was made for it", path=path.name)
+    return net

@@ -13,8 +13,14 @@ from hybridq.exchange.view import View
 from hybridq.graph.runtime import Feed, session
 
 
-def load(view: View, folder: Path, threads: int, samples: Sequence[Feed] = ()) -> Loaded:
+def make(view: View, folder: Path, samples: Sequence[Feed]) -> tuple[str, ...]:
+    """Two ONNX files."""
+    write_float(view, folder / "float.onnx")
+    build(view.model, view.plan, view.weights).write(folder / "hybrid.onnx")
+    return ()
+
+
+def opened(view: View, folder: Path, threads: int, feed: Feed) -> Loaded:
     """Sessions on the CPU, fully optimized."""
-    given, hybrid = write_float(view, folder / "float.onnx"), folder / "hybrid.onnx"
-    build(view.model, view.plan, view.weights).write(hybrid)
-    return Loaded(onnxruntime.__version__, session(given, threads=threads), session(hybrid, threads=threads))
+    given, hybrid = (session(folder / f"{name}.onnx", threads=threads) for name in ("float", "hybrid"))
+    return Loaded(onnxruntime.__version__, given, hybrid)

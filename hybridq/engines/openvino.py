@@ -31,15 +31,21 @@ class Compiled:
         return [np.array(self.request.get_output_tensor(i).data) for i in range(self.count)]
 
 
-def load(view: View, folder: Path, threads: int, samples: Sequence[Feed] = ()) -> Loaded:
+def make(view: View, folder: Path, samples: Sequence[Feed]) -> tuple[str, ...]:
+    """The float file, and the result as a portable one."""
+    write_float(view, folder / "float.onnx")
+    plan = make_plan(view.model, view.calibrated, view.config, view.weights, portable=True)
+    build(view.model, plan, view.weights).write(folder / "hybrid.onnx")
+    return ()
+
+
+def opened(view: View, folder: Path, threads: int, feed: Feed) -> Loaded:
     """Both compiled for the CPU in float32 where they are not in integers."""
     import openvino
 
-    given, hybrid = write_float(view, folder / "float.onnx"), folder / "hybrid.onnx"
-    plan = make_plan(view.model, view.calibrated, view.config, view.weights, portable=True)
-    build(view.model, plan, view.weights).write(hybrid)
     core = openvino.Core()
-    return Loaded(openvino.__version__.split("-")[0], compiled(core, given, threads), compiled(core, hybrid, threads))
+    given, hybrid = (compiled(core, folder / f"{name}.onnx", threads) for name in ("float", "hybrid"))
+    return Loaded(openvino.__version__.split("-")[0], given, hybrid)
 
 
 def compiled(core: Any, path: Path, threads: int) -> Compiled:

@@ -1,24 +1,34 @@
-"""What an engine gives: the float and the hybrid model, loaded and ready to run."""
+"""What an engine does: make its own files of a result, and open the float and the hybrid one, ready to run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from hybridq.exchange.view import View
+from hybridq.graph.fixed import fix, is_open
 from hybridq.graph.runtime import Feed
 from hybridq.storage.state import assemble
 
 
-def write_float(view: View, path: Path) -> Path:
-    """The float model as it was given, canonical, without any repair."""
-    onnx.save(assemble(view.model.proto, view.weights.plain()), path)
+def write_float(view: View, path: Path, feed: Feed | None = None) -> Path:
+    """The float model as it was given, canonical, without any repair; with ``feed`` open axes are as long as there."""
+    whole = assemble(view.model.proto, view.weights.plain())
+    if feed is not None and is_open(view.model):
+        fix(whole, feed)
+    onnx.save(whole, path)
     return path
+
+
+def shapes_of(feed: Feed) -> dict[str, tuple[int, ...]]:
+    """The shape of every input."""
+    return {name: np.shape(values) for name, values in feed.items()}
 
 
 class Runner(Protocol):
@@ -38,15 +48,30 @@ class Loaded:
     notes: tuple[str, ...] = ()
 
 
-Load = Callable[[View, Path, int, Sequence[Feed]], Loaded]  # the result, a folder for files, threads, samples
+Make = Callable[[View, Path, Sequence[Feed]], tuple[str, ...]]  # the result, a folder for files, samples: notes
+Open = Callable[[View, Path, int, Feed], Loaded]  # the result, the folder, threads, a sample
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A runtime. ``modules`` must import, ``extra`` is what pip installs them by; ``programs`` are on the path."""
+    """A runtime. ``modules`` must import, ``extra`` is what pip installs them by; ``programs`` are on the path.
+
+    ``any_shape``: it runs samples of several shapes; others get the model with the shapes of one sample.
+    """
 
     title: str
     extra: str
     modules: tuple[str, ...]
-    load: Load
+    make: Make
+    open: Open
     programs: tuple[str, ...] = ()
+    any_shape: bool = False
+
+    def load(self, view: View, folder: Path, threads: int, samples: Sequence[Feed]) -> Loaded:
+        """Both models made in ``folder`` and opened; ``samples`` calibrate what has no range of ours.
+
+        Raises EngineError where the runtime or its converter does not take the model.
+        """
+        alike = [s for s in samples if self.any_shape or shapes_of(s) == shapes_of(samples[0])]
+        notes = self.make(view, folder, alike)
+        return replace(self.open(view, folder, threads, alike[0]), notes=notes)

@@ -11,11 +11,13 @@ from hybridq.errors import EngineError, OptionError
 from hybridq.quant.words import nearest_hint
 
 ENGINES: dict[str, Engine] = {
-    "onnxruntime": Engine("ONNX Runtime", "", ("onnxruntime",), onnxruntime.load),
-    "openvino": Engine("OpenVINO", "openvino", ("openvino",), openvino.load),
-    "ncnn": Engine("ncnn", "ncnn", ("ncnn", "pnnx"), ncnn.load),
-    "mnn": Engine("MNN", "mnn", ("MNN",), mnn.load),
-    "litert": Engine("LiteRT", "litert", ("ai_edge_litert", "ai_edge_quantizer"), litert.load, (litert.PROGRAM,)),
+    "onnxruntime": Engine("ONNX Runtime", "", ("onnxruntime",), onnxruntime.make, onnxruntime.opened, any_shape=True),
+    "openvino": Engine("OpenVINO", "openvino", ("openvino",), openvino.make, openvino.opened, any_shape=True),
+    "ncnn": Engine("ncnn", "ncnn", ("ncnn", "pnnx"), ncnn.make, ncnn.opened),
+    "mnn": Engine("MNN", "mnn", ("MNN",), mnn.make, mnn.opened),
+    "litert": Engine(
+        "LiteRT", "litert", ("ai_edge_litert", "ai_edge_quantizer"), litert.make, litert.opened, (litert.PROGRAM,)
+    ),
 }
 
 

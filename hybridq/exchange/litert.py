@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hybridq.exchange.losses import weights_stay
-from hybridq.exchange.onnx_float import float_file
+from hybridq.exchange.onnx_float import float_file, shapes_told
 from hybridq.exchange.records import Content, Export, Options, lost
 from hybridq.exchange.restate import in_terms
 from hybridq.exchange.view import View
@@ -39,13 +39,13 @@ def write(view: View, options: Options) -> Export:
         )
     script = (files("hybridq.exchange") / "litert_quantize.py").read_bytes()
     found: dict[str, Content] = {
-        "model.onnx": float_file(view).write,
+        "model.onnx": float_file(view, feed=next(iter(options.samples), None)).write,
         "plan.json": (json.dumps(plan, indent=1) + "\n").encode(),
         "quantize.py": script,
     }
     if options.samples:
         found["samples.npz"] = _samples(options, view)
-    return Export(found, [*problems, *weights_stay(view)])
+    return Export(found, [*problems, *shapes_told(view, options), *weights_stay(view)])
 
 
 def _samples(options: Options, view: View) -> Callable[[Path], object]:

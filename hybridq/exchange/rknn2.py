@@ -17,7 +17,7 @@ import numpy as np
 from hybridq import targets
 from hybridq.errors import Problem
 from hybridq.exchange import rknn2_convert
-from hybridq.exchange.onnx_float import float_file
+from hybridq.exchange.onnx_float import float_file, shapes_told
 from hybridq.exchange.records import Content, Export, Options, double_text, lost
 from hybridq.exchange.restate import restated
 from hybridq.exchange.rknn_names import toolkit_names
@@ -35,7 +35,7 @@ def write(view: View, options: Options) -> Export:
     view, problems = in_rknn2(view)
     if not options.samples:
         problems.append(lost("there is no sample any more: put some into dataset.txt, one .npy or picture a line"))
-    model = float_file(view, opset=OPSET, ir_version=IR_VERSION)
+    model = float_file(view, opset=OPSET, ir_version=IR_VERSION, feed=next(iter(options.samples), None))
     files: dict[str, Content] = {
         "convert.py": Path(rknn2_convert.__file__).read_bytes(),
         "plan.json": (json.dumps(_plan(view, options), indent=1, ensure_ascii=False) + "\n").encode(),
@@ -43,7 +43,7 @@ def write(view: View, options: Options) -> Export:
         f"{options.name}.quantization.cfg": cfg_text(view).encode(),
         **_samples(view, options),
     }
-    return Export(files, problems)
+    return Export(files, [*problems, *shapes_told(view, options)])
 
 
 def in_rknn2(view: View) -> tuple[View, list[Problem]]:

@@ -99,7 +99,7 @@ def step3(
     dumper = _dumper(state, scratch) if dump else None
     with pool(asked.workers, asked.cluster, executor, asked.threads) as place:
         found = _compared(folder, state, hybrid, watched, asked, dumper, place, progress)
-    elsewhere = runtime_report(runtime, folder, state, config, data, asked) if runtime is not None else None
+    elsewhere = runtime_report(runtime, folder, state, config, data, asked, progress) if runtime is not None else None
     found = replace(found, calibration_data=_is_step1s(folder, dataset), board=captured, runtime=elsewhere)
     prediction = predicted(state, config, data, asked.threads, progress) if what_if else None
     known = _foreseen(known_of(folder, state, config), prediction)
