@@ -2,21 +2,24 @@
 
     python -m bench.engines --zoo FOLDER --builds FOLDER              the engines that are installed here
     python -m bench.engines --zoo FOLDER --builds FOLDER --nncf PYTHON --only yunet squeezenet
+    python -m bench.engines --zoo FOLDER --builds FOLDER --speeds     rows of an earlier run, timed anew
     python -m bench.engines --zoo FOLDER --builds FOLDER --write      put the table into docs/targets.md
 
 Run it where the engines are: ``pip install 'hybridq[openvino,mnn,ncnn,litert]'``, ``onnx2tf`` on the path. ``builds``
-keeps hybridq's folders between runs (``auto`` with its default budget or step1's ``default``; ``plain``: minimum and
-maximum, every layer in 8 bits). Plain 8 bits are ``quantize_static`` for ONNX Runtime, NNCF's ``quantize`` for OpenVINO
-(``--nncf``: its Python) and ai-edge-quantizer's recipe with minimum and maximum for LiteRT; those of MNN and ncnn take
-pictures alone, so there it is hybridq's plain folder in that engine's own converter. Speed is the engine's float time
-over the model's, CPU time of one thread, medians of alternating runs. ``--aimet`` and ``--rknn2`` name Pythons of
-AIMET-ONNX and RKNN-Toolkit2, whose own simulators run plain 8 bits and the choice.
+keeps hybridq's folders (``auto`` with its default budget or step1's ``default``; ``plain``: minimum and maximum, every
+layer in 8 bits) and in ``made`` every row with its engine's files: what is there is not made again. Plain 8 bits are
+the engine's own (``own.py``; ``--nncf`` names NNCF's Python); MNN and ncnn have hybridq's plain folder in their own
+converter. Speed is the engine's float time over the model's, CPU time of one thread, medians of alternating runs.
+``--aimet`` and ``--rknn2`` name Pythons of AIMET-ONNX and RKNN-Toolkit2, whose own simulators run plain 8 bits and the
+choice.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,13 +30,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import version_converter
 
 import hybridq
 from hybridq.compare.timing import time_pairs
-from hybridq.engines.openvino import compiled
-from hybridq.engines.records import Loaded, Runner
+from hybridq.engines.records import Runner
 from hybridq.engines.table import ENGINES, is_here
 from hybridq.errors import EngineError
 from hybridq.exchange.view import View, make_view
@@ -44,14 +44,15 @@ from hybridq.steps.common import read_config, read_state
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-import litert_plain  # noqa: E402 - beside this file
-from simulators import PACKAGES, SIMULATORS, called, plain, samples  # noqa: E402 - beside this file
+import own  # noqa: E402 - beside this file
+from simulators import PACKAGES, SIMULATORS, plain  # noqa: E402 - beside this file
 from subjects import ZOO_SCORES, Subject, of_zoo  # noqa: E402
 
 MODELS = ("ultraface", "yunet", "fastestdet", "squeezenet", "pfld")
 SECONDS = 2.0
 FEW = 20  # calibration samples for an engine that calibrates what has no range
 DOCUMENT = HERE.parent / "docs" / "targets.md"
+ROW = "row.json"
 START, END = "<!-- engines -->", "<!-- end of engines -->"
 HEAD = "| model | engine | float | plain 8 bits | speed | hybridq's choice | speed |"
 
@@ -110,87 +111,97 @@ def score(subject: Subject, runner: Runner) -> float:
     return float(next(told[k] for k in ZOO_SCORES if k in told))
 
 
-def cell(subject: Subject, given: Runner, made: Runner) -> Cell:
-    """Score and speed."""
+def cell(subject: Subject, given: Runner, made: Runner, known: Cell | None) -> Cell:
+    """Score and speed; the score of a row that is known already is not measured again."""
     found = time_pairs(given, made, subject.evaluation[0], seconds=SECONDS, threads=1, clock=time.process_time)
-    return Cell(round(score(subject, made), 4), round(found.speedup, 2))
+    return Cell(round(score(subject, made), 4) if known is None else known.score, round(found.speedup, 2))
 
 
-def own(name: str, subject: Subject, nncf: Path | None, folder: Path) -> Runner | None:
-    """The engine's own plain 8 bits, made by its own quantizer; None where that takes no arrays."""
-    if name == "litert":
-        return litert_plain.made(recent(subject.path, folder), folder, subject.calibration)
-    script, python = {"onnxruntime": ("by_onnxruntime.py", Path(sys.executable)), "openvino": ("by_nncf.py", nncf)}.get(
-        name, ("", None)
-    )
-    if python is None:
-        return None
-    samples(subject, folder, "calibration")
-    options = ["MinMax"] if name == "onnxruntime" else []
-    called(python, HERE / "contenders" / script, folder, recent(subject.path, folder), folder, *options)
-    path = folder / "quantized.onnx"
-    if name == "onnxruntime":
-        return session(path, threads=1)
-    import openvino
-
-    return compiled(openvino.Core(), path, 1)
-
-
-def recent(path: Path, folder: Path) -> Path:
-    """The model at an opset that other tools take."""
-    model = onnx.load(path)
-    if max(one.version for one in model.opset_import if not one.domain) >= 13:
-        return path
-    onnx.save(version_converter.convert_version(model, 17), folder / "recent.onnx")
-    return folder / "recent.onnx"
-
-
-def rows(subject: Subject, builds: Path, kind: str, names: list[str], nncf: Path | None) -> Iterator[Row]:
+def rows(subject: Subject, given: argparse.Namespace) -> Iterator[Row]:
     """Every engine on one model; one that does not take it is told and left out."""
-    choice, plain = built(subject, builds, kind)
-    for name in names:
+    views = None
+    for name in (n for n in given.engines if is_here(n)):
+        place = given.builds / "made" / f"{subject.name}-{given.choice}-{name}"
+        known = row_in(place)
+        if known is not None and not given.speeds:
+            yield known
+            continue
+        views = views or built(subject, given.builds, given.choice)
         try:
-            with tempfile.TemporaryDirectory() as made:
-                yield _row(name, subject, choice, plain, nncf, Path(made))
+            yield keep(_row(name, subject, views, given.nncf, place, known), place)
         except (EngineError, RuntimeError, ValueError) as error:
             print(f"{name}, {subject.name}: {str(error).splitlines()[0][:200]}", flush=True)
 
 
-def _row(name: str, subject: Subject, choice: View, plain: View, nncf: Path | None, folder: Path) -> Row:
-    places = [folder / part for part in ("choice", "plain", "own")]
-    for place in places:
-        place.mkdir()
-    loaded: Loaded = ENGINES[name].load(choice, places[0], 1, subject.calibration[:FEW])
-    theirs = own(name, subject, nncf, places[2])
-    if theirs is None and name in ("mnn", "ncnn"):
-        theirs = ENGINES[name].load(plain, places[1], 1, subject.calibration[:FEW]).hybrid
-    low = cell(subject, loaded.given, theirs) if theirs is not None else None
-    high = cell(subject, loaded.given, loaded.hybrid)
-    return Row(subject.name, name, loaded.version, round(score(subject, loaded.given), 4), low, high)
+def _row(
+    name: str, subject: Subject, views: tuple[View, View], nncf: Path | None, place: Path, known: Row | None
+) -> Row:
+    """Files are made where ``place`` has no row yet, and opened there."""
+    choice, plain, theirs = (place / part for part in ("choice", "plain", "own"))
+    engine, feeds = ENGINES[name], subject.calibration[:FEW]
+    if known is None:
+        shutil.rmtree(place, ignore_errors=True)
+        for folder in (choice, plain, theirs):
+            folder.mkdir(parents=True)
+        engine.make(views[0], choice, feeds)
+        if not own.make(name, subject, nncf, theirs) and name in ("mnn", "ncnn"):
+            engine.make(views[1], plain, feeds)
+    loaded = engine.open(views[0], choice, 1, feeds[0])
+    lower = own.opened(name, subject, theirs)
+    if lower is None and any(plain.iterdir()):
+        lower = engine.open(views[1], plain, 1, feeds[0]).hybrid
+    low = None if lower is None else cell(subject, loaded.given, lower, known and known.plain)
+    high = cell(subject, loaded.given, loaded.hybrid, known and known.choice)
+    reference = known.given if known else round(score(subject, loaded.given), 4)
+    return Row(subject.name, name, loaded.version, reference, low, high)
 
 
-def simulated(subject: Subject, builds: Path, kind: str, pythons: dict[str, Path]) -> Iterator[Row]:
+def simulated(subject: Subject, given: argparse.Namespace) -> Iterator[Row]:
     """Every tool whose environment is named, on one model."""
     reference = subject.zoo.score(session(subject.path, threads=1))
-    given = round(float(next(reference[k] for k in ZOO_SCORES if k in reference)), 4)
-    for name, python in pythons.items():
-        title, script, own_build, choice = SIMULATORS[name]
-        suffix = own_build or kind
+    exact = round(float(next(reference[k] for k in ZOO_SCORES if k in reference)), 4)
+    for name, (title, script, own_build, choice) in SIMULATORS.items():
+        python = getattr(given, name)
+        place = given.builds / "made" / f"{subject.name}-{given.choice}-{name}"
+        known = row_in(place)
+        if python is None or known is not None:
+            yield from filter(None, [known])
+            continue
         with tempfile.TemporaryDirectory() as made:
             low, high = (Path(made) / part for part in ("plain", "choice"))
             low.mkdir()
             high.mkdir()
             try:
-                low_score = Cell(plain(script, subject, recent(subject.path, low), python, low), None)
-            except RuntimeError as error:
-                print(f"{name}, {subject.name}, plain: {error}", flush=True)
-                low_score = None
-            try:
-                found = choice(subject, builds / f"{subject.name}-{suffix}", python, high)
+                found = choice(subject, given.builds / f"{subject.name}-{own_build or given.choice}", python, high)
             except RuntimeError as error:
                 print(f"{name}, {subject.name}: {error}", flush=True)
                 continue
-            yield Row(subject.name, title, version_of(name, python), given, low_score, Cell(found, None))
+            lower = _plain(name, script, subject, python, low)
+        yield keep(Row(subject.name, title, version_of(name, python), exact, lower, Cell(found, None)), place)
+
+
+def _plain(name: str, script: str, subject: Subject, python: Path, folder: Path) -> Cell | None:
+    try:
+        return Cell(plain(script, subject, own.recent(subject.path, folder), python, folder), None)
+    except RuntimeError as error:
+        print(f"{name}, {subject.name}, plain: {error}", flush=True)
+        return None
+
+
+def row_in(place: Path) -> Row | None:
+    """The row that an earlier run kept."""
+    if not (place / ROW).exists():
+        return None
+    told = json.loads((place / ROW).read_text(encoding="utf-8"))
+    low = told["plain"] and Cell(**told["plain"])
+    return Row(**{**told, "plain": low, "choice": Cell(**told["choice"])})
+
+
+def keep(row: Row, place: Path) -> Row:
+    """Keep a row for later runs."""
+    place.mkdir(parents=True, exist_ok=True)
+    (place / ROW).write_text(json.dumps(asdict(row)) + "\n", encoding="utf-8")
+    return row
 
 
 def version_of(name: str, python: Path) -> str:
@@ -235,18 +246,13 @@ def main() -> int:
     parser.add_argument("--nncf", type=Path, help="a Python that has NNCF")
     for name, (title, *_) in SIMULATORS.items():
         parser.add_argument(f"--{name}", type=Path, metavar="PYTHON", help=f"a Python for {title}")
+    parser.add_argument("--speeds", action="store_true", help="time the rows that are kept anew, score nothing")
     parser.add_argument("--write", action="store_true", help=f"put the table into docs/{DOCUMENT.name}")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     given = parser.parse_args()
-    here = [n for n in given.engines if is_here(n)]
     found: list[Row] = []
     for subject in of_zoo(given.zoo, given.only):
-        pythons = {n: getattr(given, n) for n in SIMULATORS if getattr(given, n)}
-        every = (
-            *rows(subject, given.builds, given.choice, here, given.nncf),
-            *simulated(subject, given.builds, given.choice, pythons),
-        )
-        for row in every:
+        for row in itertools.chain(rows(subject, given), simulated(subject, given)):
             found.append(row)
             print(line(row), flush=True)
     print(f"\n{table(found)}")

@@ -76,10 +76,10 @@ def rknn2(subject: Subject, build: Path, python: Path, folder: Path) -> float:
     export = hybridq.step4(build, "rknn2", folder / "for_rknn", force=True).path
     listed = _listed(folder / "evaluation", subject.evaluation)
     called(python, export / "convert.py", export, "--no-analysis", "--simulate", listed)
-    found = sorted((export / "rknn" / "outputs").glob("*.npy"))
-    by_sample: dict[str, list[np.ndarray]] = {}
-    for path in found:
-        by_sample.setdefault(path.stem.partition("_")[0], []).append(np.load(path))
+    found = {tuple(map(int, p.stem.split("_"))): p for p in (export / "rknn" / "outputs").glob("*.npy")}
+    by_sample: dict[int, list[np.ndarray]] = {}
+    for (sample, _), path in sorted(found.items()):
+        by_sample.setdefault(sample, []).append(np.load(path))
     return scored(subject, list(by_sample.values()))
 
 
