@@ -60,7 +60,7 @@ def runtime_report(
         progress(f"converting for {found.title}", 0, None)
         loaded = found.load(make_view(state, plan, config), place, asked.threads, samples)
         reference = runtime.session(storage.assemble(state.model.proto, state.weights), threads=asked.threads)
-        sides = (Side(loaded.given), Side(loaded.hybrid))
+        sides = (RuntimeSide(loaded.given), RuntimeSide(loaded.hybrid))
         for sample in counted(data, f"running {found.title}", data.count, progress):
             _need_shapes(found, samples[0], sample)
             outputs = list(state.model.outputs)
@@ -76,7 +76,7 @@ def runtime_report(
 
 
 @dataclass
-class Side:
+class RuntimeSide:
     """A model in a runtime, and what is kept of its outputs: noise against ONNX Runtime's float, values for a score."""
 
     runner: Runner
@@ -110,14 +110,14 @@ def _need_shapes(found: Engine, calibrated: Feed, sample: Sample) -> None:
     raise EngineError(said, path=sample.name, line=sample.line, hint="Give samples of that shape.")
 
 
-def _need_outputs(found: Engine, outputs: Sequence[str], sides: tuple[Side, Side]) -> None:
+def _need_outputs(found: Engine, outputs: Sequence[str], sides: tuple[RuntimeSide, RuntimeSide]) -> None:
     """Raise EngineError where no sample has an output with as many numbers as ONNX Runtime's."""
     lost = [o for o in outputs if not all(o in side.noise for side in sides)]
     if lost:
         raise EngineError(f"{found.title} gives {lost[0]!r} in another size than ONNX Runtime on every sample")
 
 
-def _metric(asked: ComparisonOptions, sides: tuple[Side, Side]) -> MetricReport | None:
+def _metric(asked: ComparisonOptions, sides: tuple[RuntimeSide, RuntimeSide]) -> MetricReport | None:
     if not asked.scored:
         return None
     name, metric = metric_name(asked.scored), bound(asked.scored, sides[0].kept)
