@@ -125,14 +125,17 @@ def difference(desk: Desk, reference: Laid, other: Laid, squares: Doubles, damag
 
 
 def spread_of(desk: Desk, reference: Laid, spread: HistogramWatch, ends: Mapping[str, Ends]) -> None:
-    """Count values of float's tensors, whose ``ends_of`` are known."""
+    """Count values of float's tensors, whose ``ends_of`` are known: at once those that lie in rows and are finite."""
     empty = (np.nan, np.nan)
     found = np.array([ends.get(desk.names[i], empty) for i in desk.which.tolist()]).reshape(-1, 2)
-    together = reference.fits.all() and np.isfinite(found).all() and desk.which.size > 0
-    if together:
+    together = reference.fits & np.isfinite(found).all(1)
+    if together.any():
         places, starts = desk.picks
-        spread.add_all(desk.numbers[desk.which], found, reference.rows.reshape(-1)[places], starts)
-    done = set(desk.which.tolist()) if together else set()
+        lengths = np.diff(starts, append=len(places))
+        some = reference.rows.reshape(-1)[places[np.repeat(together, lengths)]]
+        begins = np.cumsum([0, *lengths[together]])[:-1]
+        spread.add_all(desk.numbers[desk.which[together]], found[together], some, begins)
+    done = set(desk.which[together].tolist())
     for i, x in enumerate(reference.values):
         if i not in done and x is not None:
             spread.add(int(desk.numbers[i]), x)
