@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hybridq.calibration.ranges import ALGORITHMS, RangeOptions, choose
+from hybridq.calibration.ranges import ALGORITHMS, OWN_OPTION, RangeOptions, choose
 from hybridq.calibration.ranges.moments import moments_of, squared_error
 from hybridq.calibration.statistics import TensorStatistics
 from hybridq.quant.dtypes import Precision, Scheme
@@ -156,6 +156,19 @@ def test_percentile_holds_what_it_says(percent: float) -> None:
 def test_percentile_100_is_normal() -> None:
     stats = stats_of(random().normal(size=1000))
     assert choose("percentile", stats, *UINT8, RangeOptions(percentile=100.0)) == choose("normal", stats, *UINT8)
+
+
+@pytest.mark.parametrize(("option", "other"), [("percentile", 90.0), ("momentum", 0.5)])
+def test_an_option_is_of_the_algorithms_that_the_table_says(option: str, other: float) -> None:
+    stats = stats_of(long_tail(4000) * np.linspace(0.5, 2.0, 4000))
+    told = {
+        n: [f(stats, Precision.UINT8, Scheme.ASYMMETRIC, o) for o in (RangeOptions(), RangeOptions(**{option: other}))]
+        for n, f in ALGORITHMS.items()
+        if n != "trimmed"
+    }
+    assert {n for n, (usual, changed) in told.items() if usual != changed} == {
+        n for n, o in OWN_OPTION.items() if o == option
+    }
 
 
 def test_moving_average_is_the_mean_of_few_samples() -> None:

@@ -7,10 +7,11 @@ import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 
+from hybridq.calibration.ranges import OWN_OPTION
 from hybridq.report.known import Known
 from hybridq.report.words import without
 
-TUNING = ("--percentile", "--momentum")  # of one algorithm
+TUNING = tuple(f"--{option}" for option in OWN_OPTION.values())  # of one algorithm
 MORE_HIGH, MORE_TIME = 0.3, 4  # share of the MACs, and times the time, of a search that is to find more
 NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 

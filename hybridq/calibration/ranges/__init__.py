@@ -18,7 +18,7 @@ from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
 from hybridq.quant.weight_ranges import weight_qparams
 
-__all__ = ["ALGORITHMS", "USUAL", "RangeAlgorithm", "RangeOptions", "choose", "weight_qparams"]
+__all__ = ["ALGORITHMS", "OWN_OPTION", "USUAL", "RangeAlgorithm", "RangeOptions", "choose", "weight_qparams"]
 
 Function = Callable[[TensorStatistics, Precision, Scheme, RangeOptions], Range]
 
@@ -43,6 +43,10 @@ ALGORITHMS: dict[str, Function] = {
     RangeAlgorithm.MMSE: mmse,
     RangeAlgorithm.AUTO: auto,
     RangeAlgorithm.TRIMMED: trimmed,
+}
+OWN_OPTION = {  # which of the ``RangeOptions`` an algorithm alone reads
+    RangeAlgorithm.PERCENTILE: "percentile",
+    RangeAlgorithm.MOVING_AVERAGE: "momentum",
 }
 BY_READERS = frozenset({RangeAlgorithm.TRIMMED})  # algorithms that look at who reads a tensor
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from hybridq import targets
-from hybridq.calibration.ranges import RangeAlgorithm, RangeOptions
+from hybridq.calibration.ranges import OWN_OPTION, RangeAlgorithm, RangeOptions
 from hybridq.errors import OptionError
 from hybridq.quant.dtypes import Granularity, Precision
 from hybridq.quant.weight_ranges import WeightAlgorithm
@@ -73,7 +73,7 @@ class Step1Options(PreprocessingOptions, LoopOptions):
         need_one_place(self.workers, self.cluster)
         if self.force and self.merge:
             raise OptionError("force throws the edits away, merge keeps them", hint="Give one of them.")
-        for name, wanted in (("percentile", RangeAlgorithm.PERCENTILE), ("momentum", RangeAlgorithm.MOVING_AVERAGE)):
+        for wanted, name in OWN_OPTION.items():
             if getattr(self, name) is not None and self.by not in (wanted, RangeAlgorithm.AUTO):
                 raise OptionError(f"{name} goes with algorithm {wanted}, not {self.by}")
         if self.every_algorithm and (self.weight_only or self.data_free):
@@ -138,7 +138,7 @@ class Step1Options(PreprocessingOptions, LoopOptions):
     @property
     def ranges(self) -> RangeOptions:
         """The options of the range algorithms."""
-        given = {k: v for k in ("percentile", "momentum") if (v := getattr(self, k)) is not None}
+        given = {k: v for k in OWN_OPTION.values() if (v := getattr(self, k)) is not None}
         return RangeOptions(minimum_range=self.minimum_range, **given)
 
 
