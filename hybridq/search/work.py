@@ -7,6 +7,7 @@ question gets the same answer whatever else the machine does; only where somebod
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,14 +94,14 @@ class Work:
     """Samples of every joint model and of each quantizer alone, and how many joint models there may be, about.
 
     ``coarse``: quantizers are so many and dear that whole groups are measured first, or stretches of the model where
-    there are more groups than may be measured alone (``apart``).
+    there are more groups than may be measured alone (``apart``, without limit by default).
     """
 
     samples: int
     alone: int
     trials: int
     coarse: bool = False
-    apart: int = 1 << 30
+    apart: float = math.inf
 
     @property
     def scarce(self) -> bool:

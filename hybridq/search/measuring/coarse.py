@@ -26,7 +26,7 @@ Stretch = tuple[str, ...]  # groups that follow each other
 
 
 def coarse_damages(
-    bench: Bench, plan: QuantPlan, weights: Weights, found: Sequence[NoiseSource], samples: Sequence[int], most: int
+    bench: Bench, plan: QuantPlan, weights: Weights, found: Sequence[NoiseSource], samples: Sequence[int], most: float
 ) -> Doubles:
     """About what ``Bench.damages`` gives for the sources, from ``most`` measurements of whole groups.
 
@@ -50,7 +50,7 @@ def coarse_damages(
     return damage
 
 
-def of_groups(bench: Bench, forms: Mapping[str, Forms], samples: Sequence[int], most: int) -> dict[str, float]:
+def of_groups(bench: Bench, forms: Mapping[str, Forms], samples: Sequence[int], most: float) -> dict[str, float]:
     """Damage by group, of at most about ``most`` measurements; groups of one stretch share its damage evenly."""
     names = list(forms)
     count = len(names) if len(names) <= most else max(1, int(FIRST * most))
