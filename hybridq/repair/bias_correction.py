@@ -7,6 +7,8 @@ with measured instead of assumed inputs). One session computes the means of many
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -46,7 +48,8 @@ def corrected_biases(
     """
     kept = list(feeds)
     found: dict[str, Array] = {}
-    fitting = (x for x in model.layers if _fits(x, plan, model))
+    readers = Counter(x.bias for x in model.layers)
+    fitting = (x for x in model.layers if readers[x.bias] == 1 and _fits(x, plan, model))
     for layers in portions(fitting, lambda x: _bytes(x, weights), MEMORY):
         found.update(_corrected(model, plan, weights, layers, kept, threads, progress))
     return found
@@ -87,21 +90,15 @@ def _corrected(
 
 
 def _fits(layer: Layer, plan: QuantPlan, model: Model) -> bool:
-    """Whether a layer's bias can be corrected: along the channels, read by it alone, weights rounded."""
-    if not layer.bias or sum(x.bias == layer.bias for x in model.layers) > 1:
+    """Whether a layer's bias can be corrected: it has one along the channels of its result, its weights are rounded."""
+    if not layer.bias or not any(w.qparams is not None for w in plan.layers[layer.name].weights):
         return False
-    done = plan.layers[layer.name]
-    plain = all(edit.attribute(model.nodes[layer.node], name, 1.0) == 1.0 for name in ("alpha", "beta"))
-    shapes = {t.name: tuple(t.dims) for t in model.proto.graph.initializer}
-    tensor = model.tensors.get(model.nodes[layer.node].output[0])
-    known = tensor is not None and tensor.shape is not None and len(tensor.shape) > 1
-    size = (
-        tensor.shape[_axis(layer, len(tensor.shape))]
-        if known and tensor is not None and tensor.shape is not None
-        else 0
-    )
-    whole = isinstance(size, int) and int(np.prod(shapes.get(layer.bias, ()))) == size
-    return plain and whole and any(w.qparams is not None for w in done.weights)
+    node = model.nodes[layer.node]
+    plain = all(edit.attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
+    bias, result = model.initializers.get(layer.bias), model.tensors.get(node.output[0])
+    if not plain or bias is None or result is None or result.shape is None or len(result.shape) < 2:
+        return False
+    return math.prod(bias.dims) == result.shape[_axis(layer, len(result.shape))]
 
 
 def _axis(layer: Layer, rank: int) -> int:
