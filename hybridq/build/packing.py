@@ -55,7 +55,7 @@ def _integers(writer: Writer, planned: WeightPlan, p: QParams, channels: int, we
     if planned.folded:
         return _folded(writer, name, stored, p, result, len(shape))
     axis = {} if p.axis is None else {"axis": p.axis}
-    return writer.node("DequantizeLinear", [stored, *writer.numbers(p)], result, **axis)
+    return writer.node("DequantizeLinear", [stored, *writer.numbers(p, owner=stored)], result, **axis)
 
 
 def _folded(writer: Writer, name: str, stored: str, p: QParams, result: str, rank: int) -> str:

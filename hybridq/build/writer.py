@@ -76,12 +76,12 @@ class Writer:
         """Add a small initializer."""
         return self.constant(name, values.dtype, values.shape, lambda: values)
 
-    def numbers(self, p: QParams) -> list[str]:
-        """Scale and zero point as initializers, shared by all who use the same."""
+    def numbers(self, p: QParams, owner: str = "") -> list[str]:
+        """Scale and zero point as initializers, shared by all who use the same and have no ``owner``."""
         scale, zero = p.scale, p.zero_point.astype(p.precision.numpy)
         held = (("scale", scale), ("zero_point", zero))
         return [
-            self.once((word, values.dtype, values.shape, values.tobytes()), partial(self._short, word, values))
+            self.once((word, owner, values.dtype, values.shape, values.tobytes()), partial(self._short, word, values))
             for word, values in held
         ]
 

@@ -21,6 +21,7 @@ from hybridq.cli.terminal import echo
 from hybridq.config import to_github, to_json
 from hybridq.engines.table import ENGINES
 from hybridq.errors import ConfigError
+from hybridq.graph.saturation import SATURATES, saturates
 from hybridq.report import print_report
 from hybridq.report.build_json import BuildReport, EditRow
 from hybridq.report.words import decibels
@@ -244,6 +245,8 @@ def step3(directory: Path, dataset: Path | None, quiet: bool, verbose: bool, as_
         print_report(result.report, voice.out, result.verdict)
         target = targets.load(read_state(directory).calibrated.target)
         voice.say(f"simulated: {target.name}, {target.title}; verified: {target.verified}")
+        if saturates():
+            voice.say(SATURATES)
         voice.say(f"report: {result.folder}")
     voice.data(result.to_json())
 

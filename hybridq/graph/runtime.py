@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hybridq.errors import ModelError
 from hybridq.graph.outside import root
+from hybridq.graph.saturation import EXACT, IN_THE_WAY, apart, saturates
 from hybridq.graph.watch import LIMIT, WATCH
 from hybridq.graph.words import explained
 
@@ -81,16 +82,34 @@ def session(
     source = data if isinstance(data, bytes) else str(data)
     if isinstance(data, bytes):
         chosen.add_session_config_entry(FOLDER, str(root()))
+    without = [*(disabled_optimizers or []), *_deadly(model)]
     try:
-        made: Session = ort.InferenceSession(
-            source,
-            chosen,
-            providers=["CPUExecutionProvider"],
-            disabled_optimizers=[*(disabled_optimizers or []), *_deadly(model)],
-        )
+        return _exact(model, source, chosen, without) if saturates() else _made(source, chosen, without)
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
         raise RuntimeModelError(explained(error, "the model")) from error
-    return made
+
+
+def _made(source: bytes | str, chosen: ort.SessionOptions, without: list[str]) -> Session:
+    return ort.InferenceSession(source, chosen, providers=["CPUExecutionProvider"], disabled_optimizers=without)
+
+
+def _exact(
+    model: onnx.ModelProto | bytes | Path | str, source: bytes | str, chosen: ort.SessionOptions, without: list[str]
+) -> Session:
+    """A session that does not saturate, or one as it is where ONNX Runtime knows no remedy."""
+    chosen.add_session_config_entry(EXACT, "1")
+    with suppress(Exception):  # its exceptions share no public base class
+        return _made(source, chosen, [*without, IN_THE_WAY])
+    with suppress(Exception):
+        return _made(apart(_proto(model)).SerializeToString(), chosen, [*without, IN_THE_WAY])
+    chosen.add_session_config_entry(EXACT, "0")
+    return _made(source, chosen, without)
+
+
+def _proto(model: onnx.ModelProto | bytes | Path | str) -> onnx.ModelProto:
+    if isinstance(model, onnx.ModelProto):
+        return model
+    return onnx.load_model_from_string(model) if isinstance(model, bytes) else onnx.load_model(model)
 
 
 def _deadly(model: object) -> list[str]:
