@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -46,6 +47,7 @@ ROOT = HERE.parent
 PAGE, HISTORY = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "history.json"
 START, END = "<!-- table -->", "<!-- end of the table -->"
 HEAD = "| tool | score | size, kB | speed | its time, s | its memory, MB |"
+ACROSS = 3  # pictures side by side
 Outputs = list[list[NDArray[Any]]]  # of every sample, every output
 Unloadable = onnxruntime.capi.onnxruntime_pybind11_state.InvalidGraph
 Samples = list[dict[str, NDArray[Any]]]
@@ -260,20 +262,24 @@ def write(rows: list[Row], left_out: Mapping[str, str]) -> None:
 
 
 def plot(rows: list[Row]) -> None:
-    """Score over size for every tool that leaves a model: one picture a model."""
+    """Score over size for every tool that leaves a model: a picture a model, and one that says which mark is whose."""
     import matplotlib.pyplot as plt
 
     names = list(dict.fromkeys(row.model for row in rows))
-    figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.4), layout="constrained", squeeze=False)
-    for axis, name in zip(axes[0], names, strict=True):
+    tools = list(dict.fromkeys(row.tool for row in rows if row.size is not None))
+    marks = {tool: ("o" if tool.startswith("hybridq") else "x", f"C{i}") for i, tool in enumerate(tools)}
+    high = math.ceil((len(names) + 1) / ACROSS)
+    figure, axes = plt.subplots(high, ACROSS, figsize=(3.2 * ACROSS, 2.8 * high), layout="constrained", squeeze=False)
+    for axis, name in zip(axes.flat, names, strict=False):
         for row in (r for r in rows if r.model == name and r.size is not None):
-            mark = "o" if row.tool.startswith("hybridq") else "x"
-            axis.plot(row.size / 1e3, row.score, mark, label=row.tool)
-        axis.set_title(name)
-        axis.set_xlabel("size, kB")
+            mark, colour = marks[row.tool]
+            axis.plot(row.size / 1e3, row.score, mark, color=colour)
+        axis.set(title=name, xlabel="size, kB", ylabel="score")
         axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("score")
-    axes[0][-1].legend(fontsize=6)
+    for axis in axes.flat[len(names) :]:
+        axis.axis("off")
+    told = [plt.Line2D([], [], marker=mark, color=colour, ls="", label=tool) for tool, (mark, colour) in marks.items()]
+    axes.flat[len(names)].legend(handles=told, loc="center left", frameon=False)
     figure.savefig(PAGE.with_suffix(".svg"), metadata={"Date": None})
 
 

@@ -177,7 +177,7 @@ def _table(title: str, found: dict[str, list[tuple[int, float, float]]]) -> None
 
 
 def _plot(panels: list[tuple[str, str, dict[str, list[tuple[float, float]]]]]) -> str:
-    """Panels side by side: title, unit, points by name; both axes are logarithmic, a dashed line is linear growth."""
+    """Panels two by two: title, unit, points by name; both axes are logarithmic, a dashed line is linear growth."""
     colours, wide, high, gap = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd"), 260, 200, 70
     parts = []
     for p, (title, unit, lines) in enumerate(panels):
@@ -185,15 +185,16 @@ def _plot(panels: list[tuple[str, str, dict[str, list[tuple[float, float]]]]]) -
         (x0, x1), (y0, y1) = (
             (math.log10(min(v)), math.log10(max(v))) for v in ([x for x, _ in points], [y for _, y in points])
         )
-        y0, y1, left = y0 - 0.1, max(y1, y0 + 1) + 0.1, 50 + p * (wide + gap)
+        y0, y1, left = y0 - 0.1, max(y1, y0 + 1) + 0.1, 50 + p % 2 * (wide + gap)
+        top = 30 + p // 2 * (high + gap)
 
-        def at(x: float, y: float, ends: tuple[float, ...] = (x0, x1, y0, y1, left)) -> str:
-            a, b, c, d, start = ends
+        def at(x: float, y: float, ends: tuple[float, ...] = (x0, x1, y0, y1, left, top)) -> str:
+            a, b, c, d, start, above = ends
             along, up = (math.log10(x) - a) / (b - a or 1), (math.log10(y) - c) / (d - c)
-            return f"{start + wide * along:.1f},{30 + high * (1 - up):.1f}"
+            return f"{start + wide * along:.1f},{above + high * (1 - up):.1f}"
 
-        parts.append(f'<text x="{left}" y="18" font-weight="bold">{title}, {unit}</text>')
-        parts.append(f'<rect x="{left}" y="30" width="{wide}" height="{high}" fill="none" stroke="#999"/>')
+        parts.append(f'<text x="{left}" y="{top - 12}" font-weight="bold">{title}, {unit}</text>')
+        parts.append(f'<rect x="{left}" y="{top}" width="{wide}" height="{high}" fill="none" stroke="#999"/>')
         for i, (name, line) in enumerate(lines.items()):
             path, colour = " ".join(at(x, y) for x, y in line), colours[i % len(colours)]
             first, last = line[0], line[-1]
@@ -204,11 +205,14 @@ def _plot(panels: list[tuple[str, str, dict[str, list[tuple[float, float]]]]]) -
             parts.append(f'<text x="{x}" y="{float(y) - 5}" text-anchor="end" fill="{colour}">{name}</text>')
         for x in sorted({x for x, _ in points}):
             place = at(x, 10**y0).split(",")[0]
-            parts.append(f'<text x="{place}" y="{high + 46}" text-anchor="middle">{x:g}</text>')
-        for e in range(math.ceil(y0), math.floor(y1) + 1):
-            place = at(10**x0, 10**e).split(",")[1]
-            parts.append(f'<text x="{left - 6}" y="{float(place) + 4}" text-anchor="end">{10.0**e:g}</text>')
-    size = f'width="{len(panels) * (wide + gap) + 60}" height="{high + 70}"'
+            parts.append(f'<text x="{place}" y="{top + high + 16}" text-anchor="middle">{x:g}</text>')
+        steps = [
+            k * 10.0**e for e in range(math.floor(y0), math.ceil(y1)) for k in ((1,) if y1 - y0 > 2 else (1, 2, 5))
+        ]
+        for y in (one for one in steps if 10**y0 <= one <= 10**y1):
+            place = at(10**x0, y).split(",")[1]
+            parts.append(f'<text x="{left - 6}" y="{float(place) + 4}" text-anchor="end">{y:g}</text>')
+    size = f'width="{2 * (wide + gap) + 40}" height="{math.ceil(len(panels) / 2) * (high + gap)}"'
     style = 'font-family="sans-serif" font-size="11" fill="#444"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><g {style}>{"".join(parts)}</g></svg>\n'
 
