@@ -25,7 +25,8 @@ from hybridq.config.selectors import select
 from hybridq.errors import ConfigError
 from hybridq.linting import lint
 from hybridq.report.words import without
-from hybridq.steps.known import _beside, step1_flags
+from hybridq.steps.common import read_config, read_state
+from hybridq.steps.known import _beside, known_of, step1_flags
 from hybridq.steps.options.as_typed import ONCE, PLACES, said
 from hybridq.steps.options.comparison import ComparisonOptions
 from hybridq.steps.options.proposal import ProposalOptions
@@ -172,6 +173,14 @@ def test_mean_and_std_are_read_back_as_they_were_given(mean: Any, std: Any) -> N
         main.commands["step1"].make_context("step1", words, parent=click.Context(main, **main.context_settings)).params
     )
     assert Step1Options(**_python({k: found[k] for k in ("mean", "std")})).preprocessing == made
+
+
+@pytest.mark.parametrize(("target", "joined"), [("onnxruntime", {}), ("rknn2", {"y": ("boxes", "scores")})])
+def test_a_cut_is_for_outputs_whose_parts_share_a_scale(target: str, joined: dict[str, Any], place: Path) -> None:
+    run(f"hybridq step1 m.onnx --dataset calibration -o build --target {target}")
+    build = place / "build"
+    state = read_state(build)
+    assert dict(known_of(build, state, read_config(build, state)[0]).joined) == joined
 
 
 @pytest.mark.parametrize("command", ["step1", pytest.param("auto", marks=pytest.mark.slow)])

@@ -50,7 +50,7 @@ def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
         shared={n: g.layers for g in model.groups for n in g.layers},
         edited=frozenset(_edited(model, config)),
         by_design=frozenset(_by_design(state, config)),
-        joined=dict(_joined(model)),
+        joined=dict(_joined(facts)),
         lint=tuple(_remedies(state, target, facts)),
         front=tuple(_front(model, search, wider)),
         all_8bit=_all_8bit(search) if any(d.precision.bits == 8 for d in calibrated.layers.values()) else None,
@@ -126,9 +126,11 @@ def _by_design(state: State, config: QuantConfig) -> Iterator[str]:
             yield layer.name
 
 
-def _joined(model: Model) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _joined(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Outputs that a Concat joined at one scale, and their parts; parts that keep their own scales gain by no cut."""
+    model = facts.model
     shapes = {name: tensor.shape for name, tensor in model.tensors.items()}
-    for name in model.outputs:
+    for name in filter(facts.qparams, model.outputs):
         found = joined(name, model.producers, shapes)
         parts = tuple(dict.fromkeys(part for part, _ in found[1] if part in model.producers)) if found else ()
         if found and len(parts) == len(found[1]):
