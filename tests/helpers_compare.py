@@ -8,7 +8,7 @@ import onnx
 import qdq_models
 from numpy.typing import NDArray
 
-from hybridq.compare import compare
+from hybridq.compare import Runs, compare
 from hybridq.compare.probes import expose
 from hybridq.graph import runtime
 
@@ -32,4 +32,4 @@ HYBRID = qdq_models.quantized(FLOAT, RANGES, WEIGHTS)
 
 
 def compared(hybrid: onnx.ModelProto, **options: Any) -> Any:
-    return compare(FLOAT, hybrid, SAMPLES, **{"threads": 1, "seconds": 0, **options})
+    return compare(FLOAT, hybrid, SAMPLES, runs=Runs(threads=1), **options)

@@ -7,7 +7,7 @@ from typing import Any
 
 import qdq_models
 
-from hybridq.compare import ComparisonReport, Drift, Inside, LayerReport, compare
+from hybridq.compare import ComparisonReport, Drift, Inside, LayerReport, Runs, compare
 from hybridq.report import Known
 
 STORED = {"x": (-4.0, 4.0), "stem": (0.0, 12.0), "body": (-30.0, 30.0), "box": (-3000.0, 3000.0), "score": (-3.0, 3.0)}
@@ -22,7 +22,7 @@ KNOWN = Known(folder="build", model="m.onnx", dataset="d.txt", algorithm="normal
 def _measured() -> ComparisonReport:
     model = qdq_models.two_heads()
     hybrid = qdq_models.quantized(model, STORED, ("stem.w", "body.w"))
-    return compare(model, hybrid, qdq_models.samples(), inside=Inside(qdq_models.pairs()), threads=1, seconds=0)
+    return compare(model, hybrid, qdq_models.samples(), inside=Inside(qdq_models.pairs()), runs=Runs(threads=1))
 
 
 REPORT = _measured()

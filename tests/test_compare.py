@@ -15,7 +15,7 @@ from helpers_compare import FLOAT, HYBRID, RANGES, SAMPLES, compared
 from onnx import TensorProto, helper
 from random_graphs import make_case, random_case, random_choices
 
-from hybridq.compare import Inside, compare, layer_pairs, load_metric
+from hybridq.compare import Inside, Outside, Runs, compare, layer_pairs, load_metric
 from hybridq.compare.layers import load_pieces, probe_layers
 from hybridq.compare.outputs import concatenated
 from hybridq.compare.probes import GraphIndex, cut_out, expose
@@ -85,7 +85,7 @@ def test_samples_are_read_once_and_layers_on_as_many_as_asked() -> None:
         done.append(said)
 
     report = compare(
-        FLOAT, HYBRID, counted(SAMPLES, "comparing", 4, tell), inside=Inside(qdq_models.pairs(), samples=2), seconds=0
+        FLOAT, HYBRID, counted(SAMPLES, "comparing", 4, tell), inside=Inside(qdq_models.pairs(), samples=2)
     )
     assert (report.samples, report.layer_samples) == (4, 2)
     assert done == [("comparing", n, 4) for n in (1, 2, 3, 4)]
@@ -95,7 +95,7 @@ def test_files_are_compared_and_timed(tmp_path: Path) -> None:
     paths = tmp_path / "float.onnx", tmp_path / "hybrid.onnx"
     for path, model in zip(paths, (FLOAT, HYBRID), strict=True):
         onnx.save(model, path)
-    report = compare(*paths, SAMPLES, threads=1, seconds=0.05)
+    report = compare(*paths, SAMPLES, outside=Outside(seconds=0.05), runs=Runs(threads=1))
     assert report.sizes.hybrid_bytes == paths[1].stat().st_size
     timing = report.timing
     assert timing is not None
@@ -185,7 +185,7 @@ def test_extra_outputs_behind_a_dequantize_leave_integer_kernels_in_place(tmp_pa
 
 def test_no_samples_and_other_outputs_are_errors() -> None:
     with pytest.raises(DatasetError, match="no sample"):
-        compare(FLOAT, HYBRID, [], seconds=0)
+        compare(FLOAT, HYBRID, [])
     other = onnx.ModelProto()
     other.CopyFrom(HYBRID)
     del other.graph.output[1]
@@ -205,11 +205,11 @@ def test_outputs_of_every_type_are_compared() -> None:
     model = _model(nodes, kinds, {"zero": 0.0})
     other = _model(nodes, kinds, {"zero": 0.5})
     x = [{"x": np.array([[-1.0, 0.2, 0.4, 3.0]], np.float32)}, {"x": np.zeros((1, 4), np.float32)}]
-    top, above, where = compare(model, other, x, seconds=0).outputs
+    top, above, where = compare(model, other, x).outputs
     assert top.figures.identical
     assert above.figures.largest_error == 1
     assert where.figures.mismatched == 1
-    assert compare(model, other, x, seconds=0).warnings == ("output 'where' had another shape in 1 of 2 samples",)
+    assert compare(model, other, x).warnings == ("output 'where' had another shape in 1 of 2 samples",)
 
 
 def _model(
@@ -274,7 +274,7 @@ def script(tmp_path: Path) -> Path:
 
 
 def test_a_metric_of_the_user_is_run_on_both(script: Path) -> None:
-    found = compared(HYBRID, metric=load_metric(f"{script}:mean")).metric
+    found = compared(HYBRID, outside=Outside(load_metric(f"{script}:mean"))).metric
     assert found.name == "mean"
     assert found.drop == found.float_value - found.hybrid_value != 0
     assert abs(found.drop) < 0.05
@@ -311,6 +311,6 @@ def test_a_metric_with_a_fault_is_reported_at_its_line(script: Path, text: str, 
 
 def test_a_metric_that_fails_is_reported_at_its_line(script: Path) -> None:
     with pytest.raises(HybridqError, match=r"score.py:7: the metric broken failed: IndexError"):
-        compared(HYBRID, metric=load_metric(f"{script}:broken"))
+        compared(HYBRID, outside=Outside(load_metric(f"{script}:broken")))
     with pytest.raises(HybridqError, match="the metric nothing gave nan"):
-        compared(HYBRID, metric=load_metric(f"{script}:nothing"))
+        compared(HYBRID, outside=Outside(load_metric(f"{script}:nothing")))

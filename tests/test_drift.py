@@ -19,7 +19,6 @@ def test_drift_is_silent_on_the_calibration_set_and_speaks_on_another_domain() -
         HYBRID,
         qdq_models.samples(scale=3.0),
         inside=Inside(qdq_models.pairs(), RANGES),
-        seconds=0,
     )
     found = {d.tensor: d for d in loud.drift}
     assert set(found) == set(RANGES)

@@ -11,7 +11,7 @@ import qdq_models
 from onnx import TensorProto, helper
 from test_compare import FLOAT, HYBRID, SAMPLES
 
-from hybridq.compare import Inside, compare
+from hybridq.compare import Inside, Runs, compare
 from hybridq.compare.probes import expose
 from hybridq.compare.results import LayerPair
 from hybridq.graph import runtime
@@ -39,7 +39,7 @@ def test_layers_whose_shapes_change_from_sample_to_sample_are_measured(sizes: tu
     rng = np.random.default_rng(0)
     feeds = [{"x": rng.normal(size=(n, 4)).astype(np.float32)} for n in sizes]
     pairs = [LayerPair(n, "Mul", "uint8", n, n, (read,)) for n, read in (("y", "x"), ("w", "z"))]
-    found = compare(model, other, feeds, inside=Inside(pairs), threads=1, seconds=0)
+    found = compare(model, other, feeds, inside=Inside(pairs), runs=Runs(threads=1))
     for layer in found.layers:
         for figures in (layer.entire, layer.individual):
             assert figures is not None
@@ -51,7 +51,7 @@ def test_layers_whose_shapes_change_from_sample_to_sample_are_measured(sizes: tu
 
 def test_layer_figures_are_those_of_the_tensors_in_float64() -> None:
     pairs = qdq_models.pairs()
-    report = compare(FLOAT, HYBRID, SAMPLES, inside=Inside(pairs), threads=1, seconds=0)
+    report = compare(FLOAT, HYBRID, SAMPLES, inside=Inside(pairs), runs=Runs(threads=1))
     names = [[p.float_tensor for p in pairs if p.float_tensor != "x"], [p.hybrid_tensor for p in pairs]]
     sessions = [runtime.session(expose(m, n), threads=1) for m, n in zip((FLOAT, HYBRID), names, strict=True)]
     runs = [[runtime.run(s, feed, n) for feed in SAMPLES] for s, n in zip(sessions, names, strict=True)]

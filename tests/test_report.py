@@ -18,7 +18,7 @@ import qdq_models
 from rich.console import Console
 
 import hybridq
-from hybridq.compare import ComparisonReport, Drift, Inside, MetricReport, compare
+from hybridq.compare import ComparisonReport, Drift, Inside, MetricReport, Outside, Runs, compare
 from hybridq.report import Extras, ParetoPoint, print_report, render, words, write_report
 from hybridq.report.files import _harmless
 
@@ -30,8 +30,8 @@ STORED = {"x": (-4.0, 4.0), "stem": (0.0, 12.0), "body": RANGE, "box": (-3000.0,
 def _report(hybrid_weights: tuple[str, ...] = ("stem.w", "body.w"), **options: Any) -> ComparisonReport:
     given = qdq_models.two_heads()
     hybrid = qdq_models.quantized(given, STORED, hybrid_weights)
-    inside = Inside(qdq_models.pairs())
-    return compare(given, hybrid, qdq_models.samples(), **{"inside": inside, "threads": 1, "seconds": 0.02, **options})
+    asked = {"inside": Inside(qdq_models.pairs()), "outside": Outside(seconds=0.02), **options}
+    return compare(given, hybrid, qdq_models.samples(), runs=Runs(threads=1), **asked)
 
 
 REPORT = _report()
@@ -50,7 +50,7 @@ ODD = dataclasses.replace(
 POINTS = [ParetoPoint(0.0, 12.0), ParetoPoint(0.1, 25.0, True), ParetoPoint(1.0, math.inf)]
 
 
-@pytest.mark.parametrize("report", [REPORT, ODD, _report(inside=Inside(), seconds=0)])
+@pytest.mark.parametrize("report", [REPORT, ODD, _report(inside=Inside(), outside=Outside())])
 def test_the_json_fits_its_schema_and_has_no_infinity(report: ComparisonReport) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     data = json.loads(render(report)["report.json"], parse_constant=pytest.fail)
@@ -120,7 +120,8 @@ class Checker(HTMLParser):
 
 
 @pytest.mark.parametrize(
-    "report", [REPORT, ODD, _report(inside=Inside(), seconds=0), dataclasses.replace(REPORT, outputs=(), layers=())]
+    "report",
+    [REPORT, ODD, _report(inside=Inside(), outside=Outside()), dataclasses.replace(REPORT, outputs=(), layers=())],
 )
 def test_the_page_is_whole_escaped_and_needs_nothing_else(report: ComparisonReport) -> None:
     checker = Checker()

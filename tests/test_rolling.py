@@ -18,7 +18,7 @@ from rich.console import Console
 import hybridq
 from hybridq import steps, targets
 from hybridq.calibration import calibrate
-from hybridq.compare import compare
+from hybridq.compare import Outside, compare
 from hybridq.compare.error_over_time import course_of
 from hybridq.dataset import InputSpec, open_dataset
 from hybridq.errors import DatasetError, HybridqError
@@ -213,7 +213,7 @@ def test_a_metric_is_of_the_rolled_outputs(folder: Path, build: Path) -> None:
         seen.append(len(outputs))
         return float(outputs[-1]["y"].sum())
 
-    found = compare(cell(), build / "hybrid.onnx", data, metric=metric, seconds=0, states=STATES).metric
+    found = compare(cell(), build / "hybrid.onnx", data, outside=Outside(metric), states=STATES).metric
     assert found is not None
     assert found.float_value == pytest.approx(float(rolled(cell(), frames(20, 1))[-1][0].sum()), abs=1e-4)
 
@@ -279,7 +279,7 @@ def test_an_error_that_explodes_breaks_the_verdict() -> None:
     right = onnx.parser.parse_model(head + " { hn = Add(h, x) y = Identity(hn) }")
     wrong = onnx.parser.parse_model(head + " <float f = {1.3}> { e = Mul(h, f) hn = Add(e, x) y = Identity(hn) }")
     data = [{"x": np.ones((1, 1), np.float32), **({} if t else {"h": np.zeros((1, 1), np.float32)})} for t in range(60)]
-    found = compare(right, wrong, data, seconds=0, states=STATES)
+    found = compare(right, wrong, data, states=STATES)
     judged = judge(found, Known())
     assert judged.level == "broken"
     assert "explodes" in judged.reason
@@ -324,7 +324,7 @@ def test_steps_measured_in_blocks_are_those_measured_one_by_one(folder: Path) ->
     model = prepare(folder / "cell.onnx", (), (), targets.load("onnxruntime"))
     held = list(enumerate(feeds([frames(150, 1), frames(70, 2)])))
     program = calibrate.prepare(model.model, model.proto, histogram=True)
-    many = calibrate.steps.looping(program, 1)
+    many = calibrate.recurrent.looping(program, 1)
     assert many is not None
     blocks = calibrate.measure_with(program, many, held)
     single = calibrate.measure_with(program, runtime.session(program.model, threads=1), held)
@@ -341,7 +341,7 @@ def test_steps_measured_in_blocks_are_those_measured_one_by_one(folder: Path) ->
 def test_ranges_of_many_steps_are_those_of_each_to_the_last_bit(folder: Path, lengths: tuple[int, ...]) -> None:
     made = prepare(folder / "cell.onnx", (), (), targets.load("onnxruntime"))
     program = calibrate.prepare(made.model, made.proto, histogram=True)
-    many = calibrate.steps.looping(program, 1)
+    many = calibrate.recurrent.looping(program, 1)
     assert many is not None
     held = feeds([frames(length, seed) for seed, length in enumerate(lengths)])
     found = calibrate.measure_with(program, many, enumerate(held))

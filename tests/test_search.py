@@ -14,7 +14,7 @@ from helpers_finding import SCHEMA, _reference, find
 from helpers_search import small_case
 from random_graphs import Case
 
-from hybridq.compare import compare
+from hybridq.compare import Runs, compare
 from hybridq.errors import ConfigError, DatasetError
 from hybridq.execution.pool import Pool
 from hybridq.execution.workers import Workers
@@ -110,7 +110,7 @@ class TestSearch:
         case, feeds = small_case(4)
         bench = Bench(case.model, case.weights, case.calibrated, _reference(case, feeds))
         figures = bench.measure(Choice())
-        report = compare(case.proto, bench.build(Choice()), feeds, seconds=0, threads=1)
+        report = compare(case.proto, bench.build(Choice()), feeds, runs=Runs(threads=1))
         assert figures.sqnr_db == {o.name: pytest.approx(o.sqnr_db, abs=1e-6) for o in report.outputs}
         assert figures.worst_sqnr_db == {o.name: pytest.approx(o.worst_sqnr_db, abs=1e-6) for o in report.outputs}
 

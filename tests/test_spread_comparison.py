@@ -15,7 +15,7 @@ import qdq_models
 from test_compare import FLOAT, HYBRID
 
 import hybridq
-from hybridq.compare import Inside, compare
+from hybridq.compare import Inside, Runs, compare
 from hybridq.execution.pool import Here, Pool, pool
 from hybridq.execution.workers import Workers
 
@@ -43,7 +43,7 @@ class Backwards(Executor):
 
 def figures(place: Pool | None) -> str:
     models = FLOAT, HYBRID
-    found = compare(*models, SAMPLES, inside=Inside(qdq_models.pairs()), threads=1, seconds=0, pool=place)
+    found = compare(*models, SAMPLES, inside=Inside(qdq_models.pairs()), runs=Runs(threads=1, pool=place))
     return repr((found.layers, found.outputs, found.drift, found.warnings))
 
 

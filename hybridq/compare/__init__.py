@@ -25,7 +25,7 @@ from hybridq.compare.results import (
     TensorFigures,
     Timing,
 )
-from hybridq.compare.run import compare, layer_pairs
+from hybridq.compare.run import Outside, Runs, compare, layer_pairs
 from hybridq.compare.shards import Inside
 
 __all__ = [
@@ -44,6 +44,8 @@ __all__ = [
     "MetricReport",
     "OutputReport",
     "Outputs",
+    "Outside",
+    "Runs",
     "RuntimeReport",
     "Sizes",
     "SliceReport",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import onnx
 import onnxruntime
@@ -15,7 +15,7 @@ from hybridq.compare.drift import drift_warning, scale_warnings
 from hybridq.compare.layers import LayerSums
 from hybridq.compare.metric import Metric
 from hybridq.compare.outputs import OutputSums, Watch, concatenated
-from hybridq.compare.results import ComparisonReport, LayerPair, Sizes
+from hybridq.compare.results import ComparisonReport, LayerPair, Sizes, Timing
 from hybridq.compare.shards import (
     Inside,
     Models,
@@ -39,7 +39,35 @@ from hybridq.graph.runtime import Feed
 from hybridq.graph.states import States
 
 Runner = Callable[[Models], Iterable[Ran]]
-OUTPUTS_ONLY = Inside()
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What is measured of the models as a whole, beside their outputs.
+
+    ``metric`` is the user's figure over all outputs of one model, higher is better; only then are outputs kept.
+    ``seconds`` are spent on timing the untouched models on the first sample; 0: no timing. ``watch`` is called with
+    every sample's feed, float's outputs and the hybrid model's.
+    """
+
+    metric: Metric | None = None
+    seconds: float = 0.0
+    watch: Watch | None = None
+
+
+@dataclass(frozen=True)
+class Runs:
+    """How models run: ``threads`` each (0: all cores); ``pool`` measures layers.
+
+    ``runner`` runs both models over the samples in the place of the feeds that are given.
+    """
+
+    threads: int = 0
+    runner: Runner | None = None
+    pool: Pool | None = None
+
+
+OUTPUTS_ONLY, NOTHING_ELSE, HERE_AND_NOW = Inside(), Outside(), Runs()
 
 
 def layer_pairs(model: Model, hybrid: onnx.ModelProto) -> tuple[LayerPair, ...]:
@@ -67,21 +95,14 @@ def compare(
     feeds: Iterable[Feed],
     *,
     inside: Inside = OUTPUTS_ONLY,
-    metric: Metric | None = None,
-    threads: int = 0,
-    seconds: float = 2.0,
-    watch: Watch | None = None,
+    outside: Outside = NOTHING_ELSE,
     states: States | None = None,
-    runner: Runner | None = None,
-    pool: Pool | None = None,
+    runs: Runs = HERE_AND_NOW,
 ) -> ComparisonReport:
     """Run both models on every sample and measure what differs; ``feeds`` is read once.
 
-    ``metric`` is the user's figure over all outputs of one model, higher is better; only then are outputs kept.
-    ``seconds`` are spent on timing the untouched models, first sample, ``threads`` threads; 0: no timing.
-    ``watch`` is called with every sample's feed, float's outputs and the hybrid model's. ``states`` of a recurrent
-    model go round in each of the two on its own. ``runner`` runs both models over the samples in the place of
-    ``feeds``; ``pool`` measures layers. The report is the same wherever that is.
+    ``states`` of a recurrent model go round in each of the two on its own. The report is the same however and wherever
+    the models run.
 
     Raises ModelError when a model cannot run or the outputs' names differ, DatasetError, HybridqError of the metric.
     """
@@ -89,14 +110,15 @@ def compare(
     _check_outputs(*protos)
     sizes = Sizes.of(_bytes(float_model, protos[0]), _bytes(hybrid_model, protos[1]))
     models, drawing = _drawing_alike(Models(*protos, states or {}, inside))
-    outputs = OutputSums(concatenated(protos[0]), metric is not None, models.states, watch)
-    ran = runner(models) if runner is not None and not drawing else run_both(models, feeds, threads)
+    outputs = OutputSums(concatenated(protos[0]), outside.metric is not None, models.states, outside.watch)
+    if drawing:  # numbers that are drawn hang on the runs before, all of one process
+        outside, runs = replace(outside, seconds=0.0), Runs(runs.threads)
+    ran = runs.runner(models) if runs.runner is not None else run_both(models, feeds, runs.threads)
     held = list(_outputs(ran, outputs, inside.samples))
-    times = seconds > 0 and not drawing  # timing would draw some numbers
-    timing = time_pairs(*sessions_of(models, threads), held[0][0], seconds=seconds, threads=threads) if times else None
-    layers = _layers(models, held[: inside.samples], threads, None if drawing else pool)
+    timing = _timed(models, held[0][0], outside.seconds, runs.threads)
+    layers = _layers(models, held[: inside.samples], runs)
     let_go()
-    report = _report(protos[0].graph.name, outputs, layers, metric, sizes)
+    report = _report(protos[0].graph.name, outputs, layers, outside.metric, sizes)
     chance = [f"random numbers are drawn inside, by '{n}': both models drew the same ones" for n in drawing[:1]]
     scales = scale_warnings(layers.drift, (i.name for i in protos[0].graph.input))
     late = [unsteady(timing)] if timing is not None else []
@@ -107,6 +129,12 @@ def _drawing_alike(models: Models) -> tuple[Models, list[str]]:
     """The models, with seeds where they draw random numbers, so that both draw the same; and which nodes do."""
     drawing = random_nodes(models.reference.graph)
     return replace(models, reference=seeded(models.reference), hybrid=seeded(models.hybrid)), drawing
+
+
+def _timed(models: Models, feed: Feed, seconds: float, threads: int) -> Timing | None:
+    if seconds <= 0:
+        return None
+    return time_pairs(*sessions_of(models, threads), feed, seconds=seconds, threads=threads)
 
 
 def _outputs(ran: Iterable[Ran], sums: OutputSums, most: int | None) -> Iterator[tuple[Feed, Feed]]:
@@ -122,16 +150,16 @@ def _outputs(ran: Iterable[Ran], sums: OutputSums, most: int | None) -> Iterator
         raise DatasetError("there is no sample to compare on")
 
 
-def _layers(models: Models, fed: Sequence[tuple[Feed, Feed]], threads: int, pool: Pool | None) -> LayerSums:
+def _layers(models: Models, fed: Sequence[tuple[Feed, Feed]], runs: Runs) -> LayerSums:
     """The insides of both models on some samples; the first shard chooses the ends of histograms for all."""
     found = LayerSums.of(models.inside.layers, models.inside.ranges)
     first, *rest = list(shards(fed)) if models.inside and fed else [()]
     if first:
-        found.merge(measure_layers(Here(models), first, None, threads))
+        found.merge(measure_layers(Here(models), first, None, runs.threads))
     ends = found.spread.ends.copy()
-    place = pool or HERE
+    place = runs.pool or HERE
     shared = place.share(replace(models, inside=replace(models.inside, keep=None))) if rest else None
-    for part in place.over(measure_layers, ((shared, shard, ends, place.threads or threads) for shard in rest)):
+    for part in place.over(measure_layers, ((shared, shard, ends, place.threads or runs.threads) for shard in rest)):
         found.merge(part)
     return found
 

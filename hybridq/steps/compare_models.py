@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
-from hybridq.compare import ComparisonReport, Inside, compare, pairs_by_name
+from hybridq.compare import ComparisonReport, Inside, Outside, Runs, compare, pairs_by_name
 from hybridq.dataset import Dataset, InputSpec, Preprocessing, open_dataset
 from hybridq.errors import ModelError
 from hybridq.execution.pool import pool
@@ -113,13 +113,9 @@ def _compared(pair: ModelPair, watched: Watched, wanted: ComparisonOptions, prog
             pair.paths[1].resolve(),
             watched.feeds(progress),
             inside=Inside(pairs_by_name(*pair.protos), samples=wanted.layer_samples),
-            metric=wanted.scored,
-            threads=wanted.threads,
-            seconds=wanted.seconds,
-            watch=watched.gallery.add,
-            runner=watched.runner(place, progress),
+            outside=Outside(wanted.scored, wanted.seconds, watched.gallery.add),
             states=pair.states,
-            pool=place,
+            runs=Runs(wanted.threads, watched.runner(place, progress), place),
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 
-from hybridq.compare import ComparisonReport, Inside, compare, layer_pairs
+from hybridq.compare import ComparisonReport, Inside, Outside, Runs, compare, layer_pairs
 from hybridq.compare.dumping import Dumper
 from hybridq.dataset import Dataset, Preprocessing, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, StorageError
@@ -158,13 +158,9 @@ def _compared(
         (folder / HYBRID).resolve(),
         watched.feeds(progress),
         inside=_inside(state, hybrid, asked, dumper),
-        metric=asked.scored,
-        threads=asked.threads,
-        seconds=asked.seconds,
-        watch=watched.gallery.add,
+        outside=Outside(asked.scored, asked.seconds, watched.gallery.add),
         states=state.model.states,
-        runner=watched.runner(place, progress),
-        pool=place,
+        runs=Runs(asked.threads, watched.runner(place, progress), place),
     )
     return replace(found, model=state.model.name)
 
