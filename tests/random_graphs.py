@@ -15,6 +15,7 @@ from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
 from hybridq.graph.intake import canonical
 from hybridq.graph.model import Model
+from hybridq.graph.view import Sharing
 from hybridq.plan.plan import make_plan
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.plan.record import Request, known_range, record
@@ -86,7 +87,7 @@ def make_case(
     """A given model made canonical, analysed and calibrated on ``feed``."""
     proto = canonical.canonicalize(given)
     chosen = load(target)
-    model = analyse(proto, given, outputs_share=chosen.outputs_share, inputs_share=chosen.inputs_share)
+    model = analyse(proto, given, sharing=Sharing(chosen.outputs_share, chosen.inputs_share))
     weights = storage.weights_of(proto)
     measured = calibrate(proto, model, feed)
     calibrated = record(model, weights, measured, Request(chosen, default or chosen.default, "normal"))

@@ -18,6 +18,7 @@ from hybridq.graph.intake.canonical import canonicalize
 from hybridq.graph.intake.given import read_model
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Kind
+from hybridq.graph.view import Sharing
 
 FLOAT = TensorProto.FLOAT
 W = np.ones((8, 8, 1, 1), np.float32)
@@ -120,7 +121,11 @@ class TestGroups:
     def test_concat_for_an_output_ties_only_where_the_target_does(self) -> None:
         rows = [("Conv", "x w", "a"), ("Conv", "x v", "b"), ("Concat", "a b", "c", {"axis": 1})]
         assert view(rows, {"w": W, "v": 2 * W}, ["c"]).group["a"].tensors == ("a",)
-        assert set(view(rows, {"w": W, "v": 2 * W}, ["c"], outputs_share=True).group["a"].tensors) == {"a", "b", "c"}
+        assert set(view(rows, {"w": W, "v": 2 * W}, ["c"], sharing=Sharing(outputs=True)).group["a"].tensors) == {
+            "a",
+            "b",
+            "c",
+        }
 
     def test_split_shares_with_its_parts(self) -> None:
         rows = [("Conv", "x w", "a"), ("Split", "a", "b c", {"axis": 1, "num_outputs": 2}), ("Add", "b c", "y")]

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from hybridq import targets
 from hybridq.exchange.rknn2_convert import LAYERS, PARAMETERS, Plan, edited, edits_of, load_plan, read_log
 from hybridq.graph.analysis import analyse
+from hybridq.graph.view import Sharing
 from hybridq.plan.limits import completed, joined, limit, within
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.qparams import Range
@@ -234,8 +235,8 @@ def test_a_concat_has_its_own_parameters_where_the_target_says_so() -> None:
         outputs=("y",),
     )
     target = targets.load("rknn2")
-    apart = analyse(proto, outputs_share=target.outputs_share, inputs_share=target.inputs_share)
-    tied = analyse(proto, outputs_share=True)
+    apart = analyse(proto, sharing=Sharing(target.outputs_share, target.inputs_share))
+    tied = analyse(proto, sharing=Sharing(outputs=True))
     assert {g.name for g in apart.groups} == {"x", "a", "c", "y"}
     assert "c" in apart.layer
     assert {g.name for g in tied.groups} == {"x", "y"}
@@ -250,7 +251,7 @@ def test_a_concat_of_a_part_has_the_range_of_what_is_joined() -> None:
         n("Relu", ["c"], ["y"], "R"),
         outputs=("y",),
     )
-    model = analyse(proto, outputs_share=True, inputs_share=False)
+    model = analyse(proto, sharing=Sharing(outputs=True, inputs=False))
     seen = {"x": Range(-9.0, 3.0), "s": Range(0.0, 1.0), "c": Range(-2.0, 1.5), "y": Range(0.0, 1.5)}
     found = joined({k: Measured(r, {"normal": {8: r}}) for k, r in seen.items()}, model, targets.load("rknn2"))
     assert found["c"].ranges["normal"][8] == seen["c"]
@@ -260,7 +261,7 @@ def test_a_concat_of_a_part_has_the_range_of_what_is_joined() -> None:
 def test_what_only_a_sigmoid_reads_stays_within_seven(outputs: tuple[str, ...], kept: tuple[float, float]) -> None:
     n = helper.make_node
     proto = _model(n("Conv", ["x", "w"], ["a"], "A"), n("Sigmoid", ["a"], ["s"], "S"), outputs=outputs)
-    model = analyse(proto, outputs_share=True)
+    model = analyse(proto, sharing=Sharing(outputs=True))
     wide = Range(-9.0, 3.0)
     measured = Measured(wide, {"normal": {8: wide, 16: wide}})
     found = within(measured, limit(model, model.group["a"], targets.load("rknn2")))
@@ -298,7 +299,7 @@ def test_a_cfg_with_anchors_is_read_and_noise_is_no_edit() -> None:
 def test_a_sigmoid_that_comes_near_one_reaches_it(seen: float, taken: float) -> None:
     n = helper.make_node
     proto = _model(n("Conv", ["x", "w"], ["a"], "A"), n("Sigmoid", ["a"], ["s"], "S"), outputs=("s",))
-    model = analyse(proto, outputs_share=True, fixed_ranges=False)
+    model = analyse(proto, sharing=Sharing(outputs=True), fixed_ranges=False)
     r = Range(0.0, seen)
     found = completed(Measured(r, {"normal": {8: r}}), model, model.group["s"], targets.load("rknn2"))
     assert found.ranges["normal"][8].max == taken

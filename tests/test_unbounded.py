@@ -20,6 +20,7 @@ from hybridq.calibration.unbounded import LOSES, Softmax, counting, is_odd, soft
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
 from hybridq.graph.intake.canonical import canonicalize
+from hybridq.graph.view import Sharing
 from hybridq.plan.plan import make_plan
 from hybridq.plan.record import Request, decide
 from hybridq.quant.dtypes import Precision
@@ -67,7 +68,7 @@ class Net:
         )
         given = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
         self.proto, self.feeds, self.target = canonicalize(given), feeds, load(target)
-        self.model = analyse(self.proto, given, outputs_share=self.target.outputs_share)
+        self.model = analyse(self.proto, given, sharing=Sharing(self.target.outputs_share))
         self.weights = storage.weights_of(self.proto)
 
     def stats(self, *algorithms: str) -> CalibrationStats:

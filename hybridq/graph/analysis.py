@@ -22,7 +22,9 @@ from hybridq.graph.outside import values_of
 from hybridq.graph.shared_qparams import moves_data, share_parameters
 from hybridq.graph.states import States
 from hybridq.graph.steering import is_parameter, steering
-from hybridq.graph.view import GraphView, view_of
+from hybridq.graph.view import GraphView, Sharing, view_of
+
+USUAL = Sharing()
 
 
 def analyse(
@@ -31,26 +33,22 @@ def analyse(
     *,
     name: str = "model",
     sha256: str = "",
-    outputs_share: bool = False,
-    inputs_share: bool = True,
+    sharing: Sharing = USUAL,
     fixed_ranges: bool = True,
-    apart: frozenset[str] = frozenset(),
     states: States | None = None,
 ) -> Model:
     """Our view of a canonical model.
 
-    ``given`` supplies the names that the model had before. ``outputs_share``: values concatenated only to leave the
-    graph share parameters too (NPUs do so); otherwise such a Concat runs in float and keeps its inputs apart. Without
-    ``inputs_share`` every Concat is a layer with parameters of its own; without ``fixed_ranges`` all are measured.
-    ``apart`` names nodes that neither share parameters nor are absorbed. ``states`` are a recurrent model's, output by
-    input: the two are one tensor a step apart.
+    ``given`` supplies the names that the model had before. ``sharing``: which tensors share parameters. Without
+    ``fixed_ranges`` all ranges are measured. ``states`` are a recurrent model's, output by input: the two are one
+    tensor a step apart.
     """
-    view = view_of(canonical.graph, inputs_share, apart)
-    view.states = {} if apart else states or {}  # one that arrived quantized has parameters for each
+    view = view_of(canonical.graph, sharing)
+    view.states = {} if sharing.apart else states or {}  # one that arrived quantized has parameters for each
     view.steering = steering(view.graph, view.is_activation, lambda node: _sums(node, view))
     _absorb(view)
     sources = _sources(view)
-    view.members = share_parameters(view, sources, outputs_share=outputs_share)
+    view.members = share_parameters(view, sources)
     view.group = {tensor: group for group, tensors in view.members.items() for tensor in tensors}
     known = aliases(given.graph, _homes(view), view.tensors) if given else {}
     layers = tuple(_layer(view, node, known) for node in view.graph.node if _is_layer(view, node))
@@ -81,7 +79,7 @@ def _absorb(view: GraphView) -> None:
         if row.absorbed or node.output[0] in view.outputs or len(readers) != 1:
             continue
         reader = readers[0]
-        if reader.name in view.apart or not row_of(reader).absorbed:
+        if reader.name in view.sharing.apart or not row_of(reader).absorbed:
             continue
         bounded = len(row_of(reader).inputs.roles) == 1 or clip_bounds(reader, view.initializers)
         if bounded and view.is_activation(reader.output[0]):

@@ -14,14 +14,14 @@ from hybridq.graph.outside import values_of
 from hybridq.graph.view import GraphView
 
 
-def share_parameters(view: GraphView, sources: Iterable[str], *, outputs_share: bool) -> dict[str, list[str]]:
+def share_parameters(view: GraphView, sources: Iterable[str]) -> dict[str, list[str]]:
     """The groups of tensors that share parameters, each under its earliest tensor.
 
-    ``sources``: where values enter a group, in graph order. ``outputs_share``: values concatenated only to leave the
-    graph share parameters too. A state that goes in is the one that came out a step before.
+    ``sources``: where values enter a group, in graph order. A state that goes in is the one that came out a step
+    before.
     """
     parent = {name: name for name in sources}
-    apart = set() if outputs_share else _keeps_apart(view)
+    apart = set() if view.sharing.outputs else _keeps_apart(view)
     for node in view.graph.node:
         if node.name in apart or not moves_data(node, view):
             continue
@@ -52,7 +52,7 @@ def moves_data(node: NodeProto, view: GraphView) -> bool:
     ends = [*node.output[:1], *moved(node)]
     if movement is Movement.NONE or not all(view.is_activation(e) for e in ends):
         return False
-    if node.name in view.apart or (row_of(node).moves_all and not view.inputs_share):
+    if node.name in view.sharing.apart or (row_of(node).moves_all and not view.sharing.inputs):
         return False
     if movement is Movement.NEAREST:
         return bool(edit.attribute(node, "mode", b"nearest") == b"nearest")

@@ -13,6 +13,20 @@ from hybridq.graph.model import Tensor
 from hybridq.graph.states import States
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """Which tensors share parameters, as a target has it.
+
+    ``outputs``: values concatenated only to leave the graph share parameters too (NPUs do so); otherwise such a Concat
+    runs in float and keeps its inputs apart. Without ``inputs`` every Concat is a layer with parameters of its own.
+    ``apart`` names nodes that neither share parameters nor are absorbed.
+    """
+
+    outputs: bool = False
+    inputs: bool = True
+    apart: frozenset[str] = frozenset()
+
+
 @dataclass
 class GraphView:
     """The graph with look-ups, and what the analysis finds as it goes."""
@@ -23,8 +37,7 @@ class GraphView:
     consumers: dict[str, tuple[NodeProto, ...]]
     producers: dict[str, NodeProto]
     outputs: set[str]
-    inputs_share: bool
-    apart: frozenset[str]
+    sharing: Sharing
     absorbed: dict[str, NodeProto] = field(default_factory=dict)  # compute node's name -> its activation
     absorbed_names: set[str] = field(default_factory=set)
     members: dict[str, list[str]] = field(default_factory=dict)  # representative -> the tensors of its group
@@ -37,8 +50,8 @@ class GraphView:
         return name in self.tensors and name not in self.initializers and self.tensors[name].dtype == "float32"
 
 
-def view_of(graph: onnx.GraphProto, inputs_share: bool, apart: frozenset[str]) -> GraphView:
-    """The view of a canonical graph, with nothing found yet (the arguments are those of ``analyse``)."""
+def view_of(graph: onnx.GraphProto, sharing: Sharing) -> GraphView:
+    """The view of a canonical graph, with nothing found yet."""
     tensors = {}
     for value in [*graph.input, *graph.output, *graph.value_info]:
         if value.type.HasField("tensor_type"):
@@ -50,8 +63,7 @@ def view_of(graph: onnx.GraphProto, inputs_share: bool, apart: frozenset[str]) -
         consumers=edit.consumers(graph.node),
         producers=edit.producers(graph.node),
         outputs={o.name for o in graph.output},
-        inputs_share=inputs_share,
-        apart=apart,
+        sharing=sharing,
     )
 
 

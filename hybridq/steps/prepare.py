@@ -31,6 +31,7 @@ from hybridq.graph.outside import any_outside, dtype_of, values_of
 from hybridq.graph.runtime import Feed, RuntimeModelError
 from hybridq.graph.shapes import measure_shapes, open_tensors, with_shapes
 from hybridq.graph.states import states_of
+from hybridq.graph.view import Sharing
 from hybridq.plan.as_given import apart
 from hybridq.targets import Target
 
@@ -201,15 +202,14 @@ def prepare(
     if target.whole_pools and recovered is None:
         split_whole_pools(proto, target.whole_pools)
     digest = fingerprint(path, inputs, outputs)
+    separate = apart(proto, recovered.tensors) if recovered else frozenset()
     model = analyse(
         proto,
         given,
         name=path.stem,
         sha256=digest,
-        outputs_share=target.outputs_share,
-        inputs_share=target.inputs_share,
+        sharing=Sharing(target.outputs_share, target.inputs_share, separate),
         fixed_ranges=target.fixed_ranges and recovered is None,
-        apart=apart(proto, recovered.tensors) if recovered else frozenset(),
         states=_states(proto, states, str(path)),
     )
     return Prepared(path, given, changed, proto, model, recovered, scratch)
