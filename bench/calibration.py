@@ -124,7 +124,7 @@ def rivals(
 
     def options() -> onnxruntime.SessionOptions:
         found = original()
-        found.intra_op_num_threads, found.log_severity_level = threads, runtime.ERRORS_ONLY
+        found.intra_op_num_threads, found.log_severity_level = threads, runtime.SILENT
         return found
 
     with tempfile.TemporaryDirectory() as folder, patch("onnxruntime.SessionOptions", options):

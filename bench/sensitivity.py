@@ -13,6 +13,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,10 @@ def measure(path: Path, samples: int) -> dict[str, Any]:
     variants = [f for f in (group_forms(model, plan, weights, g) for g in model.groups) if f]
     inference = min(seconds(lambda: [run(one, f) for f in feeds]) for _ in range(5)) / samples
     making = seconds(lambda: session(grow(model, weights, {}, variants).proto, threads=1))
-    together = seconds(lambda: list(alone.noise_of(model, weights, {}, variants, reference, range(samples)))) - making
+    asked = alone.Variants(model, weights, {}, variants, reference)
+    together = seconds(lambda: list(alone.noise_of(asked, range(samples)))) - making
     first = variants[:: max(1, len(variants) // 8)]
-    apart = seconds(lambda: alone._one_by_one(model, weights, {}, first, reference, range(samples), 1))
+    apart = seconds(lambda: alone.one_by_one(replace(asked, forms=first), range(samples), 1))
     apart *= len(variants) / (len(first) + 1)
     return {
         "model": path.parent.name if path.stem == "model" else path.stem,

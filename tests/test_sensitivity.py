@@ -60,9 +60,9 @@ class TestGrowing:
         case, feeds = small_case(2, 3)
         reference = measure_reference(runtime.session(case.proto, threads=1), feeds, case.model)
         variants = [s.forms for s in sources(case.model, case.plan({}), case.weights)]
-        words = (case.model, case.weights, {}, variants, reference)
-        found = list(alone.noise_of(*words, range(len(feeds))))
-        one_by_one = [next(iter(alone.noise_of(*words, [i]))) for i in range(len(feeds))]
+        asked = alone.Variants(case.model, case.weights, {}, variants, reference)
+        found = list(alone.noise_of(asked, range(len(feeds))))
+        one_by_one = [next(iter(alone.noise_of(asked, [i]))) for i in range(len(feeds))]
         assert all(np.array_equal(a, b) for a, b in zip(found, one_by_one, strict=True))
 
 
@@ -74,16 +74,16 @@ def _grows_as_one_by_one(case: Case, monkeypatch: pytest.MonkeyPatch, *, may_ref
         variants = [s.forms for s in sources(case.model, plan, case.weights)]
         variants += [exact_forms(g) for g in case.model.groups] if base else []
         variants = variants[:: max(1, -(-len(variants) // 12))]
-        more = {"base": base, "variants": variants, "reference": reference, "samples": [0], "from_base": False}
+        asked = alone.Variants(case.model, case.weights, base, variants, reference)
         try:
             grow(case.model, case.weights, base, variants)
         except Ungrowable:
             assert may_refuse
             continue
-        together = np.stack(list(alone.noise_of(case.model, case.weights, **more)))
+        together = np.stack(list(alone.noise_of(asked, [0], from_base=False)))
         with monkeypatch.context() as patch:
             patch.setattr(alone, "grow", _only_alone)
-            apart = np.stack(list(alone.noise_of(case.model, case.weights, **more)))
+            apart = np.stack(list(alone.noise_of(asked, [0], from_base=False)))
         assert together.shape == apart.shape
         scale = np.maximum(apart.max(), 1e-9)
         live = reference.signal > 1e-6  # a constant may lie on a tie of rounding for good

@@ -41,7 +41,7 @@ from hybridq.search.measuring.damage import Doubles
 from hybridq.search.measuring.joint import Bench
 from hybridq.search.measuring.quantizers import NoiseSource, sources
 from hybridq.search.reasons import kept_for_a_reason, reasons
-from hybridq.search.result import content, finished
+from hybridq.search.result import Outcome, content, finished
 from hybridq.search.tuning.alternatives import Alternatives, alternatives, of_sources, prepare
 from hybridq.search.tuning.polish import polished
 from hybridq.search.tuning.starts import ranked_starts
@@ -335,6 +335,6 @@ class SearchEngine:
         biases, rounded = bench.biases(chosen, plan), {n: bench.rounded[n] for n in bench.together(chosen)}
         layers = {n: chosen.layers[n] for n in why}
         warnings = self.judge.lost_slices(figures, feasible)
-        found, budget = content(bench, question, self.times), self.judge.budget
-        made = finished(found, front, chosen, layers, budget, feasible, why, costs, warnings)
+        outcome = Outcome(chosen, feasible, layers, why, warnings)
+        made = finished(content(bench, question, self.times), front, self.judge.budget, outcome, costs)
         return SearchResult(feasible, layers, chosen.tuning, biases, rounded, why, figures, made, tuple(warnings))

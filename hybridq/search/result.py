@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from hybridq.quant.dtypes import Precision
@@ -32,19 +33,24 @@ def content(bench: Bench, question: Mapping[str, Any], times: Times | None) -> J
     return found
 
 
-def finished(
-    found: Json,
-    front: Frontier,
-    chosen: Choice,
-    layers: Mapping[str, Precision],
-    budget: Budget,
-    feasible: bool,
-    reasons: Mapping[str, str],
-    costs: Times | None,
-    warnings: Sequence[str],
-) -> Json:
-    """The content with its result in front; ``layers`` are the precisions that are written into the cfg."""
-    bench, tuning = front.bench, chosen.tuning
+@dataclass(frozen=True)
+class Outcome:
+    """What a search decided: ``layers`` are the precisions that are written into the cfg, each with its reason.
+
+    ``feasible``: the budget is held. ``warnings`` say what the choice still loses.
+    """
+
+    chosen: Choice
+    feasible: bool
+    layers: Mapping[str, Precision]
+    reasons: Mapping[str, str]
+    warnings: Sequence[str]
+
+
+def finished(found: Json, front: Frontier, budget: Budget, outcome: Outcome, costs: Times | None) -> Json:
+    """The content with its result in front."""
+    bench, chosen, reasons = front.bench, outcome.chosen, outcome.reasons
+    tuning = chosen.tuning
     raised = [u for u in front.pairs.units if set(bench.model.group[u].layers) & set(chosen.layers)]
     asked = {
         k: getattr(budget, k) for k in ("min_sqnr", "min_worst_sqnr", "max_drop", "max_high", "min_speedup", "time")
@@ -54,11 +60,11 @@ def finished(
         "format": found["format"],
         "question": found["question"],
         "budget": {k: v for k, v in asked.items() if v is not None} or {"max_high": budget.high},
-        "feasible": feasible,
-        "warnings": list(warnings),
+        "feasible": outcome.feasible,
+        "warnings": list(outcome.warnings),
         "chosen": {
             "high_fraction": figures.high,
-            "layers": {n: str(p) for n, p in layers.items()},
+            "layers": {n: str(p) for n, p in outcome.layers.items()},
             "ranges": dict(tuning.ranges),
             "weights": dict(tuning.weights),
             "corrected_biases": sorted(bench.biases(chosen, bench.plan(chosen)[0])),

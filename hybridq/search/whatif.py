@@ -28,6 +28,7 @@ from hybridq.report.prediction import Additive, Figure, JointModel, Prediction, 
 from hybridq.search.allocation.additive_noise import pairs
 from hybridq.search.allocation.costs import Times, boundary_elements
 from hybridq.search.allocation.knapsack import NO_PAIRS, Pairs, hull
+from hybridq.search.measuring.alone import Variants
 from hybridq.search.measuring.damage import Doubles, Reference, measure_reference
 from hybridq.search.measuring.errors import OutputSlice, Run, figures_of, measured, noise_alone
 from hybridq.search.measuring.quantizers import NoiseSource, sources, units_of
@@ -158,7 +159,8 @@ def _measured_alone(
     """The additive model of every quantizer's noise, each measured alone on a ``few`` of the samples."""
     found = sources(asked.model, lowest, _with_biases(asked.model, asked.weights, lowest))
     say = partial(progress, "each quantizer alone")
-    noise = noise_alone(asked.model, asked.weights, found, reference, places, few, threads, say)
+    variants = Variants(asked.model, asked.weights, {}, [s.forms for s in found], reference)
+    noise = noise_alone(variants, places, few, threads, say)
     return _additive(asked.model, lowest, found, noise)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeVar
 
@@ -28,12 +29,19 @@ DISABLED = [
 ]
 
 
+@dataclass(frozen=True)
+class Variants:
+    """A model with the forms ``base``, and variants that change some of them, to be set against a reference."""
+
+    model: Model
+    weights: Weights
+    base: Forms
+    forms: Sequence[Forms]
+    reference: Reference
+
+
 def noise_of(
-    model: Model,
-    weights: Weights,
-    base: Forms,
-    variants: Sequence[Forms],
-    reference: Reference,
+    asked: Variants,
     samples: Sequence[int],
     *,
     threads: int = 1,
@@ -45,32 +53,23 @@ def noise_of(
     ``from_base``: against the base, which is then the float model as this very graph computes it, so that nothing but
     the quantizers makes a difference; else against the reference. ``between`` is called between sessions.
     """
-    measure = _together(model, weights, base, variants, reference, threads, from_base)
-    if measure is None:
-        measure = _one_by_one(model, weights, base, variants, reference, samples, threads, between)
+    measure = _together(asked, threads, from_base) or one_by_one(asked, samples, threads, between)
     return map(measure, samples)
 
 
-def _together(
-    model: Model,
-    weights: Weights,
-    base: Forms,
-    variants: Sequence[Forms],
-    reference: Reference,
-    threads: int,
-    from_base: bool,
-) -> Callable[[int], Doubles] | None:
+def _together(asked: Variants, threads: int, from_base: bool) -> Callable[[int], Doubles] | None:
     """All variants in one growing graph; None where rows cannot be told apart, by us or by ONNX Runtime.
 
     Of a recurrent model each variant has states of its own.
     """
+    model, reference = asked.model, asked.reference
     if model.states:
         return None
     feed, given = reference.feeds[0], reference.given[0]
     if not all(_is_row(x) for x in given) or not _single(model, feed):
         return None
     try:
-        grown = grow(model, weights, base, variants)
+        grown = grow(model, asked.weights, asked.base, asked.forms)
         names = [grown.names[n] for n in reference.names]
         one = session(seeded(grown.proto), threads=threads, disabled_optimizers=DISABLED)
         outputs = run(one, feed, names)
@@ -79,7 +78,7 @@ def _together(
     rows = [len(grown.rows[n]) for n in reference.names]
     if [x.shape for x in outputs] != [(count, *x.shape[1:]) for count, x in zip(rows, given, strict=True)]:
         return None
-    takes = [_places(grown.rows[n], len(variants)) for n in reference.names]
+    takes = [_places(grown.rows[n], len(asked.forms)) for n in reference.names]
 
     def measure(sample: int) -> Doubles:
         outputs = [batched(x) for x in run(one, reference.feeds[sample], names)]
@@ -90,7 +89,8 @@ def _together(
 
 def grows(model: Model, weights: Weights, variants: Sequence[Forms], reference: Reference) -> bool:
     """Whether one graph can carry variants of a model, by the first of them, which travel together."""
-    return not variants or _together(model, weights, {}, variants[:STREAM], reference, 1, True) is not None
+    few = Variants(model, weights, {}, variants[:STREAM], reference)
+    return not variants or _together(few, 1, True) is not None
 
 
 def fingerprint(forms: Forms) -> str:
@@ -137,23 +137,17 @@ def _places(rows: Sequence[int], variants: int) -> Array:
     return np.array([place.get(v, place[0]) for v in range(variants + 1)])
 
 
-def _one_by_one(
-    model: Model,
-    weights: Weights,
-    base: Forms,
-    variants: Sequence[Forms],
-    reference: Reference,
-    samples: Sequence[int],
-    threads: int,
-    between: Callable[[], object],
+def one_by_one(
+    asked: Variants, samples: Sequence[int], threads: int, between: Callable[[], object] = lambda: None
 ) -> Callable[[int], Doubles]:
     """A session for each variant, one after the other: only their noise is kept."""
+    model, reference = asked.model, asked.reference
     found: dict[int, list[Doubles]] = {i: [] for i in samples}
     drawing = bool(random_nodes(model.proto.graph))
     order = range(max(samples) + 1) if drawing or model.states else samples  # what comes out hangs on the runs before
-    for forms in (base, *({**base, **v} for v in variants)):
+    for forms in (asked.base, *({**asked.base, **v} for v in asked.forms)):
         between()
-        grown = grow(model, weights, forms, [])
+        grown = grow(model, asked.weights, forms, [])
         one: Session = session(seeded(grown.proto), threads=threads, disabled_optimizers=DISABLED)
         names = [grown.names[n] for n in reference.names]
         rolled = Rolled(one, model.states, grown.names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,9 @@ from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed
 from hybridq.quant.metrics import Slice, SliceDamage
 from hybridq.report.prediction import Figure
-from hybridq.search.measuring.alone import chunks, noise_of
+from hybridq.search.measuring.alone import Variants, chunks, noise_of
 from hybridq.search.measuring.damage import LOST, Array, Doubles, Reference, one_row
 from hybridq.search.measuring.outputs import layouts
-from hybridq.search.measuring.quantizers import NoiseSource
-from hybridq.storage.weights import Weights
 
 OUTPUTS, SLICES = 12, 3  # whole outputs at most, and slices of each, those that 8 bits harm most
 Run = Callable[[Feed], Sequence[Array]]
@@ -76,21 +74,18 @@ def figures_of(model: Model, reference: Reference, run: Run) -> tuple[tuple[Figu
 
 
 def noise_alone(
-    model: Model,
-    weights: Weights,
-    found: Sequence[NoiseSource],
-    reference: Reference,
+    asked: Variants,
     places: Sequence[OutputSlice],
     samples: Sequence[int],
     threads: int,
     progress: Callable[[int, int], object],
 ) -> Doubles:
-    """Squared errors that every source makes alone on some of the samples, (sources, figures)."""
-    forms = [s.forms for s in found]
+    """Squared errors that every variant makes alone on some of the samples, (variants, figures)."""
+    reference, forms = asked.reference, asked.forms
     plain = Plain(**{f.name: getattr(reference, f.name) for f in fields(Reference)}, places=tuple(places))
     total = np.zeros((len(forms), len(places)))
-    for start, chunk in chunks(model, forms):
-        rows = noise_of(model, weights, {}, chunk, plain, samples, threads=threads)
+    for start, chunk in chunks(asked.model, forms):
+        rows = noise_of(replace(asked, forms=chunk, reference=plain), samples, threads=threads)
         for i, noise in enumerate(rows, start=1):
             total[start : start + len(chunk)] += noise[1:]
             progress(start * len(samples) + i * len(chunk), len(forms) * len(samples))

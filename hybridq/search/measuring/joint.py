@@ -26,7 +26,7 @@ from hybridq.plan.quant_plan import QuantPlan
 from hybridq.plan.share_of_macs import high_fraction
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, LayerChoice, QuantConfig
 from hybridq.search.choice import Choice, Figures
-from hybridq.search.measuring.alone import chunks, fingerprint, grows, noise_of
+from hybridq.search.measuring.alone import Variants, chunks, fingerprint, grows, noise_of
 from hybridq.search.measuring.answers import Passed, changed
 from hybridq.search.measuring.damage import Doubles, Objective, Reference, objective, one_row
 from hybridq.search.measuring.figures import Sqnr, Sums
@@ -267,8 +267,8 @@ class Bench:
     def rows(self, variants: Sequence[Forms], samples: Sequence[int]) -> Iterator[list[float]]:
         """Sample by sample what each variant adds to the damage."""
         aim = self.aim_of()
-        words = dict[str, Any](threads=self.threads, between=self._in_time)
-        noise = noise_of(self.model, self.weights, {}, variants, self.reference, samples, **words)
+        asked = Variants(self.model, self.weights, {}, variants, self.reference)
+        noise = noise_of(asked, samples, threads=self.threads, between=self._in_time)
         return (aim.of(i, rows[1:]).tolist() for i, rows in zip(samples, noise, strict=True))
 
     def _shared(self) -> Any:
