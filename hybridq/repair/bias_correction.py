@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,6 +27,7 @@ from hybridq.graph.runtime import Feed, session
 from hybridq.plan.layer_weights import remains
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.repair.portions import portions
+from hybridq.storage.kept import NOTHING, Kept
 from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights
 
@@ -41,17 +44,19 @@ def corrected_biases(
     *,
     threads: int = 0,
     progress: Progress = no_progress,
+    kept: Kept = NOTHING,
 ) -> dict[str, Array]:
     """The corrected bias of every layer of the plan that has integer weights and a bias of its own, by layer.
 
-    ``feeds`` are single samples; some 30 are enough. Layers whose means come out infinite keep their bias.
+    ``feeds`` are single samples; some 30 are enough. Layers whose means come out infinite keep their bias. Samples
+    that a command which was killed had looked at are ``kept``.
     """
-    kept = list(feeds)
+    samples = list(feeds)
     found: dict[str, Array] = {}
     readers = Counter(x.bias for x in model.layers)
     fitting = (x for x in model.layers if readers[x.bias] == 1 and _fits(x, plan, model))
     for layers in portions(fitting, lambda x: _bytes(x, weights), MEMORY):
-        found.update(_corrected(model, plan, weights, layers, kept, threads, progress))
+        found.update(_corrected(model, plan, weights, layers, samples, threads, progress, kept))
     return found
 
 
@@ -68,25 +73,56 @@ def _corrected(
     feeds: Sequence[Feed],
     threads: int,
     progress: Progress,
+    kept: Kept,
 ) -> dict[str, Array]:
     proto = assemble(model.proto, weights)
     nodes = {node.name: node for node in proto.graph.node}  # these read and write what lies within float16 ends
     ranks = [len(model.tensors[model.nodes[x.node].output[0]].shape or ()) for x in layers]
+    errors = [_error(x, plan, weights) for x in layers]
     names = [
-        _measure(proto, nodes[x.node], x, rank, *_error(x, plan, weights))
-        for x, rank in zip(layers, ranks, strict=True)
+        _measure(proto, nodes[x.node], x, rank, *error) for x, rank, error in zip(layers, ranks, errors, strict=True)
     ]
+    key = kept.key("mean shifts", model.sha256, dict(weights) if kept.folder else "", errors, feeds)
+    sums = _Sums.recalled(kept, key, [np.shape(weights[x.bias]) for x in layers])
+    if model.states and sums.done < len(feeds):  # the state after the last of them is not known
+        sums = _Sums(kept, key, [np.zeros_like(t) for t in sums.total])
+    left = feeds[sums.done :]
     rolled = Rolled(session(proto, threads=threads), model.states)
-    total = [np.zeros(np.shape(weights[x.bias])) for x in layers]
-    for feed in counted(feeds, "correcting biases", len(feeds), progress):
-        for held, mean in zip(total, rolled.run(feed, names), strict=True):
-            held += mean.reshape(held.shape)
+    for feed in counted(left, "correcting biases", len(left), progress):
+        sums.add(rolled.run(feed, names))
     found = {}
-    for layer, held in zip(layers, total, strict=True):
+    for layer, held in zip(layers, sums.total, strict=True):
         bias = (np.asarray(weights[layer.bias], np.float64) - held / max(len(feeds), 1)).astype(np.float32)
         if np.isfinite(bias).all():
             found[layer.name] = bias
     return found
+
+
+@dataclass
+class _Sums:
+    """Sums over samples, one array a layer, kept as they grow; ``done`` is the number of samples in them."""
+
+    kept: Kept
+    key: str
+    total: list[NDArray[np.float64]]
+    done: int = 0
+
+    @classmethod
+    def recalled(cls, kept: Kept, key: str, shapes: Sequence[tuple[int, ...]]) -> _Sums:
+        """Those of an earlier command, or none yet."""
+        sizes = [math.prod(s) for s in shapes]
+        found = kept.get(key, (sum(sizes) + 1,), np.float64)
+        if found is None:
+            return cls(kept, key, [np.zeros(s) for s in shapes])
+        parts = np.split(found[:-1], np.cumsum(sizes)[:-1])
+        return cls(kept, key, [p.reshape(s).copy() for p, s in zip(parts, shapes, strict=True)], int(found[-1]))
+
+    def add(self, means: Sequence[NDArray[Any]]) -> None:
+        """Take in a sample."""
+        for held, mean in zip(self.total, means, strict=True):
+            held += mean.reshape(held.shape)
+        self.done += 1
+        self.kept.put(self.key, np.concatenate([*(t.ravel() for t in self.total), [self.done]]))
 
 
 def _fits(layer: Layer, plan: QuantPlan, model: Model) -> bool:

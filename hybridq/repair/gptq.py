@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from hybridq.quant.qparams import QParams
 from hybridq.repair.algebra import factor, product
 from hybridq.repair.observe import observer
 from hybridq.repair.portions import portions
+from hybridq.storage.kept import NOTHING, Kept
 from hybridq.storage.weights import Weights
 
 Array = NDArray[Any]
@@ -51,13 +53,15 @@ def compensated_weights(
     *,
     threads: int = 0,
     progress: Progress = no_progress,
+    kept: Kept = NOTHING,
 ) -> dict[str, Array]:
     """The integers of every layer of the plan whose weights can be rounded together, by layer.
 
     Shapes and integer types are those of the plan's weights. ``feeds`` are single samples; some 20 are enough. A layer
     whose inputs are so large that their squares are infinite is left out.
     """
-    return compensations(model, plan, weights, feeds, (DAMPING,), threads=threads, progress=progress)[0]
+    words: dict[str, Any] = {"threads": threads, "progress": progress, "kept": kept}
+    return compensations(model, plan, weights, feeds, (DAMPING,), **words)[0]
 
 
 def compensations(
@@ -69,11 +73,17 @@ def compensations(
     *,
     threads: int = 0,
     progress: Progress = no_progress,
+    kept: Kept = NOTHING,
 ) -> list[dict[str, Array]]:
-    """``compensated_weights`` for several dampings, of one pass over the samples."""
-    found: list[dict[str, Array]] = [{} for _ in dampings]
-    fitting = (x for x in model.layers if _fits(x, model, plan))
-    for layers in portions(fitting, lambda x: _numbers(x, model), MEMORY):
+    """``compensated_weights`` for several dampings, of one pass over the samples.
+
+    Layers that are ``kept`` of a command that was killed are not rounded again.
+    """
+    notes = _Notes.of(kept, model, plan, weights, feeds)
+    fitting = [x for x in model.layers if _fits(x, model, plan)]
+    found = [{x.name: q for x in fitting if (q := notes.recalled(x, d)) is not None} for d in dampings]
+    missing = (x for x in fitting if not all(x.name in made for made in found))
+    for layers in portions(missing, lambda x: _numbers(x, model), MEMORY):
         observe = observer(model, weights, [x.inputs[0] for x in layers], threads=threads)
         moments = dict[str, Doubles]()
         for feed in counted(feeds, "rounding weights together, samples", len(feeds), progress):
@@ -88,7 +98,41 @@ def compensations(
                 node = model.nodes[layer.node]
                 for made, damping in zip(found, dampings, strict=True):
                     made[layer.name] = _rounded(node, layer, plan, weights, moment, damping, threads)
+                    notes.take_down(layer, damping, made[layer.name])
     return found
+
+
+@dataclass(frozen=True)
+class _Notes:
+    """Layers that were rounded, kept by all that their integers hang on."""
+
+    kept: Kept
+    plan: QuantPlan
+    given: str
+
+    @classmethod
+    def of(cls, kept: Kept, model: Model, plan: QuantPlan, weights: Weights, feeds: Sequence[Feed]) -> _Notes:
+        """Of a model with these weights and samples."""
+        return cls(kept, plan, kept.key(model.sha256, dict(weights) if kept.folder else "", feeds))
+
+    def recalled(self, layer: Layer, damping: float) -> Array | None:
+        """The integers of a layer, where they are known."""
+        shape = tuple(layer.weights[0].shape)
+        return self.kept.get(self._key(layer, damping), shape, self._params(layer).precision.numpy)
+
+    def take_down(self, layer: Layer, damping: float, made: Array) -> None:
+        """Keep the integers of a layer."""
+        self.kept.put(self._key(layer, damping), made)
+
+    def _params(self, layer: Layer) -> QParams:
+        params = self.plan.layers[layer.name].weights[0].qparams
+        assert params is not None
+        return params
+
+    def _key(self, layer: Layer, damping: float) -> str:
+        p = self._params(layer)
+        steps = (np.asarray(p.scale), np.asarray(p.zero_point), str(p.precision), str(p.scheme), str(p.axis))
+        return self.kept.key("rounded together", self.given, layer.name, damping, steps)
 
 
 def _fits(layer: Layer, model: Model, plan: QuantPlan) -> bool:

@@ -38,6 +38,7 @@ from hybridq.search.measuring.damage import measure_reference
 from hybridq.search.measuring.joint import Bench, Stopwatch
 from hybridq.search.result import content, recall
 from hybridq.search.work import KEPT, TOLD, Deadline, Effort, Prices, Work, allowed, planned, slowness
+from hybridq.storage.kept import NOTHING, Kept
 from hybridq.storage.record_json import to_json
 from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights
@@ -58,7 +59,8 @@ class SearchOptions:
     worker of ``pool``, with the same result for any number. ``board``: microseconds by layer on
     the device. ``previous`` is the content of an earlier ``search.json`` of the same question: what it measured is not
     measured again. ``save`` is called with the content so far after each measurement, ``progress`` with what is done,
-    how much of it, and of how much. ``stopwatch`` times joint models in another ``runtime``.
+    how much of it, and of how much. ``stopwatch`` times joint models in another ``runtime``. Repairs that take long
+    are ``kept``, for a search that is killed.
     """
 
     metric: Metric | None = None
@@ -74,6 +76,7 @@ class SearchOptions:
     save: Save | None = None
     stopwatch: Stopwatch | None = None
     runtime: str = ""
+    kept: Kept = NOTHING
     progress: Progress = field(default=no_progress, repr=False)
 
 
@@ -180,6 +183,7 @@ def _bench(
         rounded=weights.rounded,
         stopwatch=options.stopwatch,
         runtime=options.runtime,
+        kept=options.kept,
     )
 
 

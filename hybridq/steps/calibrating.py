@@ -43,6 +43,7 @@ from hybridq.steps.options.step1 import Step1Options
 from hybridq.steps.prepare import Prepared, Seen
 from hybridq.steps.quantized import not_as_given
 from hybridq.storage import state as storage
+from hybridq.storage.kept import NOTHING, Kept
 from hybridq.storage.state import State
 from hybridq.storage.weights import Weights, size_of
 from hybridq.targets import Target
@@ -84,6 +85,7 @@ class Step1Run:
     deadline: Deadline
     equalized: tuple[str, ...] = ()  # layers whose channels were
     loop: LoopDefaults | None = None
+    kept: Kept = NOTHING
 
     def with_data(self, dataset: Any, executor: Executor | None, directory: Path) -> Step1Result:
         """Measure ranges on samples."""
@@ -215,7 +217,7 @@ class Step1Run:
                 return self._even(plain, feeds[:FEW])
             return self._equalized(plain.weights, data, feeds, executor)
 
-        bed = Bed(self.prepared.model, feeds, options.threads, self.progress)
+        bed = Bed(self.prepared.model, feeds, options.threads, self.progress, self.kept)
         return repaired(bed, plain, equalize, options.repair, self._time_for_weights()), feeds
 
     def _time_for_weights(self) -> Deadline:

@@ -46,6 +46,7 @@ from hybridq.steps.step2 import Step2Result, step2
 from hybridq.steps.step3 import Step3Result, step3
 from hybridq.steps.step3_runtime import stopwatch
 from hybridq.storage import state as storage
+from hybridq.storage.kept import Kept, kept_in
 from hybridq.storage.state import CFG, State
 
 SAVE_SECONDS = 2.0
@@ -91,13 +92,15 @@ def auto(
         raise DatasetError("no such file", path=str(evaluation))
     folder, shared = Path(out), dict[str, Any](threads=first.threads, progress=progress)
     deadline = Deadline(wanted.time).keeping((1 - KEPT) * (wanted.time or 0.0))
-    calibrated = step1(model, dataset, folder, progress=progress, deadline=deadline, **words)
-    deadline = deadline.keeping(_comparing(calibrated, evaluation, wanted.time) + seconds)
     places = dict[str, Any](workers=first.workers, cluster=first.cluster)
-    found = propose(folder, dataset, deadline=deadline, findings=calibrated.findings, **places, **shared, **asked)
+    with kept_in(folder) as kept:
+        calibrated = step1(model, dataset, folder, progress=progress, deadline=deadline, kept=kept, **words)
+        deadline = deadline.keeping(_comparing(calibrated, evaluation, wanted.time) + seconds)
+        known = dict[str, Any](deadline=deadline, findings=calibrated.findings, kept=kept)
+        found = propose(folder, dataset, **known, **places, **shared, **asked)
     built = step2(folder, **shared)
-    known = isinstance(dataset, (str, Path))  # else nobody but the caller knows the samples
-    seen = dataset if evaluation is None and not known else evaluation
+    recorded = isinstance(dataset, (str, Path))  # else nobody but the caller knows the samples
+    seen = dataset if evaluation is None and not recorded else evaluation
     predicts = not planned(calibrated.state.model, MOST_SAMPLES).scarce and not deadline.over
     words = {"metric": wanted.metric, "runtime": wanted.runtime, "seconds": seconds, "what_if": predicts}
     compared = step3(folder, seen, **words, **places, **shared)
@@ -153,6 +156,7 @@ def propose(
     progress: Progress = no_progress,
     deadline: Deadline | None = None,
     findings: Sequence[Finding] | None = None,
+    kept: Kept | None = None,
     **options: Any,
 ) -> SearchResult:
     """Search for the layers that need more bits and write them into the cfg of a folder that step1 left.
@@ -175,8 +179,8 @@ def propose(
     asked = _asked(folder, state, wanted, threads)
     feeds = list(_feeds(folder, state, dataset))
     feeds = feeds if wanted.metric else in_a_row(feeds, state.model.states)  # a metric goes by what was recorded
-    with pool(workers, cluster, executor, threads=1) as place:
-        asked = replace(asked, remedies=remedies, pool=place or HERE, deadline=deadline, progress=progress)
+    with pool(workers, cluster, executor, threads=1) as place, kept_in(folder, kept) as held:
+        asked = replace(asked, remedies=remedies, pool=place or HERE, deadline=deadline, progress=progress, kept=held)
         found = search(state.model, state.weights, state.calibrated, feeds, wanted.budget, asked)
     return _write(folder, _improved(state, found), found, said(wanted), before)
 

@@ -28,6 +28,7 @@ from hybridq.steps.options.step1 import Step1Options
 from hybridq.steps.options.validation import read, takes
 from hybridq.steps.prepare import prepare
 from hybridq.storage import state as storage
+from hybridq.storage.kept import Kept, kept_in
 from hybridq.storage.state import CFG, MODEL, WEIGHTS, State
 
 FORMAT_MARK = b'"hybridq.model/'
@@ -43,12 +44,14 @@ def step1(
     executor: Executor | None = None,
     progress: Progress = no_progress,
     deadline: Deadline | None = None,
+    kept: Kept | None = None,
     **options: Any,
 ) -> Step1Result:
     """Calibrate ``model`` on ``dataset`` and write model.json, weights.data and model.quantization.cfg to ``out``.
 
     ``dataset`` is a path (``dataset.txt``, a folder, an ``.npz``) or an iterable of feeds, None with ``data_free``;
-    ``options`` are the fields of ``Step1Options``. Repairs of weights take a share of what the ``deadline`` leaves.
+    ``options`` are the fields of ``Step1Options``. Repairs of weights take a share of what the ``deadline`` leaves, and
+    go on with what is ``kept`` of a command that was killed, by default of step1 itself.
     Raises OptionError for options that do not exist or fit, ModelError and DatasetError where the model or a sample
     cannot be used, ConfigError where ``out`` holds an edited cfg and neither ``force`` nor ``merge`` was said.
     """
@@ -59,7 +62,9 @@ def step1(
     progress("preparing the model", 0, None)
     prepared = prepare(Path(model), chosen.inputs, chosen.outputs, chosen.goal, chosen.pairs)
     one = Step1Run(prepared, chosen, chosen.goal, progress, deadline or Deadline())
-    result = one.without_data(directory) if chosen.data_free else one.with_data(dataset, executor, directory)
+    with kept_in(directory, kept) as held:
+        one = replace(one, kept=held)
+        result = one.without_data(directory) if chosen.data_free else one.with_data(dataset, executor, directory)
     fresh = config.write_cfg(result.state.model, result.state.calibrated, _weight_only(result.state, chosen))
     text, merged = _cfg_text(fresh, result.state, before, directory)
     _write(directory, result.state, fresh, text, _sources(Path(model), dataset, chosen), before)

@@ -7,11 +7,12 @@ All are built with every layer at its default precision and compared at the outp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cache
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from hybridq.calibration.statistics import CalibrationStats
@@ -30,6 +31,8 @@ from hybridq.search.choice import Choice
 from hybridq.search.measuring.damage import Objective, Reference, measure_reference
 from hybridq.search.measuring.joint import Bench
 from hybridq.search.work import Deadline, TimeUp
+from hybridq.storage.kept import NOTHING, Kept
+from hybridq.storage.record_json import to_json
 from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights, size_of
 
@@ -50,6 +53,7 @@ EQUALIZED = 1 << 28  # bytes of weights up to which channels are equalized: the 
 DAMPINGS = (0.01, 0.1)  # little trust in few samples, or more of it
 FEW = 32  # samples by which step1 chooses, unasked
 CLEAR = 0.8  # of the damage: 1 dB, or channels that were equalized on few samples are not worth it
+TREATED = 2 + len(DAMPINGS)  # candidates of one start: biases, roundings, biases of what the best of these leaves
 WORTH = 0.97  # an alternative must bring the damage below this share of what it was
 
 
@@ -81,17 +85,18 @@ def said_of_repair(weights: Weights, repair: Repair, done: tuple[str, ...]) -> l
 
 @dataclass(frozen=True)
 class Bed:
-    """What repairs are made and measured with: the model, samples, threads of ONNX Runtime, who is told."""
+    """What repairs are made and measured with: model, samples, threads of ONNX Runtime, whom to tell, what was kept."""
 
     model: Model
     feeds: Sequence[Feed]
     threads: int
     progress: Progress = no_progress
+    kept: Kept = NOTHING
 
     @property
     def words(self) -> dict[str, Any]:
         """How a repair goes about it."""
-        return {"threads": self.threads, "progress": self.progress}
+        return {"threads": self.threads, "progress": self.progress, "kept": self.kept}
 
 
 def repaired(
@@ -134,7 +139,7 @@ def _best_of_all(bed: Bed, plain: Calibration, equal: Calibration | None) -> Cal
     made = [
         treat(bed, start) for start in ([plain, equal] if equal else [plain]) for treat in (with_biases, with_rounding)
     ]
-    return _best([plain, *made], _measuring(bed, plain))
+    return _best([plain, *made], _Measure(bed, plain, 1 + len(made)))
 
 
 def _has_numbers(model: Model) -> bool:
@@ -146,18 +151,19 @@ def _better(bed: Bed, plain: Calibration, equalize: Callable[[], Calibration | N
     """The best treatment of the weights; of equalized channels where that brings clearly less damage."""
     first = with_biases(bed, plain)
     yield first
-    measure = _measuring(bed, first)
+    measure = _Measure(bed, first, TREATED)
     given = _treated(bed, plain, first, measure)
     yield given
     equal = equalize()
     if equal is None:
         return
+    measure.expected += TREATED
     other = _treated(bed, equal, with_biases(bed, equal), measure)
     if measure(other) < CLEAR * measure(given):
         yield other
 
 
-def _treated(bed: Bed, start: Calibration, first: Calibration, measure: Callable[[Calibration], float]) -> Calibration:
+def _treated(bed: Bed, start: Calibration, first: Calibration, measure: _Measure) -> Calibration:
     """Corrected biases (``first``), weights rounded together, or biases of what that leaves."""
     together = with_roundings(bed, start, DAMPINGS)
     if not together[0].weights.rounded:
@@ -209,31 +215,52 @@ def _plan(model: Model, found: Calibration) -> QuantPlan:
     return make_plan(model, found.calibrated, config, found.weights)
 
 
-def _measuring(bed: Bed, first: Calibration) -> Callable[[Calibration], float]:
-    """What a candidate does to the outputs, as a function that measures each once."""
-    model, threads = bed.model, bed.threads
-    known: list[tuple[Calibration, float]] = []
+@dataclass
+class _Measure:
+    """What a candidate does to the outputs; each is measured once, beside ``first``. ``expected``: so many, at most."""
 
-    @cache
-    def aim() -> tuple[Reference, Objective]:
+    bed: Bed
+    first: Calibration
+    expected: int
+    known: list[tuple[Calibration, float]] = field(default_factory=list)
+
+    def __call__(self, one: Calibration) -> float:
+        """The damage that a candidate does."""
+        for other, found in self.known:
+            if other is one:
+                return found
+        kept, key = self.bed.kept, self._key(one)
+        held = kept.get(key, (), np.float64)
+        found = float(held) if held is not None else self._damage(one)
+        kept.put(key, np.array(found))
+        self.known.append((one, found))
+        self.bed.progress("comparing repairs", len(self.known), max(self.expected, len(self.known)))
+        return found
+
+    def _damage(self, one: Calibration) -> float:
+        reference, aim = self._aim
+        return (
+            Bench(self.bed.model, one.weights, one.calibrated, reference, self.bed.threads, aim=aim)
+            .measure(Choice())
+            .damage
+        )
+
+    @cached_property
+    def _aim(self) -> tuple[Reference, Objective]:
+        model, first, threads = self.bed.model, self.first, self.bed.threads
         float_model = session(seeded(assemble(model.proto, first.weights)), threads=threads)
-        reference = measure_reference(float_model, bed.feeds, model)
+        reference = measure_reference(float_model, self.bed.feeds, model)
         return reference, Bench(model, first.weights, first.calibrated, reference, threads).aim_of()
 
-    def damage(one: Calibration) -> float:
-        before = next((found for other, found in known if other is one), None)
-        if before is not None:
-            return before
-        bed.progress("comparing repairs", len(known), None)
-        reference, held = aim()
-        bench = Bench(model, one.weights, one.calibrated, reference, threads, aim=held)
-        known.append((one, bench.measure(Choice()).damage))
-        return known[-1][1]
-
-    return damage
+    def _key(self, one: Calibration) -> str:
+        """All that the damage hangs on."""
+        if self.bed.kept.folder is None:
+            return ""
+        both = [(c.weights, c.weights.biases, c.weights.rounded, to_json(c.calibrated)) for c in (self.first, one)]
+        return self.bed.kept.key("damage", self.bed.model.sha256, both, self.bed.feeds)
 
 
-def _best(candidates: Sequence[Calibration], damage: Callable[[Calibration], float]) -> Calibration:
+def _best(candidates: Sequence[Calibration], damage: _Measure) -> Calibration:
     """The candidate with the least damage at the outputs; the first unless another is clearly better."""
     best = min(candidates, key=damage)
     return best if damage(best) < WORTH * damage(candidates[0]) else candidates[0]

@@ -33,6 +33,7 @@ from hybridq.search.measuring.figures import Sqnr, Sums
 from hybridq.search.measuring.growing import Forms
 from hybridq.search.measuring.quantizers import sources
 from hybridq.search.work import Effort, Prices, TimeUp
+from hybridq.storage.kept import NOTHING, Kept
 from hybridq.storage.weights import Weights
 
 Stopwatch = Callable[[QuantConfig, QuantPlan, Weights, Feed], float]  # float time over the result's, elsewhere
@@ -83,6 +84,7 @@ class Bench:
     progress: Progress = no_progress
     stopwatch: Stopwatch | None = None
     runtime: str = ""
+    kept: Kept = NOTHING  # repairs that a search which was killed had made
     given: tuple[tuple[Any, ...], Any] | None = None  # what workers hold, and of which repairs it is
 
     def plan(self, choice: Choice) -> tuple[QuantPlan, Weights]:
@@ -289,6 +291,7 @@ class Bench:
             "metric": None,
             "given": None,
             "stopwatch": None,
+            "kept": NOTHING,
         }
         model = replace(self.model)  # without what was looked up in it
         return replace(self, model=model, pool=HERE, effort=Effort(), progress=no_progress, **nothing)

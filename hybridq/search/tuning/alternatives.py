@@ -74,7 +74,7 @@ def prepare(bench: Bench, given: Tuning, progress: Progress = no_progress) -> No
 
     Where ``progress`` raises, those made until then may be used.
     """
-    feeds, words = bench.reference.feeds, dict[str, Any](threads=bench.threads, progress=progress)
+    feeds, words = bench.reference.feeds, dict[str, Any](threads=bench.threads, progress=progress, kept=bench.kept)
     plan, weights = bench.plan(Choice())
     biases = corrected_biases(bench.model, plan, weights, feeds, **words)
     bench.corrections = {**biases, **bench.corrections}
