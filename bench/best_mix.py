@@ -19,6 +19,7 @@ from subjects import Subject, asked, asking
 import hybridq
 from hybridq.build.builder import build
 from hybridq.plan.plan import make_plan
+from hybridq.plan.quant_plan import QuantPlan
 from hybridq.plan.share_of_macs import high_fraction
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import LayerChoice, QuantConfig
@@ -37,6 +38,7 @@ class Hand:
         layers = state.model.layer
         self.groups = [g.name for g in state.model.groups if any(not layers[n].float_only for n in g.layers)]
         self.known: dict[Groups, float] = {}
+        self.most = max(USUAL_HIGH, self.share(frozenset()))  # what starts in float is no choice
 
     def db(self, raised: Groups) -> float:
         """What the evaluation samples say, in dB; minus infinity where the share of the MACs is too high."""
@@ -44,22 +46,29 @@ class Hand:
             self.known[raised] = self.measured(raised)
         return self.known[raised]
 
-    def measured(self, raised: Groups) -> float:
-        """Build a mix and run it."""
+    def plan(self, raised: Groups) -> QuantPlan:
+        """The plan of a mix."""
         state = self.state
         layers = {n: LayerChoice(Precision.FLOAT32) for g in raised for n in state.model.group[g].layers}
         config = QuantConfig(state.calibrated.target, layers, state.calibrated.entries, {})
-        plan = make_plan(state.model, state.calibrated, config, state.weights)
-        if high_fraction(state.model, plan) > USUAL_HIGH:
+        return make_plan(state.model, state.calibrated, config, state.weights)
+
+    def share(self, raised: Groups) -> float:
+        """Of the MACs above 8 bits."""
+        return high_fraction(self.state.model, self.plan(raised))
+
+    def measured(self, raised: Groups) -> float:
+        """Build a mix and run it."""
+        if self.share(raised) > self.most:
             return float("-inf")
-        build(state.model, plan, state.weights).write(self.path)
+        build(self.state.model, self.plan(raised), self.state.weights).write(self.path)
         return self.subject.figures(self.path)["db"]
 
     def climbed(self, rounds: int) -> Groups:
         """Steps that bring most, one after the other; ``rounds`` times over all groups at most."""
         raised: Groups = frozenset()
         for _ in range(rounds * len(self.groups)):
-            best = max(self._steps(raised), key=lambda r: (self.db(r), sorted(r)))
+            best = max(self._steps(raised), key=lambda r: (self.db(r), sorted(r)), default=raised)
             if self.db(best) < self.db(raised) + ENOUGH:
                 break
             raised = best

@@ -123,6 +123,13 @@ class TestWork:
         assert allowed(small, 1.0) == allowed(small)
         assert allowed(small, 600.0) == pytest.approx(10 * allowed(small))
 
+    def test_what_repairs_take_beyond_a_few_seconds_is_not_the_search_s(self) -> None:
+        prices = Prices(0.01, 0.1, 0.01, 0.01, 0.01, layer_repairs=100)
+        assert allowed(prices, None, 4) == allowed(prices)
+        assert allowed(prices, None, 32) == pytest.approx(allowed(prices) + 4.0 - prices.repairs(32))
+        assert allowed(prices, None, 10_000) > 0
+        assert prices.repairs(8) == 2 * prices.repairs(4)
+
     def test_prices_grow_with_samples_and_a_graph_of_its_own_costs_more(self) -> None:
         prices = Prices.of(small_case(0)[0].model)
         assert 0 < prices.joint(1) < prices.joint(2)

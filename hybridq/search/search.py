@@ -44,6 +44,7 @@ from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights
 
 MOST_SAMPLES = 100_000
+REPAIR_SAMPLES = 32  # from which weights are repaired, about
 
 Save = Callable[[dict[str, Any]], object]
 Remedy = Mapping[str, Precision]  # by layer
@@ -97,7 +98,7 @@ def search(
     high = _high_precisions(calibrated, options.precisions)
     deadline = options.deadline or Deadline(budget.time).keeping((1 - KEPT) * (budget.time or 0.0))
     whole = list(islice(feeds, MOST_SAMPLES))
-    worth = allowed(Prices.of(model), budget.time)
+    worth = allowed(Prices.of(model), budget.time, min(len(whole), REPAIR_SAMPLES))
     seconds = worth if deadline.seconds is None or not whole else _left(model, weights, whole[0], deadline, worth)
     work = planned(model, options.samples or len(whole), seconds)
     chosen = _spread(whole, options.samples or work.samples, model)

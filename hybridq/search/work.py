@@ -20,7 +20,9 @@ from hybridq.graph.model import Model
 
 USUAL_SECONDS = 60.0  # that calibrating, searching, building and comparing may take by themselves, or
 USUAL_RUNS = 1000  # float inferences of one sample, whichever is more
-KEPT = 0.85  # of it is the search's
+KEPT = 0.85  # of it is the search's, where weights are repaired within
+REPAIRING = 4.0  # seconds of the rest; what repairs take beyond these is missing in the search
+PASSES, PATCHES = 8, 2e-3  # that repairs take a sample: float inferences, and seconds to look at a layer's inputs
 MACS_A_SECOND = 1e11  # of one core that has AVX-512 or the like, about
 ELEMENTS_A_SECOND = 3.3e9
 IN_8_BITS = 0.65  # of a float inference: the model with most layers in 8 bits
@@ -51,7 +53,7 @@ class Prices:
     """Seconds of one core, about: the float model on a sample, building a joint model, comparing a sample's outputs.
 
     ``growing`` is what a quantizer adds to the making of a graph that carries many, ``row`` what comparing its outputs
-    takes there.
+    takes there. ``layer_repairs``: layers whose weights may be repaired.
     """
 
     inference: float
@@ -59,6 +61,7 @@ class Prices:
     looking: float
     growing: float
     row: float
+    layer_repairs: int = 0
 
     @classmethod
     def of(cls, model: Model) -> Prices:
@@ -72,11 +75,16 @@ class Prices:
             LOOKING + LOOKING_ELEMENT * outputs,
             GROWING + GROWING_NODE * nodes,
             AT_ONCE * LOOKING_ELEMENT * outputs,
+            sum(bool(x.weights) for x in model.layers),
         )
 
     def joint(self, samples: int) -> float:
         """A joint model on so many samples."""
         return self.building + samples * (IN_8_BITS * self.inference + self.looking)
+
+    def repairs(self, samples: int) -> float:
+        """Corrected biases and weights rounded together, learned from so many samples."""
+        return samples * (PASSES * self.inference + PATCHES * self.layer_repairs)
 
     def alone(self, samples: int, *, together: bool = True) -> float:
         """One quantizer on so many samples, in a graph ``together`` with others or in one of its own."""
@@ -109,9 +117,13 @@ class Work:
         return self.trials < SCARCE
 
 
-def allowed(prices: Prices, seconds: float | None = None) -> float:
-    """Seconds' worth of work that a search may do: the usual, or as many as were asked for where that is more."""
-    return KEPT * max(USUAL_SECONDS, USUAL_RUNS * prices.inference, seconds or 0.0)
+def allowed(prices: Prices, seconds: float | None = None, repaired: int = 0) -> float:
+    """Seconds' worth of work that a search may do: the usual, or as many as were asked for where that is more.
+
+    Repairs of weights, which ``repaired`` samples take part in, are done within the same time.
+    """
+    whole = max(USUAL_SECONDS, USUAL_RUNS * prices.inference, seconds or 0.0)
+    return KEPT * whole - min(max(0.0, prices.repairs(repaired) - REPAIRING), whole / 2)
 
 
 def planned(model: Model, available: int, seconds: float = KEPT * USUAL_SECONDS, *, together: bool = True) -> Work:
