@@ -11,7 +11,7 @@ from hybridq.config.change import Change, set_layers
 from hybridq.config.check import read_cfg
 from hybridq.config.write import write_cfg
 from hybridq.exchange.formats import FORMATS
-from hybridq.exchange.records import Export, Options, Wanted
+from hybridq.exchange.records import Export, ExportOptions, Wanted
 from hybridq.exchange.taking import take
 from hybridq.exchange.view import View, make_view
 from hybridq.plan.plan import make_plan
@@ -63,7 +63,7 @@ def view(s: State, text: str = "") -> View:
 
 def export(name: str, s: State, text: str = "", *, only_io: bool = False) -> Export:
     """One format, written."""
-    return FORMATS[name].write(view(s, text), Options("small", only_io=only_io))
+    return FORMATS[name].write(view(s, text), ExportOptions("small", only_io=only_io))
 
 
 def content(found: Export) -> str:

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from hybridq.exchange.encodings import offsets
 from hybridq.exchange.formats import FORMATS
-from hybridq.exchange.records import Options
+from hybridq.exchange.records import ExportOptions
 from hybridq.exchange.tensorrt_cache import STEPS
 from hybridq.quant.dtypes import Precision, Scheme
 from hybridq.quant.numerics import quantize
@@ -83,9 +83,9 @@ def test_a_cache_of_negatives_has_the_largest_magnitude() -> None:
 def test_encodings_say_the_plan() -> None:
     s = state("qnn")
     v = view(s, edited_cfg(s, CHOICES))
-    old = json.loads(content(FORMATS["aimet-0.6.1"].write(v, Options("m"))))
-    mid = json.loads(content(FORMATS["aimet-1.0.0"].write(v, Options("m"))))
-    new = json.loads(content(FORMATS["aimet-2.0.0"].write(v, Options("m"))))
+    old = json.loads(content(FORMATS["aimet-0.6.1"].write(v, ExportOptions("m"))))
+    mid = json.loads(content(FORMATS["aimet-1.0.0"].write(v, ExportOptions("m"))))
+    new = json.loads(content(FORMATS["aimet-2.0.0"].write(v, ExportOptions("m"))))
     listed = {e["name"]: e for e in mid["activation_encodings"]}
     named = {e["name"]: e for e in new["encodings"]}
     assert "out" not in named  # a Reshape passes on what `cls` has

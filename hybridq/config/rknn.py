@@ -21,15 +21,7 @@ LAYER_WORDS: dict[Precision, str] = {
     Precision.FLOAT32: "float32",
 }
 
-# Entries: RKNN-Toolkit 1.x calls the scheme `dtype` and the stored type `qtype`; RKNN-Toolkit2 the other way round.
-SCHEMES: dict[str, Scheme] = {
-    "asymmetric_affine": Scheme.ASYMMETRIC,
-    "asymmetric_quantized": Scheme.ASYMMETRIC,
-    "asym": Scheme.ASYMMETRIC,
-    "dynamic_fixed_point": Scheme.DYNAMIC_FIXED_POINT,
-    "sym": Scheme.SYMMETRIC,
-    "symmetric_affine": Scheme.SYMMETRIC,
-}
+# Stored types of entries, which RKNN-Toolkit 1.x calls `qtype` and RKNN-Toolkit2 `dtype`.
 TYPES: dict[str, Precision] = {
     "u8": Precision.UINT8,
     "i8": Precision.INT8,

@@ -68,7 +68,7 @@ class Reader:
         name = self.spec.name
         wide = np.dtype(np.float64 if self.spec.dtype == "float64" else np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # the audit names files that hold Inf or NaN
-            if self.preprocessing.is_default(name):
+            if self.preprocessing.keeps_values(name):
                 return values.astype(self.spec.dtype, copy=False)
             found = values.astype(wide)
             found -= self._along_channels(self.preprocessing.mean_of(name), values).astype(wide)

@@ -163,7 +163,7 @@ class Audit:
 
     def _scaling(self, watch: InputFigures) -> list[Problem]:
         name = watch.spec.name
-        if self.preprocessing.is_default(name):
+        if self.preprocessing.keeps_values(name):
             return self._unscaled_images(watch)
         std = max(abs(value) for value in self.preprocessing.std_of(name))
         worst = int(np.argmax(watch.magnitudes))

@@ -104,7 +104,7 @@ class Preprocessing:
         """The std that applies to an input, (1,) if none was given."""
         return self.std.get(name, self.std.get("", (1.0,)))
 
-    def is_default(self, name: str) -> bool:
+    def keeps_values(self, name: str) -> bool:
         """Whether mean and std leave an input's values as they are."""
         return not any(self.mean_of(name)) and all(value == 1 for value in self.std_of(name))
 

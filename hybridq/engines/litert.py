@@ -23,7 +23,7 @@ from hybridq.engines.records import Loaded, write_float
 from hybridq.errors import EngineError
 from hybridq.exchange import litert as parameters
 from hybridq.exchange.litert_quantize import FOUND, LOST, fed
-from hybridq.exchange.records import Options, put
+from hybridq.exchange.records import ExportOptions, put
 from hybridq.exchange.view import View
 from hybridq.graph.runtime import Feed, session
 
@@ -64,7 +64,7 @@ class LiteRTSession:
 def make(view: View, folder: Path, samples: Sequence[Feed]) -> tuple[str, ...]:
     """Both converted, one quantized; ``samples`` calibrate what has no range of ours. Raises EngineError."""
     export = folder / "export"
-    for name, content in parameters.write(view, Options("model", samples=samples)).files.items():
+    for name, content in parameters.write(view, ExportOptions("model", samples=samples)).files.items():
         put(export / name, content)
     converted(write_float(view, folder / "float.onnx", samples[0]), folder / "given")
     return _quantized(export, converted(export / "model.onnx", folder / "repaired"))

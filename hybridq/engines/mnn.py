@@ -17,7 +17,7 @@ from hybridq.engines.records import Loaded, write_float
 from hybridq.errors import EngineError
 from hybridq.exchange import mnn as parameters
 from hybridq.exchange.onnx_float import float_file
-from hybridq.exchange.records import Options
+from hybridq.exchange.records import ExportOptions
 from hybridq.exchange.view import View
 from hybridq.graph.runtime import Feed
 
@@ -56,7 +56,7 @@ def make(view: View, folder: Path, samples: Sequence[Feed]) -> tuple[str, ...]:
     """Both converted."""
     source, table = folder / "repaired.onnx", folder / "compression.json"
     float_file(view, feed=samples[0]).write(source)
-    written = next(iter(parameters.write(view, Options("model")).files.values()))
+    written = next(iter(parameters.write(view, ExportOptions("model")).files.values()))
     assert isinstance(written, bytes)
     table.write_bytes(written)
     _converted(write_float(view, folder / "float.onnx", samples[0]), folder / "float.mnn")

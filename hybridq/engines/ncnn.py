@@ -23,7 +23,7 @@ from hybridq.engines.records import Loaded, write_float
 from hybridq.errors import EngineError
 from hybridq.exchange import ncnn as table
 from hybridq.exchange.onnx_float import float_file
-from hybridq.exchange.records import Options
+from hybridq.exchange.records import ExportOptions
 from hybridq.exchange.view import View
 from hybridq.graph.runtime import Feed, session
 
@@ -108,7 +108,7 @@ def _converted(path: Path, shapes: Sequence[tuple[int, ...]]) -> tuple[Path, Pat
 
 def _scales(view: View) -> dict[str, tuple[NDArray[np.float32], np.float32]]:
     """By layer, the scales of its weights and of what it reads, as the calibration table has them."""
-    written = next(iter(table.write(view, Options("model")).files.values()))
+    written = next(iter(table.write(view, ExportOptions("model")).files.values()))
     assert isinstance(written, bytes)
     rows = dict(line.split(" ", 1) for line in written.decode().splitlines() if " " in line)
     found = {}

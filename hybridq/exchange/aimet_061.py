@@ -6,7 +6,7 @@ from typing import Any
 
 from hybridq.exchange.encodings import encoded, encoded_weights, is_symmetric, losses, offsets, put, scales
 from hybridq.exchange.mapping import Mapper, load_json, mappings
-from hybridq.exchange.records import Export, Options, Wanted, dumped
+from hybridq.exchange.records import Export, ExportOptions, Wanted, dumped
 from hybridq.exchange.view import View
 from hybridq.graph.model import Model
 from hybridq.quant.dtypes import Precision
@@ -16,7 +16,7 @@ from hybridq.quant.records import Calibrated
 VERSION = "0.6.1"
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """``min`` and ``max`` are what the integers can say; ``is_symmetric`` is a word."""
     weights = {w.tensor: _encodings(w.precision, w.qparams) for w in encoded_weights(view)}
     data = {

@@ -7,7 +7,7 @@ from typing import Any
 from hybridq.exchange.aimet_061 import quantizer_args
 from hybridq.exchange.encodings import encoded, encoded_weights, is_symmetric, losses, offsets, put, scales
 from hybridq.exchange.mapping import Mapper, load_json, mappings
-from hybridq.exchange.records import Export, Options, Wanted, dumped
+from hybridq.exchange.records import Export, ExportOptions, Wanted, dumped
 from hybridq.exchange.view import View
 from hybridq.graph.model import Model
 from hybridq.quant.dtypes import Precision
@@ -17,7 +17,7 @@ from hybridq.quant.records import Calibrated
 VERSION = "1.0.0"
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """One object an encoding."""
     data = {
         "version": VERSION,

@@ -9,7 +9,7 @@ import numpy as np
 
 from hybridq.exchange.encodings import encoded, encoded_weights, is_symmetric, losses, put, scales
 from hybridq.exchange.mapping import Mapper, load_json, mappings
-from hybridq.exchange.records import Export, Options, Wanted, dumped
+from hybridq.exchange.records import Export, ExportOptions, Wanted, dumped
 from hybridq.exchange.view import View
 from hybridq.graph.model import Model
 from hybridq.quant.dtypes import Precision
@@ -20,7 +20,7 @@ VERSION = "2.0.0"
 _DTYPE = re.compile(r"(u?)(int|float)(\d+)")
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """Activations first, then weights. A zero point of nothing but zeros of a symmetric tensor is left out."""
     found = [_encoding(t.name, t.stored.precision, t.stored.qparams) for t in encoded(view)]
     found += [_encoding(w.tensor, w.precision, w.qparams) for w in encoded_weights(view)]

@@ -13,7 +13,7 @@ from typing import Any
 
 from hybridq import targets
 from hybridq.exchange.losses import weights_stay
-from hybridq.exchange.records import Export, Options, dumped
+from hybridq.exchange.records import Export, ExportOptions, dumped
 from hybridq.exchange.restate import restated
 from hybridq.exchange.view import LayerView, View
 from hybridq.quant.dtypes import Precision, Scheme
@@ -23,7 +23,7 @@ BECOMES = {Precision.UINT8: Precision.INT8, Precision.FLOAT16: Precision.FLOAT32
 PLATFORMS = {Precision.INT8: "ESPDL_INT8", Precision.INT16: "ESPDL_INT16", Precision.FLOAT32: "FP32"}
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """Every operator of every layer."""
     theirs, problems = restated(view, targets.load("esp-dl"), BECOMES)
     found: dict[str, dict[str, Any]] = {"configs": {}, "dispatchings": {}, "values": {}}

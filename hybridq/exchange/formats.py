@@ -31,12 +31,12 @@ from hybridq.exchange import (
     tflite_params,
     tpu_mlir,
 )
-from hybridq.exchange.records import Export, Options, Wanted
+from hybridq.exchange.records import Export, ExportOptions, Wanted
 from hybridq.exchange.view import View
 from hybridq.graph.model import Model
 from hybridq.quant.records import Calibrated
 
-Write = Callable[[View, Options], Export]
+Write = Callable[[View, ExportOptions], Export]
 Read = Callable[[str, str, Model, Calibrated], Wanted]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from hybridq.exchange.losses import weights_stay
 from hybridq.exchange.onnx_float import float_file, shapes_told
-from hybridq.exchange.records import Content, Export, Options, lost
+from hybridq.exchange.records import Content, Export, ExportOptions, lost
 from hybridq.exchange.restate import in_terms
 from hybridq.exchange.view import View
 from hybridq.quant.dtypes import Precision
@@ -25,7 +25,7 @@ SAMPLES = 20
 BECOMES = {Precision.UINT8: Precision.INT8, Precision.FLOAT16: Precision.FLOAT32}
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """The float model with its repairs, the plan, samples, and the script."""
     theirs, problems = in_terms(view, "tflite", "litert", BECOMES)
     plan = {
@@ -48,7 +48,7 @@ def write(view: View, options: Options) -> Export:
     return Export(found, [*problems, *shapes_told(view, options), *weights_stay(view)])
 
 
-def _samples(options: Options, view: View) -> Callable[[Path], object]:
+def _samples(options: ExportOptions, view: View) -> Callable[[Path], object]:
     """What enters the model, after mean and std, an array an input."""
     feeds = options.samples[:SAMPLES]
 

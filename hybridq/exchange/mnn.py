@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from hybridq.exchange.losses import weights_stay
-from hybridq.exchange.records import Export, Options, dumped, lost
+from hybridq.exchange.records import Export, ExportOptions, dumped, lost
 from hybridq.exchange.restate import in_terms
 from hybridq.exchange.view import LayerView, TensorView, View, WeightView
 from hybridq.quant.dtypes import Precision
@@ -21,7 +21,7 @@ KERNELS = ("Conv", "Gemm")
 BECOMES = {Precision.UINT8: Precision.INT8, Precision.INT16: Precision.FLOAT32, Precision.FLOAT16: Precision.FLOAT32}
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """One entry a layer that reads and writes 8 bits."""
     theirs, problems = in_terms(view, "tflite", "mnn", BECOMES)
     layers = [_layer(x, theirs) for x in theirs.layers if _is_int8(x, theirs)]

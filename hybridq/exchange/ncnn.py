@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hybridq.errors import ConfigError, Problem
 from hybridq.exchange.losses import weights_stay
 from hybridq.exchange.mapping import Mapper
-from hybridq.exchange.records import Export, Options, Wanted, lost
+from hybridq.exchange.records import Export, ExportOptions, Wanted, lost
 from hybridq.exchange.restate import in_terms
 from hybridq.exchange.tensorrt import amax_of, take_amax
 from hybridq.exchange.view import LayerView, View, WeightView
@@ -32,7 +32,7 @@ BECOMES = {Precision.UINT8: Precision.INT8, Precision.INT16: Precision.FLOAT32, 
 _LINE = re.compile(r"(?P<off>#?)(?P<name>\S+?)(?P<weights>_param_0)?((?: [-+.\deE]+)+) *")
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """Two lines a layer: weights first, then what they are multiplied with."""
     theirs, problems = in_terms(view, "tensorrt", "ncnn", BECOMES)
     weights, inputs = list[str](), list[str]()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from hybridq.exchange.losses import computed_otherwise, weights_stay
-from hybridq.exchange.records import Export, Options, dumped
+from hybridq.exchange.records import Export, ExportOptions, dumped
 from hybridq.exchange.view import TensorView, View, WeightView
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.qparams import Range
@@ -22,7 +22,7 @@ WORDS = {
 }
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """Every tensor and weight."""
     outputs = [_tensor(t) for t in view.tensors]
     outputs += [_weight(w, view) for w in view.parameters]

@@ -16,7 +16,7 @@ from onnx import helper
 
 from hybridq import __version__
 from hybridq.errors import Problem
-from hybridq.exchange.records import Export, Options, lost
+from hybridq.exchange.records import Export, ExportOptions, lost
 from hybridq.exchange.view import View, WeightView
 from hybridq.graph import edit
 from hybridq.graph.edit import TakenNames
@@ -27,7 +27,7 @@ from hybridq.graph.runtime import Feed
 from hybridq.storage.state import assemble
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """One ONNX file in float32."""
     problems = [
         lost(f'"{w.layer}": rounded to {w.precision}, {w.qparams.scheme}; on another grid it is rounded again')
@@ -81,7 +81,7 @@ def _of_one_shape(proto: onnx.ModelProto, tensors: list[LazyTensor], fixed: Fixe
     return [t for t in (*tensors, *made) if t.name in read]
 
 
-def shapes_told(view: View, options: Options) -> list[Problem]:
+def shapes_told(view: View, options: ExportOptions) -> list[Problem]:
     """Which shapes a model of open axes got for a toolchain that takes none."""
     if not options.samples or not is_open(view.model):
         return []

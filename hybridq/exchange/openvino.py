@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hybridq.build.builder import build
 from hybridq.errors import Problem
-from hybridq.exchange.records import Export, Options, lost
+from hybridq.exchange.records import Export, ExportOptions, lost
 from hybridq.exchange.view import View
 from hybridq.plan.plan import make_plan
 from hybridq.quant.dtypes import Precision
@@ -19,7 +19,7 @@ print([i.any_name for i in model.inputs], "->", [o.any_name for o in model.outpu
 '''
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """The model without what only ONNX Runtime needs, as ``step2 --portable`` builds it."""
     plan = make_plan(view.model, view.calibrated, view.config, view.weights, portable=True)
     file = build(view.model, plan, view.weights)

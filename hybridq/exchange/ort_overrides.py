@@ -14,7 +14,7 @@ from typing import Any
 
 from hybridq.errors import Problem
 from hybridq.exchange.losses import weights_stay
-from hybridq.exchange.records import Export, Options, dumped, lost
+from hybridq.exchange.records import Export, ExportOptions, dumped, lost
 from hybridq.exchange.view import TensorView, View, WeightView
 from hybridq.plan.quant_plan import Stored
 from hybridq.quant.dtypes import Precision
@@ -23,7 +23,7 @@ from hybridq.quant.qparams import QParams
 TYPES = {Precision.UINT8: "QUInt8", Precision.INT8: "QInt8", Precision.INT16: "QInt16"}
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """Scale and zero point of every quantized tensor and weight, and the boundary where readers want fewer bits."""
     overrides: dict[str, list[dict[str, Any]]] = {}
     for t in view.tensors:

@@ -11,7 +11,7 @@ import numpy as np
 from hybridq.errors import ConfigError, Problem
 from hybridq.exchange.mapping import Mapper
 from hybridq.exchange.our_json import numbers, stored_of
-from hybridq.exchange.records import Export, Options, Wanted, lost
+from hybridq.exchange.records import Export, ExportOptions, Wanted, lost
 from hybridq.exchange.view import View
 from hybridq.graph.model import Model
 from hybridq.plan.quant_plan import Stored
@@ -25,7 +25,7 @@ COLUMNS = (
 Row = dict[str, object]
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """Lists within a cell are separated by blanks."""
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")

@@ -11,7 +11,7 @@ import numpy as np
 from hybridq.config.write import value_text
 from hybridq.errors import ConfigError, Problem
 from hybridq.exchange.mapping import Mapper, load_json
-from hybridq.exchange.records import Export, Options, Wanted
+from hybridq.exchange.records import Export, ExportOptions, Wanted
 from hybridq.exchange.view import BiasView, TensorView, View, WeightView
 from hybridq.graph.model import Model
 from hybridq.plan.quant_plan import Stored
@@ -22,7 +22,7 @@ from hybridq.quant.records import FIELDS, WEIGHT_SUFFIX, Calibrated
 FORMAT = "hybridq.parameters/1"
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """Nothing is lost but the weights themselves, which are step1's."""
     data = {
         "format": FORMAT,

@@ -11,7 +11,7 @@ from typing import Any
 
 from hybridq.exchange.losses import weights_stay
 from hybridq.exchange.mapping import Mapper, load_json
-from hybridq.exchange.records import Export, Options, Wanted, dumped, lost
+from hybridq.exchange.records import Export, ExportOptions, Wanted, dumped, lost
 from hybridq.exchange.view import View
 from hybridq.graph.model import Model
 from hybridq.quant.dtypes import Precision
@@ -29,7 +29,7 @@ METHODS = {"normal": "MinMax", "percentile": "Percentile", "mmse": "MSE", "kl_di
 ARCHIVE = "calibration.tar"  # of .npy, which the user packs
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """A config with every layer; what it leaves to the user is the archive of samples."""
     layers: dict[str, list[str]] = {}
     for layer in view.layers:

@@ -17,7 +17,7 @@ from hybridq.quant.qparams import QParams, Range
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ExportOptions:
     """How a format is written. ``name`` is the model's; ``only_io``: model inputs and outputs alone.
 
     ``samples`` are calibration samples by input, in the model's layout but before mean and std; ``mean`` and ``std``

@@ -9,7 +9,7 @@ from hybridq import targets
 from hybridq.config.rknn import LAYER_WORDS
 from hybridq.errors import Problem
 from hybridq.exchange.losses import weights_stay
-from hybridq.exchange.records import Export, Options, double_text, lost
+from hybridq.exchange.records import Export, ExportOptions, double_text, lost
 from hybridq.exchange.restate import restated
 from hybridq.exchange.rknn1_entries import Entry1, entries, key_of
 from hybridq.exchange.view import View
@@ -22,7 +22,7 @@ HEAD = """%YAML 1.2
 """
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """Both parts of the cfg; entries of float tensors say ``dtype: None``."""
     view, problems = in_rknn1(view)
     default = view.calibrated.default if view.target == "rknn1" else Precision.UINT8

@@ -16,7 +16,7 @@ from hybridq.config.yaml.reader import read as read_yaml
 from hybridq.config.yaml.text import TextPlace, source_of
 from hybridq.errors import ConfigError
 from hybridq.exchange.mapping import Mapper, parameters
-from hybridq.exchange.records import Export, Options, Wanted, double_text
+from hybridq.exchange.records import Export, ExportOptions, Wanted, double_text
 from hybridq.exchange.rknn1 import in_rknn1
 from hybridq.exchange.rknn1_entries import Entry1, entries
 from hybridq.exchange.rknn_names import candidates, plain_names
@@ -30,7 +30,7 @@ SLOTS = {":weight": ":in1", ":bias": ":in2"}
 _SLOT = re.compile(r":(?:in(\d+)|out\d+)$")
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """Every tensor, or with ``only_io`` the model's inputs and outputs."""
     view, problems = in_rknn1(view)
     lines = [f"model_name: {_quoted(options.name)}", f"{TOP}:"]

@@ -18,7 +18,7 @@ from hybridq import targets
 from hybridq.errors import Problem
 from hybridq.exchange import rknn2_convert
 from hybridq.exchange.onnx_float import float_file, shapes_told
-from hybridq.exchange.records import Content, Export, Options, double_text, lost
+from hybridq.exchange.records import Content, Export, ExportOptions, double_text, lost
 from hybridq.exchange.restate import restated
 from hybridq.exchange.rknn_names import toolkit_names
 from hybridq.exchange.view import TensorView, View
@@ -30,7 +30,7 @@ WORDS = {Precision.INT8: "int8", Precision.INT16: "int16", Precision.FLOAT16: "f
 OPSET, IR_VERSION = 19, 9  # the newest that the toolkit's ONNX reads
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """The script, its plan, model and samples, and a plain cfg."""
     view, problems = in_rknn2(view)
     if not options.samples:
@@ -51,7 +51,7 @@ def in_rknn2(view: View) -> tuple[View, list[Problem]]:
     return restated(view, targets.load("rknn2"), BECOMES)
 
 
-def _plan(view: View, options: Options) -> dict[str, object]:
+def _plan(view: View, options: ExportOptions) -> dict[str, object]:
     """What convert.py reads."""
     plan = replace(
         toolkit_names(view.model, view.calibrated),
@@ -69,7 +69,7 @@ def _range(view: View, t: TensorView) -> Range | None:
     return forms[0].range if forms else None
 
 
-def _samples(view: View, options: Options) -> dict[str, Content]:
+def _samples(view: View, options: ExportOptions) -> dict[str, Content]:
     """Samples as ``.npy`` files in the layout of the model's inputs, before mean and std, and their list."""
     files: dict[str, Content] = {}
     lines = []

@@ -7,7 +7,7 @@ import struct
 
 from hybridq.errors import ConfigError, Problem
 from hybridq.exchange.mapping import Mapper
-from hybridq.exchange.records import Export, Options, Wanted
+from hybridq.exchange.records import Export, ExportOptions, Wanted
 from hybridq.exchange.tensorrt import amaxes, losses, take_amax
 from hybridq.exchange.view import View
 from hybridq.graph.model import Model
@@ -18,7 +18,7 @@ STEPS = 127  # TensorRT's int8 is symmetric, from -127 to 127
 _LINE = re.compile(r"(.+): ([0-9a-fA-F]{1,8})\s*")
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """One line a tensor that is stored in 8 bits."""
     lines = [f"{name}: {struct.pack('>f', amax / STEPS).hex()}" for name, amax in amaxes(view).items()]
     return Export({f"{options.name}.cache": ("\n".join([HEAD, *lines]) + "\n").encode()}, losses(view))

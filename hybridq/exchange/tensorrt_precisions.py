@@ -6,7 +6,7 @@ A layer is an ONNX node by its name. TensorRT has int8, fp16 and fp32; what is i
 from __future__ import annotations
 
 from hybridq.exchange.mapping import Mapper, load_json
-from hybridq.exchange.records import Export, Options, Wanted, dumped, lost
+from hybridq.exchange.records import Export, ExportOptions, Wanted, dumped, lost
 from hybridq.exchange.tensorrt import BECOMES
 from hybridq.exchange.view import LayerView, View
 from hybridq.graph.model import Model
@@ -18,7 +18,7 @@ WORDS = {Precision.INT8: "int8", Precision.FLOAT16: "fp16", Precision.FLOAT32: "
 PRECISIONS = {"int8": 8, "fp16": 16, "fp32": 32}
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """A word for every node; output types for the layers above 8 bits, so that nothing is rounded behind them."""
     precisions = {node: _word(layer) for layer in view.layers for node in view.nodes_of(layer)}
     high = {node: word for node, word in precisions.items() if word != "int8"}

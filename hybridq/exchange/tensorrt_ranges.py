@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hybridq.exchange.mapping import Mapper, load_json
-from hybridq.exchange.records import Export, Options, Wanted, dumped
+from hybridq.exchange.records import Export, ExportOptions, Wanted, dumped
 from hybridq.exchange.tensorrt import amaxes, losses, take_amax
 from hybridq.exchange.view import View
 from hybridq.graph.model import Model
@@ -12,7 +12,7 @@ from hybridq.quant.records import Calibrated
 TOP = "act_quant_info"
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """One number a tensor that is stored in 8 bits."""
     return Export({f"{options.name}.ranges.json": dumped({TOP: amaxes(view)})}, losses(view))
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from hybridq import targets
 from hybridq.exchange.losses import computed_otherwise, weights_stay
-from hybridq.exchange.records import Export, Options, dumped
+from hybridq.exchange.records import Export, ExportOptions, dumped
 from hybridq.exchange.restate import restated
 from hybridq.exchange.view import View, WeightView
 from hybridq.graph.edit import attributes
@@ -25,7 +25,7 @@ BECOMES = {Precision.UINT8: Precision.INT8, Precision.FLOAT16: Precision.FLOAT32
 DEPTHWISE_DIMENSION = 3
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """Activations, weights and biases by name; float ones say so."""
     found, problems = restated(view, targets.load("tflite"), BECOMES)
     tensors: dict[str, Any] = {t.name: _numbers(t.stored.precision, t.stored.qparams, 0) for t in found.tensors}

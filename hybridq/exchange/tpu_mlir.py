@@ -12,7 +12,7 @@ import math
 from hybridq.errors import ConfigError, Problem
 from hybridq.exchange.losses import weights_stay
 from hybridq.exchange.mapping import Mapper
-from hybridq.exchange.records import Export, Options, Wanted
+from hybridq.exchange.records import Export, ExportOptions, Wanted
 from hybridq.exchange.restate import in_terms
 from hybridq.exchange.view import TensorView, View
 from hybridq.graph.model import Model
@@ -27,7 +27,7 @@ WORDS = {Precision.FLOAT16: "F16", Precision.FLOAT32: "F32"}
 BITS = {"INT8": 8, "F16": 16, "BF16": 16, "F32": 32}
 
 
-def write(view: View, options: Options) -> Export:
+def write(view: View, options: ExportOptions) -> Export:
     """The range of every tensor, and a word for each layer above 8 bits."""
     theirs, problems = in_terms(view, "tensorrt", "tpu-mlir", BECOMES)
     tensors = [t for t in view.tensors if t.is_input or t.name in view.model.producers]

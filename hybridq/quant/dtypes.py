@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 Real = NDArray[np.float32]
-Integers = NDArray[np.integer]
 
 
 class Precision(StrEnum):

@@ -12,7 +12,7 @@ from hybridq.dataset import Preprocessing, input_specs
 from hybridq.dataset.spec import InputSpec
 from hybridq.errors import ConfigError, Problem, StorageError
 from hybridq.exchange.formats import FORMATS, Format, named, recognised
-from hybridq.exchange.records import Export, Options, put
+from hybridq.exchange.records import Export, ExportOptions, put
 from hybridq.exchange.taking import take
 from hybridq.exchange.view import make_view
 from hybridq.files import limits
@@ -69,13 +69,13 @@ def step4(
     return Step4Result(Path(out), _write_apart(Path(out), export), export.losses, problems)
 
 
-def _options(folder: Path, state: State, form: Format, only_io: bool) -> Options:
-    plain = Options(name=state.model.name, only_io=only_io)
+def _options(folder: Path, state: State, form: Format, only_io: bool) -> ExportOptions:
+    plain = ExportOptions(name=state.model.name, only_io=only_io)
     if not form.samples:
         return plain
     specs = input_specs(state.model)
     given = Preprocessing.from_json(state.preprocessing)
-    scaled = any(not given.is_default(s.name) for s in specs)
+    scaled = any(not given.keeps_values(s.name) for s in specs)
     means = tuple(_channels(given.mean_of(s.name), s) for s in specs) if scaled else ()
     stds = tuple(_channels(given.std_of(s.name), s) for s in specs) if scaled else ()
     return replace(
