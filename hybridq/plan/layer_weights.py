@@ -192,6 +192,6 @@ def suits_integers(layer: Layer, weights: Weights, model: Model) -> bool:
         return False
     if len(node.input) < 3 or not node.input[2]:
         return True
-    plain = all(edit.attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
     axis, shape = layer.weights[0].axis, layer.weights[0].shape
-    return plain and bool(layer.bias) and axis is not None and weights[layer.bias].size == shape[axis]
+    unscaled = operators.is_unscaled(edit.attributes(node))
+    return unscaled and bool(layer.bias) and axis is not None and weights[layer.bias].size == shape[axis]

@@ -21,7 +21,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from hybridq.execution.progress import Progress, counted, no_progress
 from hybridq.graph import edit
 from hybridq.graph.model import Layer, Model
-from hybridq.graph.operators import lookup
+from hybridq.graph.operators import is_unscaled, lookup
 from hybridq.graph.rolling import Rolled
 from hybridq.graph.runtime import Feed, session
 from hybridq.plan.layer_weights import remains
@@ -130,11 +130,10 @@ def _fits(layer: Layer, plan: QuantPlan, model: Model) -> bool:
     if not layer.bias or not any(w.qparams is not None for w in plan.layers[layer.name].weights):
         return False
     node = model.nodes[layer.node]
-    plain = all(edit.attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
     bias, result = model.initializers.get(layer.bias), model.tensors.get(node.output[0])
-    if not plain or bias is None or result is None or result.shape is None or len(result.shape) < 2:
+    if bias is None or result is None or result.shape is None or len(result.shape) < 2:
         return False
-    return math.prod(bias.dims) == result.shape[_axis(layer, len(result.shape))]
+    return is_unscaled(edit.attributes(node)) and math.prod(bias.dims) == result.shape[_axis(layer, len(result.shape))]
 
 
 def _axis(layer: Layer, rank: int) -> int:

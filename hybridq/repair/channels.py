@@ -17,9 +17,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
-from hybridq.graph.edit import attribute, outer_reads, reads
+from hybridq.graph.edit import attribute, attributes, outer_reads, reads
 from hybridq.graph.model import Model
-from hybridq.graph.operators import Interval, Layout, Movement, row_of
+from hybridq.graph.operators import Interval, Layout, Movement, is_unscaled, row_of
 from hybridq.graph.operators.columns import Ties
 from hybridq.graph.runtime import run, session
 from hybridq.graph.shared_qparams import moved
@@ -55,7 +55,7 @@ def absorbs(node: NodeProto, uses: Mapping[str, int], weights: Weights) -> bool:
         return False
     layout = row_of(node).layout
     if layout is Layout.GEMM:
-        plain = attribute(node, "alpha", 1.0) == 1.0 == attribute(node, "beta", 1.0) and not attribute(node, "transA")
+        plain = is_unscaled(attributes(node)) and not attribute(node, "transA")
         outputs = weights[own[0]].shape[0 if attribute(node, "transB") else 1]
         return plain and all(weights[n].shape == (outputs,) for n in own[1:])
     if layout is Layout.MATMUL:

@@ -30,7 +30,7 @@ def reasons(bench: Bench, chosen: Choice) -> dict[str, str]:
 def kept_for_a_reason(bench: Bench, chosen: Choice, judge: Judge) -> Choice:
     """The choice without units whose bits no figure gains by, as long as the damage stays about what it was."""
     first = bench.measure(chosen)
-    for unit in units_of(bench, chosen):
+    for unit in raised_units(bench, chosen):
         without, whole = _taken(bench, chosen, unit), bench.measure(chosen)
         figures = bench.measure(without)
         gains = _gain(figures, whole)[0] >= TOLD or figures.doubt > IDLE * first.doubt
@@ -40,7 +40,7 @@ def kept_for_a_reason(bench: Bench, chosen: Choice, judge: Judge) -> Choice:
     return chosen
 
 
-def units_of(bench: Bench, chosen: Choice) -> list[str]:
+def raised_units(bench: Bench, chosen: Choice) -> list[str]:
     """The groups of the raised layers, in the order of the choice."""
     return list(dict.fromkeys(bench.model.layer[n].group for n in chosen.layers))
 
@@ -52,7 +52,7 @@ def _taken(bench: Bench, chosen: Choice, unit: str) -> Choice:
 
 def _without(bench: Bench, chosen: Choice) -> Iterator[tuple[str, Figures | None]]:
     """Every unit with the figures of the choice without it; None where there is no time left to measure them."""
-    trials = {u: _taken(bench, chosen, u) for u in units_of(bench, chosen)}
+    trials = {u: _taken(bench, chosen, u) for u in raised_units(bench, chosen)}
     with suppress(TimeUp):
         bench.measure_all(list(trials.values()))
     return ((u, bench.known.get(c.key)) for u, c in trials.items())

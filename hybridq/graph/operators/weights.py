@@ -48,6 +48,11 @@ def by_output_channel(layout: Layout, attributes: Mapping[str, Any], index: int,
     return values.reshape(1, -1) if axis is None else np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
 
 
+def is_unscaled(attributes: Mapping[str, Any]) -> bool:
+    """Whether a product and its bias stay as they are: a Gemm's ``alpha`` and ``beta`` are 1."""
+    return all(attributes.get(name, 1.0) == 1.0 for name in ("alpha", "beta"))
+
+
 def macs(
     layout: Layout, attributes: Mapping[str, Any], left: Shape | None, weight: Shape | None, out: Shape | None
 ) -> int:
