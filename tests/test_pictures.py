@@ -170,3 +170,11 @@ def test_numbers_that_are_none_or_enormous_stop_nothing(odd: float) -> None:
 
 def test_nothing_fed_is_no_picture() -> None:
     assert picture_of("x", np.zeros((0, 3, 16, 16), np.float32), Preprocessing(), "rgb") is None
+
+
+def test_no_slice_is_told_of_a_sample_whose_outputs_are_not_cut() -> None:
+    gallery = Gallery()
+    list(gallery.feeds([Sample("s", 1, {"x": np.zeros((1, 3), np.float32)})]))
+    row = RNG.normal(size=(1, 196)).astype(np.float32)
+    gallery.add({"x": row}, {"o": row}, {"o": row + np.float32(0.5)})
+    assert gallery.shots()[0].worst_output == ""

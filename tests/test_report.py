@@ -176,3 +176,10 @@ def test_sizes_in_words() -> None:
 def test_no_cell_starts_as_a_formula(name: str) -> None:
     assert not _harmless(name).startswith(("=", "+", "-", "@", "\t", "\r"))
     assert _harmless("conv_1") == "conv_1"
+
+
+def test_samples_are_counted_from_1_on_the_page_and_from_0_in_the_file() -> None:
+    page = render(REPORT)["index.html"]
+    for output in REPORT.outputs:
+        sample, *index = output.figures.largest_at
+        assert f"sample {sample + 1} {index}" in page

@@ -18,6 +18,7 @@ from rich.console import Console
 
 import hybridq
 from hybridq.compare import ComparisonReport, MetricReport
+from hybridq.compare.results import Timing
 from hybridq.report import Known, Level, judge, print_report
 from hybridq.report.known import Accuracy, Remedy
 from hybridq.report.terminal import COLUMNS, LINES
@@ -255,3 +256,13 @@ def test_a_fault_in_one_layer_tops_the_list_and_is_named_first(
     hybridq.step2("build", threads=1)
     mended = hybridq.step3("build", feeds, threads=1, seconds=0).report
     assert mended.outputs[0].sqnr_db > found.report.outputs[0].sqnr_db + 6
+
+
+def test_times_of_a_board_are_marked_as_this_machines() -> None:
+    timed = dataclasses.replace(REPORT, timing=Timing(2.0, 1.0, 2.0, 1.9, 2.1, 9, 1))
+    lines = _printed(timed, dataclasses.replace(KNOWN, board="rknn2"))
+    assert any(line.startswith("  PC time, 1 thread") for line in lines)
+    assert any("ONNX Runtime on this machine; rknn2 takes its own" in line for line in lines)
+    told = judge(timed, dataclasses.replace(KNOWN, board="rknn2")).to_json()["columns"]
+    assert [(c["timed_on"], c["board"]) for c in told] == [("ONNX Runtime on this machine", "rknn2")] * 2
+    assert not any("PC time" in line for line in _printed(timed, KNOWN))

@@ -24,6 +24,11 @@ class Worst(NamedTuple):
     output: str = ""
     slice: Slice | None = None
 
+    @property
+    def is_sliced(self) -> bool:
+        """Whether that is a part of the output, not the whole."""
+        return self.slice is not None and self.slice.axis >= 0
+
 
 @dataclass
 class NoiseBySample:

@@ -18,6 +18,7 @@ FACTOR = 25.0  # a range so much smaller has 10 of 256 steps: some 20 dB are lef
 WARN = 2.0  # times the step that a part bears: what is nearer to it may do no harm
 SCORE_STEP = 0.04  # 25 steps for 0..1: scores of many candidates tie, and their order is what a detector lives by
 SCORE = 0.98
+SCORES = 1.001  # no score is greater
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,14 @@ def _parts(facts: Facts, inputs: Sequence[str]) -> str:
     live = [i for i in inputs if _width(facts.ranges[i]) > 0]
     narrow = min(live, key=lambda i: Part(facts.ranges[i], facts.is_score(i)).allowed)
     wide = max((i for i in live if i != narrow), key=lambda i: _width(facts.ranges[i]))
-    return " and ".join(f"'{i}' ({span(facts.ranges[i])})" for i in (narrow, wide))
+    return " and ".join(f"'{i}' ({_held(facts, i)})" for i in (narrow, wide))
+
+
+def _held(facts: Facts, tensor: str) -> str:
+    """The range of a tensor; of scores that were measured with what they are joined to, their own one, too."""
+    found = facts.ranges[tensor]
+    shared = facts.is_score(tensor) and found.max > SCORES
+    return f"scores of 0..1, measured as {span(found)} with the rest" if shared else span(found)
 
 
 def _sharing(facts: Facts, joined: Joined) -> Finding:

@@ -159,7 +159,9 @@ def _raise(report: ComparisonReport, guilty: list[LayerReport], known: Known) ->
         some = guilty[:count]
         layers = tuple(dict.fromkeys(n for x in some for n in _risen(x.name, known)))
         if len(layers) <= MOST_RAISED or count == 1:
-            why = f"give {_named(some)} {known.wider}{_with(set(layers) - set(_names(some)))}"
+            more = f" and {count - 1} more" if count > 1 else ""
+            beside = _with(set(layers) - set(_names(some)))
+            why = f"raise '{short(some[0].name, 40)}'{more} to {known.wider}{beside}"
             gain, cause = _forecast(layers, known.wider, report, known), _standing_out(some) + _reason(layers, known)
             yield Action("raise", why, layers, gain, set_command(known.folder, layers, known.wider), cause)
             return
@@ -170,7 +172,7 @@ def _with(beside: set[str]) -> str:
     if not beside:
         return ""
     who = f"'{short(min(beside), 40)}', which" if len(beside) == 1 else f"{len(beside)} layers that"
-    return f", and {who} must rise with it to keep the gain"
+    return f", with {who} must rise, too, to keep the gain"
 
 
 def _standing_out(some: list[LayerReport]) -> str:
@@ -342,7 +344,7 @@ def _distinct(actions: Iterable[Action]) -> Iterator[Action]:
 
 
 def _covers(one: Action, later: Action) -> bool:
-    """Whether the later action is the same, or raises more layers and gains no more by it."""
+    """Whether the later action is the same, or raises more layers, for the same cause or for no more gain."""
     if one.command == later.command:
         return True
     if not (one.kind == later.kind == "raise" and set(one.layers) <= set(later.layers)):
@@ -350,7 +352,7 @@ def _covers(one: Action, later: Action) -> bool:
     if set(one.layers) == set(later.layers):
         return one.command.rsplit(maxsplit=1)[-1] == later.command.rsplit(maxsplit=1)[-1]
     if one.gain is None or later.gain is None:
-        return False
+        return later.gain is one.gain and later.cause == one.cause
     return one.gain.suffices or later.gain.least <= one.gain.least + BETTER_DB
 
 

@@ -11,13 +11,15 @@ from hybridq.report import words
 from hybridq.report.known import Accuracy, Known
 
 HERE = "these samples"
+PC = "ONNX Runtime on this machine"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """One model. None: not known, or (SQNR of the float model) without meaning; SQNR in dB, time in ms, size in bytes.
 
-    ``measured_on`` says where the accuracy is from: these samples or a search's.
+    ``measured_on`` says where the accuracy is from: these samples or a search's. ``timed_on`` is what was timed, and
+    ``board`` the target whose time that is not, empty where it is.
     """
 
     model: str
@@ -26,6 +28,8 @@ class Column:
     time_ms: float | None = None
     high_fraction: float | None = None
     measured_on: str = HERE
+    timed_on: str = PC
+    board: str = ""
 
     @property
     def head(self) -> str:
@@ -34,8 +38,10 @@ class Column:
 
 
 def notes(columns: Sequence[Column]) -> list[str]:
-    """What the marks in the heads say."""
-    return [f"* {c.model}: accuracy on {c.measured_on}" for c in columns if c.measured_on != HERE]
+    """What the marks in the heads say, and whose times these are where they are not the target's."""
+    found = [f"* {c.model}: accuracy on {c.measured_on}" for c in columns if c.measured_on != HERE]
+    boards = {c.board for c in columns if c.time_ms is not None and c.board}
+    return [*found, *(f"PC time: {PC}; {board} takes its own" for board in sorted(boards))]
 
 
 def side_by_side(report: ComparisonReport, known: Known) -> tuple[Column, ...]:
@@ -47,6 +53,7 @@ def side_by_side(report: ComparisonReport, known: Known) -> tuple[Column, ...]:
         report.sizes.float_bytes,
         timing.float_ms if timing else None,
         1.0,
+        board=known.board,
     )
     floats = [o for o in report.outputs if o.equal is None]
     whole = min((o.sqnr_db for o in floats), default=None)
@@ -58,6 +65,7 @@ def side_by_side(report: ComparisonReport, known: Known) -> tuple[Column, ...]:
         report.sizes.hybrid_bytes,
         timing.hybrid_ms if timing else None,
         known.high_fraction,
+        board=known.board,
     )
     low = (
         Column("all 8 bits", known.all_8bit, high_fraction=0.0, measured_on="the search's samples")
@@ -77,12 +85,14 @@ def _elsewhere(report: ComparisonReport, known: Known) -> Iterator[Column]:
             Accuracy(found.float_sqnr_db, metric=m.float_value if m else None),
             time_ms=t.float_ms if t else None,
             high_fraction=1.0,
+            timed_on=f"{found.title} on this machine",
         )
         yield Column(
             f"build/{found.name}",
             Accuracy(found.sqnr_db, metric=m.hybrid_value if m else None),
             time_ms=t.hybrid_ms if t else None,
             high_fraction=known.high_fraction,
+            timed_on=f"{found.title} on this machine",
         )
 
 
@@ -100,7 +110,8 @@ def rows(report: ComparisonReport, columns: Sequence[Column]) -> list[tuple[str,
     ]
     if report.timing is not None:
         told = "about {:.1f} ms" if unsteady(report.timing) else "{:.2f} ms"
-        found.append((f"time, {words.threads(report.timing.threads)}", *(_number(c.time_ms, told) for c in columns)))
+        whose = "PC time" if any(c.board for c in columns) else "time"
+        found.append((f"{whose}, {words.threads(report.timing.threads)}", *(_number(c.time_ms, told) for c in columns)))
     found.append(("MACs above 8 bits", *(_number(c.high_fraction, "{:.1%}") for c in columns)))
     return [(head, *cells) for head, *cells in found if set(cells) != {"-"}]
 

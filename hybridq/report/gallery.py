@@ -40,7 +40,8 @@ class Curve:
 class Shot:
     """One sample: its name, ``number`` from 0, the lowest SQNR of its outputs in dB, pictures as URIs.
 
-    ``worst_sqnr_db`` is that of its worst slice, in ``worst_output``. ``drawn`` are float's and the hybrid model's
+    ``worst_sqnr_db`` is that of its worst slice, in ``worst_output``, which is empty where only whole outputs were
+    judged. ``drawn`` are float's and the hybrid model's
     outputs drawn on it.
     """
 
@@ -95,7 +96,12 @@ class Gallery:
         middle = order[WORST:][max(0, len(order) // 2 - WORST) :][:MEDIAN]
         chosen = [*order[:WORST], *middle]
         return tuple(
-            replace(self.kept[i], worst_sqnr_db=worst[i].sqnr_db, worst_output=worst[i].output) for i in chosen
+            replace(
+                self.kept[i],
+                worst_sqnr_db=worst[i].sqnr_db,
+                worst_output=worst[i].output if worst[i].is_sliced else "",
+            )
+            for i in chosen
         )
 
     def _shot(

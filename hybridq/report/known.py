@@ -42,6 +42,7 @@ class Known:
     yet. ``high_fraction`` is the share of MACs above 8 bits, 0 to 1; ``fidelity_db`` how far
     ONNX Runtime, optimized, is from the file as written.
     ``shared`` has, by layer, all layers of its group, which share parameters and rise as one.
+    ``board`` is the target, in words, where that is not the runtime in which this machine's times are taken.
     ``algorithm`` chose the ranges, ``recorded`` are those whose ranges are at hand without calibrating. ``together``
     has, by layer, what must rise with it so that its gain is not rounded away; ``wider`` the precision to raise to.
     ``edited`` are layers whose parameters a person edited, ``by_design`` those that step1 leaves in float, ``joined``
@@ -60,6 +61,7 @@ class Known:
     beside: str = "build"
     high_fraction: float | None = None
     fidelity_db: float | None = None
+    board: str = ""
     algorithm: str = ""
     recorded: frozenset[str] = frozenset()
     wider: str = "float32"

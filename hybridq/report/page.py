@@ -55,7 +55,8 @@ HELP = {
     "itself: what counts is the outputs. An error grows where its share has 3 dB more at the end than early on.",
     "board": "SQNR of what the device computed against float; planned: of our simulation against float; and of the "
     "device against our simulation. The device computes as planned where it is about as near to float as planned.",
-    "drift": "Values of the float model outside the range that calibration saw: 8 bits clip them.",
+    "drift": "Values of the float model outside the range that calibration saw: 8 bits clip them. What counts is told "
+    "in the verdict; a few values a little outside are in any new data.",
     "entered": "After mean and std, over the samples of this comparison. Where training saw other values, nothing "
     "on this page can be right.",
 }
@@ -125,6 +126,8 @@ def page_data(report: ComparisonReport, judged: Verdict, extras: Extras) -> dict
         "timing": asdict(report.timing) if report.timing else None,
         "outputs": [_output(one) for one in report.outputs],
         "layers": [_layer(one, one.name in aside) for one in report.layers],
+        "counted": [report.layer_samples, report.samples],
+        "drift": {one.tensor: [one.min, one.max, one.share] for one in report.drift},
         "board": captured,
         "edges": [[numbers[a], numbers[b]] for a, b in extras.edges if a in numbers and b in numbers],
         "details": {k: v for k, v in extras.details.items() if k in numbers},
@@ -180,19 +183,26 @@ def _outputs(report: ComparisonReport) -> Iterable[Sequence[str]]:
     for output in report.outputs:
         figures = output.figures
         cosine = f"{figures.cosine:.6f}" if output.equal is None else "-"
-        at = str(list(figures.largest_at))
+        at = _place(figures)
         name = words.visible(output.name, 80)
         whole, centered = words.quality(output), words.decibels(output.centered_sqnr_db)
         yield name, whole, words.worst(output), centered, cosine, f"{figures.largest_error:.4g}", at
 
 
+def _place(figures: TensorFigures) -> str:
+    """Where the largest error is: which sample, counted from 1 as everywhere on the page, and which element of it."""
+    sample, *index = figures.largest_at or ("",)
+    return f"sample {sample + 1} {index}" if isinstance(sample, int) else "-"
+
+
 def _drift(report: ComparisonReport) -> Iterable[Sequence[str]]:
     if report.drift:
-        yield "tensor", "layer", "calibrated", "seen", "outside", "beyond, in widths"
-    for one in sorted(report.drift, key=lambda d: -d.share):
+        yield "tensor", "layer", "calibrated", "seen", "outside", "beyond, in widths", "counts"
+    for one in sorted(report.drift, key=lambda d: (not d.significant, -d.share)):
         ends = f"{one.min:.4g} .. {one.max:.4g}", f"{one.seen_min:.4g} .. {one.seen_max:.4g}"
         names = words.visible(one.tensor, 80), words.visible(one.layer, 80)
-        yield *names, *ends, f"{one.share:.3%}", f"{one.excess:.2f}"
+        counts = "yes" if one.significant else "too little"
+        yield *names, *ends, f"{one.share:.3%}", f"{one.excess:.2f}", counts
 
 
 def _entered(extras: Extras) -> Iterable[Sequence[str]]:

@@ -43,6 +43,7 @@ def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
         beside=_beside(folder),
         high_fraction=built.get("high_fraction"),
         fidelity_db=_fidelity(built),
+        board="" if target.name == "onnxruntime" else target.name,
         algorithm=calibrated.algorithm,
         recorded=frozenset(set.intersection(*map(set, own))) if own else frozenset(),
         wider=wider,

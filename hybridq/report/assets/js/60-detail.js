@@ -50,10 +50,17 @@ HQ.detail = (() => {
     });
     const shade = chosen ? svg("rect", { x: x(chosen[0]), width: Math.max(1, x(chosen[1]) - x(chosen[0])), y: 4, height: 104, style: "fill:var(--accent)", "fill-opacity": 0.1 }) : null;
     const ends = [svg("text", { x: 2, y: 124 }, short(h.min)), svg("text", { x: width - 2, y: 124, "text-anchor": "end" }, short(h.max))];
-    const said = chosen ? tr("clipped: {}", `${((100 * clipped) / Math.max(1, total)).toFixed(2)} %`) : tr("stored in float");
+    const said = chosen ? tr("clipped: {}", cut(layer.name, chosen, clipped / Math.max(1, total))) : tr("stored in float");
     return el("div", {}, el("h3", {}, tr("Float values (log counts), the range shaded")),
       svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${tr("histogram")} ${short(h.min)} ${short(h.max)} ${said}` }, shade, bars, ends),
       el("p", { class: "note" }, said, told?.values.step ? ` · ${tr("one step is {} of the range", `1/${Math.round((chosen[1] - chosen[0]) / told.values.step)}`)}` : ""));
+  }
+  // The share of values that a range cuts off: as counted under Drift where that is of the same range, else by whole bins.
+  function cut(name, chosen, counted) {
+    const [low, high, share] = HQ.data.drift[name] ?? [...chosen, null];
+    const near = (a, b) => Math.abs(a - b) <= 0.01 * (chosen[1] - chosen[0]);
+    if (share !== null && near(low, chosen[0]) && near(high, chosen[1])) return `${(100 * share).toFixed(3)} %`;
+    return tr("about {}", `${(100 * counted).toFixed(1)} %`);
   }
   function weights(told) {
     const all = told.channels;
