@@ -40,12 +40,16 @@ def test_notes_of_one_kind_are_one_paragraph_and_its_line_sets_every_layer_once(
     ]
 
 
-def test_warnings_other_kinds_and_what_no_precision_mends_stand_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    found = (note("a", severity="warning"), note("b", severity="warning"), note("c", code="sum"), note("d"), SAMPLES)
-    lines = said(capsys, *found)
+def test_other_kinds_what_no_precision_mends_and_warnings_with_facts_of_their_own_stand_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    joined = [note(name, severity="warning", code="concat") for name in ("a", "b")]
+    coarse = [note(name, severity="warning") for name in ("e", "f")]
+    lines = said(capsys, *joined, *coarse, note("c", code="sum"), note("d"), SAMPLES)
     assert [line for line in lines if not line.startswith(" ")] == [
         "warning: 'a' is coarse",
         "warning: 'b' is coarse",
+        "warning: 'e' is coarse",
         "note: 'c' is coarse",
         "note: 'd' is coarse",
         "note: ranges still grow",

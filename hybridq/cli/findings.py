@@ -13,6 +13,7 @@ from hybridq.linting import Finding
 
 SHOWN = 12  # kinds before the rest is counted
 NAMED = 4  # layers of a kind by name
+UNLIKE = ("concat", "mixed output", "state")  # warnings that each have facts of their own
 
 
 def tell_findings(voice: Talk, findings: tuple[Finding, ...], directory: Path, *, searched: bool = False) -> None:
@@ -32,9 +33,9 @@ def tell_findings(voice: Talk, findings: tuple[Finding, ...], directory: Path, *
 
 
 def _kind(finding: Finding) -> object:
-    """What findings share that one line mends; one of warnings, and one without a precision, stands alone."""
-    alone = finding.severity == "warning" or not finding.precision
-    return finding if alone else (finding.code, finding.precision)
+    """What findings share that one line mends; one without a precision stands alone, and so does one of UNLIKE."""
+    alone = not finding.precision or (finding.severity == "warning" and finding.code in UNLIKE)
+    return finding if alone else (finding.code, finding.severity, finding.precision)
 
 
 def _tell(voice: Talk, alike: list[Finding], directory: Path) -> None:

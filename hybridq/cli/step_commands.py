@@ -75,7 +75,7 @@ def step1(model: Path, dataset: Path | None, out: Path, proposal: bool, **given:
 
 
 def tell_step1(voice: Talk, result: Step1Result, *, searched: bool = False) -> None:
-    """What entered the model, what was calibrated, what stays float32, warnings; less where a search came after it."""
+    """What entered the model, what 8 bits will harm (less where a search came after it), then what was done."""
     table = Table("input", "channel", "min", "max", "mean", title="What entered the model")
     for r in result.rows[:SHOWN]:
         channel = "" if r.channel is None else str(r.channel)
@@ -86,6 +86,7 @@ def tell_step1(voice: Talk, result: Step1Result, *, searched: bool = False) -> N
     floats = {x.name: x.float_only for x in model.layers if x.float_only}
     problems = result.problems
     voice.problems(problems)
+    tell_findings(voice, result.findings, result.directory, searched=searched)
     voice.say(
         f"{model.name}: {counted(len(model.layers), 'layer')} calibrated on "
         f"{counted(result.state.samples, 'sample')} "
@@ -95,7 +96,6 @@ def tell_step1(voice: Talk, result: Step1Result, *, searched: bool = False) -> N
         voice.say(f"  {and_more(same[0][0], len(same))}: {same[0][1]}")
     for line in result.remarks:
         voice.say(line)
-    tell_findings(voice, result.findings, result.directory, searched=searched)
     voice.data(
         {
             "directory": str(result.directory),
