@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -124,12 +124,22 @@ def _device(report: ComparisonReport, known: Known) -> Iterator[Action]:
 
 
 def _guilty(report: ComparisonReport, known: Known) -> list[LayerReport]:
-    """Layers that alone lose far more than most do."""
+    """Layers that alone lose far more than most do, and whose loss is heard."""
     layers = low_layers(report, known)
     if not layers:
         return []
     limit = min(statistics.median(map(_alone, layers)) - GUILTY_DB, HARMLESS_DB)
-    return [x for x in layers if _alone(x) < limit][:MOST]
+    entire = {x.name: x.entire.sqnr_db for x in report.layers if x.entire}
+    return [x for x in layers if _alone(x) < limit and not _is_unheard(x, entire, known)][:MOST]
+
+
+def _is_unheard(layer: LayerReport, entire: Mapping[str, float], known: Known) -> bool:
+    """Whether what a layer loses alone does not arrive: all its readers are elementwise and keep more than it does.
+
+    So it is with SiLU, which is deaf to how far below zero a value is, and whose range is cut there.
+    """
+    behind = [entire[name] for name in known.elementwise.get(layer.name, ()) if name in entire]
+    return bool(behind) and min(behind) > _alone(layer) + HELPS_DB
 
 
 def _alone(layer: LayerReport) -> float:
@@ -274,7 +284,7 @@ def _samples(report: ComparisonReport, known: Known) -> Iterator[Action]:
         return
     far = sum(one.significant for one in report.drift)
     cause = f"these samples are of another kind than those calibrated on ({far} of the tensors leave their ranges)"
-    other = known.evaluation if known.evaluation not in ("", known.dataset) else ""
+    other = known.evaluation if _drifted(report) and known.evaluation not in ("", known.dataset) else ""
     if other:
         why = (
             f"calibrate on {short(other, 40)} instead of {short(known.dataset, 40)}, or on a list of your own with both"

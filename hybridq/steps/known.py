@@ -12,6 +12,7 @@ from hybridq import targets
 from hybridq.dataset import Preprocessing
 from hybridq.graph.joined import joined
 from hybridq.graph.model import Model
+from hybridq.graph.operators import Kind, lookup
 from hybridq.linting.facts import Facts
 from hybridq.linting.run import lint
 from hybridq.plan.plan import make_plan
@@ -19,6 +20,7 @@ from hybridq.quant.records import WEIGHT_SUFFIX, QuantConfig
 from hybridq.report.extras import ParetoPoint
 from hybridq.report.known import Accuracy, Known, Remedy
 from hybridq.steps.common import BUILD, SEARCH, read_result, read_sources
+from hybridq.steps.details import edges_of
 from hybridq.storage.state import State
 from hybridq.targets import Target
 
@@ -49,6 +51,7 @@ def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
         wider=wider,
         together={x.name: tuple(facts.keeping(model.group[x.group])) for x in model.layers},
         shared={n: g.layers for g in model.groups for n in g.layers},
+        elementwise=dict(_elementwise(model)),
         edited=frozenset(_edited(model, config)),
         by_design=frozenset(_by_design(state, config)),
         joined=dict(_joined(facts)),
@@ -125,6 +128,17 @@ def _by_design(state: State, config: QuantConfig) -> Iterator[str]:
         own = state.calibrated.default_of(layer.name)
         if layer.float_only or (not own.is_integer and own is not default and layer.name not in config.choices):
             yield layer.name
+
+
+def _elementwise(model: Model) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Layers all of whose readers are elementwise, and these; not those that an output shows."""
+    readers: dict[str, list[str]] = {}
+    for source, reader in edges_of(model):
+        readers.setdefault(source, []).append(reader)
+    for name, found in readers.items():
+        shown = set(model.nodes[model.layer[name].node].output) & set(model.outputs)
+        if not shown and all(lookup(model.layer[n].op).kind is Kind.ELEMENTWISE for n in found):
+            yield name, tuple(found)
 
 
 def _joined(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
