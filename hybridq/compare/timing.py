@@ -16,7 +16,7 @@ LEAST_PAIRS, MOST_PAIRS = 7, 200
 UNSTEADY = 1.5  # quartiles of the ratio farther apart than this factor say little
 
 
-class Runs(Protocol):
+class Timeable(Protocol):
     """A session, of ONNX Runtime or another."""
 
     def run(self, names: None, feed: Any, /) -> Any:
@@ -24,8 +24,8 @@ class Runs(Protocol):
 
 
 def time_pairs(
-    one: Runs,
-    other: Runs,
+    one: Timeable,
+    other: Timeable,
     feed: Feed,
     *,
     seconds: float,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -124,22 +124,12 @@ def _device(report: ComparisonReport, known: Known) -> Iterator[Action]:
 
 
 def _guilty(report: ComparisonReport, known: Known) -> list[LayerReport]:
-    """Layers that alone lose far more than most do, and whose loss is heard."""
-    layers = low_layers(report, known)
+    """Layers that alone lose far more than most do; not those that lose what no reader hears."""
+    layers = [x for x in low_layers(report, known) if x.name not in known.trimmed]
     if not layers:
         return []
     limit = min(statistics.median(map(_alone, layers)) - GUILTY_DB, HARMLESS_DB)
-    entire = {x.name: x.entire.sqnr_db for x in report.layers if x.entire}
-    return [x for x in layers if _alone(x) < limit and not _is_unheard(x, entire, known)][:MOST]
-
-
-def _is_unheard(layer: LayerReport, entire: Mapping[str, float], known: Known) -> bool:
-    """Whether what a layer loses alone does not arrive: all its readers are elementwise and keep more than it does.
-
-    So it is with SiLU, which is deaf to how far below zero a value is, and whose range is cut there.
-    """
-    behind = [entire[name] for name in known.elementwise.get(layer.name, ()) if name in entire]
-    return bool(behind) and min(behind) > _alone(layer) + HELPS_DB
+    return [x for x in layers if _alone(x) < limit][:MOST]
 
 
 def _alone(layer: LayerReport) -> float:

@@ -45,7 +45,7 @@ class Known:
     ``board`` is the target, in words, where that is not the runtime in which this machine's times are taken.
     ``algorithm`` chose the ranges, ``recorded`` are those whose ranges are at hand without calibrating. ``together``
     has, by layer, what must rise with it so that its gain is not rounded away; ``wider`` the precision to raise to.
-    ``elementwise`` has, by layer, its readers where all of them compute element by element.
+    ``trimmed`` are layers whose range was cut where all readers are deaf: what they lose alone says little.
     ``edited`` are layers whose parameters a person edited, ``by_design`` those that step1 leaves in float, ``joined``
     the tensors that a Concat joins into an output. ``all_8bit`` and ``front`` are a search's,
     ``predicted`` is what the what-if would raise, ``prediction`` what it knows.
@@ -68,7 +68,7 @@ class Known:
     wider: str = "float32"
     together: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    elementwise: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    trimmed: frozenset[str] = frozenset()
     edited: frozenset[str] = frozenset()
     by_design: frozenset[str] = frozenset()
     joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -200,7 +200,8 @@ def _drift(report: ComparisonReport) -> Iterable[Sequence[str]]:
         yield "tensor", "layer", "calibrated", "seen", "outside", "beyond, in widths", "counts"
     for one in sorted(report.drift, key=lambda d: (not d.significant, -d.share)):
         ends = f"{one.min:.4g} .. {one.max:.4g}", f"{one.seen_min:.4g} .. {one.seen_max:.4g}"
-        names = words.visible(one.tensor, 80), words.visible(one.layer, 80)
+        layer = "" if one.layer == one.tensor else words.visible(one.layer, 80)
+        names = words.visible(one.tensor, 80), layer
         counts = "yes" if one.significant else "too little"
         yield *names, *ends, f"{one.share:.3%}", f"{one.excess:.2f}", counts
 

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from hybridq import targets
+from hybridq.calibration.ranges import RangeAlgorithm
+from hybridq.calibration.ranges.trimmed import LEAST
 from hybridq.dataset import Preprocessing
 from hybridq.graph.joined import joined
 from hybridq.graph.model import Model
-from hybridq.graph.operators import Kind, lookup
 from hybridq.linting.facts import Facts
 from hybridq.linting.run import lint
 from hybridq.plan.plan import make_plan
-from hybridq.quant.records import WEIGHT_SUFFIX, QuantConfig
+from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, QuantConfig
 from hybridq.report.extras import ParetoPoint
 from hybridq.report.known import Accuracy, Known, Remedy
 from hybridq.steps.common import BUILD, SEARCH, read_result, read_sources
-from hybridq.steps.details import edges_of
 from hybridq.storage.state import State
 from hybridq.targets import Target
 
@@ -51,7 +51,7 @@ def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
         wider=wider,
         together={x.name: tuple(facts.keeping(model.group[x.group])) for x in model.layers},
         shared={n: g.layers for g in model.groups for n in g.layers},
-        elementwise=dict(_elementwise(model)),
+        trimmed=frozenset(_trimmed(model, calibrated)),
         edited=frozenset(_edited(model, config)),
         by_design=frozenset(_by_design(state, config)),
         joined=dict(_joined(facts)),
@@ -130,15 +130,14 @@ def _by_design(state: State, config: QuantConfig) -> Iterator[str]:
             yield layer.name
 
 
-def _elementwise(model: Model) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Layers all of whose readers are elementwise, and these; not those that an output shows."""
-    readers: dict[str, list[str]] = {}
-    for source, reader in edges_of(model):
-        readers.setdefault(source, []).append(reader)
-    for name, found in readers.items():
-        shown = set(model.nodes[model.layer[name].node].output) & set(model.outputs)
-        if not shown and all(lookup(model.layer[n].op).kind is Kind.ELEMENTWISE for n in found):
-            yield name, tuple(found)
+def _trimmed(model: Model, calibrated: Calibrated) -> Iterator[str]:
+    """Layers whose range ends before what was seen, where all that read it are deaf."""
+    for group in model.groups:
+        entry, seen = calibrated.entries[group.name], calibrated.measured[group.name].range
+        if entry.algorithm == RangeAlgorithm.TRIMMED and isinstance(entry.min, float) and isinstance(entry.max, float):
+            cut = max(entry.min - seen.min, seen.max - entry.max)
+            if cut > LEAST * (seen.max - seen.min):
+                yield from group.layers
 
 
 def _joined(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -20,8 +20,8 @@ HQ.layers = (() => {
     const [inside, all] = HQ.data.counted;
     const precisions = [...new Set(layers.map((x) => x.precision))];
     body.append(el("p", { class: "note" }, tr("Individual: only this layer quantized, given the float model's inputs. Entire: inside the hybrid model, with all that came before. Low individual figures are a layer's own damage; the outputs say whether it matters.")),
-      inside < all ? el("p", { class: "note" }, tr("Figures of layers are of the first {} of {} samples, those of outputs of all.", inside, all)) : null,
       el("div", {}, precisions.map((p) => el("span", { class: "key" }, el("i", { style: `background:${HQ.dom.colour(p)}` }), p))));
+    if (inside < all) body.append(el("p", { class: "note" }, tr("Figures of layers are of the first {} of {} samples, those of outputs of all.", inside, all)));
     body.append(views(layers, choose), detail, el("h3", {}, tr("All layers")), table(layers, choose));
     const worst = [...layers].filter((x) => x.individual !== null && !x.by_design).sort((a, b) => number(a.individual) - number(b.individual))[0] || layers[0];
     choose(chosen ?? HQ.data.advised[0] ?? worst.name, true);
