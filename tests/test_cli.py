@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -87,6 +88,16 @@ class TestSteps:
         (place,) = {p.parent.name for p in inside}
         assert f"{len(inside)} files in {place}/)" in done.out
         assert not any(p.name in done.out for p in inside)
+        assert done.out.splitlines()[-1] == "next: cd out && python convert.py --platform rk3588"
+
+    def test_step4_tells_the_commands_that_use_what_it_wrote(self, run: Run, folder: Path) -> None:
+        """Of a format of parameters alone the first writes the model that they belong to; it is run as it stands."""
+        done = run("step4", "build", "--to", "mnn", "-o", "a table.json")
+        first, second = done.out.splitlines()[-2:]
+        assert second.startswith("then: mnnconvert ")
+        assert second.endswith("--compressionParamsFile 'a table.json'")
+        assert run(*shlex.split(first.removeprefix("next: hybridq "))).code == 0
+        assert Path(shlex.split(second)[shlex.split(second).index("--modelFile") + 1]).exists()
 
     def test_other_data_and_a_metric(self, run: Run, folder: Path) -> None:
         Path("score.py").write_text("def first(outputs):\n    return float(sum(o['scores'].max() for o in outputs))\n")

@@ -58,8 +58,12 @@ def step4(
     voice.problems(result.problems)
     _tell_lost(voice, result.losses, "cannot be expressed")
     voice.say(f"wrote {result.path}" + (f" ({_names(result)})" if len(result.files) > 1 else ""))
+    for word, line in zip(("next: ", *["then: "] * len(result.next)), result.next, strict=False):
+        voice.say(f"{word}{line}")
     losses = to_json(result.losses)
-    voice.data({"path": str(result.path), "files": [str(p) for p in result.files], "losses": losses})
+    voice.data(
+        {"path": str(result.path), "files": [str(p) for p in result.files], "losses": losses, "next": list(result.next)}
+    )
 
 
 @click.command("import")

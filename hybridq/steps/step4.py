@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,12 +31,16 @@ SAMPLES = 20  # that go along, for a toolchain that calibrates anew
 
 @dataclass(frozen=True)
 class Step4Result:
-    """What step4 wrote: the file, or the folder of several; what the format could not say, line by line."""
+    """What step4 wrote: the file, or the folder of several; what the format could not say, line by line.
+
+    ``next`` are the commands that use it.
+    """
 
     path: Path
     files: tuple[Path, ...]
     losses: list[Problem]
     problems: list[Problem]
+    next: tuple[str, ...] = ()
 
 
 def step4(
@@ -64,9 +69,14 @@ def step4(
     if strict and any(p.severity != "note" for p in export.losses):
         said_so = Problem(f"not all of it can be expressed in {to}, and that was to be an error", path=str(folder))
         raise ConfigError([*export.losses, said_so])
-    if out is None:
-        return Step4Result(*_write_inside(folder, to, export), export.losses, problems)
-    return Step4Result(Path(out), _write_apart(Path(out), export), export.losses, problems)
+    path, files = _write_inside(folder, to, export) if out is None else (Path(out), _write_apart(Path(out), export))
+    return Step4Result(path, files, export.losses, problems, _next(form, folder, path))
+
+
+def _next(form: Format, folder: Path, path: Path) -> tuple[str, ...]:
+    """The commands that use what was written, with its place in them."""
+    words = {"folder": shlex.quote(str(folder)), "path": shlex.quote(str(path)), "text": repr(str(path))}
+    return tuple(line.format(**words) for line in form.next)
 
 
 def _options(folder: Path, state: State, form: Format, only_io: bool) -> ExportOptions:
