@@ -21,7 +21,7 @@ from recurrent import UNITS, cell, frames, written
 from rknn2.make import built
 
 import hybridq
-from hybridq.board.arranged import Arranger
+from hybridq.board.arranged import OTHER_AXES, Arranger
 from hybridq.board.causes import cause_of
 from hybridq.board.records import Captured
 from hybridq.compare import BoardReport, layer_pairs, probes
@@ -272,6 +272,24 @@ def test_a_tensor_comes_back_however_it_was_laid_out(values: np.ndarray) -> None
     for laid_out in (values, last(values), values.reshape(-1), last(values).reshape(-1)):
         found, _ = Arranger().arrange(flat, laid_out, values)
         assert np.array_equal(found, values)
+
+
+@settings(max_examples=30)
+@given(
+    SHAPES.flatmap(lambda shape: arrays(np.float32, shape, elements=st.floats(-4, 4, width=16), unique=True)),
+    st.permutations(range(4)),
+)
+def test_axes_in_another_order_are_turned_and_told_but_noise_is_not_turned_away(
+    values: np.ndarray, order: list[int]
+) -> None:
+    """What a toolchain computes behind a Transpose that it moved comes back; other values stay where they lie."""
+    moved = np.ascontiguousarray(values.transpose(order))
+    found, note = Arranger().arrange(Captured("t", Path("t.raw"), nhwc=False), moved, values)
+    assert np.array_equal(found, values)
+    assert note in ("", OTHER_AXES)
+    others = np.random.default_rng(0).permutation(values.reshape(-1)).reshape(values.shape)
+    found, note = Arranger().arrange(Captured("t", Path("t.raw"), nhwc=False), others, values)
+    assert (np.array_equal(found, others), note) == (True, "")
 
 
 @settings(max_examples=30)
