@@ -48,8 +48,8 @@ def test_layers_go_to_the_tensors_with_their_values() -> None:
 
 
 def test_the_recipe_names_what_differs_exactly() -> None:
-    plan = {"layers": {"a": "int8", "b": "float32", "c": "int16"}}
-    names = {"a": ["t/a"], "b": ["t/b(1)", "t/b2"], "c": ["t/c"]}
+    plan = {"layers": {"a": "int8", "b": "float32", "c": "int16"}, "float": ["joined"]}
+    names = {"a": ["t/a"], "b": ["t/b(1)", "t/b2"], "c": ["t/c"], "joined": ["t/concat"]}
     first, begin, end, *rest = script.recipe(plan, names)
     assert [(r["operation"], r["algorithm_key"]) for r in (begin, end)] == [
         ("INPUT", script.NONE),
@@ -59,8 +59,8 @@ def test_the_recipe_names_what_differs_exactly() -> None:
     kinds = [
         (r["algorithm_key"], r.get("op_config", {}).get("activation_tensor_config", {}).get("num_bits")) for r in rest
     ]
-    assert kinds == [(script.NONE, None), (script.NONE, None), (script.ALGORITHM, 16)]
-    for rule, tensor in zip(rest, ("t/b(1)", "t/b2", "t/c"), strict=True):
+    assert kinds == [(script.NONE, None), (script.NONE, None), (script.ALGORITHM, 16), (script.NONE, None)]
+    for rule, tensor in zip(rest, ("t/b(1)", "t/b2", "t/c", "t/concat"), strict=True):
         assert re.search(
             rule["regex"], f"{tensor};"
         )  # a scope is what an operator writes, each name with a sign behind
@@ -92,6 +92,10 @@ def test_the_folder_has_all_that_the_script_reads(folder: Path) -> None:
     plan = json.loads((out / "plan.json").read_text())
     assert plan["layers"]["relu"] == "float32"
     assert {"pooled", "flat"} <= set(plan["ranges"])  # what is only moved, too
+    assert not plan["float"]
+    hybridq.set(folder / "build", "*", "float32")
+    again = hybridq.step4(folder / "build", "litert").path  # what is only moved is stored as what is moved
+    assert json.loads((again / "plan.json").read_text())["float"] == ["flat"]
     with np.load(out / "samples.npz") as held:
         assert list(held.files) == plan["inputs"]
         sample = {n: held[n][0] for n in held.files}
@@ -99,7 +103,7 @@ def test_the_folder_has_all_that_the_script_reads(folder: Path) -> None:
     assert script_text == Path(script.__file__).read_text()
     space: dict[str, Any] = {"__file__": str(out / "quantize.py"), "__name__": "quantize"}
     exec(compile(script_text, "quantize.py", "exec"), space)
-    assert set(space["ours"](plan, sample)) == {*plan["layers"], *plan["ranges"]}
+    assert set(space["ours"](plan, sample)) == {*plan["layers"], *plan["float"], *plan["ranges"]}
     assert space["samples"](plan["inputs"])[0].keys() == sample.keys()
 
 
@@ -146,6 +150,30 @@ def test_outputs_are_known_by_their_values(factors: list[float], shape: tuple[in
     for played in (_Played(tuple(factors), shape), _Played(tuple(factors), shape, scale)):
         for made, reference in zip(litert.LiteRTSession(played, ("x",), found).run(None, feed), expected, strict=True):
             np.testing.assert_array_equal(made, reference)
+
+
+@pytest.mark.parametrize("refusing", [("AUTO",), ("AUTO", "BUILTIN_WITHOUT_DEFAULT_DELEGATES")])
+def test_what_the_fast_kernels_refuse_litert_itself_computes(
+    refusing: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interpreter(_Played):
+        def __init__(self, _: str, *, num_threads: int, experimental_op_resolver_type: str) -> None:
+            super().__init__((1.0,), (1, 3, 4, 4))
+            self.kernels = experimental_op_resolver_type
+
+        def allocate_tensors(self) -> None:
+            if self.kernels in refusing:
+                raise RuntimeError("Node number 7 failed to prepare.")
+
+    kinds = SimpleNamespace(AUTO="AUTO", BUILTIN_WITHOUT_DEFAULT_DELEGATES="BUILTIN_WITHOUT_DEFAULT_DELEGATES")
+    module = SimpleNamespace(Interpreter=Interpreter, OpResolverType=kinds)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", SimpleNamespace(interpreter=module))
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", module)
+    if len(refusing) > 1:
+        with pytest.raises(EngineError, match=r"(?s)does not run what was made for it.*Node number 7"):
+            litert.interpreter_of(Path("m.tflite"), ("x",), 1)
+    else:
+        assert litert.interpreter_of(Path("m.tflite"), ("x",), 1).kernels == kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
 
 
 def test_an_output_of_another_size_is_told() -> None:

@@ -116,14 +116,23 @@ def _last(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def interpreter_of(path: Path, inputs: tuple[str, ...], threads: int) -> Any:
-    """A ``.tflite`` in an interpreter. Raises EngineError where it has not as many inputs as the model."""
-    from ai_edge_litert.interpreter import Interpreter
+    """A ``.tflite`` in an interpreter. Raises EngineError where it has not as many inputs as the model.
 
-    found = Interpreter(str(path), num_threads=max(1, threads))
-    if len(found.get_input_details()) != len(inputs):
-        raise EngineError(f"{PROGRAM} gives the model other inputs", path=path.name)
-    found.allocate_tensors()
-    return found
+    What the fast kernels (XNNPACK) refuse, LiteRT's own compute.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    for kernels in (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES):
+        found = Interpreter(str(path), num_threads=max(1, threads), experimental_op_resolver_type=kernels)
+        if len(found.get_input_details()) != len(inputs):
+            raise EngineError(f"{PROGRAM} gives the model other inputs", path=path.name)
+        try:
+            found.allocate_tensors()
+        except RuntimeError as error:
+            refused = error
+        else:
+            return found
+    raise EngineError("LiteRT does not run what was made for it", path=path.name, hint=str(refused)[:400])
 
 
 def places_of(interpreter: Any, inputs: tuple[str, ...], feed: Feed, expected: Sequence[Values]) -> list[Place]:

@@ -31,6 +31,7 @@ def write(view: View, options: ExportOptions) -> Export:
     plan = {
         "inputs": list(view.model.inputs),
         "layers": {x.name: str(x.precision) for x in theirs.layers if x.name in view.tensor},
+        "float": [t.name for t in theirs.tensors if not (t.layer or t.is_input or t.stored.qparams)],
         "ranges": {t.name: [t.range.min, t.range.max] for t in theirs.tensors if t.stored.qparams},
     }
     if not options.samples:

@@ -45,7 +45,7 @@ def ours(plan: dict[str, Any], feed: dict[str, Any]) -> dict[str, Signature]:
     import onnxruntime
 
     model = onnx.load(str(HERE / "model.onnx"))
-    wanted = [n for n in dict.fromkeys([*plan["layers"], *plan["ranges"]]) if n not in feed]
+    wanted = [n for n in dict.fromkeys([*plan["layers"], *plan["float"], *plan["ranges"]]) if n not in feed]
     known = {o.name for o in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in wanted if n not in known)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -119,12 +119,15 @@ def config(bits: int) -> dict[str, Any]:
 
 
 def recipe(plan: dict[str, Any], names: dict[str, list[str]]) -> list[dict[str, Any]]:
-    """8 bits for all but the model's ends, then what differs, by the tensors that operators write."""
+    """8 bits for all but the model's ends, then what differs, by the tensors that operators write.
+
+    What only moves values, such as a Concat, is an operator here: it stays float where its result is stored so.
+    """
     rules: list[dict[str, Any]] = [
         {"regex": ".*", "operation": "*", "algorithm_key": ALGORITHM, "op_config": config(8)},
         *({"regex": ".*", "operation": end, "algorithm_key": NONE} for end in ("INPUT", "OUTPUT")),
     ]
-    for layer, precision in plan["layers"].items():
+    for layer, precision in [*plan["layers"].items(), *((name, "float32") for name in plan["float"])]:
         for tensor in names[layer]:
             exact = {"regex": f"^{re.escape(tensor)};?$", "operation": "*"}
             if precision == "int16":
