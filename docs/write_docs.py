@@ -73,7 +73,7 @@ Commands, options and their words complete in the shell once one of these lines 
 
 ```text
 eval "$(_HYBRIDQ_COMPLETE=bash_source hybridq)"       # ~/.bashrc
-eval "$(_HYBRIDQ_COMPLETE=zsh_source hybridq)"        # ~/.zshrc
+eval "$(_HYBRIDQ_COMPLETE=zsh_source hybridq)"        # ~/.zshrc, behind its compinit
 _HYBRIDQ_COMPLETE=fish_source hybridq | source        # ~/.config/fish/completions/hybridq.fish
 ```
 
