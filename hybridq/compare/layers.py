@@ -228,19 +228,23 @@ def _by_size(
 
     A watched tensor is with the first pair that holds it anyway, else with the last ones.
     """
-    left = dict.fromkeys(watched)
-    parts: list[tuple[list[LayerPair], list[str], list[int]]] = []
+    left = {name: i for i, name in enumerate(dict.fromkeys(watched))}
+    parts: list[tuple[list[LayerPair], list[str]]] = []
+    filled = 0
     needs = [({p.float_tensor, *(pieces[p.name].reads if p.name in pieces else ())}, [p]) for p in pairs]
     held = set().union(*(tensors for tensors, _ in needs))
     for tensors, own in (*needs, *(({name}, []) for name in left if name not in held)):
         size = sum(sizes.get(name, 0) for name in tensors)
-        if not parts or sum(parts[-1][2]) + size > limit:
-            parts.append(([], [], []))
+        if not parts or filled + size > limit:
+            parts.append(([], []))
+            filled = 0
+        filled += size
+        here = sorted(tensors & left.keys(), key=left.__getitem__)
         parts[-1][0].extend(own)
-        parts[-1][1].extend(name for name in left if name in tensors)
-        parts[-1][2].append(size)
-        left = {name: None for name in left if name not in tensors}
-    return [(tuple(own), tuple(names)) for own, names, _ in parts]
+        parts[-1][1].extend(here)
+        for name in here:
+            del left[name]
+    return [(tuple(own), tuple(names)) for own, names in parts]
 
 
 def load_pieces(

@@ -125,7 +125,8 @@ def _last_products(model: Model, floats: Collection[str]) -> set[str]:
         readers = model.readers.get(layer.group, ())
         if any(x.name in followed or operators.lookup(x.op).kind is Kind.COMPUTE for x in readers):
             followed.add(layer.name)
-    last = [x for x in model.layers if x.name not in {*floats, *followed} and _stands_alone(model, x, floats)]
+    open_still = (x for x in model.layers if x.name not in followed and x.name not in floats)
+    last = [x for x in open_still if _stands_alone(model, x, floats)]
     little = all(sum(map(of, last)) <= LITTLE * sum(map(of, model.layers)) for of in (_macs, _numbers))
     return {x.name for x in last} if little else set()
 

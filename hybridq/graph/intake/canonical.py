@@ -137,15 +137,16 @@ def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def _complete_types(proto: onnx.ModelProto) -> None:
     """Add the types and shapes that ONNX Runtime did not write down, drop those of tensors that are gone."""
-    graph, made = proto.graph, list(producers(proto.graph.node))
-    _replace(graph.value_info, [v for v in graph.value_info if v.name in set(made)])
+    graph, made = proto.graph, producers(proto.graph.node)
+    _replace(graph.value_info, [v for v in graph.value_info if v.name in made])
     inferred = _inferred(proto)
     known = {v.name for v in [*graph.value_info, *graph.input, *graph.output]}
     graph.value_info.extend(v for v in inferred.value_info if v.name not in known)
     known |= {v.name for v in inferred.value_info}
     shaped = {v.name: v for v in inferred.output if v.type.tensor_type.HasField("shape")}
     bare = {o.name: o for o in graph.output if _lacks_shape(o)}
-    told = {v.name: v for v in _types_of(proto, [n for n in [*made, *bare] if n not in known | shaped.keys()])}
+    known |= shaped.keys()
+    told = {v.name: v for v in _types_of(proto, [n for n in [*made, *bare] if n not in known])}
     for name, output in bare.items():
         output.CopyFrom(shaped.get(name) or told.get(name) or output)
     graph.value_info.extend(v for v in told.values() if v.name not in bare)
@@ -170,12 +171,12 @@ def _types_of(proto: onnx.ModelProto, names: list[str]) -> list[onnx.ValueInfoPr
     asked = onnx.ModelProto()
     asked.CopyFrom(proto)
     runtime.expose(asked, names)
-    kinds = {f"tensor({k})": v for k, v in RUNTIME_TYPES.items()}
+    kinds, wanted = {f"tensor({k})": v for k, v in RUNTIME_TYPES.items()}, set(names)
     try:
         outputs = runtime.session(asked, threads=1, level="none").get_outputs()
     except ModelError:
         return []
-    found = [o for o in outputs if o.name in set(names) and o.type in kinds]
+    found = [o for o in outputs if o.name in wanted and o.type in kinds]
     return [onnx.helper.make_tensor_value_info(o.name, kinds[o.type], o.shape or None) for o in found]
 
 
