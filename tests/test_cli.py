@@ -174,6 +174,18 @@ class TestLog:
         time.sleep(0.1)
         assert capsys.readouterr().err == ""
 
+    def test_how_it_stands_begins_no_new_bar(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Else the time that is left would be guessed anew with every better choice."""
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        voice, tasks = flags.Talk(), []
+        for said in ("measuring (best so far 20 dB)", "measuring (best so far 21 dB)", "comparing"):
+            voice.progress(said, 1, 3)
+            assert voice._bar is not None
+            assert voice._bar.tasks[0].description == said
+            tasks.append(voice._task)
+        voice.done()
+        assert tasks[0] == tasks[1] != tasks[2]
+
 
 class TestFiles:
     @pytest.mark.parametrize(

@@ -108,12 +108,14 @@ class Talk:
                 *columns, rate, TimeElapsedColumn(), TimeRemainingColumn(), console=self.err, transient=True
             )
             self._bar.start()
-        if what != self._what or self._task is None:
+        doing = what.partition(" (")[0]  # in brackets: how it stands
+        if doing != self._what or self._task is None:
             if self._task is not None:
                 self._bar.remove_task(self._task)
-            self._what, self._task = what, self._bar.add_task(what, total=total, rate="")
+            self._what, self._task = doing, self._bar.add_task(what, total=total, rate="")
         speed = self._bar.tasks[0].speed
-        self._bar.update(self._task, completed=done, total=total, rate=f"{speed:.1f}/s" if speed else "")
+        pace = f"{speed:.1f}/s" if speed else ""
+        self._bar.update(self._task, description=what, completed=done, total=total, rate=pace)
 
     def _log(self, what: str, done: int, total: int | None) -> None:
         """A line every so many seconds, for who reads a file while it grows, however long one thing takes."""
