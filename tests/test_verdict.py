@@ -266,3 +266,11 @@ def test_times_of_a_board_are_marked_as_this_machines() -> None:
     told = judge(timed, dataclasses.replace(KNOWN, board="rknn2")).to_json()["columns"]
     assert [(c["timed_on"], c["board"]) for c in told] == [("ONNX Runtime on this machine", "rknn2")] * 2
     assert not any("PC time" in line for line in _printed(timed, KNOWN))
+
+
+@pytest.mark.parametrize("ms", [0.1, 144.2, 98765.4])
+def test_times_stand_apart(ms: float) -> None:
+    """Columns of times that were not steady: however long, a space parts them."""
+    timed = dataclasses.replace(REPORT, timing=Timing(ms, ms, 1.0, 0.2, 3.0, 9, 1))
+    line = next(line for line in _printed(timed, KNOWN) if line.startswith("  time"))
+    assert line.split()[-4:] == [f"~{ms:.1f}", "ms"] * 2

@@ -34,6 +34,7 @@ from hybridq.steps.propose import propose
 from hybridq.storage.state import State
 
 SHOWN = 12  # rows of a table before the rest is counted
+TIES = "no layer is to blame: values between two integers are rounded otherwise, and that grows"
 
 
 @click.command()
@@ -173,7 +174,7 @@ def step2(
         voice.say(f"ONNX Runtime optimized against plain: {decibels(result.fidelity.worst)} on the first sample")
         if not result.fidelity.faithful:
             named = ", ".join(result.fidelity.differing[:SHOWN])
-            named = f"computed otherwise than written: {named}" if named else "rounding ties that grow, no layer apart"
+            named = f"computed otherwise than written: {named}" if named else TIES
             voice.say(Text(f"  under 30 dB; {named}", "yellow"))
     voice.say(f"wrote {result.path} ({result.path.stat().st_size / 1e6:.2f} MB); next: hybridq step3 {directory}")
     voice.data({"path": str(result.path), "counts": result.report.counts, "high_fraction": result.report.high_fraction})

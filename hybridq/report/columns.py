@@ -109,7 +109,7 @@ def rows(report: ComparisonReport, columns: Sequence[Column]) -> list[tuple[str,
         ("size", *("-" if c.size is None else words.size(c.size) for c in columns)),
     ]
     if report.timing is not None:
-        told = "about {:.1f} ms" if unsteady(report.timing) else "{:.2f} ms"
+        told = "~{:.1f} ms" if unsteady(report.timing) else "{:.2f} ms"
         whose = "PC time" if any(c.board for c in columns) else "time"
         found.append((f"{whose}, {words.threads(report.timing.threads)}", *(_number(c.time_ms, told) for c in columns)))
     found.append(("MACs above 8 bits", *(_number(c.high_fraction, "{:.1%}") for c in columns)))
