@@ -225,9 +225,13 @@ def write(found: list[Row], choice: str) -> None:
 
 
 def line(row: Row) -> str:
-    """A row of the table."""
+    """A row of the table; a choice that is nearer float than plain 8 bits is bold."""
     low = ("-", "-") if row.plain is None else _told(row.plain)
-    cells = (row.model, f"{row.engine} {row.version}".strip(), f"{row.given:.3f}", *low, *_told(row.choice))
+    title = ENGINES[row.engine].title if row.engine in ENGINES else row.engine
+    score, speed = _told(row.choice)
+    if row.plain is not None and abs(row.choice.score - row.given) < abs(row.plain.score - row.given):
+        score = f"**{score}**"
+    cells = (row.model, f"{title} {row.version}".strip(), f"{row.given:.3f}", *low, score, speed)
     return f"| {' | '.join(cells)} |"
 
 

@@ -31,6 +31,9 @@ def test_a_tool_that_is_here_gets_a_row_and_one_that_is_not_is_told() -> None:
     assert "Left out: NNCF (no environment nncf)." in told
 
 
+ROW = r"^\| squeezenet \| ONNX Runtime [\d.]+ \| ([\d.]+) \| ([\d.]+) \| [\d.]+ \| \*{0,2}([\d.]+)\*{0,2} \|"
+
+
 @pytest.mark.slow
 @pytest.mark.zoo
 def test_an_engine_has_a_row_with_float_plain_and_choice(zoo: ModuleType, tmp_path: Path) -> None:
@@ -43,10 +46,10 @@ def test_an_engine_has_a_row_with_float_plain_and_choice(zoo: ModuleType, tmp_pa
     words = ["--zoo", str(folder), "--builds", str(tmp_path), "--only", "squeezenet", "--engines", "onnxruntime"]
     command = [sys.executable, "-m", "bench.engines", *words]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
-    row = re.findall(
-        r"^\| squeezenet \| onnxruntime [\d.]+ \| ([\d.]+) \| ([\d.]+) \| [\d.]+ \| ([\d.]+) \|", told, re.M
-    )
+    row = re.findall(ROW, told, re.M)
     given, plain, choice = map(float, row[-1])
     assert given == 1.0
     assert 0.8 < plain <= 1.0
     assert 0.8 < choice <= 1.0
+    timed = subprocess.run([*command, "--speeds"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
+    assert [row[:3] for row in re.findall(ROW, timed, re.M)] == [row[:3] for row in re.findall(ROW, told, re.M)]
