@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -209,6 +210,7 @@ def _mnn() -> SimpleNamespace:
 
         def createSession(self, words: dict[str, object]) -> int:  # noqa: N802
             assert words["numThread"] == 1
+            os.write(1, b"MNN use high precision\n")  # as the library does, past Python
             return 7
 
         def getSessionInput(self, session: int, name: str) -> _Tensor:  # noqa: N802
@@ -225,7 +227,9 @@ def _mnn() -> SimpleNamespace:
     return SimpleNamespace(Interpreter=Interpreter, Tensor=_Tensor, Halide_Type_Float=1, Tensor_DimensionType_Caffe=2)
 
 
-def test_mnn_gets_both_files_and_the_table(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mnn_gets_both_files_and_the_table(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     commands = []
 
     def converter(words: list[str], **_: object) -> SimpleNamespace:
@@ -240,6 +244,7 @@ def test_mnn_gets_both_files_and_the_table(folder: Path, monkeypatch: pytest.Mon
     with temporary_folder() as place:
         loaded = ENGINES["mnn"].load(_view(folder / "build"), place, 1, [_sample(folder)[0]])
         table = json.loads((place / "compression.json").read_text())
+    assert capfd.readouterr().out == ""  # what MNN prints would spoil --json
     assert [("--compressionParamsFile" in words) for words in commands] == [False, True]
     assert table["algo"][0]["quantParams"]["layer"]
     feed, expected = _sample(folder)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -66,10 +69,29 @@ def make(view: View, folder: Path, samples: Sequence[Feed]) -> tuple[str, ...]:
 
 def opened(view: View, folder: Path, threads: int, feed: Feed) -> Loaded:
     """A session of each."""
-    import MNN
+    with _silent():
+        import MNN
 
-    given, hybrid = (_opened(MNN, folder / f"{name}.mnn", view.model.outputs, threads) for name in ("float", "hybrid"))
+        paths = (folder / f"{name}.mnn" for name in ("float", "hybrid"))
+        given, hybrid = (_opened(MNN, path, view.model.outputs, threads) for path in paths)
     return Loaded(version("MNN"), given, hybrid)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what the library prints by itself, past Python, out of our output, which may be JSON."""
+    library = ctypes.CDLL(None) if os.name == "posix" else None
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), 1)
+    try:
+        yield
+    finally:
+        if library is not None:
+            library.fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _converted(source: Path, out: Path, table: Path | None = None) -> Path:
