@@ -35,6 +35,8 @@ from hybridq.repair import channels
 from hybridq.search.measuring import rows
 
 NEWEST = defs.onnx_opset_version()
+TABLE_OPSET = 28  # of the onnx that the table was written against
+whole = pytest.mark.skipif(NEWEST < TABLE_OPSET, reason="the installed onnx is older than the table")
 
 
 def standard(opset: int) -> dict[str, defs.OpSchema]:
@@ -58,6 +60,8 @@ def holds_float(parameter: defs.OpSchema.FormalParameter) -> bool:
 
 
 def run(op: str, *values: Any, gives: int = 1, **attributes: Any) -> np.ndarray[Any, Any]:
+    if op not in SCHEMAS:
+        pytest.skip("the installed onnx does not know it yet")
     arrays = {f"x{i}": np.asarray(v) for i, v in enumerate(values)}
     infos = [
         onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
@@ -81,9 +85,11 @@ class TestWhole:
         assert row is not UNKNOWN
         assert (row.kind in (Kind.FLOAT, Kind.SUBGRAPH)) == bool(row.note)
 
+    @whole
     def test_no_row_for_what_does_not_exist(self) -> None:
         assert set(TABLE) - set(SCHEMAS) == set()
 
+    @whole
     @pytest.mark.parametrize("name", SCHEMAS)
     def test_every_input_has_its_role(self, name: str) -> None:
         """As many roles as the operator has inputs; those that never hold a float, and only those, are ``other``."""
