@@ -91,7 +91,8 @@ def compensations(
             for layer in layers:
                 node, read = model.nodes[layer.node], values[layer.inputs[0]]
                 part = _moment(_patches(node, read, layer, max(1, ROWS // len(feeds))), threads)
-                moments[layer.name] = moments.get(layer.name, 0.0) + part
+                held = moments.get(layer.name)
+                moments[layer.name] = part.astype(np.float64) if held is None else np.add(held, part, out=held)
         for layer in counted(layers, "rounding weights together, layers", len(layers), progress):
             moment = moments.pop(layer.name)
             if np.isfinite(moment).all():
@@ -212,10 +213,10 @@ def _window(
     return list(strides), list(dilations), pads
 
 
-def _moment(patches: Array, threads: int) -> Doubles:
+def _moment(patches: Array, threads: int) -> NDArray[np.float32]:
     """Sum of ``x x^T`` over the products, (groups, inputs, inputs)."""
     rows = np.ascontiguousarray(patches, np.float32)
-    return np.asarray(product(np.ascontiguousarray(rows.transpose(0, 2, 1)), rows, threads), np.float64)
+    return product(np.ascontiguousarray(rows.transpose(0, 2, 1)), rows, threads)
 
 
 def _rounded(
