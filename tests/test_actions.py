@@ -146,4 +146,16 @@ def test_a_layer_that_loses_what_no_reader_hears_is_not_guilty(trimmed: bool, fi
     layers = even(45.0)
     alone = dataclasses.replace(layers[0], individual=dataclasses.replace(layers[0].individual, sqnr_db=4.0))  # type: ignore[type-var]
     known = dataclasses.replace(KNOWN, trimmed=frozenset({alone.name} if trimmed else ()))
-    assert judge(with_output(25.0, 12.0, layers=(alone, *layers[1:])), known).actions[0].kind == first
+    found = judge(with_output(25.0, 12.0, layers=(alone, *layers[1:])), known)
+    assert found.actions[0].kind == first
+    assert found.unheard == ((alone.name,) if trimmed else ())
+
+
+def test_another_algorithm_than_the_default_one_comes_behind_a_search() -> None:
+    kinds = {
+        name: [a.kind for a in judge(with_output(25.0, 12.0, layers=even(30.0)), known).actions]
+        for name in ("normal", "trimmed")
+        for known in [dataclasses.replace(KNOWN, algorithm=name)]
+    }
+    assert kinds["normal"][:2] == ["algorithm", "search"]
+    assert kinds["trimmed"][:2] == ["search", "algorithm"]

@@ -29,6 +29,7 @@ BEARABLE_DB = 15.0  # of an output's worst slice: some tasks bear it
 DRIFTED = 0.1  # of the layers: so many tensors out of their ranges are of other samples
 BETTER_DB = 1.0  # a gain worth an action
 HELPS_DB = 3.0  # a gain that comes first
+TRIMMED = "trimmed"  # the algorithm that step1 takes unasked
 SPREAD = "no layer stands out: each loses a little, and the losses add up"
 
 
@@ -84,6 +85,7 @@ def next_actions(report: ComparisonReport, known: Known, *, good: bool) -> tuple
         _algorithm(report, known),
         _lint(report, known, acquitted=True),
         _search(guilty, known),
+        _ranges(report, known),
         _metric(report, known),
     ]
     found = tuple(islice(_distinct(action for rule in rules for action in rule), MOST))
@@ -113,6 +115,11 @@ def low_layers(report: ComparisonReport, known: Known) -> list[LayerReport]:
     """Layers in 8 bits that were measured alone, the most damaged first."""
     found = [x for x in report.layers if x.precision in LOW and x.individual and x.name not in known.by_design]
     return sorted(found, key=_alone)
+
+
+def harmed_alone(report: ComparisonReport, known: Known) -> list[LayerReport]:
+    """Those of ``low_layers`` that would be suspected, were it not for their readers."""
+    return [x for x in low_layers(report, known) if _alone(x) < HARMLESS_DB]
 
 
 def _device(report: ComparisonReport, known: Known) -> Iterator[Action]:
@@ -223,7 +230,9 @@ def _predicted(report: ComparisonReport, known: Known) -> Iterator[Action]:
     """What the what-if expects to help most; nothing where a layer stands out that it may have missed."""
     if known.predicted is not None and known.predicted.sqnr_db is not None:
         gain = _forecast(known.predicted.layers, known.predicted.precision, report, known)
-        predicted = replace(known.predicted, cause="the noise of these layers weighs most at the outputs")
+        count = len(known.predicted.layers)
+        whose = f"{count} layers" if count > 1 else f"'{short(known.predicted.layers[0], 40)}'"
+        predicted = replace(known.predicted, cause=f"of all layers' noise that of {whose} weighs most at the outputs")
         yield _remedied(predicted, known, gain or Gain(known.predicted.sqnr_db, "predicted"))
 
 
@@ -297,7 +306,13 @@ def _algorithm(report: ComparisonReport, known: Known) -> Iterator[Action]:
         why = f"calibrate without {one}: step1 then looks at each layer and keeps what needs more bits in float"
         command = calibrating(replace(known, flags=without_options(known.flags, forced)))
         yield Action("algorithm", why, (), None, command, f"{SPREAD}; {one} chose for all layers at once")
-    elif not any(_lint(report, known)):
+    elif known.algorithm != TRIMMED and not any(_lint(report, known)):
+        yield _other_ranges(known)
+
+
+def _ranges(report: ComparisonReport, known: Known) -> Iterator[Action]:
+    """Another algorithm than the default one, which seldom loses against any: after a search."""
+    if known.algorithm == TRIMMED and low_layers(report, known) and not _guilty(report, known):
         yield _other_ranges(known)
 
 

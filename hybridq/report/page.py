@@ -125,7 +125,7 @@ def page_data(report: ComparisonReport, judged: Verdict, extras: Extras) -> dict
         "sizes": asdict(report.sizes),
         "timing": asdict(report.timing) if report.timing else None,
         "outputs": [_output(one) for one in report.outputs],
-        "layers": [_layer(one, one.name in aside) for one in report.layers],
+        "layers": [_layer(one, one.name in aside, one.name in judged.unheard) for one in report.layers],
         "counted": [report.layer_samples, report.samples],
         "drift": {one.tensor: [one.min, one.max, one.share] for one in report.drift},
         "board": captured,
@@ -219,7 +219,7 @@ def _output(output: OutputReport) -> dict[str, Any]:
     return {"name": output.name, "slices": slices}
 
 
-def _layer(layer: LayerReport, by_design: bool) -> dict[str, Any]:
+def _layer(layer: LayerReport, by_design: bool, unheard: bool) -> dict[str, Any]:
     return {
         "name": layer.name,
         "op": layer.op,
@@ -229,6 +229,7 @@ def _layer(layer: LayerReport, by_design: bool) -> dict[str, Any]:
         "cosine": layer.entire.cosine if layer.entire else None,
         "note": layer.note,
         "by_design": by_design,
+        "unheard": unheard,
         "histogram": asdict(layer.histogram) if layer.histogram else None,
     }
 

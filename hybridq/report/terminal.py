@@ -77,7 +77,7 @@ def _head(report: ComparisonReport, judged: Verdict) -> Iterable[Text]:
 def _columns(report: ComparisonReport, judged: Verdict) -> Iterable[Text]:
     heads = ("", *(column.head for column in judged.columns))
     for i, (head, *cells) in enumerate([heads, *rows(report, judged.columns)]):
-        yield Text(f"  {head:<24}" + "".join(f"{cell:>{CELL}}" for cell in cells), "" if i else "bold")
+        yield Text(f"  {head:<24}" + "".join(f" {cell:>{CELL - 1}}" for cell in cells), "" if i else "bold")
     yield from (Text(f"  {note}", "dim") for note in notes(judged.columns))
 
 
@@ -108,7 +108,7 @@ def _board(report: ComparisonReport) -> Iterable[Text]:
 
 
 def _layers(report: ComparisonReport, judged: Verdict, most: int) -> Iterable[Text]:
-    aside = set(judged.by_design)
+    aside = {*judged.by_design, *judged.unheard}
     found = sorted((x for x in report.layers if x.name not in aside), key=damage)
     if found:
         title = "layers" if len(found) <= most else f"the {most} most damaged of {len(found)} layers"
@@ -138,7 +138,9 @@ def _layer(layer: LayerReport, captured: Mapping[str, BoardLayer] | None) -> str
 def _by_design(report: ComparisonReport, judged: Verdict) -> Iterable[Text]:
     aside = set(judged.by_design)
     asked = {x.name for x in report.layers if x.precision not in LOW} - aside
+    unheard = set(judged.unheard)
     for names, told_of_one, told_of_many in (
+        (unheard, "loses alone what no reader hears", "lose alone what no reader hears"),
         (aside, "stays float by design", "stay float by design"),
         (asked, "has more bits by the cfg", "have more bits by the cfg"),
     ):

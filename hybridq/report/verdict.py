@@ -15,7 +15,7 @@ from typing import Any
 from hybridq.compare import ComparisonReport, MetricReport, OutputReport
 from hybridq.compare.results import plain
 from hybridq.report import board_section, error_over_time, words
-from hybridq.report.actions import Action, next_actions
+from hybridq.report.actions import Action, harmed_alone, next_actions
 from hybridq.report.columns import Column, side_by_side
 from hybridq.report.gain import GOOD_CENTERED_DB, GOOD_WHOLE_DB, GOOD_WORST_DB
 from hybridq.report.known import Known
@@ -53,7 +53,8 @@ class Charge:
 class Verdict:
     """The level, its reason in one sentence, at most three things to do next, the models side by side.
 
-    ``by_design`` are the layers that step1 leaves in float, whatever their figures.
+    ``by_design`` are the layers that step1 leaves in float, whatever their figures; ``unheard`` those in 8 bits that
+    alone lose what no reader hears.
     """
 
     level: Level
@@ -61,6 +62,7 @@ class Verdict:
     actions: tuple[Action, ...]
     columns: tuple[Column, ...]
     by_design: tuple[str, ...] = ()
+    unheard: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As ``verdict`` in ``report.json``; what is infinite there is null, as everywhere in it."""
@@ -75,7 +77,8 @@ def judge(report: ComparisonReport, known: Known) -> Verdict:
     level, reason = (worst.level, worst.reason) if worst else (Level.OK, _praise(report))
     actions = next_actions(report, known, good=worst is None)
     by_design = tuple(x.name for x in report.layers if x.name in known.by_design)
-    return Verdict(level, reason, actions, side_by_side(report, known), by_design)
+    unheard = tuple(x.name for x in harmed_alone(report, known) if x.name in known.trimmed)
+    return Verdict(level, reason, actions, side_by_side(report, known), by_design, unheard)
 
 
 def limits() -> str:

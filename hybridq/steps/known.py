@@ -51,7 +51,7 @@ def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
         wider=wider,
         together={x.name: tuple(facts.keeping(model.group[x.group])) for x in model.layers},
         shared={n: g.layers for g in model.groups for n in g.layers},
-        trimmed=frozenset(_trimmed(model, calibrated)),
+        trimmed=frozenset(_trimmed(model, calibrated)).difference(_edited(model, config)),
         edited=frozenset(_edited(model, config)),
         by_design=frozenset(_by_design(state, config)),
         joined=dict(_joined(facts)),

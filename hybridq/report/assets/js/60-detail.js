@@ -12,7 +12,7 @@ HQ.detail = (() => {
   }
 
   function rows(layer, told) {
-    const measured = [["operator", layer.op], ["precision", layer.precision], ["individual SQNR", db(layer.individual)], ["entire SQNR", db(layer.entire)], ["note", layer.note]];
+    const measured = [["operator", layer.op], ["precision", layer.precision], ["individual SQNR", db(layer.individual)], ["entire SQNR", db(layer.entire)], ["note", [layer.unheard ? tr("its readers do not hear what its range cuts off") : "", layer.note].filter(Boolean).join("; ")]];
     if (!told) return measured;
     const v = told.values;
     return [...measured, ["why", tr(told.why)], ["asked for", told.asked === layer.precision ? "" : told.asked],

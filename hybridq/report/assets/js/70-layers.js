@@ -23,7 +23,7 @@ HQ.layers = (() => {
       el("div", {}, precisions.map((p) => el("span", { class: "key" }, el("i", { style: `background:${HQ.dom.colour(p)}` }), p))));
     if (inside < all) body.append(el("p", { class: "note" }, tr("Figures of layers are of the first {} of {} samples, those of outputs of all.", inside, all)));
     body.append(views(layers, choose), detail, el("h3", {}, tr("All layers")), table(layers, choose));
-    const worst = [...layers].filter((x) => x.individual !== null && !x.by_design).sort((a, b) => number(a.individual) - number(b.individual))[0] || layers[0];
+    const worst = [...layers].filter((x) => x.individual !== null && !x.by_design && !x.unheard).sort((a, b) => number(a.individual) - number(b.individual))[0] || layers[0];
     choose(chosen ?? HQ.data.advised[0] ?? worst.name, true);
     return true;
   }
@@ -47,7 +47,7 @@ HQ.layers = (() => {
   function table(layers, choose) {
     const at = new Map(layers.map((x, i) => [x.name, i]));
     const macs = (x) => HQ.data.details[x.name]?.macs_share ?? null;
-    const note = (x) => [HQ.data.advised.includes(x.name) ? tr("named in what to do next") : "", x.note].filter(Boolean).join("; ");
+    const note = (x) => [HQ.data.advised.includes(x.name) ? tr("named in what to do next") : "", x.unheard ? tr("its readers do not hear what its range cuts off") : "", x.note].filter(Boolean).join("; ");
     const onBoard = (x) => HQ.data.board[x.name] ?? null;
     const board = Object.keys(HQ.data.board).length ? [{ head: "board", value: (x) => number(onBoard(x)), show: (x) => db(onBoard(x)), number: true }] : [];
     const columns = [
