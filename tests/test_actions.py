@@ -159,3 +159,9 @@ def test_another_algorithm_than_the_default_one_comes_behind_a_search() -> None:
     }
     assert kinds["normal"][:2] == ["algorithm", "search"]
     assert kinds["trimmed"][:2] == ["search", "algorithm"]
+    board = dataclasses.replace(
+        KNOWN, algorithm="normal", board="rknn2", flags=("--dtype", "int8", "--target", "rknn2")
+    )
+    assert [a.kind for a in judge(with_output(25.0, 12.0, layers=even(30.0)), board).actions][:2] == kinds["trimmed"][
+        :2
+    ]

@@ -301,19 +301,24 @@ def _algorithm(report: ComparisonReport, known: Known) -> Iterator[Action]:
     if not low_layers(report, known) or _guilty(report, known):
         return
     forced = tuple(flag for flag in FORCED if flag in known.flags)
-    if forced:
+    if forced and not known.board:  # for a board step1 by itself takes 8 bits everywhere, too
         one = " and ".join(forced)
         why = f"calibrate without {one}: step1 then looks at each layer and keeps what needs more bits in float"
         command = calibrating(replace(known, flags=without_options(known.flags, forced)))
         yield Action("algorithm", why, (), None, command, f"{SPREAD}; {one} chose for all layers at once")
-    elif known.algorithm != TRIMMED and not any(_lint(report, known)):
+    elif not _searches_first(known) and not any(_lint(report, known)):
         yield _other_ranges(known)
 
 
 def _ranges(report: ComparisonReport, known: Known) -> Iterator[Action]:
-    """Another algorithm than the default one, which seldom loses against any: after a search."""
-    if known.algorithm == TRIMMED and low_layers(report, known) and not _guilty(report, known):
+    """Another algorithm, where a search comes before it."""
+    if _searches_first(known) and low_layers(report, known) and not _guilty(report, known):
         yield _other_ranges(known)
+
+
+def _searches_first(known: Known) -> bool:
+    """Whether another algorithm seldom wins: against the default one, and where a board has 8 bits everywhere."""
+    return known.algorithm == TRIMMED or bool(known.board)
 
 
 def _other_ranges(known: Known) -> Action:
