@@ -202,6 +202,7 @@ def test_both_models_are_converted_and_one_is_quantized_by_the_script(
         shutil.copy(Path(words[2]) if cwd is None else cwd / "model.onnx", made)
         return SimpleNamespace(returncode=0, stdout=f"hello\n4 of 4 {script.FOUND}, 3 ranges taken\n", stderr="")
 
+    litert._tflite.cache_clear()
     monkeypatch.setattr(litert.subprocess, "run", tool)
     monkeypatch.setattr(litert, "version", lambda _: "2.3.0")
     monkeypatch.setattr(litert, "interpreter_of", lambda path, *_: _Onnx(path))
@@ -212,7 +213,8 @@ def test_both_models_are_converted_and_one_is_quantized_by_the_script(
     with temporary_folder() as place:
         loaded = table.ENGINES["litert"].load(view, place, 1, [sample])
         expected = session(place / "float.onnx").run(None, sample)[0]
-    assert [words[0] for words in asked] == ["onnx2tf", "onnx2tf", sys.executable]
+        assert litert.converted(place / "float.onnx", place / "again").exists()
+    assert [words[0] for words in asked] == ["onnx2tf", "onnx2tf", sys.executable]  # the same model no second time
     assert loaded.notes == (f"4 of 4 {script.FOUND}, 3 ranges taken",)
     assert loaded.given.run(None, sample)[0] == pytest.approx(expected, abs=1e-5)
     assert loaded.hybrid.run(None, sample)[0] == pytest.approx(expected, abs=1e-1)

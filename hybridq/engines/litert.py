@@ -7,11 +7,11 @@ channels to the end and choose the order of outputs; each is known by its values
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from hybridq.exchange import litert as parameters
 from hybridq.exchange.litert_quantize import FOUND, LOST, fed
 from hybridq.exchange.records import ExportOptions, put
 from hybridq.exchange.view import View
+from hybridq.files.temporary import temporary_folder
 from hybridq.graph.runtime import Feed, session
 
 PROGRAM = "onnx2tf"
@@ -82,17 +83,28 @@ def opened(view: View, folder: Path, threads: int, feed: Feed) -> Loaded:
 
 
 def converted(source: Path, folder: Path) -> Path:
-    """A float ``.tflite`` of a model; the converter rewrites what it reads, so it gets a copy."""
-    folder.mkdir(parents=True)
-    shutil.copy(source, folder / "model.onnx")
-    np.save(folder / PROBE, np.random.default_rng(0).random((20, 128, 128, 3), np.float32))
-    quiet = {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | quiet
-    words = [PROGRAM, "-i", "model.onnx", "-o", "out", "-n"]
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode or not list((folder / "out").glob(CONVERTED)):
-        raise EngineError(f"{PROGRAM} does not take the model", path=source.name, hint=_last(done))
+    """A float ``.tflite`` of a model, in a new folder. Raises EngineError where the converter refuses the model."""
+    out = folder / "out"
+    out.mkdir(parents=True)
+    name, content = _tflite(source.read_bytes(), source.name)
+    (out / name).write_bytes(content)
     return float_of(folder)
+
+
+@lru_cache(maxsize=2)  # a search asks for the same two models with every choice, and a conversion takes long
+def _tflite(model: bytes, name: str) -> tuple[str, bytes]:
+    """The converter's file and what it calls it; it rewrites what it reads, so it works in a folder of its own."""
+    with temporary_folder() as folder:
+        (folder / "model.onnx").write_bytes(model)
+        np.save(folder / PROBE, np.random.default_rng(0).random((20, 128, 128, 3), np.float32))
+        quiet = {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | quiet
+        words = [PROGRAM, "-i", "model.onnx", "-o", "out", "-n"]
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        found = sorted((folder / "out").glob(CONVERTED))
+        if done.returncode or not found:
+            raise EngineError(f"{PROGRAM} does not take the model", path=name, hint=_last(done))
+        return found[0].name, found[0].read_bytes()
 
 
 def float_of(folder: Path) -> Path:
