@@ -86,6 +86,48 @@ def test_a_tensor_is_measured_over_all_samples(samples: list[np.ndarray]) -> Non
     )
 
 
+def test_what_stands_for_minus_infinity_is_no_value() -> None:
+    padded = np.array([[-3.4e38, 0.5, 2.0]], np.float32)
+    assert script.measured([{"t": padded}])["t"] == {"min": np.array([[0.5]]), "max": np.array([[2.0]])}
+
+
+def test_constants_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tool finds a scale for every channel of a weight only where nobody tells it a minimum and maximum."""
+
+    class Interpreter:
+        def __init__(self, _: str, **__: object) -> None:
+            self.tensors = {1: np.ones((3, 2), np.float32)}
+
+        def allocate_tensors(self) -> None:
+            pass
+
+        def get_input_details(self) -> list[dict[str, Any]]:
+            return self.get_tensor_details()[:1]
+
+        def get_tensor_details(self) -> list[dict[str, Any]]:
+            names = ("fed", "weight", "made")
+            return [{"index": i, "name": n, "shape": (1, 2), "dtype": np.float32} for i, n in enumerate(names)]
+
+        def _get_ops_details(self) -> list[dict[str, Any]]:
+            return [{"inputs": [0, 1], "outputs": [2]}]
+
+        def set_tensor(self, index: int, values: np.ndarray) -> None:
+            self.tensors[index] = values
+
+        def invoke(self) -> None:
+            self.tensors[2] = self.tensors[0] * 2
+
+        def get_tensor(self, index: int) -> np.ndarray:
+            return self.tensors[index]
+
+    kinds = SimpleNamespace(BUILTIN_WITHOUT_DEFAULT_DELEGATES=0)
+    module = SimpleNamespace(Interpreter=Interpreter, OpResolverType=kinds)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", SimpleNamespace(interpreter=module))
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", module)
+    (found,) = script.values_of("m.tflite", [{"x": np.ones((1, 2), np.float32)}])
+    assert set(found) == {"fed", "made"}
+
+
 def test_the_folder_has_all_that_the_script_reads(folder: Path) -> None:
     hybridq.set(folder / "build", "relu", "float32")
     out = hybridq.step4(folder / "build", "litert").path

@@ -24,6 +24,7 @@ HERE = Path(__file__).resolve().parent
 NEAR = 2e-3  # of the spread of a tensor's values: converters round otherwise
 ALGORITHM, NONE = "min_max_uniform_quantize", "no_quantize"
 FOUND, LOST = "layers found by their values", "was chosen, but no tensor has its values"
+PADDING = 1e30  # what is larger stands for minus infinity
 Signature = tuple[float, ...]
 
 
@@ -65,14 +66,20 @@ def fed(details: list[dict[str, Any]], feed: dict[str, Any]) -> list[Any]:
 
 
 def values_of(path: str, feeds: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Every float tensor of a .tflite by name, sample by sample."""
+    """Every float tensor of a .tflite that is computed or fed, by name, sample by sample.
+
+    Constants are none: with one minimum and maximum for a weight the tool would give it one scale for all channels.
+    """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     one = Interpreter(path, experimental_op_resolver_type=plain, experimental_preserve_all_tensors=True)
     one.allocate_tensors()
     ends = one.get_input_details()
-    tensors = [d for d in one.get_tensor_details() if d["dtype"] is np.float32 and d["name"]]
+    made = {int(i) for op in one._get_ops_details() for i in op["outputs"]} | {int(d["index"]) for d in ends}
+    tensors = [
+        d for d in one.get_tensor_details() if d["dtype"] is np.float32 and d["name"] and int(d["index"]) in made
+    ]
     for feed in feeds:
         for detail, values in zip(ends, fed(ends, feed), strict=True):
             one.set_tensor(detail["index"], values)
@@ -87,13 +94,15 @@ def values_of(path: str, feeds: list[dict[str, Any]]) -> Iterator[dict[str, Any]
 def measured(samples: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The smallest and largest value of each tensor over all samples, as the tool's calibration has them.
 
-    Its own is a moving average, which clips, and wants a model with a signature, which not every converter gives.
+    Its own is a moving average, which clips, and wants a model with a signature, which not every converter gives. The
+    lowest float there is, which converters pad a MaxPool with, is no value.
     """
     found: dict[str, dict[str, Any]] = {}
     for tensors in samples:
         for name, values in tensors.items():
-            if values.size and np.isfinite(values).all():
-                ends = {"min": values.min(keepdims=True), "max": values.max(keepdims=True)}
+            held = values[np.abs(values) < PADDING] if np.isfinite(values).all() else values[:0]
+            if held.size:
+                ends = {k: np.reshape(f(held), [1] * values.ndim) for k, f in (("min", np.min), ("max", np.max))}
                 old = found.get(name, ends)
                 found[name] = {k: f(old[k], ends[k]) for k, f in (("min", np.minimum), ("max", np.maximum))}
     return found
