@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybridq.compare.damages import Damages
-from hybridq.compare.rows import BLOCK, ROW, RowLayout
+from hybridq.compare.row_layout import BLOCK, ROW, RowLayout
 from hybridq.quant.metrics import Damage
 
 FIGURES = ("sqnr_db", "cosine", "mse", "euclidean", "normalized_euclidean")

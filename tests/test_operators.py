@@ -32,7 +32,7 @@ from hybridq.graph.operators.weights import macs
 from hybridq.graph.opset import IR_VERSION, OPSET
 from hybridq.linting import spread
 from hybridq.repair import channels
-from hybridq.search.measuring import rows
+from hybridq.search.measuring import batch_rows
 
 NEWEST = defs.onnx_opset_version()
 TABLE_OPSET = 28  # of the onnx that the table was written against
@@ -119,7 +119,7 @@ class TestWhole:
 
     def test_every_word_of_a_column_has_its_rule(self) -> None:
         """What stays with its user is found by the column's word: no word without a rule, no rule without a word."""
-        assert set(rows.RULES) == set(BatchRows)
+        assert set(batch_rows.RULES) == set(BatchRows)
         assert set(datafree.RULES) == set(DataFree)
         assert set(channels.RULES) == set(Ties) - {Ties.ABSORBED, Ties.FIXED}
         moved = {Interval.SAME, Interval.RESHAPED, Interval.TRANSPOSED, Interval.JOINED, Interval.PICKED, Interval.HULL}

@@ -14,11 +14,11 @@ from hybridq.graph.model import Group, Model
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.metrics import Parts, sqnr_db
 from hybridq.search.measuring import alone
+from hybridq.search.measuring.batch_rows import Ungrowable
 from hybridq.search.measuring.damage import Cut, cuts_of, measure_reference, objective
 from hybridq.search.measuring.growing import STREAM, Form, Key, grow
 from hybridq.search.measuring.outputs import attention, classifications, layouts
 from hybridq.search.measuring.quantizers import readers_of, sources, weight_forms
-from hybridq.search.measuring.rows import Ungrowable
 from hybridq.storage.weights import Weights
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.compare.rows import Doubles, Places, RowLayout, Singles, gaps
+from hybridq.compare.row_layout import Doubles, Places, RowLayout, Singles, gaps
 from hybridq.quant.metrics import Damage, Largest
 
 FAINT = 1e-28  # a sum of squares below this may have lost terms in float32

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hybridq.compare.damages import Damages
 from hybridq.compare.drift import Ends
 from hybridq.compare.histograms import ELEMENTS, HistogramWatch
-from hybridq.compare.rows import Doubles, Places, RowLayout, Singles
+from hybridq.compare.row_layout import Doubles, Places, RowLayout, Singles
 from hybridq.graph.bound import Bound
 from hybridq.graph.runtime import Feed, Session
 

@@ -30,8 +30,8 @@ from hybridq.search.allocation.costs import Times, boundary_elements
 from hybridq.search.allocation.knapsack import NO_PAIRS, Pairs, hull
 from hybridq.search.measuring.alone import Variants
 from hybridq.search.measuring.damage import Doubles, Reference, measure_reference
-from hybridq.search.measuring.errors import OutputSlice, Run, figures_of, measured, noise_alone
 from hybridq.search.measuring.quantizers import NoiseSource, sources, units_of
+from hybridq.search.measuring.squared_errors import OutputSlice, Run, figures_of, measured, noise_alone
 from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights
 

@@ -3,7 +3,7 @@
 ``columns`` says which columns there are and what each may say, ``table`` has the rows, ``weights`` computes what
 follows from how weights lie. Rules that need more than a node stay where they are used and are found there by what
 the column says: ``calibration/datafree.py``, ``linting/spread.py``, ``repair/channels.py`` and
-``search/measuring/rows.py``.
+``search/measuring/batch_rows.py``.
 See https://onnx.ai/onnx/operators for the operators themselves.
 """
 

@@ -15,9 +15,9 @@ from hybridq.graph.model import Model
 from hybridq.graph.rolling import Rolled
 from hybridq.graph.runtime import Feed, RuntimeModelError, Session, run, session
 from hybridq.quant.qparams import QParams
+from hybridq.search.measuring.batch_rows import Ungrowable
 from hybridq.search.measuring.damage import Array, Doubles, Reference, batched, one_row
 from hybridq.search.measuring.growing import STREAM, Forms, grow
-from hybridq.search.measuring.rows import Ungrowable
 from hybridq.storage.weights import Weights
 
 T = TypeVar("T")

@@ -26,7 +26,7 @@ from hybridq.graph.model import Layer, Model
 from hybridq.graph.operators import BatchRows, row_of
 from hybridq.graph.opset import opset_imports, opset_of, quantizer_domain
 from hybridq.quant.qparams import QParams
-from hybridq.search.measuring.rows import Ungrowable, grown, keeps_rows, lifted
+from hybridq.search.measuring.batch_rows import Ungrowable, grown, keeps_rows, lifted
 from hybridq.storage.weights import Weights
 
 Key = tuple[str, ...]
