@@ -30,6 +30,7 @@ RIGHT = {
     "calibration/recurrent.py": WRITES,
     "compare/probes.py": WRITES,
     "graph/halves.py": WRITES,
+    "graph/saturation.py": WRITES,
     "plan/pools.py": WRITES,
     "repair/algebra.py": WRITES,
     "repair/bias_correction.py": WRITES,
@@ -65,6 +66,7 @@ NO_OPERATORS = {
     ("exchange/nncase.py", "Max"),
     ("exchange/nncase.py", "Min"),
     ("dataset/__init__.py", "Resize"),
+    ("graph/fixed.py", "Optional"),
 }
 
 

@@ -6,7 +6,8 @@ a run on that sample which numbers that gives; a shape that hangs on values (a N
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,9 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorShapeProto, ValueInfoP
 from hybridq.graph import edit, runtime
 from hybridq.graph.intake.canonical import skeleton
 from hybridq.graph.model import Model
-from hybridq.graph.operators import row_of
+from hybridq.graph.operators import Role, row_of
 from hybridq.graph.runtime import Feed
 
-ASKING = ("Shape", "Size")
 NO_TENSOR = ("Sequence", "Optional")  # parts of the names of operators that make or take other things than tensors
 
 Values = Mapping[str, NDArray[Any]]
@@ -96,15 +96,21 @@ def _values(whole: ModelProto, feed: Feed) -> Values:
     return dict(zip(names, runtime.run(runtime.session(asked, threads=1), feed, names), strict=True))
 
 
-def _decided(graph: GraphProto, static: Collection[str] | None) -> Iterator[str]:
+def _decided(graph: GraphProto, static: AbstractSet[str] | None) -> Iterator[str]:
     """Tensors that hang on constants and on the shapes of ``static`` ones (None: all) alone, but for the outputs."""
     constants, ends = {t.name for t in graph.initializer}, {o.name for o in graph.output}
     for node in graph.node:
-        asks = node.op_type in ASKING and (static is None or node.input[0] in static)
+        asks = _asks_shapes(node) and (static is None or static >= set(node.input))
         known = asks or constants.issuperset(filter(None, node.input))
         if known and _is_plain(node) and ends.isdisjoint(node.output):
             constants.update(node.output)
             yield from filter(None, node.output)
+
+
+def _asks_shapes(node: NodeProto) -> bool:
+    """Whether a node reads no value, only how large its inputs are."""
+    roles = row_of(node).inputs
+    return bool(node.input) and all(roles[i] is Role.SHAPE for i in range(len(node.input)))
 
 
 def _is_plain(node: NodeProto) -> bool:
