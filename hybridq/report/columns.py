@@ -12,6 +12,7 @@ from hybridq.report.known import Accuracy, Known
 
 HERE = "these samples"
 PC = "ONNX Runtime on this machine"
+NOT_STEADY = "not steady"  # in place of a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +110,18 @@ def rows(report: ComparisonReport, columns: Sequence[Column]) -> list[tuple[str,
         ("size", *("-" if c.size is None else words.size(c.size) for c in columns)),
     ]
     if report.timing is not None:
-        told = "~{:.1f} ms" if unsteady(report.timing) else "{:.2f} ms"
         whose = "PC time" if any(c.board for c in columns) else "time"
-        found.append((f"{whose}, {words.threads(report.timing.threads)}", *(_number(c.time_ms, told) for c in columns)))
+        found.append((f"{whose}, {words.threads(report.timing.threads)}", *(_time(c, report) for c in columns)))
     found.append(("MACs above 8 bits", *(_number(c.high_fraction, "{:.1%}") for c in columns)))
     return [(head, *cells) for head, *cells in found if set(cells) != {"-"}]
+
+
+def _time(column: Column, report: ComparisonReport) -> str:
+    """The time; no number where its pairs disagree: it would be read as one."""
+    runtime = report.runtime.timing if report.runtime is not None else None
+    timing = report.timing if column.timed_on == PC else runtime
+    shaky = column.time_ms is not None and timing is not None and unsteady(timing)
+    return NOT_STEADY if shaky else _number(column.time_ms, "{:.2f} ms")
 
 
 def _number(value: float | None, form: str) -> str:

@@ -21,6 +21,7 @@ import jinja2
 from markupsafe import Markup
 
 from hybridq.compare import ComparisonReport, LayerReport, OutputReport, TensorFigures
+from hybridq.compare.timing import unsteady
 from hybridq.report import board_section, error_over_time, words
 from hybridq.report.actions import Action
 from hybridq.report.columns import notes, rows
@@ -123,7 +124,7 @@ def page_data(report: ComparisonReport, judged: Verdict, extras: Extras) -> dict
     found = {
         "folder": extras.folder,
         "sizes": asdict(report.sizes),
-        "timing": asdict(report.timing) if report.timing else None,
+        "timing": asdict(report.timing) if report.timing and not unsteady(report.timing) else None,
         "outputs": [_output(one) for one in report.outputs],
         "layers": [_layer(one, one.name in aside, one.name in judged.unheard) for one in report.layers],
         "counted": [report.layer_samples, report.samples],

@@ -7,8 +7,9 @@ whether ONNX Runtime computes what the file says.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -43,10 +44,11 @@ FAITHFUL_DB = {Level.BROKEN: 10.0, Level.WARNING: 30.0}  # ONNX Runtime optimize
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """One thing that speaks against a build."""
+    """One thing that speaks against a build; ``short_by``: how far in dB an output is below its limit, if in dB."""
 
     level: Level
     reason: str
+    short_by: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,51 +124,69 @@ def _metric_level(metric: MetricReport | None) -> Level | None:
 
 
 def _outputs(report: ComparisonReport) -> Iterator[Charge]:
-    """Lost signal. Where the user's metric holds, it only warns: the metric knows what matters."""
+    """Lost signal, the output first that is farthest below its limit; how many are below theirs, if not one alone.
+
+    Where the user's metric holds, it only warns: the metric knows what matters.
+    """
     holds = report.metric is not None and _metric_level(report.metric) is None
-    for output in sorted(report.outputs, key=lambda one: min(one.sqnr_db, one.worst_sqnr_db)):
-        level, reason = _of_output(output, report.samples)
-        if level and not holds:
-            yield Charge(level, reason)
-        elif level is Level.BROKEN:
-            yield Charge(Level.WARNING, f"{reason}, although the metric holds")
+    found = sorted(filter(None, (_of_output(o, report.samples) for o in report.outputs)), key=_weight, reverse=True)
+    several = f"; {len(found)} of {len(report.outputs)} outputs fall short" if len(found) > 1 else ""
+    for charge in found:
+        if not holds:
+            yield replace(charge, reason=charge.reason + several)
+        elif charge.level is Level.BROKEN:
+            yield Charge(Level.WARNING, f"{charge.reason}, although the metric holds")
 
 
-def _of_output(output: OutputReport, samples: int) -> tuple[Level | None, str]:
+def _weight(charge: Charge) -> tuple[int, float]:
+    return SEVERITY.index(charge.level), charge.short_by
+
+
+def _of_output(output: OutputReport, samples: int) -> Charge | None:
+    """The gravest thing that speaks against an output."""
     figures, name = output.figures, f"'{words.short(output.name, 40)}'"
     if figures.mismatched:
-        return Level.BROKEN, f"output {name} has another shape than float's in {figures.mismatched} samples"
+        return Charge(Level.BROKEN, f"output {name} has another shape than float's in {figures.mismatched} samples")
     if figures.nonfinite:
-        return Level.BROKEN, f"output {name} has {figures.nonfinite} NaN or infinite values in one model only"
+        return Charge(Level.BROKEN, f"output {name} has {figures.nonfinite} NaN or infinite values in one model only")
     if output.equal is not None:
-        return _below(output.equal, EQUAL), f"{output.equal:.2%} of output {name} equals float's"
-    level, reason = _of_signal(output, name)
-    centered = output.centered_sqnr_db
-    varying = _below(centered, CENTERED_DB) if centered is not None and samples >= CENTERED_SAMPLES else None
-    if varying and centered is not None and (level is None or SEVERITY.index(varying) > SEVERITY.index(level)):
-        left, whole = words.decibels(centered), words.decibels(output.sqnr_db)
-        alike = f"({whole} with what is the same in all)"
-        return varying, f"output {name} is down to {left} of what varies from sample to sample {alike}"
-    return level, reason
+        level = _below(output.equal, EQUAL)
+        return Charge(level, f"{output.equal:.2%} of output {name} equals float's") if level else None
+    return max((*_of_signal(output, name), *_of_centered(output, name, samples)), key=_weight, default=None)
 
 
-def _of_signal(output: OutputReport, name: str) -> tuple[Level | None, str]:
-    """By the whole output's power and by its worst slice."""
+def _of_signal(output: OutputReport, name: str) -> Iterator[Charge]:
+    """By the whole output's power or by its worst slice."""
     whole, worst = _below(output.sqnr_db, WHOLE_DB), _below(output.worst_sqnr_db, WORST_DB)
     if worst and (whole is None or SEVERITY.index(worst) >= SEVERITY.index(whole)):
         cut = "" if output.worst.axis < 0 else f" at {words.where(output, output.worst)}"
-        left = words.decibels(output.worst_sqnr_db)
-        kept = f"is down to {left}" if left != "lost" else "is lost"
         whole_one = f" ({words.decibels(output.sqnr_db)} as a whole)" if cut else ""
-        return worst, f"output {name}{cut} {kept}{whole_one}"
-    return whole, f"output {name} is down to {words.decibels(output.sqnr_db)}"
+        reason = f"output {name}{cut} {_kept(output.worst_sqnr_db)}{whole_one}"
+        yield Charge(worst, reason, WORST_DB[worst] - output.worst_sqnr_db)
+    elif whole:
+        yield Charge(whole, f"output {name} {_kept(output.sqnr_db)}", WHOLE_DB[whole] - output.sqnr_db)
+
+
+def _of_centered(output: OutputReport, name: str, samples: int) -> Iterator[Charge]:
+    """By what varies over the samples, where they are enough to say."""
+    centered = output.centered_sqnr_db
+    level = _below(centered, CENTERED_DB) if centered is not None and samples >= CENTERED_SAMPLES else None
+    if level and centered is not None:
+        whole = f"({words.decibels(output.sqnr_db)} with what all samples share)"
+        reason = f"what varies in output {name} from sample to sample {_kept(centered)} {whole}"
+        yield Charge(level, reason, CENTERED_DB[level] - centered)
+
+
+def _kept(value: float) -> str:
+    left = words.decibels(value)
+    return f"is down to {left}" if left != "lost" else "is lost"
 
 
 def _drift(report: ComparisonReport) -> Iterator[Charge]:
     """Data beyond the calibrated ranges; a few values of them say nothing where these very samples came out well."""
     far = [one for one in report.drift if one.significant]
     few = all(one.share < FEW_OUTSIDE for one in far)
-    if far and not (few and all(_of_output(one, report.samples)[0] is None for one in report.outputs)):
+    if far and not (few and all(_of_output(one, report.samples) is None for one in report.outputs)):
         most = max(far, key=lambda one: one.share)
         yield Charge(
             Level.WARNING,

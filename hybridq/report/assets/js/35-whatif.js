@@ -56,7 +56,7 @@ HQ.whatif = (() => {
   function timeTile(model, up, built) {
     const delta = P.time(model, up) - P.time(model, built), timing = HQ.data.timing;
     const low = P.time(model, built);
-    if (model.clock !== "machine" || !timing) return tile("time on the board, relative", `${(100 * P.time(model, up) / low).toFixed(0)} %`, 100 * delta / low, " %", false);
+    if (model.clock !== "machine" || !timing) return tile(model.clock === "machine" ? "time here, relative" : "time on the board, relative", `${(100 * P.time(model, up) / low).toFixed(0)} %`, 100 * delta / low, " %", false);
     const ms = Math.max(0, timing.hybrid_ms + delta / 1000);
     return tile("time here, about", `${ms.toFixed(2)} ms`, delta / 1000, " ms", false);
   }
