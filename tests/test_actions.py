@@ -13,7 +13,8 @@ from helpers_verdict import FAR, KNOWN, REPORT, even, with_output
 from hybridq.cli import main
 from hybridq.compare import ComparisonReport
 from hybridq.report import Known, judge
-from hybridq.report.actions import MOST, Action, useful_first
+from hybridq.report.actions import MOST, useful_first
+from hybridq.report.advice import Action
 from hybridq.report.commands import set_command
 from hybridq.report.gain import Gain
 from hybridq.report.known import Remedy
@@ -132,6 +133,56 @@ def test_other_samples_are_calibrated_on_and_what_calibrated_is_not_calibrated_o
     assert first.command == "hybridq step1 m.onnx --dataset e.txt -o build --samples 8 --merge"
     first = judge(with_output(45.0, 35.0, drift=(FAR,)), dataclasses.replace(other, evaluation="")).actions[0]
     assert first.command == "hybridq step1 m.onnx --dataset d.txt -o build --merge"
+
+
+def test_after_other_samples_are_to_blame_nothing_keeps_the_old_ranges() -> None:
+    """No layer is raised beside ranges that are wrong, and a search calibrates on the list that was compared."""
+    lost = dataclasses.replace(even(45.0)[0].individual, sqnr_db=3.7)  # type: ignore[type-var]
+    layers = (dataclasses.replace(even(45.0)[0], individual=lost), *even(45.0)[1:])
+    lint = (Remedy(("box", "body"), "int16", "they share a step"),)
+    known = dataclasses.replace(KNOWN, evaluation="e.txt", lint=lint, compare_flags=("--dataset", "e.txt"))
+    first, *others = judge(with_output(-1.5, -8.4, layers=layers, drift=(FAR,)), known).actions
+    assert (first.kind, [a.kind for a in others]) == ("samples", ["search"])
+    for action in (first, *others):
+        assert "--dataset e.txt" in action.commands
+        assert "d.txt" not in action.commands
+    assert first.why.endswith("compares on e.txt again: to prove the result, compare on samples that are in neither")
+    assert is_translated(first.why)
+    alone = judge(
+        with_output(-1.5, -8.4, layers=layers, drift=(FAR,)),
+        dataclasses.replace(known, flags=("--samples", "8"), evaluation=""),
+    ).actions
+    assert [a.command for a in alone if "--samples" in a.command] == []
+
+
+def test_options_that_are_blamed_are_in_no_command() -> None:
+    flags = ("--mean", "127.5", "--dtype", "uint8", "--algorithm", "percentile", "--percentile", "99.9")
+    known = dataclasses.replace(KNOWN, flags=flags, search_flags=("--dtype", "uint8", "--max-high", "0.1"))
+    actions = judge(with_output(8.0, 6.0, layers=even(45.0)), known).actions
+    assert [a.kind for a in actions] == ["algorithm", "search"]
+    for word in ("--dtype", "--algorithm", "--percentile"):
+        assert not any(word in a.commands for a in actions)
+    assert "--max-high 0.1" in actions[1].command
+    assert "you passed --dtype and --algorithm, so step1" in actions[0].cause
+    held = judge(with_output(8.0, 6.0, layers=even(45.0)), dataclasses.replace(known, board="rknn2")).actions
+    assert all("--dtype uint8" in a.command for a in held)  # for a board they are not blamed
+
+
+def test_a_finding_that_measurement_acquits_is_left_out_where_no_gain_is_foreseen() -> None:
+    lint = dataclasses.replace(KNOWN, lint=(Remedy(("box", "body"), "int16", "they share a step"),))
+    actions = judge(with_output(8.0, 2.0, layers=even(45.0)), lint).actions
+    assert not any(a.kind == "raise" for a in actions)
+    assert [a.kind for a in judge(with_output(38.0, 2.0, layers=even(45.0)), lint).actions][:1] == ["raise"]
+
+
+@pytest.mark.parametrize(("op", "named"), [("Softmax", True), ("ArgMax", True), ("Conv", False)])
+def test_agreement_of_classes_is_advised_where_there_are_classes(op: str, named: bool) -> None:
+    report = with_output(25.0, 20.0, layers=())
+    last = dataclasses.replace(REPORT.layers[-1], name=report.outputs[0].name, op=op)
+    found = judge(dataclasses.replace(report, layers=(last,)), dataclasses.replace(KNOWN, flags=())).actions
+    action = next(a for a in found if a.kind == "metric")
+    assert action.command.endswith("--metric agreement") == named
+    assert is_translated(action.why)
 
 
 def test_names_that_a_selector_would_read_otherwise_get_commands_of_their_own() -> None:

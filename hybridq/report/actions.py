@@ -6,11 +6,12 @@ import math
 import shlex
 import statistics
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
 from hybridq.compare import ComparisonReport, LayerReport
 from hybridq.report import board_section
+from hybridq.report.advice import BETTER_DB, Action, distinct
 from hybridq.report.again import calibrating, comparing, following, searching, timed, without_options
 from hybridq.report.commands import set_command, unset_command
 from hybridq.report.gain import GOOD_WHOLE_DB, Gain
@@ -27,40 +28,9 @@ SEVERE_DB = 10.0  # individually: such a layer is what breaks a model
 MOST_RAISED = 6  # layers in one action, readers included
 BEARABLE_DB = 15.0  # of an output's worst slice: some tasks bear it
 DRIFTED = 0.1  # of the layers: so many tensors out of their ranges are of other samples
-BETTER_DB = 1.0  # a gain worth an action
 HELPS_DB = 3.0  # a gain that comes first
 TRIMMED = "trimmed"  # the algorithm that step1 takes unasked
 SPREAD = "no layer stands out: each loses a little, and the losses add up"
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """One thing to do: its ``kind``, what it does, on which layers, the gain where it is known, the command (or none).
-
-    ``cause`` is what it mends, in a sentence; empty where there is nothing to mend. ``then`` are the commands that have
-    to follow before there is a new report; empty where none has to.
-    """
-
-    kind: str
-    why: str
-    layers: tuple[str, ...] = ()
-    gain: Gain | None = None
-    command: str = ""
-    cause: str = ""
-    then: str = ""
-
-    @property
-    def commands(self) -> str:
-        """All of them in one line to copy."""
-        return " && ".join(filter(None, (self.command, self.then)))
-
-    def __str__(self) -> str:
-        return self.why + (f": {self.gain}" if self.gain else "")
-
-    def after(self, first: Action) -> str:
-        """What it does, and why where that is a finding of its own, not the cause that ``first`` mends."""
-        own = self.kind == "raise" and self.cause and self.cause not in first.cause
-        return f"{self}; {self.cause}" if own else str(self)
 
 
 def next_actions(report: ComparisonReport, known: Known, *, good: bool) -> tuple[Action, ...]:
@@ -70,11 +40,27 @@ def next_actions(report: ComparisonReport, known: Known, *, good: bool) -> tuple
         return _complete(found, known)
     guilty = _guilty(report, known)
     if not known.folder:
-        return (*_elsewhere(guilty), *_search(guilty, known))
-    rules = [
+        return (*_elsewhere(guilty), *_search(known, "" if guilty else SPREAD))
+    rules = _of_other_samples(report, guilty, known) if _drifted(report) else _of_layers(report, guilty, known)
+    found = tuple(islice(distinct(action for rule in rules for action in rule), MOST))
+    return _complete(useful_first(report, found), known)
+
+
+Rules = list[Iterable[Action]]
+
+
+def _of_other_samples(report: ComparisonReport, guilty: list[LayerReport], known: Known) -> Rules:
+    """Where the samples are of another kind, the layers' figures are of wrong ranges: nothing else keeps these."""
+    anew = _on_all_kinds(report, known)
+    return [_device(report, known), _undo(guilty, known), _samples(report, known), _search(anew, "")]
+
+
+def _of_layers(report: ComparisonReport, guilty: list[LayerReport], known: Known) -> Rules:
+    """Where layers or the way in which all were chosen are to blame; what is blamed is in no other command."""
+    free = _without(known, _blamed(report, known))
+    return [
         _device(report, known),
         _undo(guilty, known),
-        _samples(report, known) if _drifted(report) else (),
         _front(report, known),
         _raise(report, [x for x in guilty if _alone(x) < SEVERE_DB], known),
         _lint(report, known),
@@ -84,12 +70,10 @@ def next_actions(report: ComparisonReport, known: Known, *, good: bool) -> tuple
         _cut(report, known),
         _algorithm(report, known),
         _lint(report, known, acquitted=True),
-        _search(guilty, known),
+        _search(free, "" if guilty else SPREAD),
         _ranges(report, known),
         _metric(report, known),
     ]
-    found = tuple(islice(_distinct(action for rule in rules for action in rule), MOST))
-    return _complete(useful_first(report, found), known)
 
 
 def _complete(actions: Iterable[Action], known: Known) -> tuple[Action, ...]:
@@ -237,13 +221,15 @@ def _predicted(report: ComparisonReport, known: Known) -> Iterator[Action]:
 
 
 def _lint(report: ComparisonReport, known: Known, *, acquitted: bool = False) -> Iterator[Action]:
-    """Findings of which a layer is still in 8 bits: those that measurement leaves as they are, or those it acquits."""
+    """Findings of which a layer is still in 8 bits: those that measurement leaves as they are, or those it acquits.
+
+    Of the latter only those of which the what-if expects something all the same.
+    """
     low = {x.name for x in report.layers if x.precision in LOW}
-    yield from (
-        _remedied(one, known, _forecast(one.layers, one.precision, report, known))
-        for one in known.lint
-        if low.intersection(one.layers) and _is_acquitted(one, report) is acquitted
-    )
+    for one in known.lint:
+        gain = _forecast(one.layers, one.precision, report, known)
+        if low.intersection(one.layers) and _is_acquitted(one, report) is acquitted and (gain or not acquitted):
+            yield _remedied(one, known, gain)
 
 
 def _is_acquitted(remedy: Remedy, report: ComparisonReport) -> bool:
@@ -283,36 +269,57 @@ def _samples(report: ComparisonReport, known: Known) -> Iterator[Action]:
         return
     far = sum(one.significant for one in report.drift)
     cause = f"these samples are of another kind than those calibrated on ({far} of the tensors leave their ranges)"
-    other = known.evaluation if _drifted(report) and known.evaluation not in ("", known.dataset) else ""
-    if other:
+    anew = _on_all_kinds(report, known)
+    why = f"calibrate on all of {short(known.dataset, 40)}, to which you add samples of every kind that is to work"
+    if anew.dataset != known.dataset:
+        other = short(anew.dataset, 40)
         why = (
-            f"calibrate on {short(other, 40)} instead of {short(known.dataset, 40)}, or on a list of your own with both"
-            " kinds (then compare on samples that calibration has not seen)"
+            f"calibrate on {other} instead of {short(known.dataset, 40)}, or on a list of your own with both kinds; "
+            f"this compares on {other} again: to prove the result, compare on samples that are in neither"
         )
-        command = calibrating(known, dataset=other)
-    else:
-        why = f"calibrate on all of {short(known.dataset, 40)}, to which you add samples of every kind that is to work"
-        command = calibrating(replace(known, flags=without_options(known.flags, ("--samples",))))
-    yield Action("samples", why, (), None, command, cause)
+    yield Action("samples", why, (), None, calibrating(anew), cause)
+
+
+def _on_all_kinds(report: ComparisonReport, known: Known) -> Known:
+    """What is known, but that these samples calibrate: their list, or all of the old one, to which they are added."""
+    if _drifted(report) and known.evaluation not in ("", known.dataset):
+        return replace(known, dataset=known.evaluation)
+    return _without(known, ("--samples",))
+
+
+def _without(known: Known, flags: tuple[str, ...]) -> Known:
+    """What is known, but that some options were never given."""
+    given, searched = (without_options(words, flags) for words in (known.flags, known.search_flags))
+    return replace(known, flags=given, search_flags=searched)
 
 
 def _algorithm(report: ComparisonReport, known: Known) -> Iterator[Action]:
     """No layer is guilty: the damage is spread, and another way to choose for all layers reaches them all."""
-    if not low_layers(report, known) or _guilty(report, known):
+    if not _is_spread(report, known):
         return
-    forced = tuple(flag for flag in FORCED if flag in known.flags)
-    if forced and not known.board:  # for a board step1 by itself takes 8 bits everywhere, too
+    forced = _blamed(report, known)
+    if forced:
         one = " and ".join(forced)
         why = f"calibrate without {one}: step1 then looks at each layer and keeps what needs more bits in float"
-        command = calibrating(replace(known, flags=without_options(known.flags, forced)))
-        yield Action("algorithm", why, (), None, command, f"{SPREAD}; {one} chose for all layers at once")
+        cause = f"{SPREAD}; you passed {one}, so step1 did not choose layer by layer"
+        yield Action("algorithm", why, (), None, calibrating(_without(known, forced)), cause)
     elif not _searches_first(known) and not any(_lint(report, known)):
         yield _other_ranges(known)
 
 
+def _is_spread(report: ComparisonReport, known: Known) -> bool:
+    return bool(low_layers(report, known)) and not _guilty(report, known)
+
+
+def _blamed(report: ComparisonReport, known: Known) -> tuple[str, ...]:
+    """Options that chose for all layers, where all lose; not for a board, where step1 takes 8 bits everywhere, too."""
+    given = tuple(flag for flag in FORCED if flag in known.flags)
+    return given if _is_spread(report, known) and not known.board else ()
+
+
 def _ranges(report: ComparisonReport, known: Known) -> Iterator[Action]:
     """Another algorithm, where a search comes before it."""
-    if _searches_first(known) and low_layers(report, known) and not _guilty(report, known):
+    if _searches_first(known) and _is_spread(report, known) and not _blamed(report, known):
         yield _other_ranges(known)
 
 
@@ -334,17 +341,31 @@ def _other_ranges(known: Known) -> Action:
 def _metric(report: ComparisonReport, known: Known) -> Iterator[Action]:
     worst = min((o.worst_sqnr_db for o in report.outputs), default=0.0)
     if report.metric is None and worst >= BEARABLE_DB:
-        why, cause = "judge by your task's own figure, or by a name", "decibels cannot say what your task bears"
-        yield Action("metric", why, (), None, comparing(known, "--metric", "agreement"), cause)
+        cause = "decibels cannot say what your task bears"
+        if _of_classes(report):
+            why = "judge by what the task counts: how often both models choose the same class"
+            yield Action("metric", why, (), None, comparing(known, "--metric", "agreement"), cause)
+        else:
+            why = (
+                "judge by what the task counts: step3 --metric takes names and functions of your own (hybridq step3 -h)"
+            )
+            yield Action("metric", why, (), None, "", cause)
 
 
-def _search(guilty: list[LayerReport], known: Known) -> Iterator[Action]:
+def _of_classes(report: ComparisonReport) -> bool:
+    """Whether the first output, by which ``agreement`` judges, is of class numbers or of their probabilities."""
+    first = report.outputs[0] if report.outputs else None
+    ops = {x.op for x in report.layers if first and x.name == first.name}
+    return first is not None and (first.equal is not None or bool(ops & {"Softmax", "LogSoftmax", "ArgMax"}))
+
+
+def _search(known: Known, cause: str) -> Iterator[Action]:
     why = "search for the layers that need more bits"
     if known.searched:
         why = "search again with a larger budget"
     elif timed(known):
         why = "search again with more time"
-    yield Action("search", why, (), None, searching(known), "" if guilty else SPREAD)
+    yield Action("search", why, (), None, searching(known), cause)
 
 
 def _nothing(report: ComparisonReport, known: Known) -> Action:
@@ -352,37 +373,6 @@ def _nothing(report: ComparisonReport, known: Known) -> Action:
         why = "nothing to mend; prove it on samples that calibration has not seen"
         return Action("nothing", why, (), None, comparing(known, "--dataset", "EVALUATION.txt"))
     return Action("nothing", "nothing: it is good")
-
-
-def _distinct(actions: Iterable[Action]) -> Iterator[Action]:
-    """Each action that adds something to those before it."""
-    before: list[Action] = []
-    for action in actions:
-        if not any(_covers(one, action) or _is_part(action, one) for one in before):
-            before.append(action)
-            yield action
-
-
-def _covers(one: Action, later: Action) -> bool:
-    """Whether the later action is the same, or raises more layers, for the same cause or for no more gain."""
-    if one.command == later.command:
-        return True
-    if not (one.kind == later.kind == "raise" and set(one.layers) <= set(later.layers)):
-        return False
-    if set(one.layers) == set(later.layers):
-        return one.command.rsplit(maxsplit=1)[-1] == later.command.rsplit(maxsplit=1)[-1]
-    if one.gain is None or later.gain is None:
-        return later.gain is one.gain and later.cause == one.cause
-    return one.gain.suffices or later.gain.least <= one.gain.least + BETTER_DB
-
-
-def _is_part(later: Action, one: Action) -> bool:
-    """Whether the later action raises a part of what an earlier one does, to the same precision, for no known gain."""
-    same = (
-        one.kind == later.kind == "raise"
-        and one.command.rsplit(maxsplit=1)[-1:] == later.command.rsplit(maxsplit=1)[-1:]
-    )
-    return same and later.gain is None and set(later.layers) < set(one.layers)
 
 
 def _named(layers: list[LayerReport]) -> str:

@@ -23,7 +23,7 @@ from markupsafe import Markup
 from hybridq.compare import ComparisonReport, LayerReport, OutputReport, TensorFigures
 from hybridq.compare.timing import unsteady
 from hybridq.report import board_section, error_over_time, words
-from hybridq.report.actions import Action
+from hybridq.report.advice import Action
 from hybridq.report.columns import notes, rows
 from hybridq.report.extras import Extras
 from hybridq.report.gallery import Shot
