@@ -51,7 +51,7 @@ def opened(name: str, subject: Subject, folder: Path) -> Runner | None:
         return session(folder / QUANTIZED, threads=1)
     import openvino
 
-    return compiled(openvino.Core(), folder / QUANTIZED, 1)
+    return compiled(openvino.Core(), folder / QUANTIZED, 1, subject.evaluation[0])
 
 
 def recent(path: Path, folder: Path) -> Path:

@@ -150,13 +150,33 @@ class _Played:
         return SimpleNamespace(data=self.found[place])
 
 
+class _Read:
+    """A model that OpenVINO has read; open, where somebody writes down what it is asked."""
+
+    def __init__(self, path: str, asked: list[dict[str, list[int]]] | None = None) -> None:
+        self.path, self.asked = path, asked
+        self.outputs = onnx.load(path).graph.output
+
+    def is_dynamic(self) -> bool:
+        return self.asked is not None
+
+    def reshape(self, shapes: dict[str, list[int]]) -> None:
+        assert self.asked is not None
+        self.asked.append(shapes)
+
+
+class _Core:
+    def read_model(self, path: str) -> _Read:
+        return _Read(path)
+
+
 def test_openvino_gets_the_float_and_the_portable_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    class Core:
-        def compile_model(self, path: str, device: str, words: dict[str, str]) -> _Played:
-            asked.append((Path(path).name, device, words["INFERENCE_NUM_THREADS"]))
-            return _Played(path)
+    class Core(_Core):
+        def compile_model(self, model: _Read, device: str, words: dict[str, str]) -> _Played:
+            asked.append((Path(model.path).name, device, words["INFERENCE_NUM_THREADS"]))
+            return _Played(model.path)
 
     monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(Core=Core, __version__="2026.1.0-7"))
     view = _view(folder / "build")
@@ -171,12 +191,34 @@ def test_openvino_gets_the_float_and_the_portable_file(folder: Path, monkeypatch
 
 
 def test_openvinos_refusal_is_told(folder: Path) -> None:
-    class Core:
+    class Core(_Core):
         def compile_model(self, *_: object) -> None:
             raise RuntimeError("no such operator")
 
     with pytest.raises(EngineError, match="OpenVINO does not take the model"):
-        openvino.compiled(Core(), folder / "small.onnx", 1)
+        openvino.compiled(Core(), folder / "small.onnx", 1, {})
+
+
+def test_openvino_gets_the_shapes_of_each_sample(tmp_path: Path) -> None:
+    """With open axes its integers get wrong biases: they are closed, anew where a sample is of another shape."""
+    asked: list[dict[str, list[int]]] = []
+
+    class Core(_Core):
+        def read_model(self, path: str) -> _Read:
+            return _Read(path, asked)
+
+        def compile_model(self, model: _Read, *_: object) -> _Played:
+            return _Played(model.path)
+
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 2]) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Neg", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    opset = onnx.helper.make_opsetid("", 17)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "open.onnx")
+    one, two = ({"x": np.ones((n, 2), np.float32)} for n in (1, 2))
+    found = openvino.compiled(Core(), tmp_path / "open.onnx", 1, one)
+    for feed in (one, two, one):
+        np.testing.assert_array_equal(found.run(None, feed)[0], -feed["x"])
+    assert asked == [{"x": [1, 2]}, {"x": [2, 2]}]
 
 
 class _Tensor:

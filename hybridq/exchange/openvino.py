@@ -13,9 +13,19 @@ LOADER = '''"""Run {name} with OpenVINO: python run.py"""
 
 import openvino
 
-model = openvino.Core().compile_model("{name}", "CPU")
+core = openvino.Core()
+model = core.read_model("{name}")
 print([i.any_name for i in model.inputs], "->", [o.any_name for o in model.outputs])
-# outputs = model({{name: array, ...}})
+
+
+def compiled(feed):
+    """The model for samples of these shapes: with open axes OpenVINO 2026.4 may add wrong biases in integers."""
+    if model.is_dynamic():
+        model.reshape({{name: list(array.shape) for name, array in feed.items()}})
+    return core.compile_model(model, "CPU")
+
+
+# feed = {{name: array, ...}}; outputs = compiled(feed)(feed)
 '''
 
 
