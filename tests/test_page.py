@@ -163,6 +163,22 @@ def test_the_first_command_is_copied(page: Page, built: tuple[Path, Step3Result]
     assert page.evaluate("navigator.clipboard.readText()") == built[1].verdict.actions[0].commands
 
 
+def test_a_layers_commands_lead_to_a_new_report_and_say_where_something_else_comes_first(
+    page: Page, built: tuple[Path, Step3Result]
+) -> None:
+    first = built[1].verdict.actions[0]
+    details = built[1].extras.details
+    told = {}
+    for name in (n for n, one in details.items() if one["help"]):
+        page.evaluate("name => document.querySelector(`tr.layer[data-name='${name}']`).click()", name)
+        told[name] = "Raising it alone is not the first step" in page.locator("#detail").inner_text()
+        lines = page.locator("#detail .command pre").all_inner_texts()
+        assert lines == [f"{line} && {built[1].extras.then}" for line in details[name]["help"]]
+    assert told == {name: name not in first.layers for name in told}
+    assert set(told.values()) == {True, False}
+    assert first.then == built[1].extras.then
+
+
 def test_chinese_and_back(page: Page) -> None:
     page.click("#language")
     assert page.locator("h2:has-text('假设分析')").is_visible()

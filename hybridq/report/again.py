@@ -42,7 +42,12 @@ def searching(known: Known) -> str:
 def following(command: str, known: Known) -> str:
     """What has to follow a change of the cfg: the model built and compared again, as this one was."""
     changes = command.startswith(("hybridq set ", "hybridq unset ", "hybridq step1 "))
-    return f"{line('step2', known.folder)} && {comparing(known)}" if changes else ""
+    return rebuilding(known) if changes else ""
+
+
+def rebuilding(known: Known) -> str:
+    """Step2 and step3 as they were given: what leads from a changed cfg to a new report."""
+    return f"{line('step2', known.folder)} && {comparing(known)}"
 
 
 def without_options(words: Sequence[str], flags: Sequence[str]) -> tuple[str, ...]:

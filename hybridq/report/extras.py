@@ -39,9 +39,11 @@ class Extras:
     reads. ``target`` is the one that was simulated. ``choices`` are the cfg's words by layer, ``defaults`` what
     holds without. ``sqnr`` is each sample's own in dB,
     in their order. ``entered`` is the audit of what entered the model, ``problems`` what looks wrong in it.
+    ``then`` are the commands that lead from a changed cfg to a new report.
     """
 
     folder: str = ""
+    then: str = ""
     points: Sequence[ParetoPoint] = ()
     prediction: Prediction | None = None
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -133,6 +133,8 @@ def page_data(report: ComparisonReport, judged: Verdict, extras: Extras) -> dict
         "edges": [[numbers[a], numbers[b]] for a, b in extras.edges if a in numbers and b in numbers],
         "details": {k: v for k, v in extras.details.items() if k in numbers},
         "advised": _advised(report, judged),
+        "first": _first(judged),
+        "then": extras.then,
         "choices": extras.choices,
         "defaults": extras.defaults,
         "shots": [_shot(one) for one in extras.shots],
@@ -141,6 +143,12 @@ def page_data(report: ComparisonReport, judged: Verdict, extras: Extras) -> dict
     }
     plain = words.few_digits(_cut(found), DIGITS)
     return {**plain, "prediction": prediction.to_json() if prediction else None}
+
+
+def _first(judged: Verdict) -> list[str] | None:
+    """The layers of what comes first; None where nothing has to be done."""
+    first = next(iter(judged.actions), None)
+    return None if first is None or first.kind == "nothing" else list(first.layers)
 
 
 def _advised(report: ComparisonReport, judged: Verdict) -> list[str]:

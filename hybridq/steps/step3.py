@@ -103,8 +103,8 @@ def step3(
     found = replace(found, calibration_data=_is_step1s(folder, dataset), board=captured, runtime=elsewhere)
     prediction = predicted(state, config, data, asked.threads, progress) if what_if else None
     known = _foreseen(known_of(folder, state, config), prediction)
-    judged = judge(found, _asked_again(known, asked, dataset, board=board, runtime=runtime, what_if=what_if))
-    extras = extras_of(folder, state, config, watched, prediction)
+    known = _asked_again(known, asked, dataset, board=board, runtime=runtime, what_if=what_if)
+    judged, extras = judge(found, known), extras_of(folder, state, config, watched, known)
     _write(folder, found, judged, extras, dumper)
     return Step3Result(found, folder / REPORT, str(data.path), found.calibration_data, judged, extras)
 

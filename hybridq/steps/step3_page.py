@@ -15,9 +15,10 @@ from hybridq.execution.pool import Pool
 from hybridq.execution.progress import Progress, counted
 from hybridq.execution.shared import Shared
 from hybridq.quant.records import QuantConfig
+from hybridq.report.again import rebuilding
 from hybridq.report.extras import Entered, Extras
 from hybridq.report.gallery import Gallery
-from hybridq.report.prediction import Prediction
+from hybridq.report.known import Known
 from hybridq.steps.details import details_of, edges_of, words_of
 from hybridq.steps.known import trials
 from hybridq.storage.state import State
@@ -70,16 +71,15 @@ def run_part(shared: Shared[Models], data: Dataset, threads: int) -> list[tuple[
     return list(zip(samples, ran, strict=True))
 
 
-def extras_of(
-    folder: Path, state: State, config: QuantConfig, watched: Watched, prediction: Prediction | None
-) -> Extras:
+def extras_of(folder: Path, state: State, config: QuantConfig, watched: Watched, known: Known) -> Extras:
     """Everything that the folder and its samples say."""
     audit = watched.audit
     asked, usual = words_of(state, config)
     return Extras(
         folder=str(folder),
         points=trials(folder),
-        prediction=prediction,
+        then=rebuilding(known),
+        prediction=known.prediction,
         details=details_of(folder, state, config),
         edges=edges_of(state.model),
         target=targets.load(state.calibrated.target),

@@ -7,7 +7,7 @@ HQ.detail = (() => {
     const told = HQ.data.details[layer.name];
     const head = el("h3", { id: "layer" }, dot(layer.precision), shown(layer.name, 120));
     const facts = el("dl", {}, rows(layer, told).filter(([, value]) => value !== null && value !== "").flatMap(([k, v]) => [el("dt", {}, tr(k)), el("dd", {}, shown(v, 400))]));
-    return el("div", { class: "detail", tabindex: -1 }, el("div", {}, head, facts, told ? whatif(layer) : null, told?.help.map((line) => command(line))),
+    return el("div", { class: "detail", tabindex: -1 }, el("div", {}, head, facts, told ? whatif(layer) : null, told ? helps(layer, told) : null),
       el("div", {}, histogram(layer, told), told ? weights(told) : null, told ? neighbours(told, choose) : null));
   }
 
@@ -25,6 +25,13 @@ HQ.detail = (() => {
       ["weights", told.weights.map((w) => `${w.shape.join("×")} ${w.stored}, ${tr(w.algorithm)}`).join("; ")],
       ["edits", told.edits.map((e) => `${e.field}: ${e.before} → ${e.after}`).join("; ")],
       ["search", told.search], ["lint", told.findings.map((text) => tr(text)).join(" · ")], ["also called", told.aliases.slice(0, 4).map((n) => shown(n, 40)).join(", ")]];
+  }
+  // What would help this layer, up to a new report; in words where something else comes first.
+  function helps(layer, told) {
+    const { first, then } = HQ.data;
+    const later = told.help.some((line) => line.startsWith("hybridq set ")) && first && !first.includes(layer.name);
+    return [later ? el("p", { class: "note" }, tr("Raising it alone is not the first step: see What to do next.")) : null,
+      ...told.help.map((line) => command(then ? `${line} && ${then}` : line))];
   }
   function whatif(layer) {
     const unit = HQ.data.prediction ? HQ.choice.unitOf(layer.name) : -1;
