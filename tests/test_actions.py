@@ -175,9 +175,12 @@ def test_a_finding_that_measurement_acquits_is_left_out_where_no_gain_is_foresee
     assert [a.kind for a in judge(with_output(38.0, 2.0, layers=even(45.0)), lint).actions][:1] == ["raise"]
 
 
-@pytest.mark.parametrize(("op", "named"), [("Softmax", True), ("ArgMax", True), ("Conv", False)])
-def test_agreement_of_classes_is_advised_where_there_are_classes(op: str, named: bool) -> None:
+@pytest.mark.parametrize(
+    ("op", "outputs", "named"), [("Softmax", 1, True), ("ArgMax", 1, True), ("Conv", 1, False), ("Softmax", 2, False)]
+)
+def test_agreement_of_classes_is_advised_where_there_are_classes_alone(op: str, outputs: int, named: bool) -> None:
     report = with_output(25.0, 20.0, layers=())
+    report = dataclasses.replace(report, outputs=report.outputs * outputs)
     last = dataclasses.replace(REPORT.layers[-1], name=report.outputs[0].name, op=op)
     found = judge(dataclasses.replace(report, layers=(last,)), dataclasses.replace(KNOWN, flags=())).actions
     action = next(a for a in found if a.kind == "metric")

@@ -82,6 +82,8 @@ def test_the_output_farthest_below_its_limit_is_named_first_and_how_many_fall_sh
         assert reason.startswith("what varies in output 'boxes' from sample to sample is down to 13.1 dB")
         assert reason.endswith("; 2 of 2 outputs fall short")
         assert is_translated(reason)
+        told = _printed(dataclasses.replace(report, outputs=outputs), KNOWN)
+        assert "outputs  boxes 44.9 dB, scores 42.4 dB" in told
     lost = dataclasses.replace(scores, worst_sqnr_db=2.9)  # a level worse, however little below that limit
     fine = dataclasses.replace(boxes, centered_sqnr_db=30.0)
     assert "'scores'" in judge(dataclasses.replace(report, outputs=(boxes, lost)), KNOWN).reason

@@ -353,10 +353,12 @@ def _metric(report: ComparisonReport, known: Known) -> Iterator[Action]:
 
 
 def _of_classes(report: ComparisonReport) -> bool:
-    """Whether the first output, by which ``agreement`` judges, is of class numbers or of their probabilities."""
-    first = report.outputs[0] if report.outputs else None
-    ops = {x.op for x in report.layers if first and x.name == first.name}
-    return first is not None and (first.equal is not None or bool(ops & {"Softmax", "LogSoftmax", "ArgMax"}))
+    """Whether the one output is of class numbers or of their probabilities: ``agreement`` looks at no second one."""
+    if len(report.outputs) != 1:
+        return False
+    (only,) = report.outputs
+    ops = {x.op for x in report.layers if x.name == only.name}
+    return only.equal is not None or bool(ops & {"Softmax", "LogSoftmax", "ArgMax"})
 
 
 def _search(known: Known, cause: str) -> Iterator[Action]:

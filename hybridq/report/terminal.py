@@ -16,7 +16,7 @@ from hybridq.report import board_section, error_over_time, words
 from hybridq.report.actions import LOW
 from hybridq.report.columns import notes, rows
 from hybridq.report.known import Known
-from hybridq.report.verdict import Verdict, judge
+from hybridq.report.verdict import Verdict, judge, worst_first
 
 LINES, COLUMNS = 25, 100
 NAME, CELL = 42, 14  # columns of a layer's name, and of a figure
@@ -83,8 +83,7 @@ def _columns(report: ComparisonReport, judged: Verdict) -> Iterable[Text]:
 
 def _outputs(report: ComparisonReport) -> Iterable[Text]:
     """The outputs from the worst on, in one line."""
-    found = sorted(report.outputs, key=lambda one: min(one.sqnr_db, one.worst_sqnr_db))
-    told = [f"{words.short(one.name, 24)} {words.quality(one)}" for one in found]
+    told = [f"{words.short(one.name, 24)} {words.quality(one)}" for one in worst_first(report)]
     if len(told) > 1:
         yield Text(_fitting("outputs  ", told), "")
 

@@ -130,13 +130,24 @@ def _outputs(report: ComparisonReport) -> Iterator[Charge]:
     Where the user's metric holds, it only warns: the metric knows what matters.
     """
     holds = report.metric is not None and _metric_level(report.metric) is None
-    found = sorted(filter(None, (_of_output(o, report.samples) for o in report.outputs)), key=_weight, reverse=True)
+    found = [charge for o in worst_first(report) if (charge := _of_output(o, report.samples))]
     several = f"; {len(found)} of {len(report.outputs)} outputs fall short" if len(found) > 1 else ""
     for charge in found:
         if not holds:
             yield replace(charge, reason=charge.reason + several)
         elif charge.level is Level.BROKEN:
             yield Charge(Level.WARNING, f"{charge.reason}, although the metric holds")
+
+
+def worst_first(report: ComparisonReport) -> list[OutputReport]:
+    """The outputs from the one that is farthest below its limit on, those that are not below by what they keep."""
+
+    def rank(output: OutputReport) -> tuple[float, float, float]:
+        charge = _of_output(output, report.samples)
+        level, short_by = _weight(charge) if charge else (SEVERITY.index(Level.OK), 0.0)
+        return -level, -short_by, min(output.sqnr_db, output.worst_sqnr_db)
+
+    return sorted(report.outputs, key=rank)
 
 
 def _weight(charge: Charge) -> tuple[int, float]:
