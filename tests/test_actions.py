@@ -13,6 +13,7 @@ from helpers_verdict import FAR, KNOWN, REPORT, even, with_output
 from hybridq.cli import main
 from hybridq.compare import ComparisonReport
 from hybridq.report import Known, judge
+from hybridq.report import actions as actions_module
 from hybridq.report.actions import MOST, useful_first
 from hybridq.report.advice import Action
 from hybridq.report.commands import set_command
@@ -168,10 +169,16 @@ def test_options_that_are_blamed_are_in_no_command() -> None:
     assert all("--dtype uint8" in a.command for a in held)  # for a board they are not blamed
 
 
-def test_a_finding_that_measurement_acquits_is_left_out_where_no_gain_is_foreseen() -> None:
+def test_a_finding_that_measurement_acquits_is_left_out_where_no_gain_is_foreseen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     lint = dataclasses.replace(KNOWN, lint=(Remedy(("box", "body"), "int16", "they share a step"),))
     actions = judge(with_output(8.0, 2.0, layers=even(45.0)), lint).actions
     assert not any(a.kind == "raise" for a in actions)
+    monkeypatch.setattr(actions_module, "_forecast", lambda *_: Gain(30.0, "predicted"))
+    foreseen = judge(with_output(8.0, 2.0, layers=even(45.0)), lint).actions
+    assert [a.kind for a in foreseen] == ["algorithm", "raise", "search"]
+    monkeypatch.undo()
     assert [a.kind for a in judge(with_output(38.0, 2.0, layers=even(45.0)), lint).actions][:1] == ["raise"]
 
 
