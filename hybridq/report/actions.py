@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import islice
 
 from hybridq.compare import ComparisonReport, LayerReport
+from hybridq.graph.operators import BatchRows, lookup
 from hybridq.report import board_section
 from hybridq.report.advice import BETTER_DB, Action, distinct
 from hybridq.report.again import calibrating, comparing, following, searching, timed, without_options
@@ -357,8 +358,8 @@ def _of_classes(report: ComparisonReport) -> bool:
     if len(report.outputs) != 1:
         return False
     (only,) = report.outputs
-    ops = {x.op for x in report.layers if x.name == only.name}
-    return only.equal is not None or bool(ops & {"Softmax", "LogSoftmax", "ArgMax"})
+    rows = (lookup(x.op) for x in report.layers if x.name == only.name)
+    return only.equal is not None or any(row.rows is BatchRows.AXIS and row.range is not None for row in rows)
 
 
 def _search(known: Known, cause: str) -> Iterator[Action]:
