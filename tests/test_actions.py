@@ -187,7 +187,8 @@ def test_a_finding_that_measurement_acquits_is_left_out_where_no_gain_is_foresee
 )
 def test_agreement_of_classes_is_advised_where_there_are_classes_alone(op: str, outputs: int, named: bool) -> None:
     report = with_output(25.0, 20.0, layers=())
-    report = dataclasses.replace(report, outputs=report.outputs * outputs)
+    numbers = dataclasses.replace(report.outputs[0], equal=0.9 if op == "ArgMax" else None)  # integers
+    report = dataclasses.replace(report, outputs=(numbers,) * outputs)
     last = dataclasses.replace(REPORT.layers[-1], name=report.outputs[0].name, op=op)
     found = judge(dataclasses.replace(report, layers=(last,)), dataclasses.replace(KNOWN, flags=())).actions
     action = next(a for a in found if a.kind == "metric")
