@@ -52,6 +52,7 @@ REPAIR_SAMPLES = 64
 REPAIRED, REPAIRED_SECONDS = 0.3, 3.0  # of the time that is left, if it was set, or so many seconds: for weights,
 SEARCHED = 2  # where there is more of it than so many times what has passed: a search can follow that does more
 LOOP_STEPS = 320  # of the first sequences, on which defaults are measured in the loop
+GROWING = "unsettled"  # the finding that tells of ranges what a remark would tell once more
 EVEN_SAMPLES = 8  # fewer do not tell how loud a channel may become
 
 
@@ -131,9 +132,10 @@ class Step1Run:
         state = State(
             model, weights, calibrated, data.preprocessing.to_json(), stats.samples, options.sequence, dict(first)
         )
-        remarks = [convergence(stats).summary]
-        remarks += said_of_repair(weights, options.repair, found.repairs)
         findings = lint(model, weights, calibrated, self.target, found.stats.tensors)
+        growing = any(f.code == GROWING for f in findings)
+        remarks = [] if growing else [convergence(stats).summary]
+        remarks += said_of_repair(weights, options.repair, found.repairs)
         return Step1Result(Path(), state, [], left, remarks, difference, found.stats, findings)
 
     def without_data(self, directory: Path) -> Step1Result:
