@@ -136,6 +136,14 @@ def test_other_samples_are_calibrated_on_and_what_calibrated_is_not_calibrated_o
     assert first.command == "hybridq step1 m.onnx --dataset d.txt -o build --merge"
 
 
+def test_a_few_values_beyond_the_ranges_are_not_samples_of_another_kind() -> None:
+    many = tuple(dataclasses.replace(even(45.0)[0], name=f"l{i}") for i in range(20))
+    for layers, kind in ((even(45.0), "of another kind"), (many, "hold values that calibration did not see")):
+        (first, *_) = judge(with_output(45.0, 35.0, drift=(FAR,), layers=layers), KNOWN).actions
+        assert kind in first.cause
+        assert is_translated(first.cause)
+
+
 def test_after_other_samples_are_to_blame_nothing_keeps_the_old_ranges() -> None:
     """No layer is raised beside ranges that are wrong, and a search calibrates on the list that was compared."""
     lost = dataclasses.replace(even(45.0)[0].individual, sqnr_db=3.7)  # type: ignore[type-var]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 import qdq_models
 from helpers_compare import FLOAT, HYBRID, RANGES, compared
+from helpers_graphs import CHAIN, normal
 
+import hybridq
 from hybridq.compare import DriftWatch, Inside, compare
 from hybridq.compare.drift import drift_warning, scale_warnings
 
@@ -40,6 +45,21 @@ def test_samples_that_fill_nothing_of_the_range_are_of_another_scale(top: float,
 
 def test_an_input_that_was_not_watched_is_not_warned_of() -> None:
     assert scale_warnings(DriftWatch({"x": (0.0, 1.0)}), ["x"]) == []
+
+
+def test_what_stays_float_leaves_no_range(tmp_path: Path) -> None:
+    feeds = [{"x": normal(4, 8, 8, 8)} for _ in range(4)]
+    loud = [{"x": feed["x"] * 4} for feed in feeds]
+    onnx.save(CHAIN, tmp_path / "model.onnx")
+    hybridq.step1(tmp_path / "model.onnx", feeds, tmp_path / "build", dtype="uint8", threads=1)
+    found = []
+    for precision in ("uint8", "float32"):
+        hybridq.set(tmp_path / "build", "*", precision)
+        hybridq.step2(tmp_path / "build", threads=1)
+        report = hybridq.step3(tmp_path / "build", loud, threads=1, seconds=0).report
+        found.append({one.tensor for one in report.drift})
+    assert found[0] > {"x", "r1"}
+    assert found[1] == {"x"}
 
 
 def test_drift_counts_elements() -> None:

@@ -214,6 +214,10 @@ def test_no_slice_is_claimed_where_none_was_measured() -> None:
     assert judged.columns[-1].accuracy.worst_sqnr_db is None
 
 
+def test_outputs_that_are_floats_are_called_so() -> None:
+    assert judge(with_output(math.inf, math.inf), KNOWN).reason == "every output equals float's"
+
+
 def test_what_a_search_measured_stands_beside() -> None:
     known = dataclasses.replace(KNOWN, all_8bit=Accuracy(12.0, 3.0, metric=0.5), high_fraction=0.1)
     columns = judge(REPORT, known).columns

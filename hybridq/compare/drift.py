@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from hybridq.compare.results import Drift
@@ -64,6 +65,13 @@ class DriftWatch:
         excess = beyond / (high - low) if high > low else float("inf") if beyond else 0.0
         significant = (share > SHARE and excess > NEAR) or excess > FAR
         return Drift(name, self.layers.get(name, ""), low, high, least, most, share, excess, significant)
+
+
+def quantized(graph: onnx.GraphProto) -> set[str]:
+    """The float tensors that integers hold somewhere in a QDQ graph: what is quantized, and what comes of it again."""
+    made = {n.output[0] for n in graph.node if n.op_type == "QuantizeLinear"}
+    read = {n.input[0] for n in graph.node if n.op_type == "QuantizeLinear"}
+    return read | {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in made}
 
 
 def drift_warning(drifts: tuple[Drift, ...], watched: int) -> str:

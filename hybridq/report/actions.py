@@ -270,6 +270,8 @@ def _samples(report: ComparisonReport, known: Known) -> Iterator[Action]:
         return
     far = sum(one.significant for one in report.drift)
     cause = f"these samples are of another kind than those calibrated on ({far} of the tensors leave their ranges)"
+    if not _drifted(report):
+        cause = f"these samples hold values that calibration did not see, in {far} of the tensors"
     anew = _on_all_kinds(report, known)
     why = f"calibrate on all of {short(known.dataset, 40)}, to which you add samples of every kind that is to work"
     if anew.dataset != known.dataset:

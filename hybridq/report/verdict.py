@@ -241,7 +241,10 @@ def _praise(report: ComparisonReport) -> str:
         return f"{m.name} is {_score(m.hybrid_value)}, float {_score(m.float_value)}"
     if not floats:
         return "every output equals float's" if report.outputs else "there is no output to judge by"
-    whole = f"every output keeps {words.decibels(min(o.sqnr_db for o in floats))} or better"
+    least = min(o.sqnr_db for o in floats)
+    if least == math.inf:
+        return "every output equals float's"
+    whole = f"every output keeps {words.decibels(least)} or better"
     cut = [o.worst_sqnr_db for o in floats if o.worst.axis >= 0]
     varying = [o.centered_sqnr_db for o in floats if o.centered_sqnr_db is not None]
     beside = [

@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 from hybridq.compare import ComparisonReport, Inside, Outside, Runs, compare, layer_pairs
+from hybridq.compare.drift import quantized
 from hybridq.compare.dumping import Dumper
 from hybridq.dataset import Dataset, Preprocessing, input_specs, open_dataset
 from hybridq.errors import ConfigError, DatasetError, StorageError
@@ -168,7 +169,7 @@ def _compared(
 def _inside(state: State, hybrid: onnx.ModelProto, asked: ComparisonOptions, dumper: Dumper | None) -> Inside:
     keep = dumper.add if dumper is not None else None
     samples = max(asked.layer_samples, 1) if dumper is not None else asked.layer_samples
-    return Inside(layer_pairs(state.model, hybrid), _ranges(state), samples, keep)
+    return Inside(layer_pairs(state.model, hybrid), _ranges(state, hybrid), samples, keep)
 
 
 def _dumper(state: State, scratch: Scratch) -> Dumper:
@@ -204,9 +205,13 @@ def _built(folder: Path, state: State) -> tuple[QuantConfig, onnx.ModelProto]:
     return config, hybrid
 
 
-def _ranges(state: State) -> dict[str, tuple[float, float]]:
-    """What calibration saw of every tensor that it measured, real (min, max); one that holds masks stays float."""
-    known = ((g, state.calibrated.measured[g.name]) for g in state.model.groups)
+def _ranges(state: State, hybrid: onnx.ModelProto) -> dict[str, tuple[float, float]]:
+    """What calibration saw, real (min, max), of the inputs and of all that integers hold: nothing else can be cut off.
+
+    A tensor that holds masks stays float.
+    """
+    held = quantized(hybrid.graph) | {i.name for i in state.model.proto.graph.input}
+    known = ((g, state.calibrated.measured[g.name]) for g in state.model.groups if held.intersection(g.tensors))
     return {s: (m.range.min, m.range.max) for g, m in known if not (m.fixed or m.unbounded) for s in g.sources}
 
 
