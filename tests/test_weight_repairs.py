@@ -43,6 +43,17 @@ def moments(random: np.random.Generator, groups: int, inputs: int) -> Array:
 
 
 class TestRounding:
+    def test_weights_that_several_layers_read_stay_one(self, tmp_path: Path) -> None:
+        shared = np.random.default_rng(0).normal(size=(4, 4, 3, 3)).astype(np.float32)
+        rows = [("Conv", f"{a} w", b, {"pads": [1] * 4}) for a, b in zip("xabcd", "abcdy", strict=True)]
+        onnx.save(graph(rows, {"w": shared}, ["y"], SHAPE), tmp_path / "model.onnx")
+        for repair in ("gptq", "better", "auto"):
+            build = tmp_path / repair
+            step1(tmp_path / "model.onnx", feeds(), build, weights_repair=repair, threads=1)
+            step2(build, threads=1)
+            held = onnx.load(build / "hybrid.onnx").graph.initializer
+            assert [list(t.dims) for t in held if len(t.dims) == 4] == [[4, 4, 3, 3]]
+
     @settings(max_examples=50, deadline=None)
     @given(seed=st.integers(0, 10**6), groups=st.integers(1, 3), inputs=st.integers(2, 90))
     def test_less_error_where_inputs_go_together(self, seed: int, groups: int, inputs: int) -> None:

@@ -9,6 +9,7 @@ patch under the kernel). Scales and zero points stay as they are, so nothing cha
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +59,8 @@ def compensated_weights(
     """The integers of every layer of the plan whose weights can be rounded together, by layer.
 
     Shapes and integer types are those of the plan's weights. ``feeds`` are single samples; some 20 are enough. A layer
-    whose inputs are so large that their squares are infinite is left out.
+    whose inputs are so large that their squares are infinite is left out, and so are weights that several layers read:
+    each would need integers of its own, and the file would hold them as often.
     """
     words: dict[str, Any] = {"threads": threads, "progress": progress, "kept": kept}
     return compensations(model, plan, weights, feeds, (DAMPING,), **words)[0]
@@ -80,7 +82,8 @@ def compensations(
     Layers that are ``kept`` of a command that was killed are not rounded again.
     """
     notes = _Notes.of(kept, model, plan, weights, feeds)
-    fitting = [x for x in model.layers if _fits(x, model, plan)]
+    readers = Counter(w.tensor for x in model.layers for w in x.weights)
+    fitting = [x for x in model.layers if _fits(x, model, plan) and readers[x.weights[0].tensor] == 1]
     found = [{x.name: q for x in fitting if (q := notes.recalled(x, d)) is not None} for d in dampings]
     missing = (x for x in fitting if not all(x.name in made for made in found))
     for layers in portions(missing, lambda x: _numbers(x, model), MEMORY):
