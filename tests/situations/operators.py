@@ -244,6 +244,16 @@ CASES: dict[str, Situation] = {
     "gru-linear-before-reset": recurrent("GRU", 3, "forward", ", linear_before_reset = 1"),
     **{f"rnn-{way}": recurrent("RNN", 1, way, "") for way in ("forward", "bidirectional")},
     "rnn-relu": recurrent("RNN", 1, "forward", ', activations = ["Relu"]'),
+    "resize-axes-between": window(
+        """r = Relu(c)
+        a = Resize<mode = "linear", axes = [2, 3], coordinate_transformation_mode = "tf_crop_and_resize">(r, f, , z)
+        n = Resize<mode = "nearest", nearest_mode = "floor", axes = [-1, 2]>(a, , k)
+        p = Conv<pads = [1, 1, 1, 1]>(n, w)  q = Relu(p)
+        m = Resize<mode = "linear", axes = [2, 3]>(q, , , z)  y = Conv<pads = [1, 1, 1, 1]>(m, w)""",
+        f=np.float32([0.1, 0.1, 0.9, 0.9]),
+        z=int64(6, 7),
+        k=np.float32([2, 3]),
+    ),
     "resize-cubic": window('y = Resize<mode = "cubic", antialias = 1>(c, , s)', s=np.float32([1, 1, 0.5, 0.5])),
     "resize-keeping-shape": window(
         'y = Resize<mode = "linear", axes = [2, 3], keep_aspect_ratio_policy = "not_larger">(c, , , z)', z=int64(12, 20)

@@ -15,12 +15,12 @@ from dataclasses import replace
 from typing import Any
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from hybridq.errors import ModelError, Problem
 from hybridq.files.temporary import Scratch, temporary_folder
 from hybridq.graph import outside, runtime
-from hybridq.graph.edit import TakenNames, attribute, inputs_of, producers, subgraphs
+from hybridq.graph.edit import TakenNames, inputs_of, producers, subgraphs
 from hybridq.graph.halves import (
     drop_empty_casts,
     half_ends,
@@ -35,6 +35,7 @@ from hybridq.graph.intake.inlined import drop_identities, drop_prefixes, restore
 from hybridq.graph.intake.linear import join_linear
 from hybridq.graph.intake.one_opset import brought_up, drop_long_domain, has_rows, inlined
 from hybridq.graph.intake.shared_constants import share_constants
+from hybridq.graph.intake.spelled_out import spell_out
 from hybridq.graph.intake.unfused import BLOCKED, private, unfuse
 from hybridq.graph.load import load
 from hybridq.graph.opset import STANDARD, opset_of
@@ -85,7 +86,7 @@ def canonicalize(
     if halves is not None:
         mark_halves(proto, halves)
     drop_identities(proto.graph)
-    _spell_out(proto.graph)
+    spell_out(proto.graph)
     _drop_unused_opsets(proto)
     name_everything(proto.graph)
     _complete_types(proto)
@@ -185,13 +186,6 @@ def _ranks(proto: onnx.ModelProto, names: Iterable[str]) -> dict[str, int]:
     known = {t.name: len(t.dims) for t in proto.graph.initializer}
     told = [*proto.graph.input, *_types_of(proto, [n for n in dict.fromkeys(names) if n and n not in known])]
     return known | {v.name: len(v.type.tensor_type.shape.dim) for v in told}
-
-
-def _spell_out(graph: onnx.GraphProto) -> None:
-    """Give MeanVarianceNormalization its axes: without them onnx's own checker fails on the operator's definition."""
-    for node in graph.node:
-        if node.op_type == "MeanVarianceNormalization" and attribute(node, "axes") is None:
-            node.attribute.append(helper.make_attribute("axes", [0, 2, 3]))
 
 
 def _strip_initializer_inputs(proto: onnx.ModelProto) -> None:
