@@ -15,7 +15,7 @@ from random_graphs import random_case
 from hybridq import targets
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Kind, lookup
-from hybridq.plan.islands import _Cut, float_saves, float_side
+from hybridq.plan.islands import OUTPUT, _Cut, elements, float_saves, float_side
 from hybridq.plan.record import Request, decide
 from hybridq.quant.dtypes import Precision
 
@@ -63,6 +63,13 @@ def test_a_filter_of_a_single_signal_stays_float() -> None:
     assert found == {"low": F32, "y": U8}
 
 
+@pytest.mark.parametrize(("outputs", "side"), [(["y"], U8), (["y", "z"], F32)])
+def test_an_output_is_not_rounded_for_its_readers(outputs: list[str], side: Precision) -> None:
+    nodes = [("Conv", "x w", "a"), ("Sigmoid", "a", "z"), ("Conv", "z v", "y")]
+    case = case_of(graph(nodes, CONV, outputs))
+    assert {n: x.precision for n, x in case.calibrated.layers.items()} == {"a": U8, "z": side, "y": U8}
+
+
 def test_a_residual_sum_stays_in_integers() -> None:
     found = precisions([("Conv", "a u", "b"), ("Add", "a b", "z")], {"u": normal(8, 8, 1, 1)})
     assert set(found.values()) == {U8}
@@ -105,6 +112,7 @@ def cost(model: Model, floats: set[str], free: list[str], chosen: set[str]) -> f
     for group in model.groups:
         if group.name in chosen:
             total -= sum(float_saves(model, model.layer[n]) for n in group.layers)
+            total -= OUTPUT * sum(elements(model, t) for t in group.tensors if t in model.outputs)
         readers = [side[x.group] for x in model.readers.get(group.name, ()) if x.group != group.name]
         readers += [True] if cut._leaves(group) else []
         quantize, dequantize = cut._costs(group)

@@ -26,6 +26,7 @@ QUANTIZE, DEQUANTIZE = 0.10, 0.20
 LAYOUT = 0.20  # more, for pictures: integer convolutions and float operators keep them in different layouts
 CHANNEL, LEVEL = 0.5, 32  # over the channels: a weight more in integers where each filter reads one; from here on none
 ROUNDING = 0.05  # what it is worth not to round a tensor
+OUTPUT = 1.0  # more, of an output that integers read, too: no later layer averages its rounding away
 OUTSIDE = ""  # the node that stands for whoever reads the model's outputs
 NEVER = 1e6  # of the largest sum: a division that is not allowed
 
@@ -77,7 +78,8 @@ class _Cut:
         if group.name in self.fixed or not (group.layers or group.name in self.model.inputs):
             self.value[group.name] = NEVER
         elif group.name in self.free:
-            self.value[group.name] = sum(float_saves(self.model, self.model.layer[n]) for n in group.layers)
+            saves = sum(float_saves(self.model, self.model.layer[n]) for n in group.layers)
+            self.value[group.name] = saves + OUTPUT * sum(elements(self.model, t) for t in self._outputs(group))
         elif group.name in self.model.inputs:
             self.value[group.name] = NEVER  # an input is float as it comes
         else:
@@ -88,12 +90,15 @@ class _Cut:
             readers.add(OUTSIDE)
         self._boundary(group, readers)
 
+    def _outputs(self, group: Group) -> list[str]:
+        return [t for t in group.tensors if t in self.model.outputs]
+
     def _leaves(self, group: Group) -> bool:
         """Whether something reads a group in float that is no layer: the caller, an operator without a precision."""
         inside = {*group.tensors, ""}
         readers = [n for t in group.tensors for n in self.model.consumers.get(t, ())]
         others = (n for n in readers if n.name not in self.model.layer_of and not inside.issuperset(n.output))
-        return any(t in self.model.outputs for t in group.tensors) or any(others)
+        return bool(self._outputs(group)) or any(others)
 
     def _boundary(self, group: Group, readers: set[str]) -> None:
         quantize, dequantize = self._costs(group)

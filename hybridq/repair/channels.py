@@ -126,6 +126,10 @@ class _Numbering:
         self.numbers[node.output[0]] = self.numbers[node.input[0]]
         return True
 
+    def _pooled(self, node: NodeProto) -> bool:
+        """Windows lie across all axes behind the channels."""
+        return all(size == 1 for n in self._read(node) for size in self.numbers[n].shape[2:]) and self._same(node)
+
     def _clip(self, node: NodeProto) -> bool:
         """Only a Clip that is a Relu."""
         bounds = [self.weights.get(n) if n else None for n in node.input[1:]]
@@ -235,6 +239,7 @@ class _Numbering:
 
 RULES: dict[Ties, Callable[[_Numbering, NodeProto], bool]] = {  # ABSORBED has its own, FIXED ends every tie
     Ties.HOMOGENEOUS: _Numbering._same,
+    Ties.POOLED: _Numbering._pooled,
     Ties.CLIP: _Numbering._clip,
     Ties.REDUCED: _Numbering._reducing,
     Ties.MOVED: _Numbering._moving,

@@ -13,20 +13,25 @@ full reach, samples that calibration has not seen would be clipped in every chan
 Few samples say little of a channel that is loud in one of them and silent in the others: the next may be louder. The
 reach of a channel is therefore taken as ``largest * (largest / median)`` over the samples, at most its tensor's: as far
 above the loudest sample as that lies above the middle one.
+
+What a channel gains, the weights that read it may lose: they shrink by ``s[c]`` under a scale that they share with
+those of other channels. Not where convolutions of single channels alone read it: their weights have a scale for each
+channel, so that only the channel's own rounding error changes, and it shrinks (``Equalizations.harmless``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from hybridq.graph.edit import attribute
+from hybridq.graph.edit import attribute, attributes
 from hybridq.graph.model import Model
-from hybridq.graph.operators import Layout, row_of
+from hybridq.graph.operators import Layout, reads_one_channel, row_of
 from hybridq.graph.runtime import Feed
 from hybridq.repair.channels import Channels, absorbs, tied_channels, uses_of
 from hybridq.repair.observe import observer
@@ -41,20 +46,55 @@ TINY = float(np.finfo(np.float32).tiny)
 ONE_SIDED = 1e-3  # of the whole range: a side that matters less sets no channel's scale
 
 
-def equalized(model: Model, weights: Weights, feeds: Sequence[Feed], *, threads: int = 0) -> dict[str, Array]:
-    """Weights and biases of an equivalent model whose channels use their tensors' ranges more evenly.
+@dataclass(frozen=True)
+class Equalizations:
+    """Weights and biases that change, float32, shapes as they were, for two equivalent models.
 
-    Only those that change, float32, shapes as they were; none where no channel is free. ``feeds`` are single samples;
-    some 30 are enough.
+    ``every``: all channels that are free were equalized; ``harmless``: those that only convolutions of single channels
+    read, and of the others none. Empty where there is no such channel.
+    """
+
+    every: dict[str, Array]
+    harmless: dict[str, Array]
+
+    @property
+    def differ(self) -> bool:
+        """Whether every channel is more than the harmless ones."""
+        same = self.every.keys() == self.harmless.keys()
+        return not same or any(not np.array_equal(v, self.harmless[n]) for n, v in self.every.items())
+
+
+NOTHING = Equalizations({}, {})
+
+
+def equalizations(model: Model, weights: Weights, feeds: Sequence[Feed], *, threads: int = 0) -> Equalizations:
+    """Equivalent models whose channels use their tensors' ranges more evenly.
+
+    ``feeds`` are single samples; some 30 are enough.
     """
     names = [t.name for t in model.tensors.values() if t.dtype == "float32"]
     first = observer(model, weights, names, threads=threads)(feeds[0])
     channels = tied_channels(model, weights, {n: first[n].shape for n in names if n in first})
     seen = [n for n in names if n in model.group_of and channels.free(n)]
     if not seen:
-        return {}
+        return NOTHING
     scales = _scales(channels, _reaches(model, weights, channels, seen, feeds, threads))
-    return _applied(model, weights, channels, scales)
+    few = np.where(_harmless(model, weights, channels), scales, 1.0)
+    return Equalizations(*(_applied(model, weights, channels, s) for s in (scales, few)))
+
+
+def _harmless(model: Model, weights: Weights, channels: Channels) -> NDArray[np.bool_]:
+    """By number, whether convolutions make the channels and only convolutions of single channels read them."""
+    uses, found = uses_of(model), np.ones(channels.count, bool)
+    for node in model.proto.graph.node:
+        if not absorbs(node, uses, weights):
+            continue
+        layout = row_of(node).layout
+        alone = reads_one_channel(layout, attributes(node), weights[node.input[1]].shape)
+        ends = {node.input[0]: alone, node.output[0]: layout is Layout.CONV}
+        for tensor in (t for t, fits in ends.items() if not fits and t in channels.numbers):
+            found[channels.numbers[tensor].ravel()] = False
+    return found
 
 
 def _reaches(
@@ -106,6 +146,8 @@ def _applied(model: Model, weights: Weights, channels: Channels, scales: Doubles
         if not absorbs(node, uses, weights) or not (channels.free(data) or channels.free(out)):
             continue
         before, after = (scales[channels.numbers[n]].ravel() for n in (data, out))
+        if (before == 1.0).all() and (after == 1.0).all():
+            continue
         values = np.asarray(weights[node.input[1]], np.float64)
         found[node.input[1]] = (values * _factors(node, values.shape, before, after)).astype(np.float32)
         if len(node.input) > 2 and node.input[2]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from numpy.typing import NDArray
 
 from hybridq.calibration.calibrate import PAIRS_ONLY
 from hybridq.calibration.convergence import convergence
@@ -24,7 +28,8 @@ from hybridq.plan.as_given import as_given
 from hybridq.plan.defaults import LoopDefaults
 from hybridq.plan.record import Request, decide, record
 from hybridq.quant.records import Calibrated
-from hybridq.repair.equalization import equalized
+from hybridq.repair.equalization import NOTHING as UNEQUALIZED
+from hybridq.repair.equalization import Equalizations, equalizations
 from hybridq.search.for_step1.range_algorithm import choose_algorithm
 from hybridq.search.for_step1.recurrent import ENOUGH_DB, SEARCHED_DB, choose_loop
 from hybridq.search.for_step1.weight_repair import (
@@ -213,14 +218,14 @@ class Step1Run:
         if options.repair is Repair.NONE or is_big(plain.weights) or self.prepared.recovered is not None:
             return plain, feeds
         self.progress("repairing weights", 0, None)
-
-        def equalize() -> Calibration | None:
-            if options.repair is Repair.BETTER:
-                return self._even(plain, feeds[:FEW])
-            return self._equalized(plain.weights, data, feeds, executor)
-
         bed = Bed(self.prepared.model, feeds, options.threads, self.progress, self.kept)
-        return repaired(bed, plain, equalize, options.repair, self._time_for_weights()), feeds
+        if options.repair is not Repair.BETTER:
+            equal = partial(self._equalized, plain.weights, data, feeds, executor)
+            return repaired(bed, plain, equal, options.repair, self._time_for_weights()), feeds
+        made = self._equalizations(plain.weights, feeds[:FEW])
+        start = self._within_ranges(plain, made.harmless if options.weights == "channel" else {})
+        more = partial(self._within_ranges, plain, made.every) if made.differ else lambda: None
+        return repaired(bed, start or plain, more, options.repair, self._time_for_weights()), feeds
 
     def _time_for_weights(self) -> Deadline:
         """A share of what a search needs; all that it takes where no search can follow."""
@@ -232,32 +237,34 @@ class Step1Run:
         self, weights: Weights, data: Dataset, feeds: list[Feed], executor: Executor | None
     ) -> Calibration | None:
         """The model with equalized channels, calibrated anew; None where no channel can be."""
-        other = self._with_equalized(weights, feeds) if size_of(weights) <= EQUALIZED else self
-        if not other.equalized:
+        if size_of(weights) > EQUALIZED:
             return None
+        made = equalizations(self.prepared.model, weights, feeds, threads=self.options.threads).every
         try:
-            return other._candidate(other._pass(executor).over(data)[0])
+            other = self._changed(weights, made)
+            return other._candidate(other._pass(executor).over(data)[0]) if made else None
         except DatasetError:  # samples from an iterator, which is used up
             return None
 
-    def _even(self, plain: Calibration, feeds: list[Feed]) -> Calibration | None:
-        """The model with equalized channels within the ranges that were measured; None where none can or may be.
+    def _equalizations(self, weights: Weights, feeds: list[Feed]) -> Equalizations:
+        """What can be equalized unasked; nothing where samples are too few, or the model is too large."""
+        if len(feeds) < EVEN_SAMPLES or size_of(weights) > EQUALIZED:
+            return UNEQUALIZED
+        try:
+            return equalizations(self.prepared.model, weights, feeds, threads=self.options.threads)
+        except (HybridqError, ValueError):  # samples of other shapes, tensors that cannot be looked at: nothing is lost
+            return UNEQUALIZED
+
+    def _within_ranges(self, plain: Calibration, made: Mapping[str, NDArray[Any]]) -> Calibration | None:
+        """The model with equalized channels within the ranges that were measured; None where nothing changes.
 
         Its strongest channels stay as they are and no other outgrows them, so ranges hold without another pass.
         """
-        if len(feeds) < EVEN_SAMPLES or size_of(plain.weights) > EQUALIZED:
-            return None
-        try:
-            other = self._with_equalized(plain.weights, feeds)
-        except (HybridqError, ValueError):  # samples of other shapes, tensors that cannot be looked at: nothing is lost
-            return None
-        return other._candidate(plain.stats) if other.equalized else None
+        return self._changed(plain.weights, made)._candidate(plain.stats) if made else None
 
-    def _with_equalized(self, weights: Weights, feeds: list[Feed]) -> Step1Run:
+    def _changed(self, weights: Weights, made: Mapping[str, NDArray[Any]]) -> Step1Run:
+        """The run with other weights that compute the same."""
         model = self.prepared.model
-        made = equalized(model, weights, feeds, threads=self.options.threads)
-        if not made:
-            return self
         proto, changed = storage.assemble(model.proto, weights.changed(made)), set(made)
         layers = tuple(x.name for x in model.layers if changed & {x.bias, *(w.tensor for w in x.weights)})
         return replace(self, prepared=replace(self.prepared, proto=proto), equalized=layers)

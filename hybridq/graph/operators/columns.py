@@ -166,6 +166,7 @@ class Ties(StrEnum):
 
     ABSORBED = "none: weights take any scale in and out"
     HOMOGENEOUS = "f(s x) = s f(x) for s > 0"
+    POOLED = "homogeneous where elements of a window share a scale"
     CLIP = "homogeneous where it is a Relu"
     REDUCED = "along the axes that stay"
     MOVED = "as the operator moves them"

@@ -72,7 +72,7 @@ COMPUTES = family(
 )
 MAPS = family(rows=BatchRows.APART, pointwise=True)  # y[i] = f(x[i])
 COMBINES = family(inputs="data data", rows=BatchRows.BROADCAST, pointwise=True)  # y[i] = f(a[i], b[i])
-POOLS = family(rows=BatchRows.APART, ties=Ties.HOMOGENEOUS, data_free=DataFree.CHANNELS)
+POOLS = family(rows=BatchRows.APART, ties=Ties.POOLED, data_free=DataFree.CHANNELS)
 REDUCES = family(inputs="data other", rows=BatchRows.REDUCE)
 NORMALIZES = family(inputs="data weight weight", rows=BatchRows.APART)
 MOVES = family(

@@ -243,7 +243,7 @@ TABLE: dict[str, Operator] = {
         movement=Movement.LARGEST,
         interval=Interval.HULL,
         data_free=DataFree.CHANNELS,
-        ties=Ties.HOMOGENEOUS,
+        ties=Ties.POOLED,
     ),
     **like(
         PICKS,
@@ -251,7 +251,7 @@ TABLE: dict[str, Operator] = {
         movement=Movement.LARGEST,
         rows=BatchRows.APART,
         data_free=DataFree.CHANNELS,
-        ties=Ties.HOMOGENEOUS,
+        ties=Ties.POOLED,
     ),
     **like(
         PICKS,
