@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from helpers_cli import Run
 
-from hybridq.cli.search_flags import headline, missed
+from hybridq.cli.search_flags import STEP1_LEAVES, headline, missed
 from hybridq.search.measuring.joint import Figures
 from hybridq.search.search import Budget, SearchResult
 
@@ -83,14 +83,14 @@ class TestBudgets:
             ({"min_worst_sqnr": 20}, ["--min-sqnr worst:20: not reachable, best 7.5 dB"]),
             ({"min_speedup": 3}, ["--min-speedup 3: not reachable, best 1.50 times float32"]),
             ({}, []),  # no budget was given
-            ({"max_high": 0.15}, ["--max-high 0.15: not reachable, best 25.0% of the MACs"]),
+            ({"max_high": 0.15}, [f"--max-high 0.15: not reachable, best 25.0% of the MACs\n  {STEP1_LEAVES}"]),
             ({"max_drop": 0.01}, ["--max-drop 0.01: not reachable, best metric 0.5"]),
             (
                 {"min_sqnr": 60, "min_speedup": 3, "max_high": 0.1},
                 [
                     "--min-sqnr 60: not reachable, best 41.2 dB within --max-high 0.1",
                     "--min-speedup 3: not reachable, best 1.50 times float32 within --max-high 0.1",
-                    "--max-high 0.1: not reachable, best 25.0% of the MACs",
+                    f"--max-high 0.1: not reachable, best 25.0% of the MACs\n  {STEP1_LEAVES}",
                 ],
             ),
             (

@@ -66,6 +66,27 @@ def test_auto_is_never_worse_than_the_default(kind: str, seed: int, tmp_path: Pa
     assert found.figures.high <= USUAL_HIGH + 1e-9
 
 
+def test_what_step1_leaves_in_float_does_not_use_up_the_budget(tmp_path: Path) -> None:
+    """Depthwise convolutions between what has no integer kernel: float by themselves, no cost of a search."""
+    tensors = {"w": weights(0, 16, 8, 3, 3), "d": weights(1, 16, 1, 5, 5), "v": weights(2, 2, 16, 1, 1)}
+    rows: list[tuple[Any, ...]] = [
+        ("Conv", "x w", "c", {"pads": [1] * 4}),
+        ("Selu", "c", "r"),
+        ("Conv", "r d", "e", {"pads": [2] * 4, "group": 16}),
+        ("Selu", "e", "s"),
+        ("Conv", "s v", "t"),
+        ("Selu", "t", "y"),
+    ]
+    path, feeds = tmp_path / "m.onnx", samples(12, 0)
+    onnx.save(given(rows, tensors, ["y"], SHAPE), path)
+    hybridq.step1(path, feeds, tmp_path / "default", threads=1)
+    left = hybridq.step2(tmp_path / "default", threads=1).report.high_fraction
+    found = hybridq.auto(path, feeds, tmp_path / "auto", threads=1, seconds=0).found
+    assert left > USUAL_HIGH
+    assert found.layers
+    assert left < found.figures.high <= left + USUAL_HIGH / 2 + 1e-9
+
+
 def test_decisions_by_a_threshold_are_counted_as_thresholds_everywhere_would() -> None:
     """Equality with what it stands for: decisions that differ over those made, at thresholds spread evenly."""
     random = np.random.default_rng(0)

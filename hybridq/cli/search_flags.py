@@ -15,6 +15,9 @@ from hybridq.steps.options.proposal import WORST, ProposalOptions
 from hybridq.steps.options.validation import asked
 
 SHOWN = 20
+STEP1_LEAVES = (
+    "Step1 itself leaves as much above 8 bits; with --dtype uint8 or int8 all that can have 8 bits starts there."
+)
 
 
 def budget_flags(command: F) -> F:
@@ -77,7 +80,11 @@ def missed(found: SearchResult, budget: Budget) -> list[Problem]:
     if budget.max_drop is not None and figures.metric is not None and not said:
         said.append((f"--max-drop {budget.max_drop:g}", f"best metric {figures.metric:.6g}{within}"))
     said = said or [(_given(budget), "each by itself holds, all together do not")]
-    return [Problem(f"not reachable, {best}", path=flag, code="budget") for flag, best in said]
+    left = STEP1_LEAVES if not found.layers else ""
+    return [
+        Problem(f"not reachable, {best}", path=flag, code="budget", hint=left if flag.startswith("--max-high") else "")
+        for flag, best in said
+    ]
 
 
 def _given(budget: Budget) -> str:

@@ -111,7 +111,13 @@ class SearchEngine:
     @property
     def limit(self) -> float:
         """The most MACs above 8 bits."""
-        return self.judge.budget.high
+        return self._usual if self.judge.budget.asks_nothing else self.judge.budget.high
+
+    @property
+    def _usual(self) -> float:
+        """The usual share of the MACs; what step1 leaves in float by itself uses up no more than half of it."""
+        left = self.bench.known.get(self.given.key)
+        return max(USUAL_HIGH, left.high + USUAL_HIGH / 2) if left else USUAL_HIGH
 
     def say(self, what: str, done: int, total: int | None) -> None:
         """Report progress with the best so far."""
@@ -221,7 +227,7 @@ class SearchEngine:
 
     def _raised(self, front: Frontier) -> Choice:
         """What the additive model would raise."""
-        return front.choice(front.at(min(self.limit, USUAL_HIGH)).raised)
+        return front.choice(front.at(min(self.limit, self._usual)).raised)
 
     def _empty(self, start: Choice) -> Frontier:
         """A front without anything to raise."""
