@@ -101,6 +101,11 @@ def test_shapes() -> None:
     assert "transpose(2, 0, 1)" in refuses(np.zeros((8, 8, 3)), (1, 3, 8, 8))
 
 
+def test_a_picture_for_a_model_of_four_at_a_time_is_told_what_to_do() -> None:
+    assert "takes 4 at a time" in refuses(np.zeros((1, 3, 8, 8), np.float32), (4, 3, 8, 8))
+    assert "at a time" not in refuses(np.zeros((1, 3, 8, 9), np.float32), (4, 3, 8, 8))
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -285,3 +285,19 @@ def test_a_broken_model_is_told_what_is_wrong(breaks: Any, said: str, tmp_path: 
     (problem,) = refused.value.problems
     assert problem.message.startswith(f"the model {said}")
     assert problem.path == str(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_model_of_which_no_layer_can_have_8_bits_says_so(kind: type[np.floating[Any]], tmp_path: Path) -> None:
+    type_of = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    ends = [helper.make_tensor_value_info(n, type_of, [4, 8]) for n in ("x", "y")]
+    held = [numpy_helper.from_array(WEIGHTS["Wq"].astype(kind), "w")]
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], held)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    feeds = [{"x": RANDOM.standard_normal((4, 8)).astype(kind)} for _ in range(4)]
+    told = [
+        p for p in steps.step1(tmp_path / "m.onnx", feeds, tmp_path / "b", threads=1).problems if p.code == "nothing"
+    ]
+    assert [("float64" in p.message, "float()" in p.hint) for p in told] == (
+        [(True, True)] if kind is np.float64 else []
+    )

@@ -187,6 +187,9 @@ def _shape_hint(values: Array, spec: InputSpec) -> str:
             shape = tuple(values.shape[axis] for axis in axes)
             if shape_fits(shape, wanted) or shape_fits((1, *shape), wanted):
                 return f"The array looks like {said}: save array.transpose{axes} instead."
+    if len(wanted) > 1 and isinstance(wanted[0], int) and values.shape[-len(wanted) + 1 :] == tuple(wanted[1:]):
+        whole = f"give .npy files of {show_shape(wanted)}"
+        return f"The model takes {wanted[0]} at a time: export it with a batch of 1 or an open one, or {whole}."
     return "An array has the input's full shape; a batch axis of 1 may be missing."
 
 

@@ -155,6 +155,11 @@ class Prepared:
         notes = remarks(self.proto, str(self.path))
         drawing = random_nodes(self.proto.graph)
         notes += [_random(drawing, str(self.path))] if drawing else []
+        notes += (
+            []
+            if any(x.weights or not x.float_only for x in self.model.layers)
+            else [_nothing(self.proto, str(self.path))]
+        )
         half = any(p.code == "float16" for p in notes)
         if difference <= (HALF_TOLERANCE if half else CANONICAL_TOLERANCE):
             return notes
@@ -176,6 +181,13 @@ def _random(nodes: Sequence[str], path: str) -> Problem:
     message = f"random numbers are drawn inside, by {named}: two runs differ by themselves"
     hint = "Step3 and a search give both models the same numbers. Calibration sees other ones than later runs will."
     return Problem(message, path=path, hint=hint, severity="warning", code="random")
+
+
+def _nothing(proto: onnx.ModelProto, path: str) -> Problem:
+    double = any(t.data_type == onnx.TensorProto.DOUBLE for t in proto.graph.initializer)
+    message = "no layer of this model can have 8 bits" + ": it computes in float64" * double
+    hint = "Export it in float32 (PyTorch: model.float())." if double else "What is built of it is the given model."
+    return Problem(message, path=path, hint=hint, severity="warning", code="nothing")
 
 
 def prepare(
