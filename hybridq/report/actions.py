@@ -15,6 +15,7 @@ from hybridq.report import board_section
 from hybridq.report.advice import BETTER_DB, Action, distinct
 from hybridq.report.again import calibrating, comparing, following, searching, timed, without_options
 from hybridq.report.commands import set_command, unset_command
+from hybridq.report.ends import cut, listed
 from hybridq.report.gain import GOOD_WHOLE_DB, Gain
 from hybridq.report.known import Known, Remedy
 from hybridq.report.prediction import MOST_DB
@@ -53,7 +54,13 @@ Rules = list[Iterable[Action]]
 def _of_other_samples(report: ComparisonReport, guilty: list[LayerReport], known: Known) -> Rules:
     """Where the samples are of another kind, the layers' figures are of wrong ranges: nothing else keeps these."""
     anew = _on_all_kinds(report, known)
-    return [_device(report, known), _undo(guilty, known), _samples(report, known), _search(anew, "")]
+    return [
+        _device(report, known),
+        listed(report, known),
+        _undo(guilty, known),
+        _samples(report, known),
+        _search(anew, ""),
+    ]
 
 
 def _of_layers(report: ComparisonReport, guilty: list[LayerReport], known: Known) -> Rules:
@@ -61,6 +68,7 @@ def _of_layers(report: ComparisonReport, guilty: list[LayerReport], known: Known
     free = _without(known, _blamed(report, known))
     return [
         _device(report, known),
+        listed(report, known),
         _undo(guilty, known),
         _front(report, known),
         _raise(report, [x for x in guilty if _alone(x) < SEVERE_DB], known),
@@ -68,7 +76,7 @@ def _of_layers(report: ComparisonReport, guilty: list[LayerReport], known: Known
         _predicted(report, known),
         _raise(report, guilty, known),
         _samples(report, known),
-        _cut(report, known),
+        cut(report, known),
         _algorithm(report, known),
         _lint(report, known, acquitted=True),
         _search(free, "" if guilty else SPREAD),
@@ -243,16 +251,6 @@ def _is_acquitted(remedy: Remedy, report: ComparisonReport) -> bool:
 def _remedied(remedy: Remedy, known: Known, gain: Gain | None) -> Action:
     command = set_command(known.folder, remedy.layers, remedy.precision)
     return Action("raise", remedy.why, remedy.layers, gain, command, remedy.cause)
-
-
-def _cut(report: ComparisonReport, known: Known) -> Iterator[Action]:
-    worst = min(report.outputs, key=lambda one: one.worst_sqnr_db, default=None)
-    parts = known.joined.get(worst.name, ()) if worst else ()
-    if worst is not None and parts and worst.worst_sqnr_db < worst.sqnr_db - GUILTY_DB:
-        others = [o.name for o in report.outputs if o.name != worst.name]
-        why = f"cut here: what is joined into '{short(worst.name, 30)}' as outputs of their own, each with its scale"
-        cause = f"what is joined into '{short(worst.name, 30)}' has one scale, too coarse for its smaller parts"
-        yield Action("cut", why, parts, None, calibrating(known, "--outputs", ",".join([*parts, *others])), cause)
 
 
 def _warned(report: ComparisonReport) -> bool:

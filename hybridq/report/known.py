@@ -47,7 +47,8 @@ class Known:
     has, by layer, what must rise with it so that its gain is not rounded away; ``wider`` the precision to raise to.
     ``trimmed`` are layers whose range was cut where all readers are deaf: what they lose alone says little.
     ``edited`` are layers whose parameters a person edited, ``by_design`` those that step1 leaves in float, ``joined``
-    the tensors that a Concat joins into an output. ``all_8bit`` and ``front`` are a search's,
+    the tensors that a Concat joins into an output, ``listed`` those that an output's rows are chosen from.
+    ``all_8bit`` and ``front`` are a search's,
     ``predicted`` is what the what-if would raise, ``prediction`` what it knows.
     """
 
@@ -72,6 +73,7 @@ class Known:
     edited: frozenset[str] = frozenset()
     by_design: frozenset[str] = frozenset()
     joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    listed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lint: tuple[Remedy, ...] = ()
     front: tuple[Remedy, ...] = ()
     predicted: Remedy | None = None

@@ -12,6 +12,7 @@ from hybridq import targets
 from hybridq.calibration.ranges import RangeAlgorithm
 from hybridq.calibration.ranges.trimmed import LEAST
 from hybridq.dataset import Preprocessing
+from hybridq.graph.chosen import lists
 from hybridq.graph.joined import joined
 from hybridq.graph.model import Model
 from hybridq.linting.facts import Facts
@@ -55,6 +56,7 @@ def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
         edited=frozenset(_edited(model, config)),
         by_design=frozenset(_by_design(state, config)),
         joined=dict(_joined(facts)),
+        listed=lists(model),
         lint=tuple(_remedies(state, target, facts)),
         front=tuple(_front(model, search, wider)),
         all_8bit=_all_8bit(search) if any(d.precision.bits == 8 for d in calibrated.layers.values()) else None,
