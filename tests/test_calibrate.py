@@ -26,6 +26,7 @@ from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
 from hybridq.graph.intake.canonical import canonicalize
 from hybridq.graph.model import Model
+from hybridq.graph.separated import separable
 
 Feed = dict[str, np.ndarray]
 HISTOGRAM = {"mmse"}
@@ -116,7 +117,7 @@ def test_min_and_max_are_those_of_every_element(axis: Any, size: Any, batch: int
     samples = feeds(10, size if isinstance(size, int) else 24)
     stats = calibrate(model, proto, batches(samples, batch), algorithms=HISTOGRAM, threads=1, batch=batch)
     assert stats.samples == 10
-    assert set(stats.tensors) == {s for g in model.groups for s in g.sources}
+    assert set(stats.tensors) == {*(s for g in model.groups for s in g.sources), *separable(model)}
     for name, pairs in truth(proto, list(stats.tensors), samples).items():
         pairs[:, 0] = np.minimum(pairs[:, 0], np.inf if model.group_of[name].fixed is None else 0.0)
         np.testing.assert_allclose(stats.tensors[name].pairs, pairs, rtol=1e-5, atol=1e-5, err_msg=name)
@@ -127,7 +128,7 @@ def test_the_histogram_is_of_about_so_many_elements(size: int) -> None:
     model, proto = view(net(1, size))
     stats = calibrate(model, proto, batches(feeds(3, size), 1), algorithms=HISTOGRAM, threads=1)
     for name, s in stats.tensors.items():
-        if model.group_of[name].fixed is not None:
+        if model.group_of[name].fixed is not None or name in separable(model):
             assert s.count == 0, name
             continue
         shape = model.tensors[name].shape

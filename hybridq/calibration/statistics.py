@@ -216,3 +216,7 @@ class CalibrationStats:
             raise ValueError("the two measured different tensors")
         tensors = {name: own.merge(other.tensors[name]) for name, own in self.tensors.items()}
         return CalibrationStats(self.samples + other.samples, tensors, self.left_out)
+
+    def of(self, names: Iterable[str]) -> CalibrationStats:
+        """Those of some tensors alone."""
+        return CalibrationStats(self.samples, {n: self.tensors[n] for n in names if n in self.tensors}, self.left_out)

@@ -6,7 +6,7 @@
 """
 
 from hybridq.config.change import Change, list_layers, set_layers, unset_layers
-from hybridq.config.check import check, read_cfg
+from hybridq.config.check import check, read_cfg, separate_of
 from hybridq.config.merge import Proposal, is_edited, merge
 from hybridq.config.problem_formats import to_github, to_json
 from hybridq.config.write import write_cfg
@@ -22,6 +22,7 @@ __all__ = [
     "merge",
     "need_size",
     "read_cfg",
+    "separate_of",
     "set_layers",
     "to_github",
     "to_json",

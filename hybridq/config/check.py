@@ -13,12 +13,13 @@ from hybridq.config.names import Names, defaults_of
 from hybridq.config.schema import check_shape
 from hybridq.config.schema_words import START
 from hybridq.config.selectors import Rank
-from hybridq.config.write import PARAMETERS, choice_text, entry_line
+from hybridq.config.write import PARAMETERS, SEPARATE, choice_text, entry_line
 from hybridq.config.yaml.nodes import Scalar
 from hybridq.config.yaml.reader import read
 from hybridq.config.yaml.text import CfgText, source_of
 from hybridq.errors import ConfigError, Problem
 from hybridq.graph.model import Model
+from hybridq.graph.operators import row_of
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated, Edit, LayerChoice, QuantConfig
 from hybridq.quant.words import join
@@ -56,6 +57,7 @@ def examine(
     check_shape(found, calibrated.entries, target.precisions, source)
     _head(found, model, calibrated, source)
     names = Names(model, calibrated.entries)
+    separate = _separate(found, names, target, source)
     defaults = defaults_of(model, calibrated)
     asked = choices_of(found, names, defaults, target, source)
     changed = changes(found, names, calibrated, source)
@@ -64,7 +66,7 @@ def examine(
     for one in changed.values():
         meaning.check(one)
     _kinds(names, asked, calibrated, target, source)
-    config = None if source.failed else _config(meaning, changed)
+    config = None if source.failed else _config(meaning, changed, separate)
     return config, source, found
 
 
@@ -75,8 +77,36 @@ def _empty(source: CfgText) -> None:
 
 def known_lines(calibrated: Calibrated) -> dict[str, str]:
     """Lines without comments that need not be read since step1 wrote them, to their keys."""
-    lines = ((entry_line(key, entry), key) for key, entry in calibrated.entries.items())
+    entries = [*calibrated.entries.items(), *calibrated.written]
+    lines = ((entry_line(key, entry), key) for key, entry in entries)
     return {line: key for line, key in lines if "\\" not in line and line.find("}") == len(line) - 1}
+
+
+def separate_of(text: str) -> tuple[str, ...]:
+    """The names in a cfg's ``separate_concats``; whether they make sense, ``check`` says."""
+    if SEPARATE not in text:
+        return ()
+    source = source_of(text, "")
+    return () if source.failed else tuple(x.text for x in Document(read(source, {}, PARAMETERS)).separate)
+
+
+def _separate(found: Document, names: Names, target: Target, source: CfgText) -> list[Edit]:
+    """The Concats that are separate, as edits; a problem for every other name."""
+    edits = []
+    for item in found.separate:
+        layer = names.model.layer.get(names.model.names.get(item.text, ""))
+        if layer is not None and row_of(names.model.nodes[layer.node]).moves_all:
+            edits.append(Edit(layer.name, "separate", "no", "yes", item.line))
+        elif not target.concats_separate:
+            message = f"what a Concat joins has one scale with its result on {target.name}"
+            source.error("separate", message, item.place, f"Remove it from `{SEPARATE}`.")
+        elif names.layers(item.text) or item.text in names.model.nodes:
+            message = f"'{item.text}' is no Concat that lets different tensors share a scale"
+            source.error("separate", message, item.place, f"Remove it from `{SEPARATE}`.")
+        else:
+            hint = source.nearest(item.text, names.known)
+            source.error("unknown-layer", f"there is no Concat '{item.text}'", item.place, hint)
+    return edits
 
 
 def _head(found: Document, model: Model, calibrated: Calibrated, source: CfgText) -> None:
@@ -158,11 +188,11 @@ def _kinds(names: Names, asked: dict[str, Asked], calibrated: Calibrated, target
         source.error("kinds", message, first[extra].key.place, hint)
 
 
-def _config(meaning: Meaning, changed: dict[str, Changed]) -> QuantConfig:
+def _config(meaning: Meaning, changed: dict[str, Changed], separate: list[Edit]) -> QuantConfig:
     calibrated, asked = meaning.calibrated, meaning.asked
     choices = {x.name: asked[x.name].choice for x in meaning.names.model.layers if x.name in asked}
     settled = {key: meaning.settle(one) for key, one in changed.items()}
-    edits = [
+    edits = separate + [
         Edit(name, "precision", str(meaning.defaults[name]), choice_text(choice), choice.line)
         for name, choice in choices.items()
         if choice.selector

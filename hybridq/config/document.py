@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import cast
 
-from hybridq.config.write import LAYERS, PARAMETERS
+from hybridq.config.write import LAYERS, PARAMETERS, SEPARATE
 from hybridq.config.yaml.nodes import Mapping, Node, Pair, Scalar, Sequence
 
 LAYERS_ALIAS = "custom_quantize_layers"  # RKNN-Toolkit2's spelling
@@ -61,6 +61,13 @@ class Document:
     def entries(self) -> list[tuple[Scalar, Mapping]]:
         """Tensors with their fields. A key's repetition is left out."""
         return [(key, value) for key, value in self._below(self.entries_pair) if isinstance(value, Mapping)]
+
+    @property
+    def separate(self) -> list[Scalar]:
+        """The names in ``separate_concats``."""
+        pair = self.pair(SEPARATE)
+        items = pair.value.items if pair and isinstance(pair.value, Sequence) else []
+        return [item for item in items if isinstance(item, Scalar)]
 
     def text(self, *path: str) -> Scalar | None:
         """The scalar at a path; None where there is none, or a refused one."""

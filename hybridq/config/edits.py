@@ -138,7 +138,8 @@ def _merge(changed: Changed, found: dict[str, Changed], first: Scalar, key: Scal
 
 
 def _missing(document: Document, calibrated: Calibrated, seen: dict[str, Scalar], source: CfgText) -> None:
-    lost = [key for key in calibrated.entries if key not in seen]
+    usual = dict(calibrated.written) or calibrated.entries  # a part of what had one scale need not have a line
+    lost = [key for key in calibrated.entries if key in usual and key not in seen]
     if lost:
         at = document.entries_pair.key.place if document.entries_pair else TextPlace(1, 1, 2)
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""

@@ -8,14 +8,14 @@ from typing import Any
 
 from hybridq.config import rknn
 from hybridq.config.document import LAYERS_ALIAS, Document, Path
-from hybridq.config.write import FORMAT, LAYERS, PARAMETERS
+from hybridq.config.write import FORMAT, LAYERS, PARAMETERS, SEPARATE
 from hybridq.config.yaml.nodes import Mapping, Node, Scalar, Sequence
 from hybridq.config.yaml.text import CfgText, TextPlace
 from hybridq.quant.records import FIELDS
 from hybridq.quant.words import join
 
 START = TextPlace(1, 1, 2)
-TOP_KEYS = ("format", "model", "target", LAYERS, PARAMETERS)
+TOP_KEYS = ("format", "model", "target", SEPARATE, LAYERS, PARAMETERS)
 RESTORE = "Restore the line that step1 wrote."
 _SPECIAL = {".nan": "not a number", ".inf": "infinite", "-.inf": "infinite", "+.inf": "infinite"}
 _SPECIAL |= {"nan": "not a number", "inf": "infinite", "-inf": "infinite", "infinity": "infinite"}
@@ -101,6 +101,11 @@ def _target(wrong: Wrong, source: CfgText) -> None:
     source.error("type", "`target` needs the name of a target", wrong.key.place)
 
 
+def _separate(wrong: Wrong, source: CfgText) -> None:
+    place = wrong.key.place if isinstance(wrong.node, Scalar) else wrong.node.place
+    source.error("type", f"`{SEPARATE}` needs a list of names", place, f'Write {SEPARATE}: ["name"].')
+
+
 def _layers(wrong: Wrong, source: CfgText) -> None:
     hint = 'Write one `"name": precision` a line below it, indented by 4 spaces, or {} for none.'
     source.error("type", f"`{wrong.key.text}` needs layers with their precisions", wrong.node.place, hint)
@@ -114,6 +119,7 @@ _TOP: dict[str, Callable[[Wrong, CfgText], None]] = {
     "format": _format,
     "model": _model,
     "target": _target,
+    SEPARATE: _separate,
     LAYERS: _layers,
     LAYERS_ALIAS: _layers,
     PARAMETERS: _parameters,

@@ -17,6 +17,7 @@ FORMAT = "hybridq.cfg/1"
 SCHEMA = "cfg-1.schema.json"  # beside the cfg, so that an editor finds it wherever the folder goes
 LAYERS = "customized_quantize_layers"
 PARAMETERS = "quantize_parameters"
+SEPARATE = "separate_concats"
 EMPTY = f"{LAYERS}: {{}}"
 SHOWN = 6  # names in a comment
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*|[0-9a-f]*[a-df][0-9a-f]*")
@@ -41,6 +42,7 @@ def write_cfg(
         f"format: {FORMAT}",
         f"model: {{name: {plain(model.name)}, sha256: {plain(model.sha256)}}}",
         f"target: {plain(calibrated.target)}",
+        *_separate(calibrated.separate),
         "",
         *_layers(model, calibrated, choices or {}, reasons or {}),
         "",
@@ -50,6 +52,12 @@ def write_cfg(
     ]
     entries = (entry_line(key, entry, comment(model, calibrated, key)) for key, entry in calibrated.entries.items())
     return "\n".join([*lines, *entries]) + "\n"
+
+
+def _separate(concats: Iterable[str]) -> list[str]:
+    """The line that names the Concats whose inputs keep scales of their own, where there are any."""
+    names = ", ".join(map(quote, concats))
+    return [f"{SEPARATE}: [{names}]  # what these join keeps scales of its own"] if names else []
 
 
 def _layers(

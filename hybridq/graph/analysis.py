@@ -8,7 +8,7 @@ their names and their MACs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import onnx
 from onnx import NodeProto, TensorProto
@@ -129,13 +129,17 @@ def _groups(view: GraphView, sources: dict[str, str], fixed_ranges: bool) -> tup
     for root, tensors in view.members.items():
         own = [t for t in tensors if t in sources]
         layers = tuple(dict.fromkeys(sources[t] for t in own if sources[t]))
-        makers = [row_of(view.producers[t]) for t in own if t in view.producers]
-        fixed = [m.fixed_range for m in makers if m.fixed_range is not None]
-        all_known = fixed_ranges and len(fixed) == len(own)
-        known = (min(r[0] for r in fixed), max(r[1] for r in fixed)) if all_known else None
+        makers = [view.producers[t] for t in own if t in view.producers]
+        known = known_range(makers, own) if fixed_ranges else None
         steers = next((view.steering[t] for t in tensors if t in view.steering), "")
         found.append(Group(root, tuple(tensors), tuple(own), layers, known, steers))
     return tuple(found)
+
+
+def known_range(makers: Sequence[NodeProto], sources: Sequence[str]) -> tuple[float, float] | None:
+    """The range that the ``makers`` of all ``sources`` of a group cannot leave; None where one can, or has no maker."""
+    fixed = [r for r in (row_of(m).fixed_range for m in makers) if r is not None]
+    return (min(r[0] for r in fixed), max(r[1] for r in fixed)) if fixed and len(fixed) == len(sources) else None
 
 
 def _layer(view: GraphView, node: NodeProto, known: Mapping[str, list[str]]) -> Layer:

@@ -45,14 +45,14 @@ def within(m: Measured, bounds: Range | None) -> Measured:
     return replace(m, ranges={a: {bits: cut(r) for bits, r in found.items()} for a, found in m.ranges.items()})
 
 
-def joined(measured: Mapping[str, Measured], model: Model, target: Target) -> dict[str, Measured]:
-    """What was measured, with the union of the joined tensors' ranges for a Concat that does not share them.
+def joined(measured: Mapping[str, Measured], model: Model) -> dict[str, Measured]:
+    """What was measured, with the union of the joined tensors' ranges for each Concat that is a layer.
 
     A toolchain clips what is joined to the range of the result. Of a tensor that was moved, a part alone may be joined
     (a Split's): that counts within what the result took.
     """
     found = dict(measured)
-    for layer in model.layers if not target.inputs_share else ():
+    for layer in model.layers:
         groups = [(i, model.group_of[i]) for i in layer.inputs if i in model.group_of]
         if joins(model, layer) and groups:
             own = found[layer.group]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hybridq.calibration.calibrate import PAIRS_ONLY
 from hybridq.calibration.ranges import BY_READERS, USUAL, RangeOptions, choose
 from hybridq.calibration.readers import Response, response
 from hybridq.calibration.statistics import TensorStatistics, pool
 from hybridq.errors import ModelError
 from hybridq.graph.model import Group, Layer, Model, Weight
+from hybridq.graph.separated import separable, separated
 from hybridq.plan.defaults import LoopDefaults, default_precisions
 from hybridq.plan.layer_weights import entry_key, storage_of, weight_axis
 from hybridq.plan.limits import completed, inherited, joined, limit, within
@@ -60,14 +62,52 @@ def decide(
 
     ``stats`` has the statistics of each group's sources that were measured, by tensor.
     """
-    target, readers = request.target, _readers(model, weights, stats, algorithms)
-    options = replace(options, minimum_range=max(options.minimum_range, target.minimum_range))
-    measured = {}
-    for g in model.groups:
-        found = measure(g, stats, request, algorithms, options, readers.get(g.name))
-        measured[g.name] = within(completed(found, model, g, target), limit(model, g, target))
-    measured = joined(inherited(measured, model, target), model, target)
-    return record(model, weights, measured, request, lost(model, stats, measured, readers, request.algorithm, target))
+    asked = _Asked(weights, stats, request, algorithms, options)
+    target, readers = request.target, asked.readers(model, model.groups)
+    measured = inherited(asked.measured(model, model.groups, readers), model, target)
+    measured = measured if target.inputs_share else joined(measured, model)
+    made = record(model, weights, measured, request, lost(model, stats, measured, readers, request.algorithm, target))
+    return replace(made, apart=_apart(model, measured, asked)) if target.concats_separate else made
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What ranges are chosen from, and how."""
+
+    weights: Tensors
+    stats: Mapping[str, TensorStatistics]
+    request: Request
+    algorithms: Sequence[str]
+    options: RangeOptions
+
+    def measured(self, model: Model, groups: Iterable[Group], readers: Mapping[str, Response]) -> dict[str, Measured]:
+        """The ranges of some groups of a model, as far as the target takes them."""
+        target = self.request.target
+        options = replace(self.options, minimum_range=max(self.options.minimum_range, target.minimum_range))
+        found = {}
+        for g in groups:
+            m = measure(g, self.stats, self.request, self.algorithms, options, readers.get(g.name))
+            found[g.name] = within(completed(m, model, g, target), limit(model, g, target))
+        return found
+
+    def readers(self, model: Model, groups: Iterable[Group]) -> dict[str, Response]:
+        """What becomes of the values of each measured group, where every number makes a number."""
+        found = {}
+        for group in groups if BY_READERS.intersection(self.algorithms) else ():
+            parts = [self.stats[s] for s in group.sources if s in self.stats]
+            if group.fixed is None and parts:
+                whole = Range(min(p.min for p in parts), max(p.max for p in parts)).with_zero()
+                found[group.name] = response(model, self.weights, group, whole)
+        return {n: r for n, r in found.items() if r is not None}
+
+
+def _apart(model: Model, measured: Mapping[str, Measured], asked: _Asked) -> dict[str, Measured]:
+    """The ranges of the parts into which groups fall where all Concats are separate."""
+    target = asked.request.target
+    parts = separated(model, separable(model), outputs_share=target.outputs_share, fixed_ranges=target.fixed_ranges)
+    new = [g for g in parts.groups if g is not model.group.get(g.name)]
+    own = asked.measured(parts, new, asked.readers(parts, new))
+    return {n: m for n, m in joined({**measured, **own}, parts).items() if n in own}
 
 
 def record(
@@ -123,7 +163,11 @@ def measure(
     whole = pool(parts)
     full = Range(whole.min, whole.max).with_zero()
     forms = {bits: form(request.target, request.default, bits) for bits in BITS}
-    ranges = {a: {bits: choose(a, whole, *forms[bits], options, readers) for bits in BITS} for a in algorithms}
+    counted = [
+        a for a in algorithms if (whole.histogram and whole.histogram.count) or a in PAIRS_ONLY
+    ]  # else the ends alone are known
+    ranges = {a: dict.fromkeys(BITS, full) for a in algorithms}
+    ranges |= {a: {bits: choose(a, whole, *forms[bits], options, readers) for bits in BITS} for a in counted}
     return Measured(full, ranges, unbounded=whole.unbounded)
 
 
@@ -137,19 +181,6 @@ def known_range(fixed: Range, measured: Sequence[Range]) -> Range:
     if reach.amax == 0.0 or reach.amax * NEAR >= fixed.amax:
         return fixed
     return Range(max(fixed.min, ROOM * reach.min), min(fixed.max, ROOM * reach.max))
-
-
-def _readers(
-    model: Model, weights: Tensors, stats: Mapping[str, TensorStatistics], algorithms: Sequence[str]
-) -> dict[str, Response]:
-    """What becomes of the values of each measured group, where every number makes a number."""
-    found = {}
-    for group in model.groups if BY_READERS.intersection(algorithms) else ():
-        parts = [stats[s] for s in group.sources if s in stats]
-        if group.fixed is None and parts:
-            whole = Range(min(p.min for p in parts), max(p.max for p in parts)).with_zero()
-            found[group.name] = response(model, weights, group, whole)
-    return {n: r for n, r in found.items() if r is not None}
 
 
 def activation_entry(m: Measured, precision: Precision, algorithm: str, target: Target) -> Entry:

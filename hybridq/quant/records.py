@@ -84,6 +84,8 @@ class Calibrated:
     ``layers`` has each layer's own default precision, which is ``default`` but for layers that cannot have it or, where
     step1 was left free to choose, would be slower and less exact with it. ``equalized`` are the layers whose float
     weights or bias step1 changed, for a model that computes the same. ``as_given``: the model arrived quantized.
+    ``apart`` has what was measured of the parts into which groups fall where Concats are separate, ``separate`` the
+    results of those that are, ``written`` the entries that a cfg shows where others are.
     """
 
     target: str
@@ -96,6 +98,9 @@ class Calibrated:
     rounded: tuple[str, ...] = ()
     equalized: tuple[str, ...] = ()
     as_given: bool = False
+    apart: Mapping[str, Measured] = field(default_factory=dict)
+    separate: tuple[str, ...] = ()
+    written: tuple[tuple[str, Entry], ...] = ()
 
     def default_of(self, layer: str) -> Precision:
         """The precision of a layer that the cfg does not mention."""

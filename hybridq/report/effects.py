@@ -54,6 +54,8 @@ class Effects:
         key = edit.key
         if edit.field == "precision":
             return self._layer(key)
+        if edit.field == "separate":
+            return "a layer of its own: what it joins keeps scales of its own"
         if key in self.model.group:
             return self._precision(key) if edit.field == "dtype" else self._tensor(key, edit.field)
         return self._weight(self.model.layer[key.removesuffix(WEIGHT_SUFFIX)], key, edit.field)

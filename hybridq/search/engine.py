@@ -3,6 +3,7 @@
 1. What step1 left is measured: where it is good enough, nothing is raised and nothing else is done.
 2. Every quantizer alone: its damage at the model outputs (``measuring.alone``, ``measuring.growing``). Noise adds up
    (``allocation.additive_noise``), so a knapsack with pairs says what to raise (``allocation.knapsack``).
+   Before that, Concats whose inputs get scales of their own (``tuning.sharing``).
 3. What costs no bits: ranges by other algorithms, rounded weights, corrected biases (``tuning.alternatives``), judged
    with the layers raised that the knapsack would raise with them (``tuning.starts``).
 4. The joint models of the Pareto front are built and measured (``measuring.joint``); the best is repaired, its ranges
@@ -44,6 +45,7 @@ from hybridq.search.reasons import kept_for_a_reason, reasons
 from hybridq.search.result import Outcome, content, finished
 from hybridq.search.tuning.alternatives import Alternatives, alternatives, of_sources, prepare
 from hybridq.search.tuning.polish import polished
+from hybridq.search.tuning.sharing import with_separate_concats
 from hybridq.search.tuning.starts import ranked_starts
 from hybridq.search.work import TimeUp, Work
 from hybridq.targets import Target
@@ -61,8 +63,8 @@ class SearchResult:
     """``content`` is what ``search.json`` holds; ``layers`` and ``tuning`` go into the cfg, ``reasons`` beside.
 
     ``biases`` and ``rounded`` are the corrected biases and the weights rounded together that the tuning uses, by layer;
-    they count while a layer has 8 bits. ``feasible`` is false when the budget cannot be held; the choice is then the
-    best that can be reached.
+    they count while a layer has 8 bits. ``separate`` are the Concats whose inputs get scales of their own.
+    ``feasible`` is false when the budget cannot be held; the choice is then the best that can be reached.
     """
 
     feasible: bool
@@ -73,6 +75,7 @@ class SearchResult:
     reasons: Mapping[str, str]
     figures: Figures
     content: dict[str, Any] = field(repr=False)
+    separate: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -174,6 +177,8 @@ class SearchEngine:
             self.judge.settled(start) or (budget.asks_quality and self.judge.holds(start))
         ):
             return self._empty(self.given), (), True
+        if budget.min_speedup is None:
+            self.bench = with_separate_concats(self.bench, self.given)
         fronts = self._fronts()
         if budget.min_speedup is not None:
             return (fronts[0], *self._fast(fronts[0]))
@@ -343,4 +348,7 @@ class SearchEngine:
         warnings = self.judge.lost_slices(figures, feasible)
         outcome = Outcome(chosen, feasible, layers, why, warnings)
         made = finished(content(bench, question, self.times), front, self.judge.budget, outcome, costs)
-        return SearchResult(feasible, layers, chosen.tuning, biases, rounded, why, figures, made, tuple(warnings))
+        separate = bench.calibrated.separate
+        return SearchResult(
+            feasible, layers, chosen.tuning, biases, rounded, why, figures, made, separate, tuple(warnings)
+        )

@@ -20,7 +20,7 @@ Json = dict[str, Any]
 def content(bench: Bench, question: Mapping[str, Any], times: Times | None) -> Json:
     """What was measured so far, enough to go on from here."""
     found: Json = {"format": FORMAT, "question": dict(question), "measured": {}, "alone": dict(bench.alone)}
-    found["measured"] = {k: _figures(f) for k, f in bench.known.items()}
+    found["measured"] = {k: _figures(f) for k, f in bench.measured.items()}
     if times is not None:
         found["times"] = {
             "low_us": dict(times.low),
@@ -67,6 +67,7 @@ def finished(found: Json, front: Frontier, budget: Budget, outcome: Outcome, cos
             "layers": {n: str(p) for n, p in outcome.layers.items()},
             "ranges": dict(tuning.ranges),
             "weights": dict(tuning.weights),
+            **({"separate": list(bench.calibrated.separate)} if bench.calibrated.separate else {}),
             "corrected_biases": sorted(bench.biases(chosen, bench.plan(chosen)[0])),
             "reasons": dict(reasons),
             "time_percent": costs.percent(reasons) if costs else {},
@@ -134,6 +135,8 @@ def recall(bench: Bench, question: Mapping[str, Any], previous: Mapping[str, Any
         )
     except (AttributeError, KeyError, TypeError, ValueError):  # damaged: everything is measured anew
         return None
-    bench.known.update(known)
+    held = bench.recalled(known)
+    bench.known.update(held.known)
+    bench.elsewhere.update(held.elsewhere)
     bench.alone.update(alone)
     return times or None

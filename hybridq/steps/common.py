@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from hybridq.files.commit import reading
 from hybridq.files.reading import look_at, read_bytes, read_json
 from hybridq.graph.rolling import begins, follower
 from hybridq.graph.runtime import Feed
+from hybridq.plan.separate import separate
 from hybridq.quant.records import QuantConfig
 from hybridq.storage import state as storage
 from hybridq.storage.state import CFG, State
@@ -107,5 +110,27 @@ def follow_of(state: State, threads: int = 0) -> Callable[[Feed], Feed] | None:
 
 
 def read_state(directory: Path, *, verify: bool = False) -> State:
-    """What step1 left in a folder."""
-    return storage.read_state(directory, verify=verify)
+    """What step1 left in a folder, and a search, with the Concats separate that its cfg names."""
+    state, text = storage.read_state(directory, verify=verify), ""
+    with suppress(ConfigError):  # without a cfg that can be read nothing is built
+        text = read_cfg_text(directory)
+    return as_shared(state, config.separate_of(text))
+
+
+def as_shared(state: State, concats: Collection[str]) -> State:
+    """A state as it is read, with the Concats ``concats`` separate, by any of their names.
+
+    What a search found counts for the tensors that share parameters as they did in it.
+    """
+    first, found = state.decided, state.calibrated
+    if not concats and not found.separate:
+        return state
+    model, calibrated = separate(first.model, first.calibrated, concats)
+    other, _ = separate(first.model, first.calibrated, found.separate)
+    held = {g.name: g.tensors for g in model.groups}
+    were = {g.name: g.tensors for g in other.groups}
+    same = {k for k in found.entries if held.get(k) == were.get(k)}
+    entries = {**calibrated.entries, **{k: e for k, e in found.entries.items() if k in same}}
+    written = (*first.calibrated.entries.items(), *found.entries.items())
+    record = replace(calibrated, entries=entries, written=written, rounded=found.rounded)
+    return replace(state, model=model, calibrated=record, step1=first)

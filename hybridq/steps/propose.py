@@ -28,6 +28,7 @@ from hybridq.graph.runtime import Feed
 from hybridq.linting import Finding, lint
 from hybridq.plan.layer_weights import entry_key
 from hybridq.plan.record import activation_entry, weight_entry
+from hybridq.plan.separate import separate
 from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Entry, LayerChoice
 from hybridq.quant.weight_ranges import WeightAlgorithm
@@ -36,7 +37,7 @@ from hybridq.search.choice import unrepaired
 from hybridq.search.search import SearchOptions, SearchResult, search
 from hybridq.search.work import KEPT, Deadline, planned
 from hybridq.steps.calibrating import Step1Result
-from hybridq.steps.common import SEARCH, SOURCES, follow_of, read_object, read_sources, read_state
+from hybridq.steps.common import SEARCH, SOURCES, as_shared, follow_of, read_object, read_sources, read_state
 from hybridq.steps.options.as_typed import said
 from hybridq.steps.options.proposal import ProposalOptions
 from hybridq.steps.options.step1 import Step1Options, need_threads
@@ -124,13 +125,14 @@ class _Before:
     state: State
     text: str
     chose: Mapping[str, Any]
+    separate: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, folder: Path) -> _Before:
         state, path = read_state(folder), folder / CFG
         text = read_bytes(path).decode(errors="replace") if exists(path) else ""
         chosen = (_previous(folder) or {}).get("chosen") or {}
-        return cls(path, state, text, chosen.get("layers") or {})
+        return cls(path, state, text, chosen.get("layers") or {}, tuple(chosen.get("separate") or ()))
 
     @property
     def edited(self) -> bool:
@@ -140,6 +142,8 @@ class _Before:
     def merged(self, state: State, found: SearchResult) -> str:
         """The cfg with what was found, but for the layers of which a person asked something."""
         proposal = config.Proposal(found.layers, found.reasons, self.chose)
+        asked = self.state.calibrated.separate
+        state = as_shared(state, asked) if asked != self.separate else state
         old, new = ((one.model, one.calibrated) for one in (self.state, state))
         return config.merge(self.text, str(self.path), old, new, proposal)[0]
 
@@ -242,14 +246,15 @@ def _text(content: dict[str, Any]) -> str:
 
 def _improved(state: State, found: SearchResult) -> State:
     """The state with the ranges, weights and biases that the search found, beside what step1 decided."""
-    before = unrepaired(state.calibrated)
+    model, before = separate(state.model, unrepaired(state.calibrated), found.separate)
     entries, target = dict(before.entries), targets.load(before.target)
     for group, algorithm in found.tuning.ranges.items():
         entries[group] = activation_entry(before.measured[group], entries[group].dtype, algorithm, target)
     for name, how in found.tuning.weights.items():
         entries[entry_key(state.model.layer[name])] = _weight(name, state, how)
     weights = state.weights.plain().repaired(biases=found.biases, rounded=found.rounded)
-    return state.searched(replace(before, entries=entries, rounded=tuple(weights.rounded)), weights)
+    made = state.searched(replace(before, entries=entries, rounded=tuple(weights.rounded)), weights)
+    return replace(made, model=model)
 
 
 def _weight(name: str, state: State, algorithm: str) -> Entry:

@@ -21,7 +21,7 @@ from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import LayerChoice
 from hybridq.search.work import Deadline
 from hybridq.steps.calibrating import Step1Result, Step1Run
-from hybridq.steps.common import RESULTS, SCHEMAS, SOURCES
+from hybridq.steps.common import RESULTS, SCHEMAS, SOURCES, as_shared, read_state
 from hybridq.steps.options.as_typed import said
 from hybridq.steps.options.preprocessing import WORDS
 from hybridq.steps.options.step1 import Step1Options
@@ -102,7 +102,7 @@ def _edited_before(directory: Path, merge: bool) -> tuple[str, State] | None:
         return None
     text = read_bytes(path).decode(errors="replace")
     try:
-        state = storage.read_state(directory) if exists(directory / MODEL) else None
+        state = read_state(directory) if exists(directory / MODEL) else None
     except StorageError as error:
         raise StorageError([replace(p, hint="--force starts anew.") for p in error.problems]) from error
     if state is not None and state.wrote(text):
@@ -133,7 +133,8 @@ def _cfg_text(fresh: str, state: State, before: tuple[str, State] | None, direct
     if before is None:
         return fresh, []
     text, old = before
-    return config.merge(text, str(directory / CFG), (old.model, old.calibrated), (state.model, state.calibrated))
+    new = as_shared(state, config.separate_of(text))
+    return config.merge(text, str(directory / CFG), (old.model, old.calibrated), (new.model, new.calibrated))
 
 
 def _sources(path: Path, dataset: Any, options: Step1Options) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def calibrated_from_json(data: Json) -> Calibrated:
         rounded=tuple(data.get("rounded", ())),
         equalized=tuple(data.get("equalized", ())),
         as_given=data.get("as_given", False),
+        apart={k: _measured_from_json(v) for k, v in data.get("apart", {}).items()},
     )
 
 

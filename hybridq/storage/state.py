@@ -44,6 +44,7 @@ class Decided:
 
     calibrated: Calibrated
     weights: Weights
+    model: Model
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class State:
     @property
     def decided(self) -> Decided:
         """What step1 decided."""
-        return self.step1 or Decided(self.calibrated, self.weights)
+        return self.step1 or Decided(self.calibrated, self.weights, self.model)
 
     def wrote(self, cfg: str) -> bool:
         """Whether a cfg's text is the one that was written for this state: nobody edited it since."""
@@ -79,10 +80,14 @@ class State:
 
     def before_search(self) -> State:
         """As step1 left it."""
-        return replace(self, calibrated=self.decided.calibrated, weights=self.decided.weights, step1=None)
+        first = self.decided
+        return replace(self, model=first.model, calibrated=first.calibrated, weights=first.weights, step1=None)
 
     def searched(self, calibrated: Calibrated, weights: Weights) -> State:
-        """With entries, biases and roundings that a search found better than step1's."""
+        """With entries, biases and roundings that a search found better than step1's, and separate Concats.
+
+        Where there are such, the model is still step1's; ``plan.separate`` gives the one that goes with them.
+        """
         return replace(self, calibrated=calibrated, weights=weights, step1=self.decided)
 
 
@@ -124,10 +129,10 @@ def write_state(folder: Path, state: State) -> None:
         "samples": {"count": state.samples},
         "cfg": {"sha256": state.cfg_digest},
         **_states_to_json(state),
-        "calibration": to_json(first.calibrated),
+        "calibration": _record_to_json(first.calibrated),
         **_search_to_json(state, {k: placed[_of_search(k)] for k in found}),
-        "layers": [to_json(x) for x in state.model.layers],
-        "groups": [to_json(g) for g in state.model.groups],
+        "layers": [to_json(x) for x in first.model.layers],
+        "groups": [to_json(g) for g in first.model.groups],
         "graph": proto_to_json(state.model.proto),
         "weights": {"file": WEIGHTS, "sha256": digest, **{k: placed[k] for k in ROWS}},
     }
@@ -145,7 +150,14 @@ def _search_to_json(state: State, placed: Json) -> Json:
         return {}
     before = state.step1.calibrated.entries
     entries = {k: to_json(e) for k, e in state.calibrated.entries.items() if e != before.get(k)}
-    return {"search": {"entries": entries, **placed}}
+    separate = {"separate": list(state.calibrated.separate)} if state.calibrated.separate else {}
+    return {"search": {"entries": entries, **separate, **placed}}
+
+
+def _record_to_json(calibrated: Calibrated) -> Json:
+    """What step1 decided: no Concat is separate yet."""
+    left = {"separate", "written", *(() if calibrated.apart else ("apart",))}
+    return {k: v for k, v in to_json(calibrated).items() if k not in left}
 
 
 def read_state(directory: Path, *, verify: bool = False) -> State:
@@ -222,7 +234,8 @@ def _state_from_json(view: Committed, data: Json, verify: bool) -> State:
         return state
     entries = {**state.calibrated.entries, **entries_from_json(found["entries"])}
     made = Weights(weights.initializers, tensors[_of_search("biases")], tensors[_of_search("rounded")])
-    return state.searched(replace(state.calibrated, entries=entries, rounded=tuple(made.rounded)), made)
+    record = replace(state.calibrated, entries=entries, rounded=tuple(made.rounded))
+    return state.searched(replace(record, separate=tuple(found.get("separate", ()))), made)
 
 
 def _states_to_json(state: State) -> Json:

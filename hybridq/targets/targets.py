@@ -30,6 +30,7 @@ class Target:
     ``latency_aware``: the model runs on ONNX Runtime, so layers that 8 bits slow down start in float32.
     ``outputs_share``: values concatenated for an output share parameters (NPUs do so; a CPU need not).
     ``inputs_share``: what a Concat joins shares parameters with its result; otherwise it has its own.
+    ``concats_separate``: a Concat takes inputs of other scales than its result, so that a cfg may ask for it.
     ``fixed_ranges``: the range of a Sigmoid and the like is taken as known; otherwise it is measured.
     ``limits``: ranges within which an operator's input stays, where only such operators read it.
     ``costs``: by precision, times the time of 8 bits, for ``products`` (what has multiply-accumulates) and ``others``.
@@ -53,6 +54,7 @@ class Target:
     search: tuple[Precision, ...]
     outputs_share: bool
     inputs_share: bool
+    concats_separate: bool
     fixed_ranges: bool
     limits: dict[str, tuple[float, float]]
     completes: dict[str, tuple[float, float]]
@@ -112,6 +114,7 @@ def load(name: str) -> Target:
         search=tuple(Precision(p) for p in data["search"]),
         outputs_share=data["outputs_share"],
         inputs_share=data.get("inputs_share", True),
+        concats_separate=data.get("concats_separate", False),
         fixed_ranges=data.get("fixed_ranges", True),
         limits={op: (low, high) for op, (low, high) in data.get("limits", {}).items()},
         completes={op: (near, end) for op, (near, end) in data.get("completes", {}).items()},

@@ -23,6 +23,7 @@ from hybridq.graph.rolling import Rolled
 from hybridq.graph.runtime import Feed, session
 from hybridq.plan.plan import make_plan
 from hybridq.plan.quant_plan import QuantPlan
+from hybridq.plan.separate import separate
 from hybridq.plan.share_of_macs import high_fraction
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, LayerChoice, QuantConfig
 from hybridq.search.choice import Choice, Figures
@@ -57,6 +58,7 @@ class Bench:
     ``behind`` hold the repairs that a choice may use, by layer: weights rounded together, biases corrected for weights
     rounded one by one, and for those rounded together.
 
+    ``elsewhere`` has what is known where other Concats are separate, by ``mark`` and key.
     ``known`` and ``tried`` go by the key of a choice, ``alone`` by the
     fingerprint of a quantizer: its damage on each of the samples that quantizers are measured on, in their order.
     Whatever is asked for has its price, whether it was measured before (``paid``: samples by fingerprint) or not: a
@@ -77,6 +79,7 @@ class Bench:
     aim: Objective | None = None
     known: dict[str, Figures] = field(default_factory=dict)
     tried: dict[str, Choice] = field(default_factory=dict)
+    elsewhere: dict[str, Figures] = field(default_factory=dict)
     alone: dict[str, list[float]] = field(default_factory=dict)
     save: Callable[[], None] | None = None
     effort: Effort = field(default_factory=Effort)
@@ -86,6 +89,27 @@ class Bench:
     runtime: str = ""
     kept: Kept = NOTHING  # repairs that a search which was killed had made
     given: tuple[tuple[Any, ...], Any] | None = None  # what workers hold, and of which repairs it is
+
+    @property
+    def mark(self) -> str:
+        """What tells measurements with these Concats separate from others."""
+        return "".join(f"separate {name}|" for name in self.calibrated.separate)
+
+    @property
+    def measured(self) -> dict[str, Figures]:
+        """All that is known, by mark and key."""
+        return {**self.elsewhere, **{self.mark + key: figures for key, figures in self.known.items()}}
+
+    def separated(self, concats: Collection[str]) -> Bench:
+        """The same with these Concats separate, measured against the same aim; none is yet."""
+        model, calibrated = separate(self.model, self.calibrated, concats)
+        other = replace(self, model=model, calibrated=calibrated, aim=self.aim_of(), tried={}, given=None)
+        return other.recalled(self.measured)
+
+    def recalled(self, measured: Mapping[str, Figures]) -> Bench:
+        """The same with what is known of it, and of others."""
+        own = {k.removeprefix(self.mark): f for k, f in measured.items() if _mark_of(k) == self.mark}
+        return replace(self, known=own, elsewhere={k: f for k, f in measured.items() if _mark_of(k) != self.mark})
 
     def plan(self, choice: Choice) -> tuple[QuantPlan, Weights]:
         """The plan of a choice and the weights that go with it."""
@@ -285,6 +309,7 @@ class Bench:
         nothing: Any = {
             "known": {},
             "tried": {},
+            "elsewhere": {},
             "alone": {},
             "paid": {},
             "save": None,
@@ -325,6 +350,11 @@ class Bench:
 
     def _metric(self, outputs: list[Outputs]) -> float | None:
         return None if self.metric is None else evaluate(self.metric, outputs, metric_name(self.metric))
+
+
+def _mark_of(key: str) -> str:
+    """The mark that a key of ``Bench.measured`` begins with."""
+    return "".join(takewhile(lambda part: part.startswith("separate "), (f"{x}|" for x in key.split("|"))))
 
 
 def measure_joint(shared: Shared[Bench], choice: Choice, wanted: Collection[str]) -> Joint:
