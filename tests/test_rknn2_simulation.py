@@ -169,7 +169,7 @@ def test_a_concat_has_the_union_of_what_it_joins() -> None:
     model = planned(graph(JOINED, W, ["y"]))[0].model
     ranges = {"x": (0.0, 9.0), "a": (-1.0, 4.0), "b": (-3.0, 2.0), "c": (-2.0, 2.0), "y": (0.0, 1.0)}
     measured = {n: Measured(Range(*r), {"normal": {8: Range(*r)}}) for n, r in ranges.items()}
-    found = {n: m.ranges["normal"][8] for n, m in joined(measured, model, RKNN2).items()}
+    found = {n: m.ranges["normal"][8] for n, m in joined(measured, model).items()}
     assert found == {**{n: Range(*r) for n, r in ranges.items()}, "c": Range(-3.0, 4.0)}
 
 

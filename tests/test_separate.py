@@ -181,8 +181,9 @@ def test_a_search_separates_where_that_is_clearly_better(tmp_path: Path) -> None
 
 
 def test_a_search_leaves_joins_alone_whose_parts_are_alike(tmp_path: Path) -> None:
-    onnx.save(joins(1.0), tmp_path / "m.onnx")
-    found = hybridq.auto(tmp_path / "m.onnx", samples(12), tmp_path / "auto", dtype="uint8", threads=1, seconds=0.0).found
+    path, feeds = tmp_path / "m.onnx", samples(12)
+    onnx.save(joins(1.0), path)
+    found = hybridq.auto(path, feeds, tmp_path / "auto", dtype="uint8", threads=1, seconds=0.0).found
     assert found.separate == ()
 
 
