@@ -139,8 +139,8 @@ class Step1Run:
         )
         findings = lint(model, weights, calibrated, self.target, found.stats.tensors)
         growing = any(f.code == GROWING for f in findings)
-        own = stats.of(s for group in model.groups for s in group.sources)
-        remarks = [] if growing else [convergence(own).summary]
+        measured = stats.of(s for group in model.groups for s in group.sources)
+        remarks = [] if growing else [convergence(measured).summary]
         remarks += said_of_repair(weights, options.repair, found.repairs)
         return Step1Result(Path(), state, [], left, remarks, difference, found.stats, findings)
 
