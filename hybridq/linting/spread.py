@@ -91,13 +91,20 @@ class Spreads:
             if row.interval is Interval.CHANNELS and layer is not None:
                 spread = self._by_channel(layer)
             elif row.interval in ARITHMETIC:
-                spread = ARITHMETIC[row.interval](self, node)
+                spread = self._computed(node)
             if spread is not None and measured is not None:
                 spread = spread.within(measured)
             elif spread is None and measured is not None:
                 spread = Spread.even(measured, row.makes_scores)
             if spread is not None:
                 self.found[out] = spread
+
+    def _computed(self, node: NodeProto) -> Spread | None:
+        """What an operator of ``ARITHMETIC`` makes of what it reads."""
+        try:
+            return ARITHMETIC[row_of(node).interval](self, node)
+        except ValueError:  # free axes that are not 1: the measured range will do
+            return None
 
     def _shape(self, tensor: str) -> tuple[int, ...] | None:
         """The shape of a tensor of moderate size, one sample of it where the batch is free."""

@@ -244,6 +244,18 @@ CASES: dict[str, Situation] = {
     "gru-linear-before-reset": recurrent("GRU", 3, "forward", ", linear_before_reset = 1"),
     **{f"rnn-{way}": recurrent("RNN", 1, way, "") for way in ("forward", "bidirectional")},
     "rnn-relu": recurrent("RNN", 1, "forward", ', activations = ["Relu"]'),
+    "stft-of-no-sides": written(
+        """(float[1, 256] x) => (float[1, 12, 5] y) { e = Unsqueeze(x, m)  s = STFT(e, step, window, size)
+        p = Mul(s, s)  q = ReduceSum<keepdims = 0>(p, m)  y = MatMul(q, k) }""",
+        {
+            "m": int64(-1),
+            "step": np.int64(20),
+            "window": np.float32(np.hanning(32)),
+            "size": np.int64(32),
+            "k": (17, 5),
+        },
+        x=(1, 256),
+    ),
     "resize-axes-between": window(
         """r = Relu(c)
         a = Resize<mode = "linear", axes = [2, 3], coordinate_transformation_mode = "tf_crop_and_resize">(r, f, , z)

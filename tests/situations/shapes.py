@@ -16,6 +16,22 @@ CASES: dict[str, Situation] = {
         x=[(1, 4, 8), (1, 7, 8), (1, 2, 8)],
         z=[(1, 6, 8), (1, 3, 8), (1, 9, 8)],
     ),
+    "halves-of-an-axis-that-only-a-run-tells": written(
+        """(float[1, T, 16] x) => (float[1, T, 4, D] y) { m = MatMul(x, w)  s = Shape(x)  t = Slice(s, none, two)
+        u = Concat<axis = 0>(t, heads)  r = Reshape(m, u)  a = Slice(r, two, four, last)  b = Slice(r, none, two, last)
+        n = Neg(a)  c = Concat<axis = -1>(n, b)  p = Mul(c, sines)  q = Mul(r, cosines)  y = Add(p, q) }""",
+        {
+            "w": (16, 16),
+            "heads": int64(4, -1),
+            "none": int64(0),
+            "two": int64(2),
+            "four": int64(4),
+            "last": int64(-1),
+            "sines": np.sin(np.arange(4, dtype=np.float32)),
+            "cosines": np.cos(np.arange(4, dtype=np.float32)),
+        },
+        x=[(1, 3, 16), (1, 5, 16)],
+    ),
     "batch-of-any-size": written(
         """(float[N, 3, 8, 8] x) => (float[N, 5] y) { c = Conv(x, w)  r = Relu(c)  g = GlobalAveragePool(r)
             f = Flatten(g)  y = Gemm(f, v) }""",

@@ -35,7 +35,7 @@ from hybridq.graph.intake.inlined import drop_identities, drop_prefixes, restore
 from hybridq.graph.intake.linear import join_linear
 from hybridq.graph.intake.one_opset import brought_up, drop_long_domain, has_rows, inlined
 from hybridq.graph.intake.shared_constants import share_constants
-from hybridq.graph.intake.spelled_out import spell_out
+from hybridq.graph.intake.spelled_out import spell_out, spell_out_sides
 from hybridq.graph.intake.unfused import BLOCKED, private, unfuse
 from hybridq.graph.load import load
 from hybridq.graph.opset import STANDARD, opset_of
@@ -101,6 +101,7 @@ def _plain(given: onnx.ModelProto, scratch: Scratch | None) -> onnx.ModelProto:
     _strip_initializer_inputs(proto)
     proto = inlined(proto)
     drop_long_domain(proto)
+    spell_out_sides(proto.graph)
     name_everything(proto.graph)
     half = is_half(proto)
     folded = _fold_constants(proto, scratch) if half or has_rows(proto) else None

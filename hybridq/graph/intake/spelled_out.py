@@ -7,9 +7,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from hybridq.graph.edit import TakenNames, attribute, drop_unread_constants
+from hybridq.graph.edit import TakenNames, attribute, drop_unread_constants, graphs
 
 Shapes = Mapping[str, Sequence[int]]
+
+
+def spell_out_sides(graph: GraphProto) -> None:
+    """Say of every STFT that says nothing that it is one-sided: onnx's inference of shapes takes it for two-sided.
+
+    To be done before any shape is inferred.
+    """
+    for node in (n for g in graphs(graph) for n in g.node):
+        if node.op_type == "STFT" and attribute(node, "onesided") is None:
+            node.attribute.append(helper.make_attribute("onesided", 1))
 
 
 def spell_out(graph: GraphProto) -> None:
