@@ -6,6 +6,7 @@ import dataclasses
 import math
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -15,10 +16,10 @@ from helpers_compare import FLOAT, HYBRID, RANGES, SAMPLES, compared
 from onnx import TensorProto, helper
 from random_graphs import make_case, random_case, random_choices
 
-from hybridq.compare import Inside, Outside, Runs, compare, layer_pairs, load_metric
+from hybridq.compare import Inside, Outside, Runs, compare, layer_pairs, load_metric, probes
 from hybridq.compare.layers import load_pieces, probe_layers
 from hybridq.compare.outputs import concatenated
-from hybridq.compare.probes import GraphIndex, cut_out, expose
+from hybridq.compare.probes import GraphIndex, cut_out, expose, stored_as
 from hybridq.compare.results import LayerPair, Timing
 from hybridq.compare.timing import unsteady
 from hybridq.errors import DatasetError, HybridqError, ModelError
@@ -68,8 +69,7 @@ def test_chunks_change_nothing() -> None:
     for limit in (1, 1 << 30):
         probe = probe_layers(FLOAT, HYBRID, pairs, RANGES, threads=1, chunk_bytes=limit)
         sums = probe.nothing()
-        for sample in SAMPLES:
-            probe.add(sample, sample, sums)
+        probe.add([(sample, sample) for sample in SAMPLES], sums)
         found.append((len(probe.chunks), sums.reports(), sums.drift.seen))
     assert [n for n, *_ in found] == [5, 1]
     for one, other in zip(found[0][1], found[1][1], strict=True):
@@ -145,7 +145,7 @@ def test_padded_input_channels_are_padded_in_float() -> None:
         assert portable != any(node.op_type == "Pad" for node in hybrid.graph.node)
         probe = probe_layers(case.proto, hybrid, layer_pairs(case.model, hybrid), {}, threads=1)
         sums = probe.nothing()
-        probe.add(case.feed, case.feed, sums)
+        probe.add([(case.feed, case.feed)], sums)
         found.append(sums.reports()[0].individual)
     assert found[0] is not None
     assert found[0].sqnr_db == pytest.approx(found[1].sqnr_db, abs=0.1)  # type: ignore[union-attr]
@@ -170,8 +170,10 @@ def test_a_model_that_says_nothing_of_its_layers() -> None:
         layer_pairs(case.model, case.proto)
 
 
-def test_extra_outputs_behind_a_dequantize_leave_integer_kernels_in_place(tmp_path: Path) -> None:
-    probe = expose(HYBRID, [p.hybrid_tensor for p in qdq_models.pairs()])
+@pytest.mark.parametrize("as_stored", [True, False])
+def test_extra_outputs_around_a_dequantize_leave_integer_kernels_in_place(tmp_path: Path, as_stored: bool) -> None:
+    view, names = GraphIndex(HYBRID), [p.hybrid_tensor for p in qdq_models.pairs()]
+    probe = expose(HYBRID, [stored_as(view, name).tensor for name in names] if as_stored else names)
     options = runtime.options(threads=1)
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     session = runtime.session(probe, session_options=options)
@@ -314,3 +316,47 @@ def test_a_metric_that_fails_is_reported_at_its_line(script: Path) -> None:
         compared(HYBRID, outside=Outside(load_metric(f"{script}:broken")))
     with pytest.raises(HybridqError, match="the metric nothing gave nan"):
         compared(HYBRID, outside=Outside(load_metric(f"{script}:nothing")))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_tensor_stored_as_integers_stands_for_what_the_graph_restores(seed: int) -> None:
+    case = random_case(seed)
+    hybrid = case.build(case.plan(random_choices(case, seed)))
+    view = GraphIndex(hybrid)
+    held = {p.hybrid_tensor: stored_as(view, p.hybrid_tensor) for p in layer_pairs(case.model, hybrid)}
+    names = [name for name, one in held.items() if one.tensor != name]
+    given = [*names, *(held[name].tensor for name in names)]
+    values = dict(
+        zip(given, runtime.run(runtime.session(expose(hybrid, given), threads=1), case.feed, given), strict=True)
+    )
+    for name in names:
+        integers = values[held[name].tensor]
+        assert integers.dtype == held[name].dtype
+        assert np.array_equal(held[name].real(integers), values[name])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_layers_alone_beside_float_are_those_by_themselves(seed: int) -> None:
+    """In one session with float, or in one of their own: their kernels may differ, their figures do not."""
+    case = random_case(seed)
+    hybrid = case.build(case.plan(random_choices(case, seed)))
+    found = []
+    for join in (probes.join, lambda *_: None):
+        with mock.patch.object(probes, "join", join):
+            probe = probe_layers(case.proto, hybrid, layer_pairs(case.model, hybrid), {}, threads=1)
+        assert all(bool(chunk.alone) == (join is not probes.join) for chunk in probe.chunks if chunk.pairs)
+        sums = probe.nothing()
+        probe.add([(case.feed, case.feed)] * 3, sums)
+        found.append(sums.reports())
+    for one, other in zip(*found, strict=True):
+        assert one.entire == other.entire
+        assert (one.individual is None) == (other.individual is None)
+        if one.individual is not None and other.individual is not None:
+            assert one.individual.mse == pytest.approx(other.individual.mse, rel=1e-3, abs=1e-12), one.name
+
+
+def test_a_float_model_with_quantized_parts_runs_apart_from_pieces() -> None:
+    """What folds constants of pieces would change it."""
+    pairs = qdq_models.pairs()
+    probe = probe_layers(HYBRID, HYBRID, pairs, {}, threads=1)
+    assert all(chunk.alone for chunk in probe.chunks)

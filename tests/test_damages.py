@@ -11,26 +11,54 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybridq.compare.damages import Damages
-from hybridq.compare.row_layout import BLOCK, ROW, RowLayout
+from hybridq.compare.held import Held
+from hybridq.compare.row_layout import BLOCK, ROW, RowLayout, Rows
+from hybridq.compare.row_sums import OnePass
 from hybridq.quant.metrics import Damage
 
 FIGURES = ("sqnr_db", "cosine", "mse", "euclidean", "normalized_euclidean")
 SHAPES = [(3, 7001), (), (1, ROW), (2, 3, 5), (BLOCK * ROW + 1,), (ROW - 1,)]
 
 
-def both(pairs: list[list[tuple[Any, Any]]]) -> list[tuple[Damage, Damage]]:
-    """Samples of pairs of tensors: measured together, and each by itself."""
-    layout = RowLayout([a.shape for a, _ in pairs[0]])
-    together, alone = Damages(len(pairs[0])), [Damage() for _ in pairs[0]]
-    rows = layout.array(), layout.array()
-    every = np.arange(len(alone))
-    for sample in pairs:
-        for tensors, held in zip(zip(*sample, strict=True), rows, strict=True):
-            for value, view in zip(tensors, layout.views(held), strict=True):
-                view[...] = value
-        for one, (a, b) in zip(alone, sample, strict=True):
-            one.add(a, b)
-        together.add_rows(every, layout, *rows, layout.squares(rows[0]), every >= 0)
+U8, S8, S16 = (np.dtype(kind) for kind in ("uint8", "int8", "int16"))
+FORMS = [Held("x", U8, 0.03, 128), Held("x", S8, 0.05, 3), Held("x", S16, 1e-3, -7), Held("x", U8, 0.5, 0)]
+
+
+def both(
+    pairs: list[list[tuple[Any, Any]]], stored: list[Held] | None = None, at_once: int = 1
+) -> list[tuple[Damage, Damage]]:
+    """Samples of pairs of tensors: measured together, ``at_once``, and each by itself.
+
+    ``stored`` says how the second of each pair is held.
+    """
+    held = stored or [Held("x")] * len(pairs[0])
+    shapes = [a.shape for a, _ in pairs[0]]
+    layout = RowLayout([s for s in shapes for _ in range(at_once)], [one.dtype for one in held for _ in range(at_once)])
+    rows = Rows(layout, [Held("a")] * len(layout.shapes)), Rows(layout, [o for o in held for _ in range(at_once)])
+    one_pass = OnePass(rows[0], rows[1:])
+    together, alone = Damages(len(shapes)), [Damage() for _ in shapes]
+    every = np.arange(len(shapes))
+    place = every[None, :] * at_once + np.arange(at_once)[:, None]
+    for start in range(0, len(pairs), at_once):
+        some = pairs[start : start + at_once]
+        fits = np.zeros(place.shape, bool)
+        for sample, where, own in zip(some, place, fits, strict=False):
+            own[:] = True
+            for i, (pair, at) in enumerate(zip(sample, where.tolist(), strict=True)):
+                for value, views in zip(pair, (rows[0].views, rows[1].views), strict=True):
+                    view = views[at]
+                    assert view is not None
+                    view[...] = value
+                alone[i].add(pair[0], held[i].real(pair[1]))
+        sums = one_pass.sums()
+        before = together.samples.copy()
+        taken = together.add_rows(every, sums.signal, sums.gaps[0], place, fits)
+        for n, sample in enumerate(some):
+            for i in np.flatnonzero(~taken[n]).tolist():
+                together.add(i, sample[i][0], held[i].real(sample[i][1]), int(before[i]) + n)
+            for i, (a, _) in enumerate(sample):
+                if np.isfinite(a).all():
+                    assert (sums.least[place[n, i]], sums.most[place[n, i]]) == (a.min(), a.max())
     found = [together.of(i) for i in range(len(alone))]
     return [(one, other) for one, other in zip(found, alone, strict=True) if one is not None]
 
@@ -44,8 +72,30 @@ def random_pairs(seed: int, size: float, share: float) -> list[tuple[Any, Any]]:
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 99), st.floats(1e-6, 1e6), st.floats(1e-5, 1.0))
 def test_sums_of_rows_are_the_exact_ones_to_a_millionth(seed: int, size: float, share: float) -> None:
-    found = both([random_pairs(seed + i, size, share) for i in range(3)])
-    assert len(found) == len(SHAPES)
+    equals_exactly(both([random_pairs(seed + i, size, share) for i in range(3)]), len(SHAPES))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 99), st.sampled_from([1, 3, 4]), st.permutations(range(4)))
+def test_integers_count_as_what_they_stand_for(seed: int, at_once: int, order: list[int]) -> None:
+    """Sums of uint8, int8 and int16 against float, of several samples at once, are those of their real values."""
+    rng = np.random.default_rng(seed)
+    stored = sorted((FORMS[i] for i in order), key=lambda one: one.dtype.str)
+    shapes = [(3, 7001), (BLOCK * ROW + 1,), (), (ROW - 1,)]
+    samples = []
+    for _ in range(5):
+        floats = [np.asarray(rng.normal(size=shape), np.float32) for shape in shapes]
+        samples.append([(a, quantized(a, one)) for a, one in zip(floats, stored, strict=True)])
+    equals_exactly(both(samples, stored, at_once), len(stored))
+
+
+def quantized(a: Any, one: Held) -> Any:
+    ends = np.iinfo(one.dtype)
+    return np.clip(np.rint(a / one.scale) + one.zero_point, ends.min, ends.max).astype(one.dtype)
+
+
+def equals_exactly(found: list[tuple[Damage, Damage]], count: int) -> None:
+    assert len(found) == count
     for one, exact in found:
         for name in FIGURES:
             near = pytest.approx(getattr(exact, name), rel=1e-6, abs={"sqnr_db": 1e-5, "cosine": 1e-6}.get(name, 0.0))
@@ -88,8 +138,8 @@ def test_parts_of_samples_make_up_the_whole() -> None:
                 found.add(i, a, b)
     first.merge(second)
     for i, (_, exact) in enumerate(both(samples)):
-        found = first.of(i)
-        assert found is not None
-        assert (found.largest, found.samples, found.count) == (exact.largest, exact.samples, exact.count)
-        assert math.isclose(found.noise, exact.noise, rel_tol=1e-12)
+        one = first.of(i)
+        assert one is not None
+        assert (one.largest, one.samples, one.count) == (exact.largest, exact.samples, exact.count)
+        assert math.isclose(one.noise, exact.noise, rel_tol=1e-12)
     assert Damages(1).of(0) is None

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from hybridq.compare.desk import Desk, Side, spread_of
-from hybridq.compare.drift import ends_of
+from hybridq.compare.desk import TOGETHER, BoundSession, Desk, Side, spread_of
+from hybridq.compare.held import Held
 from hybridq.compare.histograms import HistogramWatch
 from hybridq.graph import runtime
 from hybridq.graph.opset import IR_VERSION, OPSET
@@ -46,21 +46,34 @@ def _sample(kinds: tuple[str, ...], seed: int) -> dict[str, NDArray[np.float32]]
     return feed
 
 
+def _desk() -> Desk:
+    stored = [Held(name) for name in NAMES]
+    return Desk(
+        [0, 1, 2],
+        (Side(stored), Side(stored), Side(stored)),
+        BoundSession(SESSION, NAMES),
+        BoundSession(SESSION, NAMES),
+    )
+
+
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(*[st.sampled_from(["whole", "empty", "fewer", "nan"])] * 3), min_size=1, max_size=4))
+@given(st.lists(st.tuples(*[st.sampled_from(["whole", "empty", "fewer", "nan"])] * 3), min_size=1, max_size=9))
 def test_only_what_does_not_fit_is_counted_by_itself(kinds: list[tuple[str, ...]]) -> None:
-    desk = Desk([0, 1, 2], Side(SESSION, NAMES), Side(SESSION, NAMES), [])
+    desk = _desk()
     together, single = (HistogramWatch(NAMES, {}) for _ in range(2))
-    desk.reference(_sample(("whole",) * 3, 99))  # the shapes of a first sample are those that have a place
-    for seed, kind in enumerate(kinds):
-        laid = desk.reference(_sample(kind, seed))
-        values = [x for x in laid.values if x is not None]
-        ends = {name: ends_of(x) for name, x in zip(NAMES, values, strict=True) if x.size}
-        with mock.patch.object(HistogramWatch, "add", autospec=True, side_effect=HistogramWatch.add) as alone:
-            spread_of(desk, laid, together, ends)
-        assert {call.args[1] for call in alone.call_args_list} == {i for i, k in enumerate(kind) if k != "whole"}
-        for i, x in enumerate(values):
-            single.add(i, x)
+    whole = _sample(("whole",) * 3, 99)  # the shapes of a first sample are those that have a place
+    list(desk.measured([(whole, whole)]))
+    fed = [_sample(kind, seed) for seed, kind in enumerate(kinds)]
+    alone = []
+    for measured in desk.measured([(feed, feed) for feed in fed]):
+        with mock.patch.object(HistogramWatch, "add", autospec=True, side_effect=HistogramWatch.add) as added:
+            spread_of(desk, measured, together)
+        alone += [call.args[1] for call in added.call_args_list]
+        assert len(measured.samples) <= TOGETHER
+    assert alone == [i for kind in kinds for i, one in enumerate(kind) if one != "whole"]
+    for seed, feed in enumerate(fed):
+        for i, name in enumerate(NAMES):
+            single.add(i, feed[f"{name}/in"], counted=seed == 0)
     assert np.array_equal(together.counts, single.counts)
     assert np.array_equal(together.own, single.own)
     assert np.array_equal(together.ends, single.ends, equal_nan=True)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.compare.row_layout import Doubles, Places, RowLayout, Singles, gaps
+from hybridq.compare.row_layout import Doubles, Flags, Places, Singles
+from hybridq.compare.row_sums import Gaps
 from hybridq.quant.metrics import Damage, Largest
 
 FAINT = 1e-28  # a sum of squares below this may have lost terms in float32
@@ -35,36 +36,42 @@ class Damages:
         self.sums = np.zeros((3, self.count))
         self.records = np.full(self.count, -1, np.float32)
 
-    def add(self, tensor: int, reference: NDArray[Any], x: NDArray[Any]) -> None:
-        """Take in one sample of one tensor."""
+    def add(self, tensor: int, reference: NDArray[Any], x: NDArray[Any], sample: int | None = None) -> None:
+        """Take in one sample of one tensor; ``sample`` is its number where others were taken in before their turn."""
         one = self.each[tensor]
-        one.samples = int(self.samples[tensor])
+        one.samples = int(self.samples[tensor]) if sample is None else sample
         one.add(reference, x)
         self.samples[tensor] += 1
         self.records[tensor] = one.largest.error
 
-    def add_rows(
-        self, which: Places, layout: RowLayout, a: Singles, x: Singles, signal: Doubles, fits: NDArray[np.bool_]
-    ) -> None:
-        """Take in one sample of tensors ``which``, laid out in rows, as far as each ``fits``; ``signal`` is ``a``'s."""
-        if not which.size:
-            return
-        found = gaps(layout, a, x)
-        sums = np.stack([signal, found.power, found.noise])
+    def add_rows(self, which: Places, signal: Doubles, gaps: Gaps, place: Places, fits: Flags) -> Flags:
+        """Take in a few samples of tensors ``which``, measured in rows, as far as each ``fits``, (samples, tensors).
+
+        ``place`` has the numbers in rows of the same shape; ``signal`` is float's. Gives which of them were taken in:
+        of others float32 says too little.
+        """
+        sums = np.stack([signal, gaps.power, gaps.noise])[:, place]
+        tops = gaps.tops[place]
         with np.errstate(invalid="ignore"):
-            faint = (sums[:2] < FAINT).any(0) | ((found.noise < FAINT) & (found.tops > 0))
-        plain = fits & np.isfinite(sums.sum(0)) & ~faint
-        ours = which[plain]
-        self.sums[:, ours] += sums[:, plain]
-        self.samples[ours] += 1
-        self.counts[ours] += layout.sizes[plain]
-        known = self.records[which]
-        higher = np.flatnonzero(plain & ((found.tops > known) | ((found.tops == known) & (known > 0))))
-        for i, largest in zip(higher.tolist(), found.largest(higher, a, x), strict=True):
-            self._note(int(which[i]), largest, layout.shapes[i])
-        views = [layout.views(rows) for rows in (a, x)] if (fits & ~plain).any() else []
-        for i in np.flatnonzero(fits & ~plain).tolist():
-            self.add(int(which[i]), *(held[i] for held in views))
+            faint = (sums[:2] < FAINT).any(0) | ((sums[2] < FAINT) & (tops > 0))
+            plain: Flags = fits & np.isfinite(sums.sum(0)) & ~faint
+        self._note_all(which, gaps, place, np.where(plain, tops, -1))
+        self.sums[:, which] += np.where(plain, sums, 0).sum(1)
+        taken = plain.sum(0)
+        self.samples[which] += taken
+        self.counts[which] += taken * gaps.a.layout.sizes[place[0]]
+        return plain
+
+    def _note_all(self, which: Places, gaps: Gaps, place: Places, tops: Singles) -> None:
+        """Note the largest errors that no earlier sample has; ``tops`` is -1 where there is nothing to be noted."""
+        known, best = self.records[which], tops.max(0)
+        higher = (tops == best) & (best >= 0) & ((best > known) | ((best == known) & (known > 0)))
+        samples, tensors = np.nonzero(higher)
+        found = gaps.largest(place[higher]) if len(samples) else {}
+        for sample, i in zip(samples.tolist(), tensors.tolist(), strict=True):
+            at = int(place[sample, i])
+            number = int(self.samples[which[i]]) + sample
+            self._note(int(which[i]), number, found[at], gaps.a.layout.shapes[at])
 
     def merge(self, later: Damages) -> None:
         """Take in what was measured on samples that follow."""
@@ -88,9 +95,9 @@ class Damages:
         self.sums[:, tensor] = self.counts[tensor] = 0
         return one
 
-    def _note(self, tensor: int, largest: tuple[float, int], shape: tuple[int, ...]) -> None:
+    def _note(self, tensor: int, sample: int, largest: tuple[float, int], shape: tuple[int, ...]) -> None:
         one, (error, at) = self.each[tensor], largest
         if error > one.largest.error or not one.largest.at:
             place = tuple(int(i) for i in np.unravel_index(at, shape))
-            one.largest = Largest(error, (int(self.samples[tensor]) - 1, *place))
+            one.largest = Largest(error, (sample, *place))
             self.records[tensor] = error

@@ -39,13 +39,24 @@ class DriftWatch:
         if tensor not in self.ranges or not x.size:
             return
         low, high = self.ranges[tensor]
-        (least, most), outside = ends or ends_of(x), 0
-        if not low <= least <= most <= high:
+        (least, most), finite = ends or ends_of(x), x
+        if not (np.isfinite(least) and np.isfinite(most)):
             finite = x[np.isfinite(x)]
             least, most = float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
-            outside = x.size - finite.size + int(np.count_nonzero(finite < low) + np.count_nonzero(finite > high))
+        outside = x.size - finite.size
+        outside += int(np.count_nonzero(finite < low)) if least < low else 0
+        outside += int(np.count_nonzero(finite > high)) if most > high else 0
         before = self.seen.get(tensor, (np.inf, -np.inf, 0, 0))
         self.seen[tensor] = (min(before[0], least), max(before[1], most), before[2] + outside, before[3] + x.size)
+
+    def add_within(self, tensor: str, ends: Ends, count: int) -> bool:
+        """Take in ``count`` values of a tensor between these ends where all lie in its range; whether they do."""
+        low, high = self.ranges[tensor]
+        within = low <= ends[0] <= ends[1] <= high
+        if within:
+            before = self.seen.get(tensor, (np.inf, -np.inf, 0, 0))
+            self.seen[tensor] = min(before[0], ends[0]), max(before[1], ends[1]), before[2], before[3] + count
+        return within
 
     def merge(self, later: DriftWatch) -> None:
         """Take in what was seen of other samples."""

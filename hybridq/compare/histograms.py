@@ -42,23 +42,25 @@ class HistogramWatch:
         self.counts = np.zeros((many, BINS), np.int64)
         self.own = np.tile([np.inf, -np.inf], (many, 1))
 
-    def add(self, tensor: int, x: NDArray[Any]) -> None:
+    def add(self, tensor: int, x: NDArray[Any], *, counted: bool = True) -> None:
         """Take in one sample's values of one tensor; the outermost bins hold all that lies beyond."""
         finite = x[np.isfinite(x)] if x.dtype.kind == "f" else x[:0]
         if finite.size:
-            some = finite[:: -(-finite.size // ELEMENTS)].astype(np.float64)
-            self.add_all(np.array([tensor]), np.array([ends_of(finite)]), some, np.zeros(1, np.int64))
+            which = np.array([tensor])
+            self.widen(which, np.array([ends_of(finite)]))
+            if counted:
+                some = finite[:: -(-finite.size // ELEMENTS)].astype(np.float64)
+                self.count(which, some, np.array([len(some)]))
 
-    def add_all(self, which: Places, ends: Doubles, some: NDArray[Any], starts: Places) -> None:
-        """The same of many tensors at once, all of them finite: their ``ends_of``, (tensors, 2), and values of each.
-
-        The values are evenly spaced ones of each tensor, those of the next from the next of ``starts`` on.
-        """
+    def widen(self, which: Places, ends: Doubles) -> None:
+        """Take in ``ends_of`` one sample of tensors ``which``, shape (tensors, 2), all finite."""
         for i in np.flatnonzero(np.isnan(self.ends[which, 0])).tolist():
             self.ends[which[i]] = self._around(self.tensors[which[i]], *ends[i].tolist())
         self.own[which, 0] = np.minimum(self.own[which, 0], ends[:, 0])
         self.own[which, 1] = np.maximum(self.own[which, 1], ends[:, 1])
-        lengths = np.diff(starts, append=len(some))
+
+    def count(self, which: Places, some: NDArray[Any], lengths: Places) -> None:
+        """Count finite values, evenly spaced ones of each tensor whose ends are known, one tensor after the other."""
         low, high = self.ends[which].T
         at = _bins(some, *(np.repeat(x, lengths) for x in (low, high - low)))
         at += np.repeat(np.arange(len(which)) * BINS, lengths)

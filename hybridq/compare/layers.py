@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from hybridq.compare import probes
 from hybridq.compare.damages import Damages
-from hybridq.compare.desk import Desk, Laid, Side, difference, spread_of
-from hybridq.compare.drift import DriftWatch, ends_of
+from hybridq.compare.desk import BoundSession, Desk, LaidBatch, Side, difference, drift_of, spread_of
+from hybridq.compare.drift import DriftWatch
 from hybridq.compare.dumping import ALONE, ENTIRE, FLOAT
+from hybridq.compare.held import Held
 from hybridq.compare.histograms import HistogramWatch
-from hybridq.compare.probes import OUTPUT, GraphIndex, Piece, Unprobed
+from hybridq.compare.probes import OUTPUT, GraphIndex, Piece, Unprobed, stored_as
 from hybridq.compare.results import LayerPair, LayerReport, TensorFigures
 from hybridq.errors import ModelError
 from hybridq.graph import runtime
@@ -35,10 +36,15 @@ Ends = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Layers measured by one run of each probe; ``alone`` are the sessions that run their pieces."""
+    """Layers measured by one run of each probe; ``alone`` are sessions that run pieces which float's does not.
+
+    ``stored`` and ``own`` say how each layer is held within the hybrid model and by its piece.
+    """
 
     pairs: tuple[LayerPair, ...]
     watched: tuple[str, ...]
+    stored: tuple[Held, ...]
+    own: tuple[Held, ...]
     alone: tuple[Session, ...] = ()
 
     @property
@@ -112,11 +118,13 @@ class LayerProbe:
         """Sums to add to; ``ends`` are those of histograms, (layers, 2)."""
         return replace(LayerSums.of(self.pairs, self.ranges, ends), notes=self.notes)
 
-    def add(self, feed: Feed, hybrid: Feed, sums: LayerSums) -> None:
-        """Measure one sample, chunk after chunk; the ``hybrid`` model is fed its own states where it has some."""
-        sums.samples += 1
+    def add(self, fed: Sequence[tuple[Feed, Feed]], sums: LayerSums) -> None:
+        """Measure samples, chunk after chunk; each model is fed its own states where it has some."""
+        sums.samples += len(fed)
         for chunk in self.chunks:
-            self._add(chunk, self._desk(chunk), feed, hybrid, sums)
+            desk = self._desk(chunk)
+            for measured in desk.measured(fed):
+                self._add(chunk, desk, measured, sums)
 
     def _desk(self, chunk: Chunk) -> Desk:
         """A chunk's, of the thread that asks; what it had for another chunk goes before."""
@@ -129,34 +137,30 @@ class LayerProbe:
 
     def _made(self, chunk: Chunk) -> Desk:
         number = {pair.name: i for i, pair in enumerate(self.pairs)}
-        alone = [OUTPUT + pair.name for pair in chunk.pairs]
+        floats, alone = [pair.float_tensor for pair in chunk.pairs], [one.tensor for one in chunk.own]
         return Desk(
             [number[pair.name] for pair in chunk.pairs],
-            Side(self.reference, [p.float_tensor for p in chunk.pairs], [*chunk.reads, *chunk.watched]),
-            Side(self.hybrid, [p.hybrid_tensor for p in chunk.pairs]),
-            [Side(one, alone) for one in chunk.alone],
+            (Side([Held(name) for name in floats]), Side(chunk.stored), Side(chunk.own)),
+            BoundSession(self.reference, [*floats, *alone, *chunk.reads, *chunk.watched]),
+            BoundSession(self.hybrid, [one.tensor for one in chunk.stored]),
+            [BoundSession(one, alone) for one in chunk.alone],
         )
 
-    def _add(self, chunk: Chunk, desk: Desk, feed: Feed, theirs: Feed, sums: LayerSums) -> None:
-        reference = desk.reference(feed)
-        named = {name: reference.named[name] for name in (*desk.names, *chunk.watched)}
-        ends = {name: ends_of(x) for name, x in named.items() if x.size and x.dtype.kind in "fiub"}
-        for name in chunk.watched:
-            sums.drift.add(name, named[name], ends.get(name))
-        self._shown(FLOAT, chunk, reference)
-        spread_of(desk, reference, sums.spread, ends)
-        squares = desk.layout.squares(reference.rows)
-        hybrid = desk.hybrid(theirs)
-        self._shown(ENTIRE, chunk, hybrid)
-        difference(desk, reference, hybrid, squares, sums.entire)
-        for alone in desk.alone(reference):
-            self._shown(ALONE, chunk, alone)
-            difference(desk, reference, alone, squares, sums.individual)
+    def _add(self, chunk: Chunk, desk: Desk, measured: LaidBatch, sums: LayerSums) -> None:
+        drift_of(desk, measured, chunk.watched, sums.drift)
+        self._shown(chunk, measured)
+        spread_of(desk, measured, sums.spread)
+        difference(desk, measured, 1, sums.entire)
+        difference(desk, measured, 2, sums.individual)
 
-    def _shown(self, run: str, chunk: Chunk, found: Laid) -> None:
-        for pair, values in zip(chunk.pairs, found.values, strict=True):
-            if self.keep is not None and values is not None:
-                self.keep(run, pair.name, values)
+    def _shown(self, chunk: Chunk, measured: LaidBatch) -> None:
+        if self.keep is None:
+            return
+        for sample in measured.samples:
+            for run, laid in zip((FLOAT, ENTIRE, ALONE), sample.laid, strict=True):
+                for i, pair in enumerate(chunk.pairs):
+                    if (values := laid.real(i)) is not None:
+                        self.keep(run, pair.name, values)
 
 
 def probe_layers(
@@ -175,21 +179,45 @@ def probe_layers(
     measured = [pair for pair in pairs if _is_in_both(pair, *views, notes)]
     pieces = dict(_pieces(views[1], measured, notes))
     watched = [name for name in ranges if views[0].has(name)]
-    wanted = [*(p.float_tensor for p in measured), *(t for piece in pieces.values() for t in piece.reads), *watched]
+    shown = [*(p.float_tensor for p in measured), *watched]
+    wanted = [*shown, *(t for piece in pieces.values() for t in piece.reads)]
+    stored = {pair.name: stored_as(views[1], pair.hybrid_tensor) for pair in measured}
     inside = runtime.session(probes.expose(reference, wanted), threads=threads)
-    beside = runtime.session(probes.expose(hybrid, [p.hybrid_tensor for p in measured]), threads=threads)
+    beside = runtime.session(probes.expose(hybrid, [one.tensor for one in stored.values()]), threads=threads)
     infos = probes.value_infos(inside)
     _leave_out_unread(pieces, infos, notes)
     sizes = {name: probes.nbytes(info) for name, info in infos.items()}
-    chunks = tuple(
-        Chunk(
-            chunk,
-            own,
-            load_pieces(views[1], [pieces[p.name] for p in chunk if p.name in pieces], infos, threads, notes),
-        )
-        for chunk, own in _by_size(measured, pieces, watched, sizes, chunk_bytes)
-    )
-    return LayerProbe(pairs, ranges, inside, beside, chunks, notes, keep)
+    parts = _by_size(measured, pieces, watched, sizes, chunk_bytes)
+    both = None
+    if len(parts) == 1 and pieces:
+        alone = probes.assemble(views[1], list(pieces.values()), infos.__getitem__)
+        both = _together(probes.expose(reference, shown), alone, threads)
+
+    def chunk(own: Sequence[LayerPair], beside: tuple[str, ...]) -> Chunk:
+        cut = [pieces[pair.name] for pair in own if pair.name in pieces and both is None]
+        sessions = load_pieces(views[1], cut, infos, threads, notes)
+        held = tuple(stored[pair.name] for pair in own)
+        return Chunk(tuple(own), beside, held, tuple(_own(pair, pieces, stored) for pair in own), sessions)
+
+    chunks = tuple(chunk(*part) for part in parts)
+    return LayerProbe(pairs, ranges, both or inside, beside, chunks, notes, keep)
+
+
+def _own(pair: LayerPair, pieces: Mapping[str, Piece], stored: Mapping[str, Held]) -> Held:
+    """How a layer's piece gives its value."""
+    piece = pieces.get(pair.name)
+    return replace(piece.stored if piece else stored[pair.name], tensor=OUTPUT + pair.name)
+
+
+def _together(exposed: onnx.ModelProto, alone: onnx.ModelProto, threads: int) -> Session | None:
+    """One session of float and pieces, where its constants may be held twice and ONNX Runtime takes it."""
+    both = probes.join(exposed, alone)
+    if both is None or sum(map(size_of, both.graph.initializer)) > FOLDED_BYTES:
+        return None
+    try:
+        return _alone(both, threads)
+    except ModelError:
+        return None
 
 
 def _leave_out_unread(

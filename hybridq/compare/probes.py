@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from hybridq.build.metadata import Copy, read_metadata
+from hybridq.compare.held import Held
 from hybridq.compare.results import LayerPair
 from hybridq.graph import edit, runtime
 from hybridq.graph.runtime import Session
 
 OUTPUT, OWN = "individual/", "piece"
+QDQ = ("QuantizeLinear", "DequantizeLinear")
 
 
 class Unprobed(Exception):  # noqa: N818 - a reason, not an error
@@ -83,17 +86,34 @@ def expose(proto: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
     return probe
 
 
+def stored_as(view: GraphIndex, tensor: str) -> Held:
+    """The integers behind a tensor, where one scale and zero point say what they stand for; else it as it is."""
+    node = view.producers.get(tensor)
+    if node is None or node.op_type != "DequantizeLinear" or len(node.input) < 3 or node.input[0] not in view.producers:
+        return Held(tensor)
+    scale, zero_point = (view.initializers.get(name) for name in node.input[1:3])
+    if scale is None or zero_point is None or scale.data_type != TensorProto.FLOAT or math.prod(scale.dims) != 1:
+        return Held(tensor)
+    dtype = _INTEGERS.get(zero_point.data_type)
+    if dtype is None:
+        return Held(tensor)
+    zero = int(numpy_helper.to_array(zero_point).reshape(-1)[0])
+    return Held(node.input[0], dtype, float(numpy_helper.to_array(scale).reshape(-1)[0]), zero)
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A layer cut out of the hybrid graph: the nodes, in order, and what it reads from outside.
 
-    ``rename`` maps a tensor the nodes read to the float tensor that is fed in its place.
+    ``rename`` maps a tensor the nodes read to the float tensor that is fed in its place. ``stored`` is how it gives the
+    layer's value.
     """
 
     pair: LayerPair
     nodes: tuple[NodeProto, ...]
     rename: dict[str, str]
     initializers: tuple[str, ...]
+    stored: Held
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -138,7 +158,13 @@ def cut_out(view: GraphIndex, pair: LayerPair) -> Piece:
     if not rename:
         raise Unprobed("reads none of its inputs")
     inner = sorted(found.values(), key=lambda n: view.places[id(n)])
-    return Piece(pair, (*widened.values(), *inner), rename, tuple(initializers))
+    return Piece(pair, (*widened.values(), *inner), rename, tuple(initializers), _given(view, pair, inner))
+
+
+def _given(view: GraphIndex, pair: LayerPair, nodes: Sequence[NodeProto]) -> Held:
+    """How a piece of these nodes gives the layer's value."""
+    stored = stored_as(view, pair.hybrid_tensor)
+    return stored if any(stored.tensor in node.output for node in nodes) else Held(pair.hybrid_tensor)
 
 
 def assemble(
@@ -153,9 +179,9 @@ def assemble(
     shared = dict.fromkeys(name for p in pieces for name in p.initializers)
     for name in shared:
         graph.initializer.add().CopyFrom(hybrid.initializers[name])
-        graph.initializer[-1].name = f"w/{name}"
+        graph.initializer[-1].name = f"{OWN}/{name}"
     for i, piece in enumerate(pieces):
-        kept = {"": "", **{name: f"w/{name}" for name in piece.initializers}, **piece.rename}
+        kept = {"": "", **{name: f"{OWN}/{name}" for name in piece.initializers}, **piece.rename}
         for j, node in enumerate(piece.nodes):
             copy = graph.node.add()
             copy.CopyFrom(node)
@@ -165,7 +191,7 @@ def assemble(
         graph.node.add(
             op_type="Identity",
             name=f"{OWN}{i}/out",
-            input=[f"{OWN}{i}/{piece.pair.hybrid_tensor}"],
+            input=[f"{OWN}{i}/{piece.stored.tensor}"],
             output=[OUTPUT + piece.pair.name],
         )
         graph.output.add(name=OUTPUT + piece.pair.name)
@@ -173,6 +199,32 @@ def assemble(
     return helper.make_model(
         graph, ir_version=source.ir_version, opset_imports=source.opset_import, functions=source.functions
     )
+
+
+def join(exposed: onnx.ModelProto, alone: onnx.ModelProto) -> onnx.ModelProto | None:
+    """One model of the float one and of pieces that read its tensors; None where the two do not go together.
+
+    ONNX Runtime then hands a layer's input over in the layout its kernels like, and no tensor is fed.
+    """
+    ours, theirs = ({one.domain or "ai.onnx": one.version for one in proto.opset_import} for proto in (exposed, alone))
+    names = (name for node in exposed.graph.node for name in (*node.input, *node.output))
+    if (
+        any(ours[domain] != theirs[domain] for domain in ours.keys() & theirs.keys())
+        or any(node.op_type in QDQ for node in exposed.graph.node)
+        or any(name.startswith((OWN, OUTPUT)) for name in names)
+        or exposed.functions
+        or alone.functions
+    ):
+        return None
+    both = onnx.ModelProto()
+    both.CopyFrom(exposed)
+    both.graph.initializer.extend(alone.graph.initializer)
+    both.graph.node.extend(alone.graph.node)
+    both.graph.output.extend(alone.graph.output)
+    del both.opset_import[:]
+    both.opset_import.extend(helper.make_opsetid(d, v) for d, v in {**ours, **theirs}.items())
+    both.ir_version = max(exposed.ir_version, alone.ir_version)
+    return both
 
 
 def value_infos(session: Session) -> dict[str, onnx.ValueInfoProto]:
@@ -201,4 +253,10 @@ _ELEMENTS = {
     "tensor(double)": TensorProto.DOUBLE,
     "tensor(bool)": TensorProto.BOOL,
     **{f"tensor({s}int{n})": getattr(TensorProto, f"{s}int{n}".upper()) for s in ("", "u") for n in (8, 16, 32, 64)},
+}
+
+_INTEGERS = {
+    getattr(TensorProto, f"{sign}INT{bits}"): np.dtype(f"{sign.lower()}int{bits}")
+    for sign in ("", "U")
+    for bits in (8, 16)
 }

@@ -1,34 +1,40 @@
-"""Tensors of one sample laid out in rows of one array, so that a few operations measure all of them at once.
+"""Tensors laid out in rows of one array, so that a few operations measure all of them at once.
 
-A tensor begins with a row of its own; what its last row has left is zero. Squares are summed row by row in float32, by
-BLAS, rows in float64: exact to some 1e-7 of the sum. Blocks of rows stay in the cache.
+A tensor begins with a row of its own. What its last row has left stands for zero.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hybridq.compare.held import FLOAT, Held
+
 Singles = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Places = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 ROW = 1024  # numbers
-BLOCK = 128  # rows
+BLOCK = 64  # rows: with what is made of them they stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
 class RowLayout:
-    """Where tensors of these ``shapes``, none of them empty, lie in an array of shape (rows, ROW)."""
+    """Where tensors of these ``shapes``, none of them empty, lie in arrays of shape (``count``, ROW).
+
+    ``dtypes`` are those in which a run may hold them: where the next tensor has another one, a new block begins.
+    """
 
     shapes: Sequence[tuple[int, ...]]
+    dtypes: Sequence[np.dtype[Any]]
 
     @cached_property
     def sizes(self) -> Places:
@@ -38,118 +44,120 @@ class RowLayout:
     @cached_property
     def starts(self) -> Places:
         """The first row of each tensor, and how many rows there are."""
-        return np.cumsum([0, *-(-self.sizes // ROW)], dtype=np.int64)
+        found, before = [0], None
+        for rows, dtype in zip((-(-self.sizes // ROW)).tolist(), self.dtypes, strict=True):
+            if dtype != before:
+                found[-1] += -found[-1] % BLOCK
+            found.append(found[-1] + rows)
+            before = dtype
+        return np.array(found, np.int64)
 
-    @cached_property
-    def edges(self) -> Places:
-        """Rows at which a tensor or a block begins or ends: between two lies a segment."""
-        return np.union1d(self.starts, np.arange(0, self.starts[-1], BLOCK))
-
-    @cached_property
-    def firsts(self) -> Places:
-        """The first segment of each tensor."""
-        return np.searchsorted(self.edges, self.starts[:-1])
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return int(self.starts[-1])
 
     @cached_property
     def owners(self) -> Places:
-        """The tensor of each segment."""
-        return np.searchsorted(self.starts, self.edges[:-1], "right") - 1
-
-    def array(self) -> Singles:
-        """Memory for all of them."""
-        return np.zeros((int(self.starts[-1]), ROW), np.float32)
-
-    def views(self, rows: Singles) -> list[Singles]:
-        """The tensors in such memory."""
-        flat = rows.reshape(-1)
-        begins = (self.starts[:-1] * ROW).tolist()
-        return [
-            flat[at : at + n].reshape(shape)
-            for at, n, shape in zip(begins, self.sizes.tolist(), self.shapes, strict=True)
-        ]
-
-    def picks(self, most: int) -> tuple[Places, Places]:
-        """Places in flat memory of about ``most`` numbers a tensor, evenly spaced; and where each tensor's begin."""
-        own = [np.arange(0, n, -(-n // most)) for n in self.sizes.tolist()]
-        starts = np.cumsum([0, *map(len, own)])[:-1]
-        return np.concatenate([at * ROW + one for at, one in zip(self.starts.tolist(), own, strict=False)]), starts
-
-    def blocks(self) -> Iterator[tuple[slice, slice]]:
-        """Rows that are measured together, and their segments."""
-        for first in range(0, int(self.starts[-1]), BLOCK):
-            last = min(first + BLOCK, int(self.starts[-1]))
-            yield slice(first, last), slice(*np.searchsorted(self.edges, (first, last)).tolist())
+        """The tensor of each row."""
+        return np.searchsorted(self.starts, np.arange(self.count), "right") - 1
 
     @cached_property
-    def parts(self) -> list[tuple[slice, slice, list[int]]]:
-        """``blocks``, and where their segments begin within them."""
-        return [(rows, within, (self.edges[within] - rows.start).tolist()) for rows, within in self.blocks()]
+    def blocks(self) -> list[slice]:
+        """All rows, in order, so many at a time as are measured together: all of one dtype."""
+        return [slice(start, min(start + BLOCK, self.count)) for start in range(0, self.count, BLOCK)]
+
+    @cached_property
+    def tails(self) -> tuple[Places, Places]:
+        """The last row of each tensor, and places of its numbers, the first one again for what it has left."""
+        last = self.starts[:-1] + (self.sizes - 1) // ROW
+        columns = np.arange(ROW)
+        held = columns < ((self.sizes - 1) % ROW + 1)[:, None]
+        return last, last[:, None] * ROW + np.where(held, columns, 0)
+
+    @cached_property
+    def unused(self) -> Places:
+        """Rows between tensors of two dtypes."""
+        ends = self.starts[:-1] - (-self.sizes // ROW)
+        return np.concatenate([np.arange(a, b) for a, b in zip(ends, self.starts[1:], strict=True)])
+
+    def picks(self, tensors: Places, most: int) -> tuple[Places, Places]:
+        """Places in flat memory of about ``most`` numbers of each tensor, evenly spaced; and how many each has."""
+        own = [np.arange(0, n, -(-n // most)) for n in self.sizes[tensors].tolist()]
+        places = [start * ROW + one for start, one in zip(self.starts[tensors].tolist(), own, strict=True)]
+        return np.concatenate(places), np.array([len(one) for one in own])
 
     def by_tensor(self, rows: Doubles) -> Doubles:
         """Sums of rows by tensor."""
         found: Doubles = np.add.reduceat(rows, self.starts[:-1])
         return found
 
-    def squares(self, a: Singles) -> Doubles:
-        """The sum of squares of each tensor."""
-        if not self.shapes:
-            return np.empty(0)
-        rows = np.empty(len(a))
-        with np.errstate(invalid="ignore", over="ignore"):
-            for at, *_ in self.parts:
-                rows[at] = _squares(a[at])
-        return self.by_tensor(rows)
 
+class Rows:
+    """Memory for tensors in a ``layout``, each as it is ``stored``: one array for every dtype.
 
-class Gaps(NamedTuple):
-    """How far tensors are from others in the same layout: sums of squares by tensor, and the largest ``|a - x|``.
-
-    ``peaks`` has the largest by segment and column, ``tops`` by tensor.
+    ``views`` are the tensors in it; None where one is stored in another dtype than the layout says.
     """
 
-    layout: RowLayout
-    power: Doubles
-    noise: Doubles
-    peaks: Singles
-    tops: Singles
+    def __init__(self, layout: RowLayout, stored: Sequence[Held]) -> None:
+        self.layout, self.stored = layout, stored
+        self._kinds = [FLOAT] * len(stored) if all(one.dtype == FLOAT for one in stored) else layout.dtypes
+        self._arrays = {kind: np.zeros((layout.count, ROW), kind) for kind in self._kinds}  # pages unused cost none
+        self._scales = np.array([one.scale for one in stored], np.float32)
+        self._zero_points = np.array([one.zero_point for one in stored], np.float32)
+        self.views = [self._view(tensor) for tensor in range(len(stored))]
 
-    def largest(self, tensors: Places, a: Singles, x: Singles) -> list[tuple[float, int]]:
-        """The largest ``|a - x|`` of some tensors, in float64, and its place in the tensor, the first of equals."""
-        ours = tensors[self.tops[tensors] > 0]
-        wanted = np.flatnonzero(np.isin(self.layout.owners, ours))
-        owners = self.layout.owners[wanted]
-        hits, columns = np.nonzero(self.peaks[wanted] == self.tops[owners][:, None])
-        found = dict.fromkeys(tensors.tolist(), (0.0, 0))
-        for tensor, largest in zip(owners[hits].tolist(), self._at(wanted[hits], columns, a, x), strict=True):
-            found[tensor] = max(found[tensor], largest, key=lambda one: (one[0], -one[1]))
-        return [found[tensor] for tensor in tensors.tolist()]
+    def _view(self, tensor: int) -> NDArray[Any] | None:
+        one, layout = self.stored[tensor], self.layout
+        if one.dtype != self._kinds[tensor]:
+            return None
+        begin, end = layout.starts[tensor : tensor + 2].tolist()
+        held = self._arrays[one.dtype][begin:end]
+        held[...] = one.zero_point
+        return held.reshape(-1)[: layout.sizes[tensor]].reshape(layout.shapes[tensor])
 
-    def _at(self, segments: Places, columns: Places, a: Singles, x: Singles) -> list[tuple[float, int]]:
-        """The largest of some columns of segments, and its place in the tensor."""
-        edges, owners = self.layout.edges, self.layout.owners[segments]
-        rows = np.minimum(edges[segments][:, None] + np.arange(BLOCK), edges[segments + 1][:, None] - 1)
-        places = rows * ROW + columns[:, None]
-        found = np.abs(a.reshape(-1)[places].astype(np.float64) - x.reshape(-1)[places])
-        best = (np.arange(len(found)), found.argmax(axis=1))
-        return list(zip(found[best].tolist(), (places[best] - self.layout.starts[owners] * ROW).tolist(), strict=True))
+    @cached_property
+    def _parts(self) -> list[tuple[np.dtype[Any], list[tuple[slice, np.float32, np.float32]]]]:
+        """Of each block the dtype, and which rows of it have one scale and zero point."""
+        found = []
+        for block in self.layout.blocks:
+            owners = self.layout.owners[block]
+            scales, zero_points = self._scales[owners], self._zero_points[owners]
+            edges = np.flatnonzero((np.diff(scales) != 0) | (np.diff(zero_points) != 0)) + 1
+            ends = pairwise([0, *edges.tolist(), len(owners)])
+            parts = [(slice(begin, end), scales[begin], zero_points[begin]) for begin, end in ends]
+            found.append((self._kinds[owners[0]], parts))
+        return found
 
+    def real(self, block: int, out: Singles) -> Singles:
+        """What a block of rows stands for; ``out`` is written where it is not held as such."""
+        kind, parts = self._parts[block]
+        held = self._arrays[kind][self.layout.blocks[block]]
+        if kind == FLOAT:
+            return held
+        x = out[: len(held)]
+        x[...] = held
+        for rows, scale, zero_point in parts:
+            part = x[rows]
+            if zero_point:
+                np.subtract(part, zero_point, out=part)
+            np.multiply(part, scale, out=part)
+        return x
 
-def gaps(layout: RowLayout, a: Singles, x: Singles) -> Gaps:
-    """Measure ``x`` against ``a``: what is not finite, or too small to be squared in float32, shows in the sums."""
-    power, noise = np.empty(len(a)), np.empty(len(a))
-    peaks = np.empty((len(layout.edges) - 1, ROW), np.float32)
-    gap = np.empty((BLOCK, ROW), np.float32)
-    with np.errstate(invalid="ignore", over="ignore"):
-        for rows, within, begins in layout.parts:
-            here = np.subtract(a[rows], x[rows], out=gap[: rows.stop - rows.start])
-            power[rows], noise[rows] = _squares(x[rows]), _squares(here)
-            np.abs(here, out=here)
-            for segment, (begin, end) in enumerate(pairwise((*begins, len(here))), within.start):
-                np.maximum.reduce(here[begin:end], axis=0, out=peaks[segment])
-        tops = np.maximum.reduceat(peaks.max(axis=1), layout.firsts)
-    return Gaps(layout, layout.by_tensor(power), layout.by_tensor(noise), peaks, tops)
+    def at(self, rows: Places) -> Singles:
+        """What some rows stand for."""
+        owners = self.layout.owners[rows]
+        if len(self._arrays) == 1:
+            found = next(iter(self._arrays.values()))[rows].astype(np.float32)
+        else:
+            found = np.empty((len(rows), ROW), np.float32)
+            for kind, array in self._arrays.items():
+                ours = np.array([self._kinds[owner] == kind for owner in owners.tolist()], bool)
+                found[ours] = array[rows[ours]]
+        found -= self._zero_points[owners, None]
+        found *= self._scales[owners, None]
+        return found
 
-
-def _squares(rows: Singles) -> Singles:
-    found: Singles = np.matmul(rows[:, None, :], rows[:, :, None])
-    return found.reshape(-1)
+    def flat(self) -> Singles:
+        """All rows of memory that holds floats alone."""
+        return self._arrays[FLOAT].reshape(-1)

@@ -14,6 +14,7 @@ from hybridq.graph import runtime
 from hybridq.graph.runtime import Feed, RuntimeModelError, Session
 
 Array = NDArray[Any]
+NO_GRAPH = ("gpu_graph_id", "-1")  # of kernels on a GPU; where it is not set the lookup's exception takes 80 us a run
 
 
 @dataclass(eq=False)
@@ -51,6 +52,7 @@ class Bound:
         for name in loose:
             binding.bind_output(name, "cpu")
         with runtime.watched() as options:
+            options.add_run_config_entry(*NO_GRAPH)
             for name, value in runtime.taken(self.one, feed).items():
                 if self.held.get(name) is not value:
                     self.held[name] = np.asarray(value, order="C")
