@@ -174,4 +174,7 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if {"-h", "--help"} & {*sys.argv[1:]}:
+        print(__doc__)
+    else:
+        main(sys.argv[1:])

@@ -204,6 +204,19 @@ def test_agreement_of_classes_is_advised_where_there_are_classes_alone(op: str, 
     assert is_translated(action.why)
 
 
+@pytest.mark.parametrize(
+    ("op", "shape", "perhaps"), [("Gemm", (1, 10), True), ("Gemm", (1, 1), False), ("Conv", (1, 10), False)]
+)
+def test_a_row_of_numbers_may_be_scores_of_classes(op: str, shape: tuple[int, ...], perhaps: bool) -> None:
+    report = with_output(25.0, 20.0, layers=())
+    report = dataclasses.replace(report, outputs=(dataclasses.replace(report.outputs[0], shape=shape),))
+    last = dataclasses.replace(REPORT.layers[-1], name=report.outputs[0].name, op=op)
+    found = judge(dataclasses.replace(report, layers=(last,)), dataclasses.replace(KNOWN, flags=())).actions
+    action = next(a for a in found if a.kind == "metric")
+    assert ("where these numbers are scores" in action.why) == perhaps == action.command.endswith("--metric agreement")
+    assert is_translated(action.why)
+
+
 def test_names_that_a_selector_would_read_otherwise_get_commands_of_their_own() -> None:
     assert set_command("b", ("x", "y"), "int16") == "hybridq set b 'x or y' int16"
     for odd in ("a b", "or", "op:Conv", "a*", "(a)"):

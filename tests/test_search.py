@@ -18,6 +18,7 @@ from hybridq.compare import Runs, compare
 from hybridq.errors import ConfigError, DatasetError
 from hybridq.execution.pool import Pool
 from hybridq.execution.workers import Workers
+from hybridq.graph import runtime
 from hybridq.quant.dtypes import Precision
 from hybridq.search.choice import Choice, Figures, Tuning
 from hybridq.search.judge import Judge
@@ -89,6 +90,18 @@ class TestSearch:
             assert one["chosen"]["layers"] == two["chosen"]["layers"]
             assert one["measured"] == two["measured"]
             assert one["alone"] == two["alone"]
+
+    def test_all_in_8_bits_is_told_centered_too(self) -> None:
+        """What varies over the samples, by an independent computation, over the noise that the whole's SQNR tells."""
+        case, feeds = small_case(4)
+        told = find(case, feeds).content["all_8bit"]
+        session = runtime.session(case.proto, threads=1)
+        names = [o.name for o in session.get_outputs()]
+        runs = zip(*(runtime.run(session, feed, names) for feed in feeds), strict=True)
+        for name, values in zip(names, runs, strict=True):
+            x = np.stack(values).astype(np.float64)
+            varies = 10 * np.log10(np.var(x, axis=0).sum() / np.mean(np.square(x), axis=0).sum())
+            assert told["centered_sqnr_db"][name] == pytest.approx(told["sqnr_db"][name] + varies, abs=1e-3)
 
     def test_cheapest_that_is_good_enough(self) -> None:
         case, feeds = small_case(4)

@@ -316,10 +316,17 @@ class CenteredDamage:
     @property
     def sqnr_db(self) -> float | None:
         """In dB; None for fewer than two samples, outputs of varying shape, and those that are the same for all."""
+        return None if self._varying is None else decibel(self._varying, self.noise)
+
+    @property
+    def share_db(self) -> float | None:
+        """How far the centered SQNR is from that of the whole, in dB: what varies over all power, of the reference."""
+        return None if self._varying is None else decibel(self._varying, self.power)
+
+    @property
+    def _varying(self) -> float | None:
         signal = self.square - float(np.square(self.moved).sum()) / max(self.samples, 1)
-        if self.samples < 2 or self.mismatched or signal <= CONSTANT * self.power:
-            return None
-        return decibel(signal, self.noise)
+        return None if self.samples < 2 or self.mismatched or signal <= CONSTANT * self.power else signal
 
 
 def _along(axis: int, terms: Sequence[Doubles]) -> Doubles:

@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import math
 import shlex
-import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 
 from hybridq.compare import ComparisonReport, LayerReport
-from hybridq.graph.operators import BatchRows, lookup
 from hybridq.report import board_section
 from hybridq.report.advice import BETTER_DB, Action, distinct
-from hybridq.report.again import calibrating, comparing, following, searching, timed, without_options
+from hybridq.report.again import calibrating, comparing, following, searching, timed
+from hybridq.report.all_layers import algorithm, blamed, metric, ranges, without
 from hybridq.report.commands import set_command, unset_command
 from hybridq.report.ends import cut, listed
 from hybridq.report.gain import GOOD_WHOLE_DB, Gain
 from hybridq.report.known import Known, Remedy
 from hybridq.report.prediction import MOST_DB
+from hybridq.report.suspects import HARMLESS_DB, LOW, SPREAD, alone_db, suspected
 from hybridq.report.words import decibels, short
 
 MOST = 3
-LOW = ("uint8", "int8")
-FORCED = ("--dtype", "--algorithm", "--weights-repair")  # of all layers at once; step1 by itself looks at each
-GUILTY_DB = 12.0  # below the median of the layers in 8 bits: such a layer does what the others do not
-HARMLESS_DB = 20.0  # individually: such a layer is not what breaks a model
 SEVERE_DB = 10.0  # individually: such a layer is what breaks a model
 MOST_RAISED = 6  # layers in one action, readers included
-BEARABLE_DB = 15.0  # of an output's worst slice: some tasks bear it
 DRIFTED = 0.1  # of the layers: so many tensors out of their ranges are of other samples
 HELPS_DB = 3.0  # a gain that comes first
-TRIMMED = "trimmed"  # the algorithm that step1 takes unasked
-SPREAD = "no layer stands out: each loses a little, and the losses add up"
 
 
 def next_actions(report: ComparisonReport, known: Known, *, good: bool) -> tuple[Action, ...]:
@@ -40,7 +33,7 @@ def next_actions(report: ComparisonReport, known: Known, *, good: bool) -> tuple
     if good:
         found = tuple(_samples(report, known)) if known.folder and _warned(report) else (_nothing(report, known),)
         return _complete(found, known)
-    guilty = _guilty(report, known)
+    guilty = suspected(report, known)
     if not known.folder:
         return (*_elsewhere(guilty), *_search(known, "" if guilty else SPREAD))
     rules = _of_other_samples(report, guilty, known) if _drifted(report) else _of_layers(report, guilty, known)
@@ -65,23 +58,23 @@ def _of_other_samples(report: ComparisonReport, guilty: list[LayerReport], known
 
 def _of_layers(report: ComparisonReport, guilty: list[LayerReport], known: Known) -> Rules:
     """Where layers or the way in which all were chosen are to blame; what is blamed is in no other command."""
-    free = _without(known, _blamed(report, known))
+    free = without(known, blamed(report, known))
     return [
         _device(report, known),
         listed(report, known),
         _undo(guilty, known),
         _front(report, known),
-        _raise(report, [x for x in guilty if _alone(x) < SEVERE_DB], known),
+        _raise(report, [x for x in guilty if alone_db(x) < SEVERE_DB], known),
         _lint(report, known),
         _predicted(report, known),
         _raise(report, guilty, known),
         _samples(report, known),
         cut(report, known),
-        _algorithm(report, known),
+        algorithm(report, known, found=any(_lint(report, known))),
         _lint(report, known, acquitted=True),
         _search(free, "" if guilty else SPREAD),
-        _ranges(report, known),
-        _metric(report, known),
+        ranges(report, known),
+        metric(report, known),
     ]
 
 
@@ -104,36 +97,12 @@ def useful_first(report: ComparisonReport, actions: tuple[Action, ...]) -> tuple
     return tuple(sorted(actions, key=lambda a: a.command in little))
 
 
-def low_layers(report: ComparisonReport, known: Known) -> list[LayerReport]:
-    """Layers in 8 bits that were measured alone, the most damaged first."""
-    found = [x for x in report.layers if x.precision in LOW and x.individual and x.name not in known.by_design]
-    return sorted(found, key=_alone)
-
-
-def harmed_alone(report: ComparisonReport, known: Known) -> list[LayerReport]:
-    """Those of ``low_layers`` that would be suspected, were it not for their readers."""
-    return [x for x in low_layers(report, known) if _alone(x) < HARMLESS_DB]
-
-
 def _device(report: ComparisonReport, known: Known) -> Iterator[Action]:
     """The first layer that a device computes otherwise than planned: no other choice of bits mends that."""
     found = report.board
     if found is not None and found.first_apart:
         command = f"hybridq explain {shlex.quote(known.folder)} {shlex.quote(found.first_apart)}"
         yield Action("device", board_section.advice(found), (), None, command, board_section.sentence(found))
-
-
-def _guilty(report: ComparisonReport, known: Known) -> list[LayerReport]:
-    """Layers that alone lose far more than most do; not those that lose what no reader hears."""
-    layers = [x for x in low_layers(report, known) if x.name not in known.trimmed]
-    if not layers:
-        return []
-    limit = min(statistics.median(map(_alone, layers)) - GUILTY_DB, HARMLESS_DB)
-    return [x for x in layers if _alone(x) < limit][:MOST]
-
-
-def _alone(layer: LayerReport) -> float:
-    return layer.individual.sqnr_db if layer.individual else math.inf
 
 
 def _undo(guilty: list[LayerReport], known: Known) -> Iterator[Action]:
@@ -177,7 +146,7 @@ def _with(beside: set[str]) -> str:
 
 def _standing_out(some: list[LayerReport]) -> str:
     """What the worst layer loses alone, in words."""
-    return f"'{short(some[0].name, 40)}' keeps {decibels(_alone(some[0]))} alone, far less than most layers"
+    return f"'{short(some[0].name, 40)}' keeps {decibels(alone_db(some[0]))} alone, far less than most layers"
 
 
 def _reason(layers: Iterable[str], known: Known) -> str:
@@ -244,7 +213,7 @@ def _lint(report: ComparisonReport, known: Known, *, acquitted: bool = False) ->
 def _is_acquitted(remedy: Remedy, report: ComparisonReport) -> bool:
     """Whether whole outputs lose far more than all of a finding's layers do alone: something else breaks them."""
     whole = min((o.sqnr_db for o in report.outputs), default=math.inf)
-    alone = [_alone(x) for x in report.layers if x.name in remedy.layers and x.individual]
+    alone = [alone_db(x) for x in report.layers if x.name in remedy.layers and x.individual]
     return whole < GOOD_WHOLE_DB and bool(alone) and min(alone) > whole + HARMLESS_DB
 
 
@@ -285,81 +254,7 @@ def _on_all_kinds(report: ComparisonReport, known: Known) -> Known:
     """What is known, but that these samples calibrate: their list, or all of the old one, to which they are added."""
     if _drifted(report) and known.evaluation not in ("", known.dataset):
         return replace(known, dataset=known.evaluation)
-    return _without(known, ("--samples",))
-
-
-def _without(known: Known, flags: tuple[str, ...]) -> Known:
-    """What is known, but that some options were never given."""
-    given, searched = (without_options(words, flags) for words in (known.flags, known.search_flags))
-    return replace(known, flags=given, search_flags=searched)
-
-
-def _algorithm(report: ComparisonReport, known: Known) -> Iterator[Action]:
-    """No layer is guilty: the damage is spread, and another way to choose for all layers reaches them all."""
-    if not _is_spread(report, known):
-        return
-    forced = _blamed(report, known)
-    if forced:
-        one = " and ".join(forced)
-        why = f"calibrate without {one}: step1 then looks at each layer and keeps what needs more bits in float"
-        cause = f"{SPREAD}; you passed {one}, so step1 did not choose layer by layer"
-        yield Action("algorithm", why, (), None, calibrating(_without(known, forced)), cause)
-    elif not _searches_first(known) and not any(_lint(report, known)):
-        yield _other_ranges(known)
-
-
-def _is_spread(report: ComparisonReport, known: Known) -> bool:
-    return bool(low_layers(report, known)) and not _guilty(report, known)
-
-
-def _blamed(report: ComparisonReport, known: Known) -> tuple[str, ...]:
-    """Options that chose for all layers, where all lose; not for a board, where step1 takes 8 bits everywhere, too."""
-    given = tuple(flag for flag in FORCED if flag in known.flags)
-    return given if _is_spread(report, known) and not known.board else ()
-
-
-def _ranges(report: ComparisonReport, known: Known) -> Iterator[Action]:
-    """Another algorithm, where a search comes before it."""
-    if _searches_first(known) and _is_spread(report, known) and not _blamed(report, known):
-        yield _other_ranges(known)
-
-
-def _searches_first(known: Known) -> bool:
-    """Whether another algorithm seldom wins: against the default one, and where a board has 8 bits everywhere."""
-    return known.algorithm == TRIMMED or bool(known.board)
-
-
-def _other_ranges(known: Known) -> Action:
-    other = "mmse" if known.algorithm != "mmse" else "percentile"
-    why = f"choose the ranges of all layers by {other} (now {known.algorithm or 'unknown'})"
-    if other in known.recorded:
-        command = f"hybridq set {shlex.quote(known.folder)} '*' --algorithm {other}"
-    else:
-        command = calibrating(known, "--algorithm", other)
-    return Action("algorithm", why, (), None, command, SPREAD)
-
-
-def _metric(report: ComparisonReport, known: Known) -> Iterator[Action]:
-    worst = min((o.worst_sqnr_db for o in report.outputs), default=0.0)
-    if report.metric is None and worst >= BEARABLE_DB:
-        cause = "decibels cannot say what your task bears"
-        if _of_classes(report):
-            why = "judge by what the task counts: how often both models choose the same class"
-            yield Action("metric", why, (), None, comparing(known, "--metric", "agreement"), cause)
-        else:
-            why = (
-                "judge by what the task counts: step3 --metric takes names and functions of your own (hybridq step3 -h)"
-            )
-            yield Action("metric", why, (), None, "", cause)
-
-
-def _of_classes(report: ComparisonReport) -> bool:
-    """Whether the one output is of class numbers or of their probabilities: ``agreement`` looks at no second one."""
-    if len(report.outputs) != 1:
-        return False
-    (only,) = report.outputs
-    rows = (lookup(x.op) for x in report.layers if x.name == only.name)
-    return only.equal is not None or any(row.rows is BatchRows.AXIS and row.range is not None for row in rows)
+    return without(known, ("--samples",))
 
 
 def _search(known: Known, cause: str) -> Iterator[Action]:
@@ -380,7 +275,7 @@ def _nothing(report: ComparisonReport, known: Known) -> Action:
 
 def _named(layers: list[LayerReport]) -> str:
     rest = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
-    return f"'{short(layers[0].name, 40)}' ({decibels(_alone(layers[0]))} alone){rest}"
+    return f"'{short(layers[0].name, 40)}' ({decibels(alone_db(layers[0]))} alone){rest}"
 
 
 def _names(layers: list[LayerReport]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from hybridq.report.columns import notes, rows
 from hybridq.report.extras import Extras
 from hybridq.report.gallery import Shot
 from hybridq.report.terminal import damage, summary
-from hybridq.report.verdict import Verdict, limits
+from hybridq.report.verdict import Verdict, limits, worst_first
 
 Rows = list[Sequence[str]]
 
@@ -152,8 +152,8 @@ def _first(judged: Verdict) -> list[str] | None:
 
 
 def _advised(report: ComparisonReport, judged: Verdict) -> list[str]:
-    """The layers that the first action names, the most damaged first."""
-    named = set(next((one.layers for one in judged.actions if one.layers), ()))
+    """The layers that the first action names, the most damaged first; none where no layer is to blame."""
+    named = set(_first(judged) or ())
     return [x.name for x in sorted((x for x in report.layers if x.name in named), key=damage)]
 
 
@@ -189,7 +189,7 @@ def _sections(report: ComparisonReport, extras: Extras) -> dict[str, Any]:
 def _outputs(report: ComparisonReport) -> Iterable[Sequence[str]]:
     if report.outputs:
         yield "output", "SQNR", "worst slice's SQNR", "centered SQNR", "cosine", "largest error", "at"
-    for output in report.outputs:
+    for output in worst_first(report):
         figures = output.figures
         cosine = f"{figures.cosine:.6f}" if output.equal is None else "-"
         at = _place(figures)

@@ -13,9 +13,9 @@ from rich.text import Text
 from hybridq.compare import BoardLayer, ComparisonReport, LayerReport
 from hybridq.compare.timing import unsteady
 from hybridq.report import board_section, error_over_time, words
-from hybridq.report.actions import LOW
 from hybridq.report.columns import notes, rows
 from hybridq.report.known import Known
+from hybridq.report.suspects import LOW
 from hybridq.report.verdict import Verdict, judge, worst_first
 
 LINES, COLUMNS = 25, 100

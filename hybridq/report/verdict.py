@@ -16,11 +16,12 @@ from typing import Any
 from hybridq.compare import ComparisonReport, MetricReport, OutputReport
 from hybridq.compare.results import plain
 from hybridq.report import board_section, error_over_time, words
-from hybridq.report.actions import harmed_alone, next_actions
+from hybridq.report.actions import next_actions
 from hybridq.report.advice import Action
 from hybridq.report.columns import Column, side_by_side
 from hybridq.report.gain import GOOD_CENTERED_DB, GOOD_WHOLE_DB, GOOD_WORST_DB
 from hybridq.report.known import Known
+from hybridq.report.suspects import harmed_alone
 
 
 class Level(StrEnum):

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hybridq.quant.dtypes import Precision
+from hybridq.quant.metrics import CenteredDamage
 from hybridq.search.allocation.costs import Times
 from hybridq.search.allocation.frontier import Candidate, Frontier
 from hybridq.search.budget import Budget
 from hybridq.search.choice import Choice, Figures
+from hybridq.search.measuring.figures import bounded
 from hybridq.search.measuring.joint import Bench
 
 FORMAT = "hybridq.search/1"
@@ -75,7 +77,7 @@ def finished(found: Json, front: Frontier, budget: Budget, outcome: Outcome, cos
             "predicted_damage": front.candidate_of(raised).damage,
             **_figures(figures),
         },
-        "all_8bit": _figures(bench.figures(front.choice(()))),
+        "all_8bit": _all_8bit(bench, bench.figures(front.choice(()))),
         "front": [_point(bench.known[c.key], p) for c, p in _measured(front, budget.high)],
     }
     return head | {k: v for k, v in found.items() if k not in head}
@@ -96,6 +98,19 @@ def _point(figures: Figures, point: Candidate) -> Json:
         "worst_sqnr_db": round(figures.least_worst, 4),
         "units": list(point.raised),
     }
+
+
+def _all_8bit(bench: Bench, figures: Figures) -> Json:
+    """Its figures, with the centered SQNR of outputs that vary over the samples: their noise is that of the whole."""
+    reference = bench.reference
+    centered = {}
+    for i, name in enumerate(reference.names):
+        damage = CenteredDamage()
+        for sample in reference.given:
+            damage.add(sample[i], sample[i])
+        if name in figures.sqnr_db and damage.share_db is not None:
+            centered[name] = bounded(figures.sqnr_db[name] + damage.share_db)
+    return {**_figures(figures), "centered_sqnr_db": centered}
 
 
 def _figures(figures: Figures) -> Json:

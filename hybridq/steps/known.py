@@ -180,5 +180,6 @@ def _all_8bit(search: Mapping[str, Any]) -> Accuracy | None:
     held = search.get("all_8bit")
     if not isinstance(held, dict):
         return None
-    whole, worst = (min(held.get(k, {}).values(), default=None) for k in ("sqnr_db", "worst_sqnr_db"))
-    return Accuracy(whole, worst, metric=held.get("metric"))
+    names = ("sqnr_db", "worst_sqnr_db", "centered_sqnr_db")
+    whole, worst, centered = (min(held.get(name, {}).values(), default=None) for name in names)
+    return Accuracy(whole, worst, centered, held.get("metric"))

@@ -24,7 +24,9 @@ HQ.layers = (() => {
     if (inside < all) body.append(el("p", { class: "note" }, tr("Figures of layers are of the first {} of {} samples, those of outputs of all.", inside, all)));
     body.append(views(layers, choose), detail, el("h3", {}, tr("All layers")), table(layers, choose));
     const worst = [...layers].filter((x) => x.individual !== null && !x.by_design && !x.unheard).sort((a, b) => number(a.individual) - number(b.individual))[0] || layers[0];
-    choose(chosen ?? HQ.data.advised[0] ?? worst.name, true);
+    const named = chosen ?? HQ.data.advised[0] ?? (HQ.data.first?.length === 0 ? null : worst.name);
+    if (named) choose(named, true);
+    else detail.replaceChildren(el("p", { class: "note" }, tr("Choose a layer above, or in the table, to see its story.")));
     return true;
   }
 
