@@ -256,6 +256,14 @@ CASES: dict[str, Situation] = {
         },
         x=(1, 256),
     ),
+    "pad-axes-between": window(
+        """r = Relu(c)  p = Pad<mode = "reflect">(r, edge, , sides)  q = Conv(p, w)  s = Relu(q)
+        t = Pad(s, corner, , last)  u = Conv(t, w)  y = Relu(u)""",
+        edge=int64(2, 1, 1, 2),
+        sides=int64(3, -2),
+        corner=int64(1, 2),
+        last=int64(-1),
+    ),
     "resize-axes-between": window(
         """r = Relu(c)
         a = Resize<mode = "linear", axes = [2, 3], coordinate_transformation_mode = "tf_crop_and_resize">(r, f, , z)

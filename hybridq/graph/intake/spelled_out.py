@@ -23,10 +23,11 @@ def spell_out_sides(graph: GraphProto) -> None:
 
 
 def spell_out(graph: GraphProto) -> None:
-    """Write out, in place, the axes of MeanVarianceNormalization and all axes of Resize.
+    """Write out, in place, the axes of MeanVarianceNormalization and all axes of Resize and Pad.
 
     Without axes onnx's own checker fails on the definition of the former. ONNX Runtime, which turns integer
-    convolutions to channels last, takes the sizes of a Resize of some axes for those of all and refuses the model.
+    convolutions to channels last, takes the numbers of a Resize or Pad of some axes for those of all and refuses the
+    model.
     """
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.input, *graph.value_info)}
     constants, taken = {t.name: t for t in graph.initializer}, TakenNames.of(graph)
@@ -35,6 +36,8 @@ def spell_out(graph: GraphProto) -> None:
             node.attribute.append(helper.make_attribute("axes", [0, 2, 3]))
         elif node.op_type == "Resize" and attribute(node, "axes"):
             _all_axes(node, shapes.get(node.input[0], ()), constants, graph, taken)
+        elif node.op_type == "Pad" and len(node.input) > 3 and node.input[3]:
+            _all_pads(node, len(shapes.get(node.input[0], ())), constants, graph, taken)
     drop_unread_constants(graph)
 
 
@@ -64,3 +67,18 @@ def _all_axes(
     kept = [a for a in node.attribute if a.name != "axes"]
     del node.attribute[:]
     node.attribute.extend(kept)
+
+
+def _all_pads(
+    node: NodeProto, rank: int, constants: Mapping[str, TensorProto], graph: GraphProto, taken: TakenNames
+) -> None:
+    """A Pad of some axes as one of all; left as it is where a number is computed or the rank is not known."""
+    if not rank or not {node.input[1], node.input[3]} <= constants.keys():
+        return
+    pads, axes = (numpy_helper.to_array(constants[node.input[i]]) for i in (1, 3))
+    full = np.zeros((2, rank), np.int64)
+    full[:, axes % rank] = pads.reshape(2, -1)
+    kept = [node.input[0], taken.fresh(f"{node.input[1]}/all_axes"), *filter(None, [node.input[2]])]
+    graph.initializer.append(numpy_helper.from_array(full.reshape(-1), kept[1]))
+    del node.input[:]
+    node.input.extend(kept)
