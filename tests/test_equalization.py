@@ -216,6 +216,24 @@ class TestEqualizedUnasked:
         monkeypatch.setattr(weight_repair, "CLEAR", 0.0)
         assert not step1(path, feeds(8), tmp_path / "out", threads=1).state.calibrated.equalized
 
+    def test_channels_that_do_not_help_are_not_rounded_together(
+        self, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With biases corrected they must leave less damage than channels as they are."""
+        measured: list[tuple[str, ...]] = []
+        damage = weight_repair._Measure._damage
+
+        def told(self: weight_repair._Measure, one: weight_repair.Calibration) -> float:
+            measured.append(one.repairs)
+            return damage(self, one) * (1.0 if worth or not one.calibrated.equalized else 100.0)
+
+        monkeypatch.setattr(weight_repair._Measure, "_damage", told)
+        for worth in (True, False):
+            measured.clear()
+            made = step1(path, feeds(8), tmp_path / "out", threads=1, force=True).state.calibrated
+            assert bool(made.equalized) is worth
+            assert (sum("equalized" in " ".join(words) for words in measured) > 1) is worth
+
     def test_harmless_channels_need_no_measurement(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(weight_repair, "CLEAR", 0.0)
         onnx.save(alone(), tmp_path / "model.onnx")

@@ -158,8 +158,12 @@ def _better(bed: Bed, plain: Calibration, equalize: Callable[[], Calibration | N
     equal = equalize()
     if equal is None:
         return
-    measure.expected += TREATED
-    other = _treated(bed, equal, with_biases(bed, equal), measure)
+    measure.expected += 1
+    even = with_biases(bed, equal)
+    if measure(even) >= measure(first):  # alone they help nothing: rounding them together is not worth its time
+        return
+    measure.expected += TREATED - 1
+    other = _treated(bed, equal, even, measure)
     if measure(other) < min(CLEAR * measure(first), MORE * measure(given)):
         yield other
 
