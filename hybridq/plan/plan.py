@@ -7,6 +7,8 @@ ends differ.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hybridq import targets
 from hybridq.graph.model import Model
 from hybridq.plan.boundaries import boundaries
@@ -16,8 +18,16 @@ from hybridq.plan.layers import layer_plans
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.plan.roundings import roundings
 from hybridq.plan.stored_forms import group_plans
+from hybridq.quant.dtypes import Precision
 from hybridq.quant.records import Calibrated, QuantConfig
 from hybridq.storage.weights import Weights
+
+
+def done_precisions(
+    model: Model, calibrated: Calibrated, config: QuantConfig, weights: Weights
+) -> Mapping[str, Precision]:
+    """The precision that every layer ends with, without the rest of the plan."""
+    return chosen_precisions(Context(model, calibrated, config, weights, targets.load(config.target))).done
 
 
 def make_plan(

@@ -342,8 +342,7 @@ class SearchEngine:
         why = reasons(bench, chosen)
         costs = self._costs(front.start) if chosen.layers else self.times
         figures = bench.figures(chosen)
-        plan, _ = bench.plan(chosen)
-        biases, rounded = bench.biases(chosen, plan), {n: bench.rounded[n] for n in bench.together(chosen)}
+        biases, rounded = bench.biases(chosen), {n: bench.rounded[n] for n in bench.together(chosen)}
         layers = {n: chosen.layers[n] for n in why}
         warnings = self.judge.lost_slices(figures, feasible)
         outcome = Outcome(chosen, feasible, layers, why, warnings)

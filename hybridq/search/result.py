@@ -70,7 +70,7 @@ def finished(found: Json, front: Frontier, budget: Budget, outcome: Outcome, cos
             "ranges": dict(tuning.ranges),
             "weights": dict(tuning.weights),
             **({"separate": list(bench.calibrated.separate)} if bench.calibrated.separate else {}),
-            "corrected_biases": sorted(bench.biases(chosen, bench.plan(chosen)[0])),
+            "corrected_biases": sorted(bench.biases(chosen)),
             "reasons": dict(reasons),
             "time_percent": costs.percent(reasons) if costs else {},
             "board_ms": costs.milliseconds(reasons) if costs else {},

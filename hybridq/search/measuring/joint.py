@@ -21,7 +21,7 @@ from hybridq.graph.chance import random_nodes, seeded
 from hybridq.graph.model import Model
 from hybridq.graph.rolling import Rolled
 from hybridq.graph.runtime import Feed, session
-from hybridq.plan.plan import make_plan
+from hybridq.plan.plan import done_precisions, make_plan
 from hybridq.plan.quant_plan import QuantPlan
 from hybridq.plan.separate import separate
 from hybridq.plan.share_of_macs import high_fraction
@@ -117,6 +117,15 @@ class Bench:
 
     def settled(self, choice: Choice) -> tuple[QuantConfig, QuantPlan, Weights]:
         """A choice as a cfg says it, its plan, and the weights that go with it."""
+        config = self._config(choice)
+        weights = self.weights.repaired(rounded={n: self.rounded[n] for n in self.together(choice)})
+        biases = self._biases(choice, config)
+        if biases:
+            weights = weights.changed({self.model.layer[n].bias: b for n, b in biases.items()})
+        return config, make_plan(self.model, self.calibrated, config, weights), weights
+
+    def _config(self, choice: Choice) -> QuantConfig:
+        """A choice as a cfg says it."""
         tuning = choice.tuning
         entries = dict(self.calibrated.entries)
         named = {**tuning.ranges, **{n + WEIGHT_SUFFIX: how for n, how in tuning.weights.items()}}
@@ -124,23 +133,22 @@ class Bench:
             if key in entries:
                 entries[key] = replace(entries[key], algorithm=algorithm, scale=None, zero_point=None)
         layers = {k: LayerChoice(v) for k, v in choice.layers.items()}
-        config = QuantConfig(self.calibrated.target, layers, entries, {})
-        weights = self.weights.repaired(rounded={n: self.rounded[n] for n in self.together(choice)})
-        plan = make_plan(self.model, self.calibrated, config, weights)
-        biases = self.biases(choice, plan)
-        if biases:
-            weights = weights.changed({self.model.layer[n].bias: b for n, b in biases.items()})
-            plan = make_plan(self.model, self.calibrated, config, weights)
-        return config, plan, weights
+        return QuantConfig(self.calibrated.target, layers, entries, {})
 
     def together(self, choice: Choice) -> list[str]:
         """Layers whose weights a choice rounds together."""
         return [n for n in choice.tuning.together if n in self.rounded]
 
-    def biases(self, choice: Choice, plan: QuantPlan) -> dict[str, NDArray[Any]]:
+    def biases(self, choice: Choice) -> dict[str, NDArray[Any]]:
         """The corrected biases that a choice uses, by layer."""
+        return self._biases(choice, self._config(choice))
+
+    def _biases(self, choice: Choice, config: QuantConfig) -> dict[str, NDArray[Any]]:
+        if not choice.tuning.biases:
+            return {}
         together = set(self.together(choice))
-        low = [n for n in sorted(choice.tuning.biases) if plan.layers[n].done.bits == 8]
+        done = done_precisions(self.model, self.calibrated, config, self.weights)
+        low = [n for n in sorted(choice.tuning.biases) if done[n].bits == 8]
         held = {n: self.behind if n in together else self.corrections for n in low}
         return {n: held[n][n] for n in low if n in held[n]}
 
