@@ -24,6 +24,15 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Start every file's RANDOM anew: what a test draws does not depend on which tests ran before it."""
+    for module in list(sys.modules.values()):
+        stream = vars(module).get("RANDOM")
+        if isinstance(stream, np.random.Generator):
+            stream.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 @pytest.fixture(scope="session")
 def zoo() -> ModuleType:
     """The model zoo's loader, from $HYBRIDQ_ZOO or beside the checkout; skips where it is absent."""
