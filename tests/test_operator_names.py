@@ -39,6 +39,7 @@ RIGHT = {
     # the given model's forms
     "calibration/datafree.py": READS,
     "compare/by_name.py": READS,
+    "compare/drift.py": READS,
     "compare/fidelity.py": READS,
     "graph/intake/converter.py": READS,
     "graph/intake/folded.py": READS,
@@ -57,9 +58,10 @@ RIGHT = {
     "exchange/mnn.py": THEIRS,
     "exchange/ncnn.py": THEIRS,
     # own rules
+    "graph/chosen.py": OWN,
     "calibration/unbounded.py": OWN,
-    "graph/intake/canonical.py": OWN,
     "graph/intake/one_opset.py": OWN,
+    "graph/intake/spelled_out.py": OWN,
     "graph/opset.py": WRITES,
 }
 NO_OPERATORS = {
