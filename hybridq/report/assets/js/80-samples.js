@@ -3,6 +3,8 @@ HQ.samples = (() => {
   const { el, svg, shown } = HQ.dom;
   const { tr, db } = HQ.words;
 
+  const whole = (value) => db(value).replace(" ", "\u00a0"); // a number and its unit in one line
+
   function draw(body) {
     const { shots, sqnr } = HQ.data;
     if (!shots.length) return false;
@@ -15,7 +17,7 @@ HQ.samples = (() => {
     const several = HQ.data.outputs.length > 1;
     const drawn = shot.drawn.length === 2 ? el("div", { class: "pair" }, ["float", "hybrid"].map((who, i) => el("div", {}, el("img", { src: shot.drawn[i], alt: `${who}: ${shown(shot.name)}` }), tr(who)))) : null;
     const picture = !drawn && shot.picture ? el("img", { src: shot.picture, alt: shown(shot.name) }) : null;
-    return el("div", { class: "shot" }, el("h3", {}, shown(shot.name, 60)), el("p", { class: "note" }, `${shot.number + 1} / ${HQ.data.sqnr.length} · ${db(shot.sqnr_db)}${shot.worst_output ? ` · ${tr("worst slice")} ${db(shot.worst_sqnr_db)}` : ""}${several && shot.worst_output ? ` (${shown(shot.worst_output, 24)})` : ""}`),
+    return el("div", { class: "shot" }, el("h3", {}, shown(shot.name, 60)), el("p", { class: "note" }, `${shot.number + 1} / ${HQ.data.sqnr.length} · ${whole(shot.sqnr_db)}${shot.worst_output ? ` · ${tr("worst slice")} ${whole(shot.worst_sqnr_db)}` : ""}${several && shot.worst_output ? ` (${shown(shot.worst_output, 24)})` : ""}`),
       drawn, picture, shot.wave.length ? curve([shot.wave], ["line-hybrid"], tr("what was fed")) : null,
       shot.outputs.map((o) => el("div", {}, el("span", { class: "note" }, `${shown(o.name, 30)} · ${db(o.sqnr_db)}`), curve([o.float_values, o.hybrid_values], ["line-float", "line-hybrid"], `${shown(o.name)}: ${tr("float and hybrid")}`))));
   }
