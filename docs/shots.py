@@ -2,11 +2,11 @@
 
     hybridq demo && cd hybridq-demo
     hybridq step1 detector.onnx --dataset data/calibration.txt --mean 127.5 --std 64 -o build && hybridq step2 build
-    hybridq step3 build --dataset data/evaluation.txt --samples 60 --metric boxes:yolov8 --draw boxes:yolov8 --what-if --threads 1
+    hybridq step3 build --dataset data/evaluation.txt --samples 60 --metric boxes:yolov8 --draw boxes:yolov8 --what-if
     python docs/shots.py hybridq-demo/build/report/index.html
     python docs/shots.py --graph ANOTHER/report/index.html LAYER graph-285-layers.png
 
-Look at every one before it is committed. Needs Chromium and playwright, and a font with Chinese characters for a button.
+Look at every one before it is committed. Needs Chromium, playwright, and a font with Chinese characters for a button.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ def small(png: bytes, path: Path) -> None:
     """A picture in few colors and fewer pixels."""
     with Image.open(io.BytesIO(png)) as full:
         size = round(full.width * SCALE), round(full.height * SCALE)
-        full.convert("RGB").resize(size, Image.Resampling.LANCZOS).quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
+        found = full.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        found.quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def whole(page: Page, width: int, height: int) -> bytes:
+    """The page from its top on."""
     return page.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": width, "height": height})
 
 
@@ -45,9 +47,10 @@ def graph(page: Page, layer: str) -> bytes:
 
 
 def main() -> None:
+    """Take the pictures that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("report", type=Path, help="index.html")
-    parser.add_argument("--graph", nargs=2, metavar=("LAYER", "NAME"), help="only the graph with this layer, as this file")
+    parser.add_argument("--graph", nargs=2, metavar=("LAYER", "NAME"), help="only its graph with a layer, to a file")
     asked = parser.parse_args()
     with sync_playwright() as driver:
         one = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
