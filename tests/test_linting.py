@@ -304,3 +304,13 @@ def test_a_model_that_gains_nothing_is_told_so(tmp_path: Path, group: int, told:
     rows = [("Conv", "x w", "y", {"group": group})]
     findings = by_code(found(tmp_path, rows, {"w": conv(8, 8 // group)}))
     assert ("gainless" in findings) is told
+
+
+@pytest.mark.parametrize(("unit", "severity"), [(1e4, ["warning"]), (30.0, ["note"])])
+def test_columns_of_unlike_units_in_one_input_are_a_warning(unit: float, severity: list[str], tmp_path: Path) -> None:
+    scale = np.ones((1, 8, 1, 1), np.float32)
+    scale[0, 0] = unit
+    feeds = [{"x": feed["x"] * scale} for feed in samples()]
+    rows = [("Conv", "x w", "c"), ("Relu", "c", "y")]
+    result = found(tmp_path, rows, {"w": conv(8, 8) / scale}, feeds, target="rknn2")
+    assert [f.severity for f in result.findings if f.code == "coarse" and f.layer == "x"] == severity

@@ -19,6 +19,7 @@ from hybridq.quant.qparams import Range
 
 SCORE_STEP = 0.05  # a result that moves so much by one step of its input
 NOTED, WARNED = 3.0, 1.5  # steps that a typical value has at most
+ZERO = 0.5  # of a step: what is smaller becomes zero
 FEW = 0.05  # of the values
 OUTLIER = 100.0  # the largest magnitude over the one that OUTLIER_SHARE of the values keep within
 OUTLIER_SHARE = 0.999
@@ -89,7 +90,8 @@ def zeros(facts: Facts) -> Iterator[Finding]:
 def coarse(facts: Facts) -> Iterator[Finding]:
     """Tensors most of whose values are hardly told apart from zero: a few steps at most.
 
-    A warning where a logarithm or root reads them. Elsewhere what is small beside the rest often counts as little.
+    A warning where a logarithm or root reads them, and of an input half of which becomes zero: columns of unlike units.
+    Elsewhere what is small beside the rest often counts as little.
     """
     ratios = needing_ratios(facts.model)
     for group in facts.model.groups:
@@ -107,7 +109,9 @@ def coarse(facts: Facts) -> Iterator[Finding]:
         )
         high = facts.high(params.range, typical / 10)
         layers = (*group.layers, *facts.keeping(group))
-        severity = "warning" if typical < WARNED * step and group.name in ratios else "note"
+        lost = typical < WARNED * step and group.name in ratios
+        lost |= typical < ZERO * step and not group.layers
+        severity = "warning" if lost else "note"
         yield Finding(group.name, "coarse", message, setting(layers, high), severity, layers, high)
 
 
