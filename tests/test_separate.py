@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from conftest import Run
 from helpers_graphs import given
 from helpers_search import Array, Feeds, damages
 
@@ -203,3 +204,13 @@ def test_another_step1_keeps_the_line(made: Path, tmp_path: Path) -> None:
     hybridq.step1(tmp_path / "m.onnx", samples(8, seed=1), made, dtype="uint8", merge=True, threads=1)
     assert 'separate_concats: ["first"]' in (made / CFG).read_text()
     assert len(set(scales(made, "a", "b", "first"))) == 3
+
+
+def test_the_command_says_what_it_made_separate(run: Run, tmp_path: Path) -> None:
+    onnx.save(joins(), tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", x=np.concatenate([f["x"] for f in samples(12)]))
+    words = ("--dtype", "uint8", "--max-high", "0", "--threads", "1")
+    done = run("auto", tmp_path / "m.onnx", "--dataset", tmp_path / "x.npz", "-o", tmp_path / "auto", *words)
+    assert done.code == 0, done.err
+    assert "second: what is joined keeps scales of its own" in done.out
+    assert "a layer of its own" in (tmp_path / "auto" / "build.json").read_text()

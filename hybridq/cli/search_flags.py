@@ -44,6 +44,9 @@ def headline(found: SearchResult) -> str:
 
 def tell_search(voice: Talk, found: SearchResult) -> None:
     """Which layers were chosen, and why."""
+    if found.separate:
+        names = and_more(found.separate[0], len(found.separate))
+        voice.say(f"  {names}: what is joined keeps scales of its own (separate_concats in the cfg)")
     shares, board = (found.content["chosen"][k] for k in ("time_percent", "board_ms"))
     told = groups(found.reasons.items(), lambda item: item if "->" in item[1] else item[1])
     for same in told[:SHOWN]:
