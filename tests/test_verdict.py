@@ -214,6 +214,11 @@ def test_no_slice_is_claimed_where_none_was_measured() -> None:
     assert judged.columns[-1].accuracy.worst_sqnr_db is None
 
 
+def test_a_slice_is_no_worst_one_that_is_better_than_the_worst_output() -> None:
+    assert judge(with_output(45.0, 48.0), KNOWN).reason == "every output keeps 45.0 dB or better"
+    assert "its worst slice 35.0 dB" in judge(with_output(45.0, 35.0), KNOWN).reason
+
+
 def test_outputs_that_are_floats_are_called_so() -> None:
     assert judge(with_output(math.inf, math.inf), KNOWN).reason == "every output equals float's"
 

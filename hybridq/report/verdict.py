@@ -159,7 +159,8 @@ def _of_output(output: OutputReport, samples: int) -> Charge | None:
     """The gravest thing that speaks against an output."""
     figures, name = output.figures, f"'{words.short(output.name, 40)}'"
     if figures.mismatched:
-        return Charge(Level.BROKEN, f"output {name} has another shape than float's in {figures.mismatched} samples")
+        many = f"{figures.mismatched} sample{'s' * (figures.mismatched > 1)}"
+        return Charge(Level.BROKEN, f"output {name} has another shape than float's in {many}")
     if figures.nonfinite:
         return Charge(Level.BROKEN, f"output {name} has {figures.nonfinite} NaN or infinite values in one model only")
     if output.equal is not None:
@@ -246,7 +247,7 @@ def _praise(report: ComparisonReport) -> str:
     if least == math.inf:
         return "every output equals float's"
     whole = f"every output keeps {words.decibels(least)} or better"
-    cut = [o.worst_sqnr_db for o in floats if o.worst.axis >= 0]
+    cut = [db for o in floats if o.worst.axis >= 0 and (db := o.worst_sqnr_db) <= least]
     varying = [o.centered_sqnr_db for o in floats if o.centered_sqnr_db is not None]
     beside = [
         f", {what} {words.decibels(min(dbs))}" for what, dbs in (("its worst slice", cut), ("centered", varying)) if dbs
