@@ -39,7 +39,7 @@ def models_of(subject: Subject, folder: Path) -> Models:
         hybridq.step2(folder)
     state = read_state(folder)
     hybrid = load(folder / "hybrid.onnx")
-    inside = Inside(layer_pairs(state.model, hybrid), _ranges(state))
+    inside = Inside(layer_pairs(state.model, hybrid), _ranges(state, hybrid))
     return Models(assemble(state.model.proto, state.weights), hybrid, {}, inside)
 
 

@@ -98,6 +98,9 @@ class Damages:
     def _note(self, tensor: int, sample: int, largest: tuple[float, int], shape: tuple[int, ...]) -> None:
         one, (error, at) = self.each[tensor], largest
         if error > one.largest.error or not one.largest.at:
-            place = tuple(int(i) for i in np.unravel_index(at, shape))
-            one.largest = Largest(error, (sample, *place))
+            place = []
+            for size in reversed(shape):  # np.unravel_index takes several times as long
+                at, i = divmod(at, size)
+                place.append(i)
+            one.largest = Largest(error, (sample, *reversed(place)))
             self.records[tensor] = error

@@ -26,7 +26,7 @@ from hybridq.compare.row_sums import OnePass, RowSums
 from hybridq.graph.bound import Bound
 from hybridq.graph.runtime import Feed, Session
 
-TOGETHER, SMALL = 4, 1 << 21  # samples measured together if float's tensors of one have no more numbers than this
+TOGETHER, NUMBERS = 8, 1 << 24  # samples measured together at most, and how many numbers of float they have
 
 Values = Mapping[str, NDArray[Any]]
 
@@ -165,7 +165,7 @@ class Desk:
         placed = [i for i, x in found.items() if x.dtype == FLOAT and x.size]
         if not placed:
             return
-        samples = TOGETHER if sum(found[i].size for i in placed) <= SMALL else 1
+        samples = min(TOGETHER, max(1, NUMBERS // sum(found[i].size for i in placed)))
         order = [(n, i) for i in sorted(placed, key=lambda i: dtypes[i].str) for n in range(samples)]
         at = {one: number for number, one in enumerate(order)}
         self.which = np.array(placed, np.int64)

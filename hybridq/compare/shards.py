@@ -1,7 +1,7 @@
 """The parts of a comparison that may run anywhere: pure functions over a few samples, in whatever process.
 
 Outputs of both models come back sample by sample and are added up by whoever asked; the insides of the models stay
-where they are, and sums over ``SHARD`` samples come back, to be merged in order. So every figure is the same number
+where they are, and sums over ``INSIDE`` samples come back, to be merged in order. So every figure is the same number
 wherever its samples ran.
 """
 
@@ -28,7 +28,8 @@ from hybridq.graph.runtime import Feed, Session
 from hybridq.graph.states import States
 
 Source = onnx.ModelProto | Path
-SHARD = 4  # samples whose layers are measured together
+SHARD = 4  # samples whose outputs come back together
+INSIDE = 8  # samples whose layers are measured together
 
 
 @dataclass(frozen=True)
@@ -124,5 +125,5 @@ def measure_layers(
 
 
 def shards(fed: Sequence[tuple[Feed, Feed]]) -> Iterator[Sequence[tuple[Feed, Feed]]]:
-    """Samples, ``SHARD`` at a time."""
-    return (fed[start : start + SHARD] for start in range(0, len(fed), SHARD))
+    """Samples, ``INSIDE`` at a time."""
+    return (fed[start : start + INSIDE] for start in range(0, len(fed), INSIDE))
