@@ -102,7 +102,9 @@ class Rows:
     def __init__(self, layout: RowLayout, stored: Sequence[Held]) -> None:
         self.layout, self.stored = layout, stored
         self._kinds = [FLOAT] * len(stored) if all(one.dtype == FLOAT for one in stored) else layout.dtypes
-        self._arrays = {kind: np.zeros((layout.count, ROW), kind) for kind in self._kinds}  # pages unused cost none
+        self._arrays = {
+            kind: np.zeros((layout.count, ROW), kind) for kind in dict.fromkeys(self._kinds)
+        }  # pages unused cost none
         self._scales = np.array([one.scale for one in stored], np.float32)
         self._zero_points = np.array([one.zero_point for one in stored], np.float32)
         self.views = [self._view(tensor) for tensor in range(len(stored))]
@@ -113,7 +115,8 @@ class Rows:
             return None
         begin, end = layout.starts[tensor : tensor + 2].tolist()
         held = self._arrays[one.dtype][begin:end]
-        held[...] = one.zero_point
+        if one.zero_point:
+            held[...] = one.zero_point
         return held.reshape(-1)[: layout.sizes[tensor]].reshape(layout.shapes[tensor])
 
     @cached_property
