@@ -65,6 +65,16 @@ class TestGrowing:
         one_by_one = [next(iter(alone.noise_of(asked, [i]))) for i in range(len(feeds))]
         assert all(np.array_equal(a, b) for a, b in zip(found, one_by_one, strict=True))
 
+    def test_all_variants_are_run_once_a_sample(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        case, feeds = small_case(1, 3)
+        reference = measure_reference(runtime.session(case.proto, threads=1), feeds, case.model)
+        variants = [s.forms for s in sources(case.model, case.plan({}), case.weights)]
+        asked = alone.Variants(case.model, case.weights, {}, variants, reference)
+        runs: list[object] = []
+        monkeypatch.setattr(alone, "run", lambda *words: runs.append(words[1]) or runtime.run(*words))
+        assert len(list(alone.noise_of(asked, range(len(feeds))))) == len(feeds)
+        assert len(runs) == len(feeds)
+
 
 def _grows_as_one_by_one(case: Case, monkeypatch: pytest.MonkeyPatch, *, may_refuse: bool) -> None:
     feeds = [{"x": case.feed["x"][:1]}]
