@@ -8,6 +8,7 @@ together: a model that stays in the cache runs up to twice as fast.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -158,27 +159,33 @@ class Desk:
         return named, self.sides[0].laid(named, sample), self.sides[2].laid(found, sample)
 
     def _settle(self, named: Values) -> None:
-        """Give places to the tensors of a first sample that can be measured in rows: those of one dtype together."""
+        """Give places to the tensors of a first sample that can be measured in rows."""
         self._settled = True
         found = {i: named[one.tensor] for i, one in enumerate(self.sides[0].stored)}
+        shapes = {i: x.shape for i, x in found.items() if x.dtype == FLOAT and x.size}
+        if shapes:
+            self._lay_out(shapes)
+            self._bind(named)
+
+    def _lay_out(self, shapes: Mapping[int, tuple[int, ...]]) -> None:
+        """Make rows for layers of these shapes, for a few samples: those of one dtype together."""
         dtypes = [one.dtype for one in self.sides[1].stored]
-        placed = [i for i, x in found.items() if x.dtype == FLOAT and x.size]
-        if not placed:
-            return
-        samples = min(TOGETHER, max(1, NUMBERS // sum(found[i].size for i in placed)))
-        order = [(n, i) for i in sorted(placed, key=lambda i: dtypes[i].str) for n in range(samples)]
+        samples = min(TOGETHER, max(1, NUMBERS // sum(map(math.prod, shapes.values()))))
+        order = [(n, i) for i in sorted(shapes, key=lambda i: dtypes[i].str) for n in range(samples)]
         at = {one: number for number, one in enumerate(order)}
-        self.which = np.array(placed, np.int64)
-        self.place = np.array([[at[n, i] for i in placed] for n in range(samples)], np.int64)
-        self.layout = RowLayout([found[i].shape for _, i in order], [dtypes[i] for _, i in order])
+        self.which = np.array(list(shapes), np.int64)
+        self.place = np.array([[at[n, i] for i in shapes] for n in range(samples)], np.int64)
+        self.layout = RowLayout([shapes[i] for _, i in order], [dtypes[i] for _, i in order])
         for side in self.sides:
             side.settle(self.which, self.place, self.layout)
         self._pass = OnePass(self.sides[0].rows, [side.rows for side in self.sides[1:]])
-        first, other, alone = ([side.into(n) for n in range(samples)] for side in self.sides)
+
+    def _bind(self, named: Values) -> None:
+        """Let the sessions write to the rows; what float's gives beside them goes to arrays of its own."""
+        first, other, alone = ([side.into(n) for n in range(len(self.place))] for side in self.sides)
         beside = {n: x for n, x in named.items() if n in self._reference.names and n not in first[0]}
-        self._reference.settle(
-            [{**{n: x.copy() for n, x in beside.items()}, **a, **b} for a, b in zip(first, alone, strict=True)]
-        )
+        into = zip(first, alone, strict=True)
+        self._reference.settle([{**{n: x.copy() for n, x in beside.items()}, **a, **b} for a, b in into])
         self._hybrid.settle(other)
         for runner in self._alone:
             runner.settle(alone)
