@@ -25,7 +25,19 @@ from hybridq.search.measuring.coarse import coarse_damages
 from hybridq.search.measuring.joint import Bench
 from hybridq.search.measuring.quantizers import sources
 from hybridq.search.search import SearchResult
-from hybridq.search.work import Deadline, Effort, Prices, TimeUp, Work, allowed, planned
+from hybridq.search.work import (
+    KEPT,
+    LEAST,
+    REPAIRING,
+    USUAL_SECONDS,
+    Deadline,
+    Effort,
+    Prices,
+    TimeUp,
+    Work,
+    allowed,
+    planned,
+)
 
 
 @st.composite
@@ -119,16 +131,20 @@ class TestWork:
     def test_a_thousand_runs_are_allowed_where_that_is_more_and_what_was_asked_for(self) -> None:
         small, large = (Prices(inference, 0.1, 0.01, 0.01, 0.01) for inference in (0.001, 0.5))
         assert 40 < allowed(small) < 60
-        assert allowed(large) == pytest.approx(500 / 60 * allowed(small))
+        assert allowed(large) == pytest.approx(LEAST * 500 / 60 * allowed(small))
         assert allowed(small, 1.0) == allowed(small)
         assert allowed(small, 600.0) == pytest.approx(10 * allowed(small))
 
     def test_what_repairs_take_beyond_a_few_seconds_is_not_the_search_s(self) -> None:
         prices = Prices(0.01, 0.1, 0.01, 0.01, 0.01, layer_repairs=100)
         assert allowed(prices, None, 4) == allowed(prices)
-        assert allowed(prices, None, 32) == pytest.approx(allowed(prices) + 4.0 - prices.repairs(32))
+        missing = prices.repairs(32) + prices.repairs(8) - REPAIRING
+        beyond = prices.around(32) - (1 - KEPT) * USUAL_SECONDS
+        assert missing > 0
+        assert allowed(prices, None, 32) == pytest.approx(allowed(prices) - missing - max(0.0, beyond))
         assert allowed(prices, None, 10_000) > 0
         assert prices.repairs(8) == 2 * prices.repairs(4)
+        assert prices.around(32) > prices.around(16) > prices.around(8)
 
     def test_prices_grow_with_samples_and_a_graph_of_its_own_costs_more(self) -> None:
         prices = Prices.of(small_case(0)[0].model)

@@ -21,8 +21,11 @@ from hybridq.graph.model import Model
 USUAL_SECONDS = 60.0  # that calibrating, searching, building and comparing may take by themselves, or
 USUAL_RUNS = 1000  # float inferences of one sample, whichever is more
 KEPT = 0.85  # of it is the search's, where weights are repaired within
-REPAIRING = 4.0  # seconds of the rest; what repairs take beyond these is missing in the search
-PASSES, PATCHES = 8, 2e-3  # that repairs take a sample: float inferences, and seconds to look at a layer's inputs
+REPAIRING = 8.0  # seconds there are for repairs, before a search and within; what they take beyond is missing in it
+PASSES, PATCHES = 13, 2e-3  # that repairs take a sample: float inferences, and seconds to look at a layer's inputs
+AROUND, LAYERS, LOOKED_AT = 3.5, 7, 16  # float inferences of calibrating and comparing a sample; and of layers, so many
+TIMED = 8.0  # seconds in which float, result and single layers are timed, sessions made, files written
+LEAST = 0.8  # of its price an inference takes, at least
 MACS_A_SECOND = 1e11  # of one core that has AVX-512 or the like, about
 ELEMENTS_A_SECOND = 3.3e9
 IN_8_BITS = 0.65  # of a float inference: the model with most layers in 8 bits
@@ -86,6 +89,10 @@ class Prices:
         """Corrected biases and weights rounded together, learned from so many samples."""
         return samples * (PASSES * self.inference + PATCHES * self.layer_repairs)
 
+    def around(self, samples: int) -> float:
+        """Calibrating before a search and comparing after it, so many samples each."""
+        return TIMED + self.inference * (AROUND * samples + LAYERS * min(samples, LOOKED_AT))
+
     def alone(self, samples: int, *, together: bool = True) -> float:
         """One quantizer on so many samples, in a graph ``together`` with others or in one of its own."""
         if together:
@@ -117,13 +124,16 @@ class Work:
         return self.trials < SCARCE
 
 
-def allowed(prices: Prices, seconds: float | None = None, repaired: int = 0) -> float:
+def allowed(prices: Prices, seconds: float | None = None, samples: int = 0) -> float:
     """Seconds' worth of work that a search may do: the usual, or as many as were asked for where that is more.
 
-    Repairs of weights, which ``repaired`` samples take part in, are done within the same time.
+    Repairs of weights, from so many ``samples`` before a search and from few within, calibrating and comparing are done
+    in the same time.
     """
-    whole = max(USUAL_SECONDS, USUAL_RUNS * prices.inference, seconds or 0.0)
-    return KEPT * whole - min(max(0.0, prices.repairs(repaired) - REPAIRING), whole / 2)
+    whole = max(USUAL_SECONDS, USUAL_RUNS * LEAST * prices.inference, seconds or 0.0)
+    repairs = prices.repairs(samples) + prices.repairs(min(samples, SAMPLES[0]))
+    beside = max(0.0, repairs - REPAIRING) + max(0.0, prices.around(samples) - (1 - KEPT) * whole)
+    return KEPT * whole - min(beside, whole / 2)
 
 
 def planned(model: Model, available: int, seconds: float = KEPT * USUAL_SECONDS, *, together: bool = True) -> Work:

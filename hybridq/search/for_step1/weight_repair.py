@@ -52,8 +52,7 @@ BIG = 1 << 30  # bytes of weights of a model that is too large to be built and r
 EQUALIZED = 1 << 28  # bytes of weights up to which channels are equalized: the others then lie in memory
 DAMPINGS = (0.01, 0.1)  # little trust in few samples, or more of it
 FEW = 32  # samples by which step1 chooses, unasked
-CLEAR = 0.8  # of what corrected biases leave: 1 dB, or channels that were equalized on few samples are not worth it
-MORE = 0.95  # of the best without them, too: where next to nothing is left, they say little
+CLEAR = 0.8  # of the damage: 1 dB, or channels that were equalized on few samples are not worth it
 TREATED = 2 + len(DAMPINGS)  # candidates of one start: biases, roundings, biases of what the best of these leaves
 WORTH = 0.97  # an alternative must bring the damage below this share of what it was
 
@@ -164,7 +163,7 @@ def _better(bed: Bed, plain: Calibration, equalize: Callable[[], Calibration | N
         return
     measure.expected += TREATED - 1
     other = _treated(bed, equal, even, measure)
-    if measure(other) < min(CLEAR * measure(first), MORE * measure(given)):
+    if measure(other) < CLEAR * measure(given):
         yield other
 
 
