@@ -52,7 +52,8 @@ BIG = 1 << 30  # bytes of weights of a model that is too large to be built and r
 EQUALIZED = 1 << 28  # bytes of weights up to which channels are equalized: the others then lie in memory
 DAMPINGS = (0.01, 0.1)  # little trust in few samples, or more of it
 FEW = 32  # samples by which step1 chooses, unasked
-CLEAR = 0.8  # of the damage: 1 dB, or channels that were equalized on few samples are not worth it
+CLEAR = 0.8  # of what corrected biases leave: 1 dB, or channels that were equalized on few samples are not worth it
+MORE = 0.95  # and of what is left without them, with biases alone and at best: else it is the luck of rounding
 TREATED = 2 + len(DAMPINGS)  # candidates of one start: biases, roundings, biases of what the best of these leaves
 WORTH = 0.97  # an alternative must bring the damage below this share of what it was
 
@@ -159,11 +160,11 @@ def _better(bed: Bed, plain: Calibration, equalize: Callable[[], Calibration | N
         return
     measure.expected += 1
     even = with_biases(bed, equal)
-    if measure(even) >= measure(first):  # alone they help nothing: rounding them together is not worth its time
+    if measure(even) >= MORE * measure(first):
         return
     measure.expected += TREATED - 1
     other = _treated(bed, equal, even, measure)
-    if measure(other) < CLEAR * measure(given):
+    if measure(other) < min(CLEAR * measure(first), MORE * measure(given)):
         yield other
 
 
