@@ -12,12 +12,14 @@ from helpers_graphs import given
 from helpers_search import Array, Feeds, damages
 
 import hybridq
+from hybridq.calibration import calibrate
 from hybridq.errors import ConfigError
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
 from hybridq.graph.separated import separable, separated
 from hybridq.graph.view import Sharing
 from hybridq.plan.plan import make_plan
+from hybridq.plan.record import with_results
 from hybridq.plan.separate import may_separate, separate, union
 from hybridq.steps.common import read_config, read_state
 from hybridq.storage.state import CFG
@@ -53,6 +55,18 @@ def joins(loud: float = LOUD) -> onnx.ModelProto:
         ("Conv", "second q", "z"),
     ]
     return given(nodes, tensors, ["y", "z"], SHAPE)
+
+
+def test_what_the_joined_tensors_tell_of_a_result_is_what_measuring_it_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = analyse(joins())
+    batches = list(enumerate(samples(5)))
+    told = calibrate.calibrate(model, model.proto, batches)
+    monkeypatch.setattr(calibrate, "told", lambda _: {})
+    measured = calibrate.calibrate(model, model.proto, batches)
+    assert measured.tensors.keys() - told.tensors.keys() == {"first"}
+    found = with_results(model, told.tensors)
+    assert found.keys() == measured.tensors.keys()
+    assert all(np.array_equal(found[n].pairs, one.pairs) for n, one in measured.tensors.items())
 
 
 def samples(count: int, seed: int = 0) -> Feeds:

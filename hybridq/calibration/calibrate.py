@@ -25,7 +25,7 @@ from hybridq.execution.shared import Shared
 from hybridq.graph.model import Model
 from hybridq.graph.rolling import Rolled, begins
 from hybridq.graph.runtime import Feed, Session, session
-from hybridq.graph.separated import separable
+from hybridq.graph.separated import separable, told
 from hybridq.graph.states import States
 
 Batch = tuple[int, Feed]  # index of the first sample, feed
@@ -67,11 +67,11 @@ def calibrate(
 def prepare(model: Model, proto: onnx.ModelProto, *, histogram: bool) -> Program:
     """The instrumented model that measures the sources of every group, and what a Concat could have apart from it.
 
-    Only the ends where the range is known, and of what Concats give.
+    Only the ends where the range is known, and of what Concats give; not even these where what they join tells them.
     """
     sources = [s for group in model.groups for s in group.sources]
     known = frozenset(s for group in model.groups if group.fixed is not None for s in group.sources)
-    joins = separable(model)
+    joins = [name for name in separable(model) if name not in told(model)]
     ends, tensors = known.union(joins), model.tensors
     program = instrument(proto, tensors, [*sources, *joins], histogram=histogram, ends_only=ends, states=model.states)
     return replace(program, softmax=softmax_readers(model))

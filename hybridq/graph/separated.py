@@ -25,6 +25,21 @@ def separable(model: Model) -> tuple[str, ...]:
     return tuple(node.output[0] for node in model.proto.graph.node if _ties(model, node))
 
 
+def told(model: Model) -> dict[str, tuple[str, ...]]:
+    """The joined tensors of each separable Concat by its result, where these are sources, or told themselves.
+
+    The least and largest value of such a result need no measuring. In graph order.
+    """
+    known = {s for group in model.groups for s in group.sources}
+    found = {}
+    for result in separable(model):
+        joined = tuple(dict.fromkeys(model.producers[result].input))
+        if known.issuperset(joined):
+            found[result] = joined
+            known.add(result)
+    return found
+
+
 def named(model: Model, name: str) -> str:
     """The result of the separable Concat that goes by a name (its own, or its result's); empty where there is none."""
     node = model.nodes.get(name) or model.producers.get(name)

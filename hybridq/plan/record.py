@@ -13,7 +13,7 @@ from hybridq.calibration.readers import Response, response
 from hybridq.calibration.statistics import TensorStatistics, pool
 from hybridq.errors import ModelError
 from hybridq.graph.model import Group, Layer, Model, Weight
-from hybridq.graph.separated import separable, separated
+from hybridq.graph.separated import separable, separated, told
 from hybridq.plan.defaults import LoopDefaults, default_precisions
 from hybridq.plan.layer_weights import entry_key, storage_of, weight_axis
 from hybridq.plan.limits import completed, inherited, joined, limit, within
@@ -103,11 +103,20 @@ class _Asked:
 
 def _apart(model: Model, measured: Mapping[str, Measured], asked: _Asked) -> dict[str, Measured]:
     """The ranges of the parts into which groups fall where all Concats are separate."""
-    target = asked.request.target
+    target, asked = asked.request.target, replace(asked, stats=with_results(model, asked.stats))
     parts = separated(model, separable(model), outputs_share=target.outputs_share, fixed_ranges=target.fixed_ranges)
     new = [g for g in parts.groups if g is not model.group.get(g.name)]
     own = asked.measured(parts, new, asked.readers(parts, new))
     return {n: m for n, m in joined({**measured, **own}, parts).items() if n in own}
+
+
+def with_results(model: Model, stats: Mapping[str, TensorStatistics]) -> dict[str, TensorStatistics]:
+    """The statistics and, of Concats that calibration did not measure, the ends that the joined tensors' tell."""
+    found = dict(stats)
+    for result, inputs in told(model).items():
+        if result not in found and found.keys() >= set(inputs):
+            found[result] = replace(pool(found[i] for i in inputs), histogram=None)
+    return found
 
 
 def record(
