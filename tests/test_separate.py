@@ -16,6 +16,7 @@ from hybridq.calibration import calibrate
 from hybridq.errors import ConfigError
 from hybridq.graph import runtime
 from hybridq.graph.analysis import analyse
+from hybridq.graph.intake.canonical import canonicalize
 from hybridq.graph.separated import separable, separated
 from hybridq.graph.view import Sharing
 from hybridq.plan.plan import make_plan
@@ -58,11 +59,12 @@ def joins(loud: float = LOUD) -> onnx.ModelProto:
 
 
 def test_what_the_joined_tensors_tell_of_a_result_is_what_measuring_it_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = analyse(joins())
+    proto = canonicalize(joins())
+    model = analyse(proto)
     batches = list(enumerate(samples(5)))
-    told = calibrate.calibrate(model, model.proto, batches)
+    told = calibrate.calibrate(model, proto, batches)
     monkeypatch.setattr(calibrate, "told", lambda _: {})
-    measured = calibrate.calibrate(model, model.proto, batches)
+    measured = calibrate.calibrate(model, proto, batches)
     assert measured.tensors.keys() - told.tensors.keys() == {"first"}
     found = with_results(model, told.tensors)
     assert found.keys() == measured.tensors.keys()
