@@ -71,7 +71,8 @@ def prepare(model: Model, proto: onnx.ModelProto, *, histogram: bool) -> Program
     """
     sources = [s for group in model.groups for s in group.sources]
     known = frozenset(s for group in model.groups if group.fixed is not None for s in group.sources)
-    joins = [name for name in separable(model) if name not in told(model)]
+    spared = told(model)
+    joins = [name for name in separable(model) if name not in spared]
     ends, tensors = known.union(joins), model.tensors
     program = instrument(proto, tensors, [*sources, *joins], histogram=histogram, ends_only=ends, states=model.states)
     return replace(program, softmax=softmax_readers(model))
