@@ -61,6 +61,7 @@ RIGHT = {
     "graph/chosen.py": OWN,
     "calibration/unbounded.py": OWN,
     "graph/intake/one_opset.py": OWN,
+    "graph/intake/all_axes.py": OWN,
     "graph/intake/spelled_out.py": OWN,
     "graph/opset.py": WRITES,
 }

@@ -274,6 +274,24 @@ CASES: dict[str, Situation] = {
         z=int64(6, 7),
         k=np.float32([2, 3]),
     ),
+    "some-axes-between": window(
+        """r = Relu(c)  a = CenterCropPad<axes = [-2, -1]>(r, v)  p = Conv(a, w)  q = Relu(p)
+        d = Resize<mode = "cubic", axes = [3, 2]>(q, , , z)  k = Resize<mode = "linear", axes = [2, 3],
+        keep_aspect_ratio_policy = "not_larger">(d, , , g)  s = Conv(k, w)  y = Relu(s)""",
+        v=int64(6, 10),
+        z=int64(12, 6),
+        g=int64(12, 30),
+    ),
+    "open-axes-between": written(
+        """(float[1, 4, H, W] x) => (float[1, 4, P, Q] y) { c = Conv<pads = [1, 1, 1, 1]>(x, w)  r = Relu(c)
+        a = CenterCropPad<axes = [2]>(r, six)  p = Conv(a, w)  q = Relu(p)
+        half = Shape<start = 2>(r)  z = Mul(half, two)  b = Resize<mode = "linear", axes = [2, 3]>(q, , , z)
+        k = Conv(b, w)  s = Relu(k)  odd = Mod(half, two)  sides = Concat<axis = 0>(none, odd)
+        t = Pad<mode = "edge">(s, sides, , last)  u = Conv(t, w)  y = Relu(u) }""",
+        {"w": W["w"], "six": int64(6), "two": int64(2), "none": int64(0, 0), "last": int64(-2, -1)},
+        opset=18,
+        x=[(1, 4, 9 + n, 7) for n in range(3)],
+    ),
     "resize-cubic": window('y = Resize<mode = "cubic", antialias = 1>(c, , s)', s=np.float32([1, 1, 0.5, 0.5])),
     "resize-keeping-shape": window(
         'y = Resize<mode = "linear", axes = [2, 3], keep_aspect_ratio_policy = "not_larger">(c, , , z)', z=int64(12, 20)

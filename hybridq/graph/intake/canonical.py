@@ -30,6 +30,7 @@ from hybridq.graph.halves import (
     native_halves,
     widen_halves,
 )
+from hybridq.graph.intake.all_axes import write_all_axes
 from hybridq.graph.intake.hints import drop_wrong
 from hybridq.graph.intake.inlined import drop_identities, drop_prefixes, restore_functions
 from hybridq.graph.intake.linear import join_linear
@@ -87,6 +88,7 @@ def canonicalize(
         mark_halves(proto, halves)
     drop_identities(proto.graph)
     spell_out(proto.graph)
+    write_all_axes(proto.graph)
     _drop_unused_opsets(proto)
     name_everything(proto.graph)
     _complete_types(proto)
