@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from pathlib import Path
 
 import click
 import pytest
@@ -16,7 +17,7 @@ from hybridq.report import Known, judge
 from hybridq.report import actions as actions_module
 from hybridq.report.actions import MOST, useful_first
 from hybridq.report.advice import Action
-from hybridq.report.commands import set_command
+from hybridq.report.commands import set_command, unset_command
 from hybridq.report.gain import Gain
 from hybridq.report.known import Remedy
 
@@ -47,7 +48,7 @@ def test_where_no_layer_is_guilty_another_algorithm_comes_first() -> None:
     known = dataclasses.replace(KNOWN, recorded=frozenset({"mmse"}))
     assert judge(report, known).actions[0].command == "hybridq set build '*' --algorithm mmse"
     lint = dataclasses.replace(KNOWN, lint=(Remedy(("box", "body"), "int16", "they share a step"),))
-    assert judge(report, lint).actions[0].command == "hybridq set build 'box or body' int16"
+    assert judge(report, lint).actions[0].command == "hybridq set build box body int16"
     front = dataclasses.replace(KNOWN, front=(Remedy(("stem",), "int16", "raise 'stem'", 31.0),), searched=True)
     gain = judge(report, front).actions[0].gain
     assert gain is not None
@@ -217,10 +218,16 @@ def test_a_row_of_numbers_may_be_scores_of_classes(op: str, shape: tuple[int, ..
     assert is_translated(action.why)
 
 
-def test_names_that_a_selector_would_read_otherwise_get_commands_of_their_own() -> None:
-    assert set_command("b", ("x", "y"), "int16") == "hybridq set b 'x or y' int16"
-    for odd in ("a b", "or", "op:Conv", "a*", "(a)"):
-        assert set_command("b", ("x", odd), "int16").count("hybridq set") == 2
+def test_layers_of_any_names_are_set_and_unset_by_one_command() -> None:
+    assert set_command("b", ("x", "y"), "int16") == "hybridq set b x y int16"
+    odd = ("x", "a b", "or", "op:Conv", "a*", "(a)", "it's", "-x", "int16")
+    for command, name in ((set_command("b", odd, "int16"), "set"), (unset_command("b", odd), "unset")):
+        words = shlex.split(command)[1:]
+        context = main.make_context("hybridq", words)
+        _, inner, rest = main.resolve_command(context, words)
+        found = inner.make_context(name, rest).params
+        assert found["directory"] == Path("b")
+        assert (found.get("words", ())[:-1] or found.get("selectors")) == odd
 
 
 @pytest.mark.parametrize(("trimmed", "first"), [(True, "algorithm"), (False, "raise")])

@@ -36,7 +36,7 @@ def test_notes_of_one_kind_are_one_paragraph_and_its_line_sets_every_layer_once(
     assert lines == [
         "note: 'a' is coarse",
         "  the same of 'b', 'c' (--verbose tells each)",
-        "  hybridq set build 'a or x or b or c' float32",
+        "  hybridq set build a x b c float32",
     ]
 
 

@@ -254,3 +254,14 @@ def test_merge_keeps_edits_and_comments_and_lists_what_is_lost() -> None:
 def test_merge_refuses_a_broken_cfg() -> None:
     with pytest.raises(ConfigError):
         merge("a", PATH, small(), small())
+
+
+def test_several_selectors_are_as_one_that_joins_them() -> None:
+    model, calibrated = small()
+    both = set_layers(text_of(), PATH, model, calibrated, ["conv1", "op:Sigmoid", "conv1"], "int16")
+    assert both.text == set_(set_(text_of(), "conv1", "int16").text, "op:Sigmoid", "int16").text
+    assert unset_layers(both.text, PATH, model, calibrated, ["op:Sigmoid", "conv1"]).text == text_of()
+    fields = set_layers(text_of(), PATH, model, calibrated, ["input", "conv1"], None, {"max": "9"})
+    assert fields.text == set_(set_(text_of(), "input", max="9").text, "conv1", max="9").text
+    with pytest.raises(ConfigError, match="no layer or tensor 'nowhere'"):
+        set_layers(text_of(), PATH, model, calibrated, ["conv1", "nowhere"], "int16")

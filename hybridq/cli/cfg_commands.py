@@ -10,13 +10,13 @@ from rich.table import Column, Table
 
 from hybridq.calibration.ranges import RangeAlgorithm
 from hybridq.cli.flags import FOLDER, Talk, Words, common, row, talk
+from hybridq.config import is_precision
 from hybridq.steps import editing
 
 
 @click.command("set")
 @click.argument("directory", type=FOLDER, metavar="DIR")
-@click.argument("selector")
-@click.argument("precision", required=False)
+@click.argument("words", nargs=-1, required=True, metavar="SELECTOR... [PRECISION]")
 @click.option(
     "--param", multiple=True, metavar="NAME=VALUE", help="A field of the tensors: min=0, max=6, scale=0.05, ..."
 )
@@ -24,17 +24,17 @@ from hybridq.steps import editing
 @common
 def set_(
     directory: Path,
-    selector: str,
-    precision: str | None,
+    words: tuple[str, ...],
     param: tuple[str, ...],
     algorithm: str | None,
     quiet: bool,
     verbose: bool,
     as_json: bool,
 ) -> None:
-    """Give the layers of SELECTOR a precision, their tensors parameters, or both.
+    """Give the layers of each SELECTOR a precision, their tensors parameters, or both.
 
     \b
+    hybridq set build conv1 conv2 int16
     hybridq set build op:Sigmoid float32
     hybridq set build "head/* and not op:Sigmoid" int16
     hybridq set build conv1 --param min=0 --param max=6
@@ -44,24 +44,27 @@ def set_(
     SELECTOR is a name, a glob, re:REGEX, op:TYPE, from:A..to:B (between two tensors), group:NAME, boundary,
     or a combination with and, or, not.
     """
-    if precision is None and not param and algorithm is None:
+    only_fields = bool(param or algorithm) and not (len(words) > 1 and is_precision(words[-1]))
+    selectors, precision = (words, None) if only_fields else (words[:-1], words[-1])
+    if not selectors:
         raise click.UsageError("Give a PRECISION, --param or --algorithm.")
     params = dict(_pair(p) for p in param)
     voice = talk(quiet, verbose, as_json)
-    tell(voice, editing.set_precision(directory, selector, precision, params=params, algorithm=algorithm))
+    tell(voice, editing.set_precision(directory, selectors, precision, params=params, algorithm=algorithm))
 
 
 @click.command()
 @click.argument("directory", type=FOLDER, metavar="DIR")
-@click.argument("selector")
+@click.argument("selectors", nargs=-1, required=True, metavar="SELECTOR...")
 @common
-def unset(directory: Path, selector: str, quiet: bool, verbose: bool, as_json: bool) -> None:
-    """Take back every edit of the layers of SELECTOR.
+def unset(directory: Path, selectors: tuple[str, ...], quiet: bool, verbose: bool, as_json: bool) -> None:
+    """Take back every edit of the layers of each SELECTOR.
 
     \b
+    hybridq unset build conv1 conv2
     hybridq unset build op:Sigmoid
     """
-    tell(talk(quiet, verbose, as_json), editing.unset(directory, selector))
+    tell(talk(quiet, verbose, as_json), editing.unset(directory, selectors))
 
 
 @click.command("list")

@@ -5,7 +5,7 @@
 ``check`` (all of it in order).
 """
 
-from hybridq.config.change import Change, list_layers, set_layers, unset_layers
+from hybridq.config.change import Change, is_precision, list_layers, set_layers, unset_layers
 from hybridq.config.check import check, read_cfg, separate_of
 from hybridq.config.merge import Proposal, is_edited, merge
 from hybridq.config.problem_formats import to_github, to_json
@@ -18,6 +18,7 @@ __all__ = [
     "check",
     "decode",
     "is_edited",
+    "is_precision",
     "list_layers",
     "merge",
     "need_size",

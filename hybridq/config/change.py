@@ -44,18 +44,18 @@ def set_layers(
     path: str,
     model: Model,
     calibrated: Calibrated,
-    selector: str,
+    selector: str | Sequence[str],
     precision: str | None = None,
     params: Mapping[str, str] | None = None,
     algorithm: str | None = None,
 ) -> Change:
-    """Give the selected layers a precision, their entries new fields, or both.
+    """Give the layers of one or several selectors a precision, their entries new fields, or both.
 
     A selector may also name a model input, a tensor or ``LAYER:weight`` where only fields change. Layers are written
     by name, so a later ``set`` always wins. Raises ConfigError where the cfg is or would be wrong; nothing is lost.
     """
     draft = Draft(text, path, model, calibrated)
-    keys, layers = draft.targets(selector, needs_layers=precision is not None)
+    keys, layers = draft.targets(_several(selector), needs_layers=precision is not None)
     if precision is not None:
         draft.ask(layers, _precision_text(precision))
     fields = dict(params or {}) | ({"algorithm": algorithm} if algorithm else {})
@@ -69,11 +69,11 @@ def set_layers(
     return draft.done()
 
 
-def unset_layers(text: str, path: str, model: Model, calibrated: Calibrated, selector: str) -> Change:
+def unset_layers(text: str, path: str, model: Model, calibrated: Calibrated, selector: str | Sequence[str]) -> Change:
     """Take back every edit of the selected layers, their tensors and weights. Raises ConfigError as ``set_layers``."""
     draft = Draft(text, path, model, calibrated)
-    keys, layers = draft.targets(selector, needs_layers=False)
-    draft.forget(layers, selector)
+    keys, layers = draft.targets(_several(selector), needs_layers=False)
+    draft.forget(layers, _several(selector))
     draft.restore([*keys, *(x + WEIGHT_SUFFIX for x in layers)])
     return draft.done()
 
@@ -104,6 +104,15 @@ def list_layers(model: Model, calibrated: Calibrated, config: QuantConfig) -> li
             }
         )
     return rows
+
+
+def _several(selector: str | Sequence[str]) -> tuple[str, ...]:
+    return (selector,) if isinstance(selector, str) else tuple(selector)
+
+
+def is_precision(word: str) -> bool:
+    """Whether ``set_layers`` takes a word for a precision."""
+    return word.startswith("weight_only:") or rknn.precision_of(word) is not None
 
 
 def _precision_text(word: str) -> str:
@@ -147,8 +156,13 @@ class Draft:
         self.notes.append(Problem(f"known without measuring, so left: the range of {told}", self.path, severity="note"))
         return [k for k in keys if k not in known]
 
-    def targets(self, selector: str, needs_layers: bool) -> tuple[list[str], list[str]]:
-        """The keys of the entries and the layers that a selector means."""
+    def targets(self, selectors: Sequence[str], needs_layers: bool) -> tuple[list[str], list[str]]:
+        """The keys of the entries and the layers that selectors mean together, each once."""
+        found = [self._targets(one, needs_layers) for one in selectors]
+        keys, layers = (list(dict.fromkeys(n for one in found for n in one[which])) for which in (0, 1))
+        return keys, layers
+
+    def _targets(self, selector: str, needs_layers: bool) -> tuple[list[str], list[str]]:
         key = self.names.key(selector)
         if key and not self.names.layers(selector):
             if needs_layers:
@@ -234,13 +248,13 @@ class Draft:
             if "dtype" in self.before.edited.get(key, ()):
                 self.put([key], {"dtype": str(self.calibrated.entries[key].dtype)})
 
-    def forget(self, layers: list[str], selector: str) -> None:
-        """Remove the lines that name these layers, and the line whose key is the selector itself."""
+    def forget(self, layers: list[str], selectors: Sequence[str]) -> None:
+        """Remove the lines that name these layers, and those whose keys are the selectors themselves."""
         wanted = set(layers)
         gone = [
             p
             for p in self.document.layers
-            if p.key.text == selector or (p.key.text in self.model.names and self.model.names[p.key.text] in wanted)
+            if p.key.text in selectors or (p.key.text in self.model.names and self.model.names[p.key.text] in wanted)
         ]
         out = set(map(id, gone))
         others = {p.key.text for p in self.document.layers if id(p) not in out}

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable
 
-PLAIN = re.compile(r"[\w./:+-]+")  # names that a selector can combine with "or" as they are
-NO_NAMES = {"and", "or", "not"}
-
 
 def set_command(folder: str, layers: Iterable[str], precision: str) -> str:
-    """The ``hybridq set`` command, or several where the names cannot stand in one selector."""
-    names = tuple(layers)
-    plain = all(PLAIN.fullmatch(n) and n not in NO_NAMES and ":" not in n for n in names)
-    selectors = (" or ".join(names),) if plain else names
-    return " && ".join(f"hybridq set {shlex.quote(folder)} {shlex.quote(one)} {precision}" for one in selectors)
+    """The ``hybridq set`` command that gives layers a precision."""
+    return f"hybridq set {_named(folder, layers)} {precision}"
 
 
 def unset_command(folder: str, layers: Iterable[str]) -> str:
-    """The ``hybridq unset`` commands that take back the edits of layers."""
-    return " && ".join(f"hybridq unset {shlex.quote(folder)} {shlex.quote(one)}" for one in layers)
+    """The ``hybridq unset`` command that takes back the edits of layers."""
+    return f"hybridq unset {_named(folder, layers)}"
+
+
+def _named(folder: str, layers: Iterable[str]) -> str:
+    """The folder and the layers, each a word of its own; none is taken for an option."""
+    names = [folder, *layers]
+    ahead = ["--"] if any(name.startswith("-") for name in names) else []
+    return " ".join(map(shlex.quote, [*ahead, *names]))

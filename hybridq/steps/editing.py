@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,16 @@ class Edited:
 
 def set_precision(
     directory: Path | str,
-    selector: str,
+    selector: str | Sequence[str],
     precision: str | None = None,
     *,
     params: Mapping[str, str] | None = None,
     algorithm: str | None = None,
 ) -> Edited:
-    """Give the selected layers a precision, their tensors parameters, or both. Raises ConfigError; nothing is lost."""
+    """Give the layers of one or several selectors a precision, their tensors parameters, or both.
+
+    Raises ConfigError; nothing is lost.
+    """
 
     def change(state: State, text: str, path: str) -> config.Change:
         return config.set_layers(text, path, state.model, state.calibrated, selector, precision, params, algorithm)
@@ -40,8 +43,8 @@ def set_precision(
     return edit(Path(directory), change)
 
 
-def unset(directory: Path | str, selector: str) -> Edited:
-    """Take back every edit of the selected layers."""
+def unset(directory: Path | str, selector: str | Sequence[str]) -> Edited:
+    """Take back every edit of the layers of one or several selectors."""
 
     def change(state: State, text: str, path: str) -> config.Change:
         return config.unset_layers(text, path, state.model, state.calibrated, selector)

@@ -45,20 +45,17 @@ HQ.choice = (() => {
     return "customized_quantize_layers:\n" + lines.map(([n, p]) => `    ${JSON.stringify(n)}: ${p}\n`).join("");
   }
   const quoted = (text) => (/^[\w./:+-]+$/.test(text) ? text : `'${text.replace(/'/g, "'\\''")}'`);
-  const plain = (name) => /^[\w./+-]+$/.test(name) && !["and", "or", "not"].includes(name);
 
-  // The same as edits by command; names that a selector would read otherwise get a line of their own.
+  // The same as edits by command, a line for what rises and one for what falls.
   function commands() {
-    const lines = [];
+    const lines = [], folder = quoted(data().folder || "DIR");
     for (const on of [true, false]) {
       const names = changed().filter((u) => up[u] === on).flatMap((u) => model().units[u].layers);
       const word = on ? model().high : model().low;
-      const easy = names.filter(plain);
-      for (let i = 0; i < easy.length; i += 40) lines.push([easy.slice(i, i + 40).join(" or "), word]);
-      names.filter((n) => !plain(n)).forEach((n) => lines.push([n, word]));
+      const ahead = names.some((n) => n.startsWith("-")) ? "-- " : ""; // no name is taken for an option
+      if (names.length) lines.push(`hybridq set ${ahead}${folder} ${names.map(quoted).join(" ")} ${word}\n`);
     }
-    const folder = quoted(data().folder || "DIR");
-    return lines.map(([s, p]) => `hybridq set ${folder} ${quoted(s)} ${p}\n`).join("") + (lines.length ? `hybridq step2 ${folder}\n` : "");
+    return lines.join("") + (lines.length ? `hybridq step2 ${folder}\n` : "");
   }
   const onchange = (tell) => { told = tell; };
   return { set, reset, raised, changed, turn, unitOf, downstream, precision, block, commands, onchange, built };
