@@ -18,6 +18,8 @@ from hybridq.search.search import Budget, SearchResult
 if sys.platform != "win32":
     pass
 
+LEFT = STEP1_LEAVES.format(own=0.21234, least=0.213)
+
 
 class TestBudgets:
     """A budget that cannot be held: everything is written, the flag and the best figure are told, exit code 1."""
@@ -83,14 +85,15 @@ class TestBudgets:
             ({"min_worst_sqnr": 20}, ["--min-sqnr worst:20: not reachable, best 7.5 dB"]),
             ({"min_speedup": 3}, ["--min-speedup 3: not reachable, best 1.50 times float32"]),
             ({}, []),  # no budget was given
-            ({"max_high": 0.15}, [f"--max-high 0.15: not reachable, best 25.0% of the MACs\n  {STEP1_LEAVES}"]),
+            ({"max_high": 0.15}, [f"--max-high 0.15: not reachable, best 25.0% of the MACs\n  {LEFT}"]),
+            ({"max_high": 0.22}, ["--max-high 0.22: not reachable, best 25.0% of the MACs"]),
             ({"max_drop": 0.01}, ["--max-drop 0.01: not reachable, best metric 0.5"]),
             (
                 {"min_sqnr": 60, "min_speedup": 3, "max_high": 0.1},
                 [
                     "--min-sqnr 60: not reachable, best 41.2 dB within --max-high 0.1",
                     "--min-speedup 3: not reachable, best 1.50 times float32 within --max-high 0.1",
-                    f"--max-high 0.1: not reachable, best 25.0% of the MACs\n  {STEP1_LEAVES}",
+                    f"--max-high 0.1: not reachable, best 25.0% of the MACs\n  {LEFT}",
                 ],
             ),
             (
@@ -103,6 +106,7 @@ class TestBudgets:
     )
     def test_each_flag_is_named(self, limits: dict[str, float], says: list[str]) -> None:
         figures = Figures(1.0, 0.25, {"y": 50.0, "z": 41.23}, {"y": 20.0, "z": 7.5}, 0.5)
-        found = SearchResult(False, {}, {}, {}, {}, {}, figures, {"times": {"speedups": {"a": 1.2, "b": 1.5}}})
+        content = {"times": {"speedups": {"a": 1.2, "b": 1.5}}, "all_8bit": {"high": 0.21234}}
+        found = SearchResult(False, {}, {}, {}, {}, {}, figures, content)
         assert [str(p) for p in missed(found, Budget(**limits))] == says
         assert missed(replace(found, feasible=True), Budget(**limits)) == []

@@ -114,6 +114,20 @@ def test_its_scales_are_the_cfgs(folder: Path, tmp_path: Path) -> None:
     assert weight.scale == tuple(float(s) for s in recovered.weights["w1"].scale)
 
 
+def test_step1_says_that_they_are_kept_and_what_that_leaves_without_effect(folder: Path, tmp_path: Path) -> None:
+    plain = step1(folder / "QDQ-QUInt8.onnx", FEEDS, tmp_path / "a", threads=1)
+    told = step1(
+        folder / "QDQ-QUInt8.onnx", FEEDS, tmp_path / "b", threads=1, algorithm="mmse", dtype="int16", samples=2
+    )
+    (kept,), (with_flags,) = plain.remarks, told.remarks
+    assert kept.startswith("The file is quantized: its own scales and zero points of ")
+    assert with_flags == f"{kept} So --algorithm mmse --dtype int16 has no effect: give the float model for that."
+    kept_entries, others = (one.state.calibrated.entries for one in (plain, told))
+    assert [(e.dtype, e.scale, e.zero_point) for e in kept_entries.values()] == [
+        (e.dtype, e.scale, e.zero_point) for e in others.values()
+    ]
+
+
 def test_a_raised_layer_is_computed_anew(folder: Path, tmp_path: Path) -> None:
     given = folder / "QDQ-QUInt8.onnx"
     out = came_in(given, tmp_path / "b")

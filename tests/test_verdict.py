@@ -232,6 +232,12 @@ def test_what_a_search_measured_stands_beside() -> None:
     assert columns[2].accuracy.sqnr_db == min(o.sqnr_db for o in REPORT.outputs)
 
 
+def test_what_step1_left_above_8_bits_is_not_called_all_8_bits() -> None:
+    known = dataclasses.replace(KNOWN, all_8bit=Accuracy(12.0, 3.0), left_high=0.207)
+    column = judge(REPORT, known).columns[1]
+    assert (column.model, column.high_fraction) == ("step1's own", 0.207)
+
+
 def test_long_names_are_cut_in_the_middle() -> None:
     assert short("/model/a/very/long/name/Conv_output_0", 15) == "/model/…utput_0"
     assert len(short("x" * 99, 30)) == 30

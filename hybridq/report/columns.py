@@ -46,7 +46,7 @@ def notes(columns: Sequence[Column]) -> list[str]:
 
 
 def side_by_side(report: ComparisonReport, known: Known) -> tuple[Column, ...]:
-    """Float, all 8 bits where a search measured it, this build."""
+    """Float, all 8 bits (or what step1 left so) where a search measured it, this build."""
     metric, timing = report.metric, report.timing
     given = Column(
         "float",
@@ -68,8 +68,9 @@ def side_by_side(report: ComparisonReport, known: Known) -> tuple[Column, ...]:
         known.high_fraction,
         board=known.board,
     )
+    before = "step1's own" if known.left_high else "all 8 bits"
     low = (
-        Column("all 8 bits", known.all_8bit, high_fraction=0.0, measured_on="the search's samples")
+        Column(before, known.all_8bit, high_fraction=known.left_high, measured_on="the search's samples")
         if known.all_8bit
         else None
     )

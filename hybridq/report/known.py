@@ -48,7 +48,7 @@ class Known:
     ``trimmed`` are layers whose range was cut where all readers are deaf: what they lose alone says little.
     ``edited`` are layers whose parameters a person edited, ``by_design`` those that step1 leaves in float, ``joined``
     the tensors that a Concat joins into an output, ``listed`` those that an output's rows are chosen from.
-    ``all_8bit`` and ``front`` are a search's,
+    ``all_8bit`` and ``front`` are a search's, ``left_high`` is the share of MACs above 8 bits before it,
     ``predicted`` is what the what-if would raise, ``prediction`` what it knows.
     """
 
@@ -79,4 +79,5 @@ class Known:
     predicted: Remedy | None = None
     prediction: Prediction | None = None
     all_8bit: Accuracy | None = None
+    left_high: float = 0.0
     searched: bool = False

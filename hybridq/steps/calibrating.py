@@ -46,7 +46,7 @@ from hybridq.search.work import Deadline
 from hybridq.steps.one_pass import Pass
 from hybridq.steps.options.step1 import Step1Options
 from hybridq.steps.prepare import Prepared, Seen
-from hybridq.steps.quantized import not_as_given
+from hybridq.steps.quantized import not_as_given, said_as_given
 from hybridq.storage import state as storage
 from hybridq.storage.kept import NOTHING, Kept
 from hybridq.storage.state import State
@@ -140,8 +140,11 @@ class Step1Run:
         findings = lint(model, weights, calibrated, self.target, found.stats.tensors)
         growing = any(f.code == GROWING for f in findings)
         measured = stats.of(s for group in model.groups for s in group.sources)
-        remarks = [] if growing else [convergence(measured).summary]
-        remarks += said_of_repair(weights, options.repair, found.repairs)
+        if self.prepared.recovered is not None:
+            remarks = said_as_given(self.prepared.recovered, options)
+        else:
+            remarks = [] if growing else [convergence(measured).summary]
+            remarks += said_of_repair(weights, options.repair, found.repairs)
         return Step1Result(Path(), state, [], left, remarks, difference, found.stats, findings)
 
     def without_data(self, directory: Path) -> Step1Result:

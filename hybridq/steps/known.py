@@ -60,6 +60,7 @@ def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
         lint=tuple(_remedies(state, target, facts)),
         front=tuple(_front(model, search, wider)),
         all_8bit=_all_8bit(search) if any(d.precision.bits == 8 for d in calibrated.layers.values()) else None,
+        left_high=_left_high(search),
         searched=bool(search.get("front")),
     )
 
@@ -183,3 +184,10 @@ def _all_8bit(search: Mapping[str, Any]) -> Accuracy | None:
     names = ("sqnr_db", "worst_sqnr_db", "centered_sqnr_db")
     whole, worst, centered = (min(held.get(name, {}).values(), default=None) for name in names)
     return Accuracy(whole, worst, centered, held.get("metric"))
+
+
+def _left_high(search: Mapping[str, Any]) -> float:
+    """The share of MACs above 8 bits where the search raised nothing."""
+    held = search.get("all_8bit")
+    high = held.get("high") if isinstance(held, dict) else None
+    return float(high) if isinstance(high, (int, float)) else 0.0

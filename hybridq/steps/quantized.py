@@ -19,10 +19,33 @@ from hybridq.graph.model import Model
 from hybridq.graph.runtime import Feed
 from hybridq.plan.plan import make_plan
 from hybridq.quant.records import Calibrated, QuantConfig
+from hybridq.steps.options.as_typed import said
+from hybridq.steps.options.step1 import Step1Options
+from hybridq.steps.options.validation import asked
 from hybridq.storage.weights import Weights
 
 Array = NDArray[Any]
+CHOOSING = (
+    "algorithm",
+    "percentile",
+    "momentum",
+    "minimum_range",
+    "weights",
+    "weights_algorithm",
+    "weights_repair",
+    "dtype",
+)  # options of step1 that choose what a quantized file has chosen
 HINT = "What hybridq says of this model counts from there on for what it recovered, not for what was given."
+
+
+def said_as_given(recovered: Recovered, options: Step1Options) -> list[str]:
+    """What a person is told of a model that arrived quantized, and which of the options it leaves without effect."""
+    counts = f"{len(recovered.tensors)} tensors and {len(recovered.weights)} weights"
+    kept = f"The file is quantized: its own scales and zero points of {counts} are kept, samples choose no others."
+    asked_for = said(options, leave={one.name for one in asked(Step1Options)}.difference(CHOOSING))
+    if not asked_for:
+        return [kept]
+    return [f"{kept} So {' '.join(asked_for)} has no effect: give the float model for that."]
 
 
 def not_as_given(

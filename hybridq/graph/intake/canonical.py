@@ -33,6 +33,7 @@ from hybridq.graph.halves import (
 from hybridq.graph.intake.all_axes import write_all_axes
 from hybridq.graph.intake.hints import drop_wrong
 from hybridq.graph.intake.inlined import drop_identities, drop_prefixes, restore_functions
+from hybridq.graph.intake.kept_shapes import keep_shapes
 from hybridq.graph.intake.linear import join_linear
 from hybridq.graph.intake.one_opset import brought_up, drop_long_domain, has_rows, inlined
 from hybridq.graph.intake.shared_constants import share_constants
@@ -158,10 +159,14 @@ def _complete_types(proto: onnx.ModelProto) -> None:
 
 def _inferred(proto: onnx.ModelProto) -> onnx.GraphProto:
     """What ONNX's shape inference says; nothing where the model has operators that it does not know."""
+    found = skeleton(proto)
     try:
-        return onnx.shape_inference.infer_shapes(skeleton(proto), data_prop=True).graph
+        found = onnx.shape_inference.infer_shapes(found, data_prop=True)
+        while keep_shapes(found.graph):
+            found = onnx.shape_inference.infer_shapes(found, data_prop=True)
     except Exception:  # its errors share no public base class
         return onnx.GraphProto()
+    return found.graph
 
 
 def _lacks_shape(value: onnx.ValueInfoProto) -> bool:

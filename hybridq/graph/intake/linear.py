@@ -15,14 +15,15 @@ from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 from hybridq.graph import edit
 from hybridq.graph.outside import values_of
 
+OPEN = -1  # the size of an axis that is not known
 Shape = tuple[int, ...]
 
 
 def join_linear(graph: GraphProto) -> None:
     """Make a Gemm of each MatMul with constant weights and the Add of a constant bias that alone reads it.
 
-    The rows must be known in number, and the result may be an output or read by a subgraph only where it has two axes:
-    a name that must keep its shape cannot stand for rows.
+    Of more than two axes all must be known in size, and the result may be an output or read by a subgraph only where it
+    has two: a name that must keep its shape cannot stand for rows.
     """
     view = _View(graph)
     for node in list(graph.node):
@@ -64,7 +65,7 @@ class _View:
             return None
         width = weight.dims[1]
         plain = self.constants[bias].dims[-1:] == [width] and math.prod(self.constants[bias].dims) == width
-        kept = len(rows) == 2 or add.output[0] not in self.fixed
+        kept = len(rows) == 2 or (add.output[0] not in self.fixed and OPEN not in rows)
         suits = plain and kept and self.shapes.get(add.output[0]) == (*rows[:-1], width)
         return (add, bias) if suits else None
 
@@ -131,10 +132,8 @@ def _reshape(tensor: str, shape: str, result: str) -> NodeProto:
 
 
 def _shape(value: ValueInfoProto) -> Shape | None:
-    """A float tensor's shape, None where an axis is not known."""
+    """A float tensor's shape, an ``OPEN`` size where it is not known; None where the number of axes is not."""
     kind = value.type.tensor_type
     if kind.elem_type != TensorProto.FLOAT or not kind.HasField("shape"):
         return None
-    if not all(d.HasField("dim_value") for d in kind.shape.dim):
-        return None
-    return tuple(d.dim_value for d in kind.shape.dim)
+    return tuple(d.dim_value if d.HasField("dim_value") else OPEN for d in kind.shape.dim)
