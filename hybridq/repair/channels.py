@@ -2,13 +2,15 @@
 
 Every float tensor gets an array of numbers that broadcasts against it: elements with the same number share a scale, and
 number 0 keeps the scale 1. Convolutions and matrix products end a tie, since their weights can take any scale in and
-out. ``f(s x) = s f(x)`` passes a tie on (Relu, pooling, ...), data movement carries it along, sums join both
-sides. Whatever an operator's rule does not cover is 0: inputs, outputs, Sigmoid, Clip(0, 6), subgraphs.
+out; so does a constant with a number for each channel, as that by which a normalization scales. ``f(s x) = s f(x)``
+passes a tie on (Relu, pooling, ...), data movement carries it along, sums join both sides. Whatever an operator's rule
+does not cover is 0: inputs, outputs, Sigmoid, Clip(0, 6), subgraphs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +21,7 @@ from onnx import NodeProto, helper
 
 from hybridq.graph.edit import attribute, attributes, outer_reads, reads
 from hybridq.graph.model import Model
-from hybridq.graph.operators import Interval, Layout, Movement, is_unscaled, row_of
+from hybridq.graph.operators import Interval, Layout, Movement, Role, is_unscaled, row_of
 from hybridq.graph.operators.columns import Ties
 from hybridq.graph.runtime import run, session
 from hybridq.graph.shared_qparams import moved
@@ -33,43 +35,83 @@ MOST = 1 << 24  # numbers that float32, in which data movement is run, tells apa
 
 @dataclass(frozen=True)
 class Channels:
-    """``numbers[tensor]`` broadcasts against the tensor; ``count`` is one more than the largest number."""
+    """``numbers[tensor]`` broadcasts against the tensor; ``count`` is one more than the largest number.
+
+    ``own`` are the constants that may take scales: one node reads each.
+    """
 
     numbers: Mapping[str, Numbers]
     count: int
+    own: frozenset[str]
 
     def free(self, tensor: str) -> bool:
         """Whether some channel of a tensor may be scaled."""
         return tensor in self.numbers and bool(self.numbers[tensor].any())
 
 
-def tied_channels(model: Model, weights: Weights, shapes: Shapes) -> Channels:
-    """Number the channels of every tensor in ``shapes``, which holds the shapes of all float tensors for one sample."""
-    return _Numbering(model, weights, shapes).run()
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """A constant operand with a number for each channel: its place among the inputs, its axis counted from the last."""
+
+    index: int
+    axis: int
+
+    @property
+    def other(self) -> int:
+        """The place of the other operand."""
+        return 1 - self.index
 
 
-def absorbs(node: NodeProto, uses: Mapping[str, int], weights: Weights) -> bool:
+def tied_channels(model: Model, weights: Weights, shapes: Shapes, kept: Collection[str] = ()) -> Channels:
+    """Number the channels of every tensor in ``shapes``, which holds the shapes of all float tensors for one sample.
+
+    Constants that are ``kept`` stay as they are.
+    """
+    uses = Counter(name for node in model.proto.graph.node for name in reads(node))
+    own = (n for n, count in uses.items() if count == 1 and n in weights and n not in kept)
+    return _Numbering(model, weights, shapes, frozenset(n for n in own if weights[n].dtype == np.float32)).run()
+
+
+def absorbs(node: NodeProto, own: Collection[str], weights: Weights) -> bool:
     """Whether a node's weights and bias can take scales: constant, its own, and with no factor of their own."""
-    own = [n for n in node.input[1:] if n]
-    if not own or any(n not in weights or uses[n] > 1 or weights[n].dtype != np.float32 for n in own):
+    held = [n for n in node.input[1:] if n]
+    if not held or any(n not in own for n in held):
         return False
     layout = row_of(node).layout
     if layout is Layout.GEMM:
         plain = is_unscaled(attributes(node)) and not attribute(node, "transA")
-        outputs = weights[own[0]].shape[0 if attribute(node, "transB") else 1]
-        return plain and all(weights[n].shape == (outputs,) for n in own[1:])
+        outputs = weights[held[0]].shape[0 if attribute(node, "transB") else 1]
+        return plain and all(weights[n].shape == (outputs,) for n in held[1:])
     if layout is Layout.MATMUL:
-        return weights[own[0]].ndim == 2
+        return weights[held[0]].ndim == 2
     return layout is not Layout.NONE
 
 
-def uses_of(model: Model) -> dict[str, int]:
-    """How often each tensor is read, by nodes and from subgraphs."""
-    found: dict[str, int] = {}
-    for node in model.proto.graph.node:
-        for name in reads(node):
-            found[name] = found.get(name, 0) + 1
-    return found
+def vector_of(node: NodeProto, own: Collection[str], weights: Weights) -> Vector | None:
+    """The constant of a sum or a product that has a number for each channel and is the node's own, if it has one."""
+    if row_of(node).ties not in (Ties.SUM, Ties.PRODUCT) or len(node.input) != 2:
+        return None
+    held = [i for i, n in enumerate(node.input) if n in own]
+    shape = weights[node.input[held[0]]].shape if len(held) == 1 else ()
+    axes = [a - len(shape) for a, size in enumerate(shape) if size > 1]
+    return Vector(held[0], axes[0]) if len(axes) == 1 else None
+
+
+def scale_and_shift(node: NodeProto, own: Collection[str], weights: Weights) -> list[str]:
+    """The constants by which a normalization scales and shifts each channel of its axis; none that others read."""
+    held = [n for n in node.input[1:] if n]
+    fits = row_of(node).ties is Ties.NORMALIZED and all(n in own and weights[n].ndim == 1 for n in held)
+    return held if fits else []
+
+
+def normalized_axis(node: NodeProto, rank: int) -> int:
+    """The axis of the channels that a normalization scales."""
+    return int(attribute(node, "axis", row_of(node).axis)) % rank
+
+
+def divides(node: NodeProto, index: int) -> bool:
+    """Whether an operand is what a quotient divides by."""
+    return row_of(node).interval is Interval.QUOTIENT and index == 1
 
 
 @dataclass
@@ -77,23 +119,29 @@ class _Numbering:
     model: Model
     weights: Weights
     shapes: Shapes
+    own: frozenset[str]
     numbers: dict[str, Numbers] = field(default_factory=dict)
     parent: list[int] = field(default_factory=lambda: [0])
 
     def run(self) -> Channels:
         for name in self.model.inputs:
             self._fixed(name)
-        uses = uses_of(self.model)
         for node in self.model.proto.graph.node:
-            done = absorbs(node, uses, self.weights) and self._absorbing(node)
-            rule = RULES.get(row_of(node).ties)
-            if not done and not (rule is not None and self._understood(node) and rule(self, node)):
+            if not (self._takes_any(node) or self._ruled(node)):
                 self._end(node)
             for name in outer_reads(node):
                 self._fix(name)
         for name in self.model.outputs:
             self._fix(name)
         return self._finish()
+
+    def _takes_any(self, node: NodeProto) -> bool:
+        """Whether a node's own constants take the scales of its channels."""
+        return (absorbs(node, self.own, self.weights) and self._absorbing(node)) or self._by_vector(node)
+
+    def _ruled(self, node: NodeProto) -> bool:
+        rule = RULES.get(row_of(node).ties)
+        return rule is not None and self._understood(node) and rule(self, node)
 
     def _understood(self, node: NodeProto) -> bool:
         """Whether all that a node reads and makes is known: tensors with numbers and a shape, or constants."""
@@ -111,14 +159,49 @@ class _Numbering:
             return False
         rank = len(self.shapes[out])
         axis = (row_of(node).channel_axis or 0) % rank
-        if any(size > 1 for i, size in enumerate(self.numbers[data].shape) if i != axis):
+        self._only_along(data, axis)
+        self._anew(out, axis)
+        return True
+
+    def _normalizing(self, node: NodeProto) -> bool:
+        """What a normalization scales its channels by takes any scale out."""
+        out, constants = node.output[0], scale_and_shift(node, self.own, self.weights)
+        axis = normalized_axis(node, len(self.shapes[out]))
+        if not constants or self.weights[constants[0]].shape != (self.shapes[out][axis],):
+            return False
+        self._end(node)
+        self._anew(out, axis)
+        return True
+
+    def _by_vector(self, node: NodeProto) -> bool:
+        """A constant with a number for each channel: a product's takes any scale in and out, a sum's the result's."""
+        out, vector = node.output[0], vector_of(node, self.own, self.weights)
+        if vector is None or out not in self.shapes or node.input[vector.other] not in self.numbers:
+            return False
+        data, axis = node.input[vector.other], len(self.shapes[out]) + vector.axis
+        if divides(node, vector.other):
             self._fix(data)
-        shape = [1] * rank
-        shape[axis] = self.shapes[out][axis]
+        elif self.shapes[data] != self.shapes[out]:
+            return False
+        self._only_along(data, axis)
+        if row_of(node).ties is Ties.SUM:
+            self.numbers[out] = self.numbers[data]
+        else:
+            self._anew(out, axis)
+        return True
+
+    def _only_along(self, tensor: str, axis: int) -> None:
+        """Fix a tensor whose scales differ along another axis."""
+        if any(size > 1 for i, size in enumerate(self.numbers[tensor].shape) if i != axis):
+            self._fix(tensor)
+
+    def _anew(self, tensor: str, axis: int) -> None:
+        """New numbers along an axis."""
+        shape = [1] * len(self.shapes[tensor])
+        shape[axis] = self.shapes[tensor][axis]
         start = len(self.parent)
         self.parent.extend(range(start, start + shape[axis]))
-        self.numbers[out] = np.arange(start, start + shape[axis]).reshape(shape)
-        return True
+        self.numbers[tensor] = np.arange(start, start + shape[axis]).reshape(shape)
 
     def _same(self, node: NodeProto) -> bool:
         if len(self._read(node)) != 1 or len([n for n in node.output if n]) != 1:
@@ -207,7 +290,8 @@ class _Numbering:
     # --- sets of numbers ---
 
     def _end(self, node: NodeProto) -> None:
-        for name in self._read(node):
+        roles = row_of(node).inputs
+        for name in [n for i, n in enumerate(node.input) if n in self.numbers and roles[i] is not Role.SHAPE]:
             self._fix(name)
         for name in node.output:
             if name:
@@ -234,7 +318,7 @@ class _Numbering:
         roots = np.array([self._find(i) for i in range(len(self.parent))])
         _, compact = np.unique(roots, return_inverse=True)
         numbers = {name: compact[found] for name, found in self.numbers.items()}
-        return Channels(numbers, int(compact.max()) + 1)
+        return Channels(numbers, int(compact.max()) + 1, self.own)
 
 
 RULES: dict[Ties, Callable[[_Numbering, NodeProto], bool]] = {  # ABSORBED has its own, FIXED ends every tie
@@ -246,6 +330,7 @@ RULES: dict[Ties, Callable[[_Numbering, NodeProto], bool]] = {  # ABSORBED has i
     Ties.SPATIAL: _Numbering._resized,
     Ties.SUM: _Numbering._sum,
     Ties.PRODUCT: _Numbering._product,
+    Ties.NORMALIZED: _Numbering._normalizing,
 }
 
 

@@ -17,11 +17,15 @@ above the loudest sample as that lies above the middle one.
 What a channel gains, the weights that read it may lose: they shrink by ``s[c]`` under a scale that they share with
 those of other channels. Not where convolutions of single channels alone read it: their weights have a scale for each
 channel, so that only the channel's own rounding error changes, and it shrinks (``Equalizations.harmless``).
+
+What a normalization scales, or any constant with a number for each channel, and no layer with weights, is as loud in
+one sample as in the next: such channels need no headroom, and their scales balance the tensor's rounding against that
+of the weights that read it (``repair.balance``). Harmless, too: the sum of both shrinks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +36,10 @@ from onnx import NodeProto
 from hybridq.graph.edit import attribute, attributes
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Layout, reads_one_channel, row_of
+from hybridq.graph.operators.columns import Ties
 from hybridq.graph.runtime import Feed
-from hybridq.repair.channels import Channels, absorbs, tied_channels, uses_of
+from hybridq.repair.balance import SeenChannels, balanced
+from hybridq.repair.channels import Channels, absorbs, divides, scale_and_shift, tied_channels, vector_of
 from hybridq.repair.observe import observer
 from hybridq.storage.weights import Weights
 
@@ -51,7 +57,7 @@ class Equalizations:
     """Weights and biases that change, float32, shapes as they were, for two equivalent models.
 
     ``every``: all channels that are free were equalized; ``harmless``: those that only convolutions of single channels
-    read, and of the others none. Empty where there is no such channel.
+    read, or that constants alone make, and of the others none. Empty where there is no such channel.
     """
 
     every: dict[str, Array]
@@ -67,51 +73,72 @@ class Equalizations:
 NOTHING = Equalizations({}, {})
 
 
-def equalizations(model: Model, weights: Weights, feeds: Sequence[Feed], *, threads: int = 0) -> Equalizations:
+def equalizations(
+    model: Model, weights: Weights, feeds: Sequence[Feed], *, rounded: Collection[str] = (), threads: int = 0
+) -> Equalizations:
     """Equivalent models whose channels use their tensors' ranges more evenly.
 
-    ``feeds`` are single samples; some 30 are enough.
+    ``feeds`` are single samples; some 30 are enough. Of operands that are ``rounded`` to 8 bits, one scale serves all
+    channels: they take no others in.
     """
     names = [t.name for t in model.tensors.values() if t.dtype == "float32"]
     first = observer(model, weights, names, threads=threads)(feeds[0])
-    channels = tied_channels(model, weights, {n: first[n].shape for n in names if n in first})
+    channels = tied_channels(model, weights, {n: first[n].shape for n in names if n in first}, rounded)
     seen = [n for n in names if n in model.group_of and channels.free(n)]
     if not seen:
         return NOTHING
-    scales = _scales(channels, _reaches(model, weights, channels, seen, feeds, threads))
-    few = np.where(_harmless(model, weights, channels), scales, 1.0)
+    found = _observed(model, weights, channels, seen, feeds, threads)
+    makers, shares = _makers(model, weights, channels), _shares(channels, found)
+    steady = makers.constants & ~makers.alone
+    even = balanced(model, weights, channels, found, steady, shares) if steady[1:].any() else shares
+    scales = _powers_of_two(np.where(steady, even, shares**EXPONENT))
+    few = np.where(makers.alone | makers.constants, scales, 1.0)
     return Equalizations(*(_applied(model, weights, channels, s) for s in (scales, few)))
 
 
-def _harmless(model: Model, weights: Weights, channels: Channels) -> NDArray[np.bool_]:
-    """By number, whether convolutions make the channels and only convolutions of single channels read them."""
-    uses, found = uses_of(model), np.ones(channels.count, bool)
+@dataclass(frozen=True)
+class _Makers:
+    """By number of a channel: convolutions make it and those of single channels read it; or constants make it."""
+
+    alone: NDArray[np.bool_]
+    constants: NDArray[np.bool_]
+
+
+def _makers(model: Model, weights: Weights, channels: Channels) -> _Makers:
+    alone, constants = np.ones(channels.count, bool), np.ones(channels.count, bool)
     for node in model.proto.graph.node:
-        if not absorbs(node, uses, weights):
+        if not absorbs(node, channels.own, weights):
             continue
         layout = row_of(node).layout
-        alone = reads_one_channel(layout, attributes(node), weights[node.input[1]].shape)
-        ends = {node.input[0]: alone, node.output[0]: layout is Layout.CONV}
-        for tensor in (t for t, fits in ends.items() if not fits and t in channels.numbers):
-            found[channels.numbers[tensor].ravel()] = False
-    return found
+        single = reads_one_channel(layout, attributes(node), weights[node.input[1]].shape)
+        for tensor, fits, held in (
+            (node.input[0], single, True),
+            (node.output[0], layout is Layout.CONV, False),
+        ):
+            if tensor in channels.numbers:
+                numbers = channels.numbers[tensor].ravel()
+                alone[numbers] &= fits
+                constants[numbers] &= held
+    return _Makers(alone, constants)
 
 
-def _reaches(
+def _observed(
     model: Model, weights: Weights, channels: Channels, tensors: Sequence[str], feeds: Iterable[Feed], threads: int
-) -> dict[str, tuple[Doubles, Doubles]]:
-    """How far each channel is expected to reach below and above zero, shaped as the tensor's numbers."""
+) -> dict[str, SeenChannels]:
     observe = observer(model, weights, tensors, threads=threads)
     ranks = {t: channels.numbers[t].shape for t in tensors}
-    lows: dict[str, list[Array]] = {t: [] for t in tensors}
-    highs: dict[str, list[Array]] = {t: [] for t in tensors}
+    seen: dict[str, list[tuple[Array, Array, Array]]] = {t: [] for t in tensors}
     for feed in feeds:
         values = observe(feed)
         for tensor, shape in ranks.items():
-            axes = tuple(i for i, size in enumerate(shape) if size == 1)
-            lows[tensor].append(np.maximum(-values[tensor].min(axes, keepdims=True), 0.0))
-            highs[tensor].append(np.maximum(values[tensor].max(axes, keepdims=True), 0.0))
-    return {t: (expected_reach(np.array(lows[t])), expected_reach(np.array(highs[t]))) for t in tensors}
+            axes, own = tuple(i for i, size in enumerate(shape) if size == 1), values[tensor]
+            ends = (np.maximum(x.max(axes, keepdims=True), 0.0) for x in (-own, own))
+            seen[tensor].append((*ends, np.square(own, dtype=np.float64).mean(axes, keepdims=True)))
+    found = {}
+    for tensor, parts in seen.items():
+        low, high, power = (np.array(p) for p in zip(*parts, strict=True))
+        found[tensor] = SeenChannels(expected_reach(low), expected_reach(high), power.mean(0))
+    return found
 
 
 def expected_reach(seen: Array) -> Doubles:
@@ -123,27 +150,33 @@ def expected_reach(seen: Array) -> Doubles:
     return np.asarray(np.minimum(largest * growth, largest.max(initial=0.0)), np.float64)
 
 
-def _scales(channels: Channels, reaches: dict[str, tuple[Doubles, Doubles]]) -> Doubles:
-    """By number, powers of two in (0, 1]: no tensor's range grows."""
+def _shares(channels: Channels, found: Mapping[str, SeenChannels]) -> Doubles:
+    """By number, how far a channel reaches beside its tensor, the most over all tensors: in [LEAST, 1]."""
     shares = np.zeros(channels.count)
-    for tensor, (low, high) in reaches.items():
-        whole = float(low.max() + high.max())
-        if not np.isfinite(whole):
+    for tensor, own in found.items():
+        if not np.isfinite(own.span):
             shares[channels.numbers[tensor].ravel()] = 1.0
             continue
-        for side in (low, high):
-            if side.max() > ONE_SIDED * whole:
+        for side in (own.low, own.high):
+            if side.max() > ONE_SIDED * own.span:
                 np.maximum.at(shares, channels.numbers[tensor].ravel(), (side / side.max()).ravel())
-    scales = np.exp2(np.rint(EXPONENT * np.log2(np.clip(shares, LEAST, 1.0))))
-    scales[0] = 1.0
-    return np.asarray(scales, np.float64)
+    return np.clip(shares, LEAST, 1.0)
+
+
+def _powers_of_two(scales: Doubles) -> Doubles:
+    """The nearest in (0, 1]; 1 for number 0."""
+    found = np.exp2(np.rint(np.log2(scales)))
+    found[0] = 1.0
+    return np.asarray(found, np.float64)
 
 
 def _applied(model: Model, weights: Weights, channels: Channels, scales: Doubles) -> dict[str, Array]:
-    uses, found = uses_of(model), dict[str, Array]()
+    found: dict[str, Array] = {}
     for node in model.proto.graph.node:
+        for name, factor in _of_constants(node, weights, channels, scales).items():
+            found[name] = (weights[name] * factor).astype(np.float32)
         data, out = node.input[0] if node.input else "", node.output[0]
-        if not absorbs(node, uses, weights) or not (channels.free(data) or channels.free(out)):
+        if not absorbs(node, channels.own, weights) or not (channels.free(data) or channels.free(out)):
             continue
         before, after = (scales[channels.numbers[n]].ravel() for n in (data, out))
         if (before == 1.0).all() and (after == 1.0).all():
@@ -154,6 +187,26 @@ def _applied(model: Model, weights: Weights, channels: Channels, scales: Doubles
             bias = np.asarray(weights[node.input[2]], np.float64)
             found[node.input[2]] = (bias / np.broadcast_to(after, bias.shape)).astype(np.float32)
     return found
+
+
+def _of_constants(node: NodeProto, weights: Weights, channels: Channels, scales: Doubles) -> dict[str, Doubles]:
+    """The constants of a normalization, a sum or a product that change, and by what factor, shaped like each."""
+    out, vector = node.output[0], vector_of(node, channels.own, weights)
+    if not channels.numbers.get(out, np.zeros(0)).any():
+        return {}
+    after = scales[channels.numbers[out]]
+    factors = dict.fromkeys(scale_and_shift(node, channels.own, weights), 1 / after)
+    if vector is not None:
+        before = scales[channels.numbers[node.input[vector.other]]]
+        if row_of(node).ties is Ties.SUM:
+            factor = 1 / after
+        elif divides(node, vector.index):
+            factor = after / before
+        else:
+            factor = before / after
+        factors[node.input[vector.index]] = factor
+    changed = {n: f for n, f in factors.items() if (f != 1.0).any()}
+    return {n: np.broadcast_to(f.ravel(), (weights[n].size,)).reshape(weights[n].shape) for n, f in changed.items()}
 
 
 def _factors(node: NodeProto, shape: tuple[int, ...], before: Doubles, after: Doubles) -> Doubles:

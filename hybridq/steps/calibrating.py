@@ -40,6 +40,7 @@ from hybridq.search.for_step1.weight_repair import (
     Repair,
     is_big,
     repaired,
+    rounded_operands,
     said_of_repair,
 )
 from hybridq.search.work import Deadline
@@ -224,9 +225,9 @@ class Step1Run:
         self.progress("repairing weights", 0, None)
         bed = Bed(self.prepared.model, feeds, options.threads, self.progress, self.kept)
         if options.repair is not Repair.BETTER:
-            equal = partial(self._equalized, plain.weights, data, feeds, executor)
+            equal = partial(self._equalized, plain, data, feeds, executor)
             return repaired(bed, plain, equal, options.repair, self._time_for_weights()), feeds
-        made = self._equalizations(plain.weights, feeds[:FEW])
+        made = self._equalizations(plain, feeds[:FEW])
         start = self._within_ranges(plain, made.harmless if options.weights == "channel" else {})
         more = partial(self._within_ranges, plain, made.every) if made.differ else lambda: None
         return repaired(bed, start or plain, more, options.repair, self._time_for_weights()), feeds
@@ -238,26 +239,30 @@ class Step1Run:
         return self.deadline.part(REPAIRED, REPAIRED_SECONDS)
 
     def _equalized(
-        self, weights: Weights, data: Dataset, feeds: list[Feed], executor: Executor | None
+        self, plain: Calibration, data: Dataset, feeds: list[Feed], executor: Executor | None
     ) -> Calibration | None:
         """The model with equalized channels, calibrated anew; None where no channel can be."""
-        if size_of(weights) > EQUALIZED:
+        if size_of(plain.weights) > EQUALIZED:
             return None
-        made = equalizations(self.prepared.model, weights, feeds, threads=self.options.threads).every
+        made = self._equivalent(plain, feeds).every
         try:
-            other = self._changed(weights, made)
+            other = self._changed(plain.weights, made)
             return other._candidate(other._pass(executor).over(data)[0]) if made else None
         except DatasetError:  # samples from an iterator, which is used up
             return None
 
-    def _equalizations(self, weights: Weights, feeds: list[Feed]) -> Equalizations:
+    def _equalizations(self, plain: Calibration, feeds: list[Feed]) -> Equalizations:
         """What can be equalized unasked; nothing where samples are too few, or the model is too large."""
-        if len(feeds) < EVEN_SAMPLES or size_of(weights) > EQUALIZED:
+        if len(feeds) < EVEN_SAMPLES or size_of(plain.weights) > EQUALIZED:
             return UNEQUALIZED
         try:
-            return equalizations(self.prepared.model, weights, feeds, threads=self.options.threads)
+            return self._equivalent(plain, feeds)
         except (HybridqError, ValueError):  # samples of other shapes, tensors that cannot be looked at: nothing is lost
             return UNEQUALIZED
+
+    def _equivalent(self, plain: Calibration, feeds: list[Feed]) -> Equalizations:
+        model, threads = self.prepared.model, self.options.threads
+        return equalizations(model, plain.weights, feeds, rounded=rounded_operands(model, plain), threads=threads)
 
     def _within_ranges(self, plain: Calibration, made: Mapping[str, NDArray[Any]]) -> Calibration | None:
         """The model with equalized channels within the ranges that were measured; None where nothing changes.

@@ -173,6 +173,7 @@ class Ties(StrEnum):
     SPATIAL = "along the axes whose size stays"
     SUM = "both operands and the result"
     PRODUCT = "one operand and the result, the other keeps its scale"
+    NORMALIZED = "none along its axis: what it scales and shifts by takes any scale out"
     FIXED = "nothing may be scaled"
 
 

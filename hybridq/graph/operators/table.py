@@ -169,10 +169,10 @@ TABLE: dict[str, Operator] = {
         data_free=DataFree.FIXED,
     ),
     **like(MAPS, "LogSoftmax", pointwise=False, range=(-math.inf, 0.0), rows=BatchRows.AXIS, axis=-1),
-    **like(NORMALIZES, "LayerNormalization", rows=BatchRows.AXIS, axis=-1),
-    **like(NORMALIZES, "RMSNormalization", inputs="data weight", rows=BatchRows.AXIS, axis=-1),
+    **like(NORMALIZES, "LayerNormalization", rows=BatchRows.AXIS, axis=-1, ties=Ties.NORMALIZED),
+    **like(NORMALIZES, "RMSNormalization", inputs="data weight", rows=BatchRows.AXIS, axis=-1, ties=Ties.NORMALIZED),
     **like(NORMALIZES, "LpNormalization", inputs="data", rows=BatchRows.AXIS, axis=-1),
-    **like(NORMALIZES, "InstanceNormalization GroupNormalization"),
+    **like(NORMALIZES, "InstanceNormalization GroupNormalization", rows=BatchRows.AXIS, axis=1, ties=Ties.NORMALIZED),
     **like(NORMALIZES, "LRN", inputs="data"),
     **like(NORMALIZES, "MeanVarianceNormalization", inputs="data", rows=BatchRows.MIXED),
     **like(

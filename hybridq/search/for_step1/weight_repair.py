@@ -19,6 +19,7 @@ from hybridq.calibration.statistics import CalibrationStats
 from hybridq.execution.progress import Progress, no_progress
 from hybridq.graph.chance import seeded
 from hybridq.graph.model import Model
+from hybridq.graph.operators import Layout, lookup
 from hybridq.graph.runtime import Feed, session
 from hybridq.plan.layer_weights import entry_key
 from hybridq.plan.plan import make_plan
@@ -218,6 +219,13 @@ def _together(model: Model, found: Calibration, rounded: Mapping[str, NDArray[An
 def _plan(model: Model, found: Calibration) -> QuantPlan:
     config = QuantConfig(found.calibrated.target, {}, found.calibrated.entries, {})
     return make_plan(model, found.calibrated, config, found.weights)
+
+
+def rounded_operands(model: Model, found: Calibration) -> set[str]:
+    """The constants of layers without weights that are stored in 8 bits."""
+    layers = _plan(model, found).layers
+    plain = (x for x in model.layers if lookup(x.op).layout is Layout.NONE)
+    return {w.tensor for x in plain for w in layers[x.name].weights if w.qparams is not None}
 
 
 @dataclass
