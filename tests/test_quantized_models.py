@@ -222,6 +222,56 @@ def test_computed_parameters_are_refused() -> None:
         recover(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
 
 
+OUTSIDE = {  # a model's integers that no quantizer made, and what reads its first float tensor
+    "input": ("uint8[1, 4, 6, 6] i", "d = DequantizeLinear(i, s, z)"),
+    "table": ("int64[4, 6] i", "r = Gather(t, i)  e = DequantizeLinear(r, s, n)  d = Unsqueeze(e, o)"),
+    "columns": ("int64[24] i", "r = Gather<axis = 1>(t, i)  k = Reshape(r, p)  d = DequantizeLinear(k, s, n)"),
+}
+
+
+def _values(path: Path, level: str, feed: dict[str, np.ndarray]) -> np.ndarray:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, feed)[0]
+
+
+@pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_ALL"])
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_integers_of_an_input_or_a_table_stay_what_floats_are_made_of(name: str, level: str, tmp_path: Path) -> None:
+    given, text = OUTSIDE[name]
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]> g ({given}) => (float[A, B, C, D] y) {{
+        {text}  w = DequantizeLinear<axis = 0>(q, v, u)  c = Conv(d, w)  a = Relu(c)
+        b = QuantizeLinear(a, s, z0)  y = DequantizeLinear(b, s, z0) }}""")
+    random = np.random.default_rng(4)
+    held = {
+        "s": np.float32(0.02),
+        "z": np.uint8(120),
+        "z0": np.uint8(0) if name == "input" else np.int8(-128),
+        "n": np.int8(-3),
+        "t": random.integers(-128, 128, (30, 6) if name == "table" else (6, 30)).astype(np.int8),
+        "o": np.array([0]),
+        "p": np.array([1, 4, 6, 6]),
+        "q": random.integers(-127, 128, (3, 4, 1, 1)).astype(np.int8),
+        "v": np.float32([0.01, 0.02, 0.03]),
+        "u": np.zeros(3, np.int8),
+    }
+    read = {i for n in model.graph.node for i in n.input}
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in held.items() if k in read)
+    path = tmp_path / "given.onnx"
+    onnx.save(model, path)
+    kind = model.graph.input[0].type.tensor_type
+    shape = [d.dim_value for d in kind.shape.dim]
+    high, dtype = (256, np.uint8) if name == "input" else (30, np.int64)
+    feeds = [{"i": random.integers(0, high, shape).astype(dtype)} for _ in range(4)]
+    step1(path, feeds, tmp_path / "b", threads=1)
+    built = step2(tmp_path / "b", threads=1)
+    wanted, found = ([_values(p, lv, f) for f in feeds] for p, lv in ((path, "ORT_DISABLE_ALL"), (built.path, level)))
+    step = 0.021 if level == "ORT_ENABLE_ALL" else 0.0  # integer kernels may round a half otherwise
+    assert max(np.abs(a - b).max() for a, b in zip(wanted, found, strict=True)) <= step
+    tables = [t for t in onnx.load(built.path).graph.initializer if t.name == "t"]
+    assert [t.data_type for t in tables] == [TensorProto.INT8] * (name != "input")
+
+
 def test_integer_outputs_are_refused() -> None:
     node = helper.make_node("QuantizeLinear", ["x", "s"], ["q"], "Q1")
     graph = helper.make_graph(

@@ -138,14 +138,11 @@ class _Work:
         self.integers.add(node.output[0])
 
     def _copied(self, source: str, parameters: tuple[str, ...]) -> str:
-        """A copy of a tensor that some readers see rounded and others not, or otherwise: it takes the quantizer.
-
-        It is a Concat of one tensor, which no optimization takes away.
-        """
+        """A copy of a tensor that some readers see rounded and others not, or otherwise: it takes the quantizer."""
         copies = self.copies.setdefault(source, {})
         if parameters not in copies:
             copy = copies[parameters] = f"{source}/rounded{len(copies) or ''}"
-            self.nodes.append(helper.make_node("Concat", [source], [copy], name=f"{copy}/node", axis=0))
+            self.nodes.append(_copy(source, copy))
         return copies[parameters]
 
     def _saturated(self, source: str, found: Quantizer) -> None:
@@ -173,13 +170,31 @@ class _Work:
         if source in self.constants:
             self._constant(node)
         elif source not in self.floats:
-            self._refuse(f"'{source}' holds integers that no quantizer made", "Let the model take floats.")
+            self._of_outside(node)
+            return
         elif result in self.outputs:  # its name stays: it is the model's
             self.nodes.append(helper.make_node("Identity", [self.floats[source]], [result], name=node.name))
             self.tensors[result] = self.tensors[self.floats[source]]
         else:
             self.floats[result] = self.floats[source]
         self.dequantized.setdefault(self.floats.get(source, ""), result)
+
+    def _of_outside(self, node: NodeProto) -> None:
+        """Floats of integers that no quantizer made, an input's or a table's rows: the node stays what makes them.
+
+        To round its result by its own scale changes nothing, so that readers have integers to compute with. ONNX
+        Runtime would pull the node behind those that move its result, and fails on int8 there: a Concat is in the way.
+        """
+        self._other(node)
+        result = node.output[0]
+        if any(row_of(n).movement is not Movement.NONE for n in self.readers.get(result, ())):
+            self.nodes[-1].output[0] = f"{result}/dequantized"
+            self.nodes.append(_copy(f"{result}/dequantized", result))
+        if not any(edit.attribute(node, word) for word in ("block_size", "output_dtype")):
+            found = self._quantizer(node)
+            if not found.scale.ndim:
+                self.tensors[result] = found
+                self.dequantized[result] = result
 
     def _constant(self, node: NodeProto) -> None:
         """A dequantized constant, under the name it had before it was quantized."""
@@ -331,6 +346,11 @@ def _read_raw(graph: onnx.GraphProto, constants: Collection[str]) -> frozenset[s
     valued = (n for n in graph.node if n.op_type not in (QUANTIZE, "Shape", "Size"))
     others = {i for n in valued for i in edit.reads(n)} | {o.name for o in graph.output}
     return frozenset(t for t, count in quantized.items() if t in others or count > 1)
+
+
+def _copy(source: str, copy: str) -> NodeProto:
+    """A Concat of one tensor, which no optimization takes away."""
+    return helper.make_node("Concat", [source], [copy], name=f"{copy}/node", axis=0)
 
 
 def _along(values: NDArray[Any], axis: int | None, ndim: int) -> NDArray[Any]:
