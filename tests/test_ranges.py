@@ -63,6 +63,12 @@ def test_a_range_holds_zero_and_nothing_that_was_not_seen(
     qparams_of_ranges(found.min, found.max, *form)
 
 
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_a_side_that_is_next_to_nothing_beside_the_other_stays_within_what_was_seen(algorithm: str) -> None:
+    found = choose(algorithm, of_samples([np.array([-1.5845633e29, 1.7592188e13], np.float32)]), *FORMS[0])
+    assert found.max <= np.float32(1.7592188e13)
+
+
 @pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 @pytest.mark.parametrize("scale", [0.0, 1e-44, 1e-30, 1e30])

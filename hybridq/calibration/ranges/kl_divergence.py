@@ -68,6 +68,7 @@ class _Fine:
     """
 
     low: float
+    high: float
     step: float
     zero: int
     total: float
@@ -86,7 +87,7 @@ class _Fine:
         entropy = mass * np.log(np.where(mass > 0, mass, 1.0))
         filled, uncertainty = (np.concatenate([[0.0], np.cumsum(v)]) for v in (mass > 0, entropy))
         step = (high - low) / bins
-        return _Fine(low, step, round(-low / step), float(cumulative[-1]), below, filled, uncertainty)
+        return _Fine(low, high, step, round(-low / step), float(cumulative[-1]), below, filled, uncertainty)
 
     @property
     def bins(self) -> int:
@@ -95,7 +96,7 @@ class _Fine:
 
     def edge(self, index: int) -> float:
         """The real value of an edge."""
-        return self.low + index * self.step
+        return min(self.low + index * self.step, self.high)
 
     def divergence(self, a: NDArray[np.int64], b: NDArray[np.int64], levels: int) -> Values:
         """KL divergence of the ranges from edge a to edge b, arrays of one shape; infinite for an empty range."""
