@@ -31,7 +31,8 @@ from hybridq.repair.gptq import compensate, compensated_weights
 from hybridq.repair.observe import observer
 from hybridq.report.effects import Effects
 from hybridq.search.for_step1 import weight_repair
-from hybridq.search.for_step1.weight_repair import Calibration, Repair
+from hybridq.search.for_step1.measure import Calibration
+from hybridq.search.for_step1.weight_repair import Repair
 from hybridq.steps import step1, step2
 from hybridq.steps.common import read_state
 from hybridq.storage.state import assemble

@@ -30,15 +30,12 @@ from hybridq.plan.record import Request, decide, record
 from hybridq.quant.records import Calibrated
 from hybridq.repair.equalization import NOTHING as UNEQUALIZED
 from hybridq.repair.equalization import Equalizations, equalizations
+from hybridq.search.for_step1.measure import FEW, Bed, Calibration, is_big
 from hybridq.search.for_step1.range_algorithm import choose_algorithm
 from hybridq.search.for_step1.recurrent import ENOUGH_DB, SEARCHED_DB, choose_loop
 from hybridq.search.for_step1.weight_repair import (
     EQUALIZED,
-    FEW,
-    Bed,
-    Calibration,
     Repair,
-    is_big,
     repaired,
     rounded_operands,
     said_of_repair,

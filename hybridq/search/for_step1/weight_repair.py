@@ -7,34 +7,20 @@ All are built with every layer at its default precision and compared at the outp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from enum import StrEnum
-from functools import cached_property
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from hybridq.calibration.statistics import CalibrationStats
-from hybridq.execution.progress import Progress, no_progress
-from hybridq.graph.chance import seeded
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Layout, lookup
-from hybridq.graph.runtime import Feed, session
 from hybridq.plan.layer_weights import entry_key
-from hybridq.plan.plan import make_plan
-from hybridq.plan.quant_plan import QuantPlan
 from hybridq.quant.entry_params import TOGETHER
-from hybridq.quant.records import Calibrated, QuantConfig
 from hybridq.repair.bias_correction import corrected_biases
 from hybridq.repair.gptq import DAMPING, compensations
-from hybridq.search.choice import Choice
-from hybridq.search.measuring.damage import Objective, Reference, measure_reference
-from hybridq.search.measuring.joint import Bench
+from hybridq.search.for_step1.measure import FEW, Bed, Calibration, Measure, is_big, planned
 from hybridq.search.work import Deadline, TimeUp
-from hybridq.storage.kept import NOTHING, Kept
-from hybridq.storage.record_json import to_json
-from hybridq.storage.state import assemble
 from hybridq.storage.weights import Weights, size_of
 
 
@@ -49,29 +35,12 @@ class Repair(StrEnum):
     AUTO = "auto"  # the best of all, measured
 
 
-BIG = 1 << 30  # bytes of weights of a model that is too large to be built and run several times
 EQUALIZED = 1 << 28  # bytes of weights up to which channels are equalized: the others then lie in memory
 DAMPINGS = (0.01, 0.1)  # little trust in few samples, or more of it
-FEW = 32  # samples by which step1 chooses, unasked
 CLEAR = 0.8  # of what corrected biases leave: 1 dB, or channels that were equalized on few samples are not worth it
 MORE = 0.95  # and of what is left without them, with biases alone and at best: else it is the luck of rounding
 TREATED = 2 + len(DAMPINGS)  # candidates of one start: biases, roundings, biases of what the best of these leaves
 WORTH = 0.97  # an alternative must bring the damage below this share of what it was
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """One way to calibrate a model. ``repairs`` says in words what was done to its weights."""
-
-    weights: Weights
-    calibrated: Calibrated
-    stats: CalibrationStats
-    repairs: tuple[str, ...] = ()
-
-
-def is_big(weights: Weights) -> bool:
-    """Whether a model is too large to be built and run several times."""
-    return size_of(weights) > BIG
 
 
 def said_of_repair(weights: Weights, repair: Repair, done: tuple[str, ...]) -> list[str]:
@@ -85,20 +54,11 @@ def said_of_repair(weights: Weights, repair: Repair, done: tuple[str, ...]) -> l
     return [f"Weights repaired: {', '.join(done) or 'nothing helped'}{left}."]
 
 
-@dataclass(frozen=True)
-class Bed:
-    """What repairs are made and measured with: model, samples, threads of ONNX Runtime, whom to tell, what was kept."""
-
-    model: Model
-    feeds: Sequence[Feed]
-    threads: int
-    progress: Progress = no_progress
-    kept: Kept = NOTHING
-
-    @property
-    def words(self) -> dict[str, Any]:
-        """How a repair goes about it."""
-        return {"threads": self.threads, "progress": self.progress, "kept": self.kept}
+def rounded_operands(model: Model, found: Calibration) -> set[str]:
+    """The constants of layers without weights that are stored in 8 bits."""
+    layers = planned(model, found).layers
+    plain = (x for x in model.layers if lookup(x.op).layout is Layout.NONE)
+    return {w.tensor for x in plain for w in layers[x.name].weights if w.qparams is not None}
 
 
 def repaired(
@@ -141,7 +101,7 @@ def _best_of_all(bed: Bed, plain: Calibration, equal: Calibration | None) -> Cal
     made = [
         treat(bed, start) for start in ([plain, equal] if equal else [plain]) for treat in (with_biases, with_rounding)
     ]
-    return _best([plain, *made], _Measure(bed, plain, 1 + len(made)))
+    return _best([plain, *made], Measure(bed, plain, 1 + len(made)))
 
 
 def _has_numbers(model: Model) -> bool:
@@ -153,7 +113,7 @@ def _better(bed: Bed, plain: Calibration, equalize: Callable[[], Calibration | N
     """The best treatment of the weights; of equalized channels where that brings clearly less damage."""
     first = with_biases(bed, plain)
     yield first
-    measure = _Measure(bed, first, TREATED)
+    measure = Measure(bed, first, TREATED)
     given = _treated(bed, plain, first, measure)
     yield given
     equal = equalize()
@@ -169,7 +129,7 @@ def _better(bed: Bed, plain: Calibration, equalize: Callable[[], Calibration | N
         yield other
 
 
-def _treated(bed: Bed, start: Calibration, first: Calibration, measure: _Measure) -> Calibration:
+def _treated(bed: Bed, start: Calibration, first: Calibration, measure: Measure) -> Calibration:
     """Corrected biases (``first``), weights rounded together, or biases of what that leaves."""
     together = with_roundings(bed, start, DAMPINGS)
     if not together[0].weights.rounded:
@@ -180,7 +140,7 @@ def _treated(bed: Bed, start: Calibration, first: Calibration, measure: _Measure
 
 def with_biases(bed: Bed, found: Calibration) -> Calibration:
     """Biases take back the mean error of the rounded weights."""
-    made = corrected_biases(bed.model, _plan(bed.model, found), found.weights, bed.feeds, **bed.words)
+    made = corrected_biases(bed.model, planned(bed.model, found), found.weights, bed.feeds, **bed.words)
     text = f"{len(made)} corrected biases"
     return replace(
         found,
@@ -198,7 +158,7 @@ def with_roundings(bed: Bed, found: Calibration, dampings: Sequence[float]) -> l
     """Weights rounded together, once for each damping."""
     model = bed.model
     usual = [x for x in model.layers if (e := found.calibrated.entries.get(entry_key(x))) and e.algorithm == "normal"]
-    made = compensations(model, _plan(model, found), found.weights, bed.feeds, dampings, **bed.words)
+    made = compensations(model, planned(model, found), found.weights, bed.feeds, dampings, **bed.words)
     return [_together(model, found, {x.name: one[x.name] for x in usual if x.name in one}) for one in made]
 
 
@@ -216,64 +176,7 @@ def _together(model: Model, found: Calibration, rounded: Mapping[str, NDArray[An
     )
 
 
-def _plan(model: Model, found: Calibration) -> QuantPlan:
-    config = QuantConfig(found.calibrated.target, {}, found.calibrated.entries, {})
-    return make_plan(model, found.calibrated, config, found.weights)
-
-
-def rounded_operands(model: Model, found: Calibration) -> set[str]:
-    """The constants of layers without weights that are stored in 8 bits."""
-    layers = _plan(model, found).layers
-    plain = (x for x in model.layers if lookup(x.op).layout is Layout.NONE)
-    return {w.tensor for x in plain for w in layers[x.name].weights if w.qparams is not None}
-
-
-@dataclass
-class _Measure:
-    """What a candidate does to the outputs; each is measured once, beside ``first``. ``expected``: so many, at most."""
-
-    bed: Bed
-    first: Calibration
-    expected: int
-    known: list[tuple[Calibration, float]] = field(default_factory=list)
-
-    def __call__(self, one: Calibration) -> float:
-        """The damage that a candidate does."""
-        for other, found in self.known:
-            if other is one:
-                return found
-        kept, key = self.bed.kept, self._key(one)
-        held = kept.get(key, (), np.float64)
-        found = float(held) if held is not None else self._damage(one)
-        kept.put(key, np.array(found))
-        self.known.append((one, found))
-        self.bed.progress("comparing repairs", len(self.known), max(self.expected, len(self.known)))
-        return found
-
-    def _damage(self, one: Calibration) -> float:
-        reference, aim = self._aim
-        return (
-            Bench(self.bed.model, one.weights, one.calibrated, reference, self.bed.threads, aim=aim)
-            .measure(Choice())
-            .damage
-        )
-
-    @cached_property
-    def _aim(self) -> tuple[Reference, Objective]:
-        model, first, threads = self.bed.model, self.first, self.bed.threads
-        float_model = session(seeded(assemble(model.proto, first.weights)), threads=threads)
-        reference = measure_reference(float_model, self.bed.feeds, model)
-        return reference, Bench(model, first.weights, first.calibrated, reference, threads).aim_of()
-
-    def _key(self, one: Calibration) -> str:
-        """All that the damage hangs on."""
-        if self.bed.kept.folder is None:
-            return ""
-        both = [(c.weights, c.weights.biases, c.weights.rounded, to_json(c.calibrated)) for c in (self.first, one)]
-        return self.bed.kept.key("damage", self.bed.model.sha256, both, self.bed.feeds)
-
-
-def _best(candidates: Sequence[Calibration], damage: _Measure) -> Calibration:
+def _best(candidates: Sequence[Calibration], damage: Measure) -> Calibration:
     """The candidate with the least damage at the outputs; the first unless another is clearly better."""
     best = min(candidates, key=damage)
     return best if damage(best) < WORTH * damage(candidates[0]) else candidates[0]
