@@ -65,6 +65,8 @@ def _read(writer: Writer, node: NodeProto, layer: Layer, model: Model, plan: Qua
     for i, name in enumerate(node.input):
         if i in by_index:
             node.input[i] = packing.weight(writer, by_index[i], planned.padding, weights)
+            if planned.operand_axes:
+                node.input[i] = packing.with_axes(writer, name, planned.operand_axes, weights)
         elif name and name == layer.bias and planned.bias is not None:
             node.input[i] = packing.bias(writer, planned.bias)
         elif name in layer.inputs:

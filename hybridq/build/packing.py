@@ -30,6 +30,13 @@ def weight(writer: Writer, planned: WeightPlan, padding: Padding | None, weights
     return writer.once(key, lambda: _integers(writer, planned, p, channels, weights))
 
 
+def with_axes(writer: Writer, tensor: str, count: int, weights: Weights) -> str:
+    """A float constant of as many axes as are wanted: ones in front."""
+    values = weights[tensor]
+    shape = (1,) * (count - values.ndim) + values.shape
+    return writer.once(("axes", tensor, count), lambda: writer.small(f"{tensor}/wide", values.reshape(shape)))
+
+
 def _half(writer: Writer, name: str, values: Array) -> str:
     stored = writer.constant(f"{name}/float16", np.dtype(np.float16), values.shape, lambda: to_half(values))
     return writer.node("Cast", [stored], writer.fresh(f"{name}/as_float16"), to=TensorProto.FLOAT)

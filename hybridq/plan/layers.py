@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from hybridq.graph import operators
 from hybridq.graph.model import Layer, Model
@@ -15,12 +16,15 @@ from hybridq.plan.layer_weights import bias_plan, suits_integers, weight_plans
 from hybridq.plan.padding import padding_of
 from hybridq.plan.pools import pool_of
 from hybridq.plan.quant_plan import FLOAT, GroupPlan, LayerPlan, Stored, read
+from hybridq.plan.sums import operand_axes
 from hybridq.quant.dtypes import Precision, Scheme, Storage
 
 
 def layer_plans(context: Context, chosen: Chosen, groups: Mapping[str, GroupPlan]) -> dict[str, LayerPlan]:
     """The plan of every layer, from its precision and the stored forms of what it reads and writes."""
-    return {layer.name: _layer_plan(context, layer, chosen, groups) for layer in context.model.layers}
+    plans = {layer.name: _layer_plan(context, layer, chosen, groups) for layer in context.model.layers}
+    axes = {layer.name: operand_axes(context, layer, plans) for layer in context.model.layers}
+    return {name: replace(plan, operand_axes=axes[name]) if axes[name] else plan for name, plan in plans.items()}
 
 
 def _layer_plan(context: Context, layer: Layer, chosen: Chosen, groups: Mapping[str, GroupPlan]) -> LayerPlan:

@@ -104,7 +104,7 @@ class LayerPlan:
     """What was asked, what is done, and why the two differ (or why the layer is not at the default).
 
     ``native``: ONNX Runtime computes with integers. ``rewritable``: it must not, but would if a quantizer read the
-    result.
+    result. ``operand_axes``: how many axes its constant gets, by ones in front, where that is not 0 (``plan.sums``).
     """
 
     name: str
@@ -118,6 +118,7 @@ class LayerPlan:
     weight_only: Precision | None = None
     padding: Padding | None = None
     pool: PoolPlan | None = None
+    operand_axes: int = 0
 
 
 @dataclass(frozen=True)
