@@ -13,6 +13,7 @@ from helpers_verdict import FAR, KNOWN, REPORT, even, with_output
 
 from hybridq.cli import main
 from hybridq.compare import ComparisonReport
+from hybridq.compare.results import SliceReport
 from hybridq.report import Known, judge
 from hybridq.report import actions as actions_module
 from hybridq.report.actions import MOST, useful_first
@@ -142,6 +143,7 @@ def test_a_few_values_beyond_the_ranges_are_not_samples_of_another_kind() -> Non
     for layers, kind in ((even(45.0), "of another kind"), (many, "hold values that calibration did not see")):
         (first, *_) = judge(with_output(45.0, 35.0, drift=(FAR,), layers=layers), KNOWN).actions
         assert kind in first.cause
+        assert "'t' was 0..1 in calibration and is -9..9 here" in first.cause
         assert is_translated(first.cause)
 
 
@@ -255,3 +257,50 @@ def test_another_algorithm_than_the_default_one_comes_behind_a_search() -> None:
     assert [a.kind for a in judge(with_output(25.0, 12.0, layers=even(30.0)), board).actions][:2] == kinds["trimmed"][
         :2
     ]
+
+
+def test_what_entered_the_model_is_told_before_what_follows_from_it() -> None:
+    entered = dataclasses.replace(FAR, tensor="x", layer="", share=0.1)
+    (first, *_) = judge(with_output(45.0, 35.0, drift=(FAR, entered, FAR), layers=even(45.0)), KNOWN).actions
+    assert first.cause.endswith("'x' was 0..1 in calibration and is -9..9 here, and 2 more tensors left theirs")
+    assert is_translated(first.cause)
+
+
+@pytest.mark.parametrize(
+    ("centered", "said"), [(22.0, "where these numbers are scores"), (5.0, "coordinates and sizes")]
+)
+def test_numbers_that_hardly_vary_about_their_mean_are_no_scores_of_classes(centered: float, said: str) -> None:
+    """Landmarks keep their order: which number is the largest says nothing of them."""
+    report = with_output(25.0, 20.0, layers=(), samples=20)
+    output = dataclasses.replace(report.outputs[0], shape=(1, 10), centered_sqnr_db=centered)
+    last = dataclasses.replace(REPORT.layers[-1], name=output.name, op="Gemm")
+    report = dataclasses.replace(report, outputs=(output,), layers=(last,))
+    action = next(a for a in judge(report, dataclasses.replace(KNOWN, flags=())).actions if a.kind == "metric")
+    assert said in action.why
+    assert action.command.endswith("--metric agreement") == (centered == 22.0)
+    assert is_translated(action.why)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "parts", "layout"),
+    [
+        ([(1, 200, 4), (1, 200, 2)], [], "ssd"),
+        ([(1, 200, 2), (1, 200, 4)], [], "ssd"),
+        ([(1, 200, 4), (1, 200, 4)], [], ""),
+        ([(1, 200, 4), (1, 100, 2)], [], ""),
+        ([(1, 84, 200)], [(0, 4), (4, 84)], "yolov8"),
+        ([(1, 84, 200)], [], ""),  # scores of a sequence, perhaps
+        ([(1, 84, 40)], [(0, 4), (4, 84)], ""),
+    ],
+)
+def test_boxes_are_judged_by_how_many_are_found_again(
+    shapes: list[tuple[int, ...]], parts: list[tuple[int, int]], layout: str
+) -> None:
+    report = with_output(25.0, 20.0, layers=())
+    slices = tuple(SliceReport(1, start, stop, 25.0) for start, stop in parts)
+    outputs = [dataclasses.replace(report.outputs[0], name=f"o{i}", shape=s) for i, s in enumerate(shapes)]
+    outputs = [dataclasses.replace(o, slices=slices) for o in outputs]
+    found = judge(dataclasses.replace(report, outputs=tuple(outputs)), dataclasses.replace(KNOWN, flags=())).actions
+    action = next(a for a in found if a.kind == "metric")
+    assert action.command.endswith(f"--metric boxes:{layout}") if layout else "boxes" not in action.command
+    assert is_translated(action.why)

@@ -226,7 +226,11 @@ def test_every_name_in_advice_is_a_name_that_may_be_set_and_explained(seed: int)
         for name in {finding.layer, *finding.layers, *quoted} - {""}:
             assert name in case.model.inputs or names.layers(name), (finding, name)
         if finding.precision is not None:
-            assert select(shlex.split(finding.command("d"))[3], names).layers
+            words = shlex.split(finding.command("d"))
+            assert words[-1] == str(finding.precision)
+            assert tuple(select(name, names).layers for name in words[3:-1]) == tuple((n,) for n in finding.layers)
+            said = {n for n in re.findall(r"'([^']+)'", finding.message) if names.layers(n)}
+            assert all(names.layers(n) == (n,) or " joins " in finding.message for n in said), finding
 
 
 def test_a_tensor_that_joins_what_keeps_its_own_scales_stands_for_all_of_it(place: Path) -> None:

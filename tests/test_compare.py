@@ -252,7 +252,7 @@ def test_a_piece_that_cannot_be_loaded_costs_only_itself() -> None:
 def test_times_that_disagree_are_called_unsteady() -> None:
     steady = Timing(1.0, 1.0, 1.0, 0.9, 1.1, 9, 1)
     assert unsteady(steady) == ""
-    assert "not measured steadily" in unsteady(dataclasses.replace(steady, low=0.5))
+    assert "times not measured steadily" in unsteady(dataclasses.replace(steady, low=0.5))
 
 
 METRIC = """

@@ -21,6 +21,7 @@ import hybridq
 from hybridq.compare import ComparisonReport, Drift, Inside, MetricReport, Outside, Runs, compare
 from hybridq.report import Extras, ParetoPoint, print_report, render, words, write_report
 from hybridq.report.files import _harmless
+from hybridq.steps.common import titled
 
 SCHEMA = json.loads((Path(hybridq.__file__).parent / "schemas" / "report-1.schema.json").read_text())
 RANGE = (-30.0, 30.0)
@@ -183,3 +184,11 @@ def test_samples_are_counted_from_1_on_the_page_and_from_0_in_the_file() -> None
     for output in REPORT.outputs:
         sample, *index = output.figures.largest_at
         assert f"sample {sample + 1} {index}" in page
+
+
+@pytest.mark.parametrize(
+    ("path", "title"),
+    [("zoo/face/model.onnx", "face/model.onnx"), ("model.onnx", "model.onnx"), ("/model.onnx", "model.onnx")],
+)
+def test_a_model_is_called_by_its_file_and_the_folder_that_tells_it_from_others(path: str, title: str) -> None:
+    assert titled(path) == title

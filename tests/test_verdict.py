@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from helpers_chinese import is_translated
-from helpers_verdict import FAR, KNOWN, REPORT, with_output
+from helpers_verdict import FAR, KNOWN, REPORT, even, with_output
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -19,7 +19,7 @@ from rich.console import Console
 
 import hybridq
 from hybridq.compare import ComparisonReport, MetricReport
-from hybridq.compare.results import Timing
+from hybridq.compare.results import SliceReport, Timing
 from hybridq.report import Known, Level, judge, print_report
 from hybridq.report.known import Accuracy, Remedy
 from hybridq.report.page import page
@@ -112,7 +112,8 @@ def test_the_users_metric_decides_where_it_falls_and_where_it_holds(hybrid: floa
 
 def test_a_small_score_is_told_with_its_own_digits() -> None:
     reason = judge(with_output(45.0, 20.0, metric=MetricReport("m", 4.25e-5, 1e-5, 3.25e-5)), KNOWN).reason
-    assert reason == "m falls from 4.25e-05 to 1e-05"
+    assert reason == "m falls from 4.25e-05 to 1e-05 (by 76.5%, broken from 10%)"
+    assert is_translated(reason)
 
 
 def test_a_lost_slice_warns_although_the_metric_holds() -> None:
@@ -138,6 +139,72 @@ def test_a_runtime_that_computes_otherwise_is_told(db: float, level: Level) -> N
     found = judge(with_output(45.0, 35.0), dataclasses.replace(KNOWN, fidelity_db=db))
     assert found.level is level
     assert ("ONNX Runtime" in found.reason) == (level is not Level.OK)
+
+
+@pytest.mark.parametrize(
+    ("whole", "worst", "centered", "bound"),
+    [
+        (45.0, 2.0, 40.0, "(broken below 3 dB; 45.0 dB as a whole)"),
+        (45.0, 29.0, 40.0, "(good from 30 dB; 45.0 dB as a whole)"),
+        (15.0, 35.0, 40.0, "(good from 20 dB)"),
+        (5.0, 35.0, 40.0, "(broken below 10 dB)"),
+        (45.0, 42.0, 22.0, "(good from 25 dB; 45.0 dB with what all samples share)"),
+    ],
+)
+def test_the_bound_that_an_output_falls_short_of_stands_beside_its_figure(
+    whole: float, worst: float, centered: float, bound: str
+) -> None:
+    report = with_output(whole, worst, samples=20)
+    output = dataclasses.replace(report.outputs[0], centered_sqnr_db=centered, slices=())
+    reason = judge(dataclasses.replace(report, outputs=(output,)), KNOWN).reason
+    assert reason.endswith(f" dB {bound}")
+    assert is_translated(reason)
+    assert is_translated(bound.strip("()").split(";")[0])
+
+
+@pytest.mark.parametrize(
+    ("figures", "told"),
+    [
+        ([-1.0, 40.0, 35.0], ""),
+        ([-1.0, 2.0, 35.0], "; so is [1]"),
+        ([2.0, -1.0, 1.0, 0.0, 2.5, 40.0], "; so are [3], [2], [0] and 1 more"),
+    ],
+)
+def test_where_several_slices_are_dead_all_are_counted_and_some_named(figures: list[float], told: str) -> None:
+    report = with_output(38.0, -1.0, samples=20)
+    slices = tuple(SliceReport(1, i, i + 1, db) for i, db in enumerate(figures))
+    beside = (SliceReport(1, 0, 2, -0.5), SliceReport(2, 0, 1, 0.5))  # a part, and another axis
+    output = dataclasses.replace(report.outputs[0], slices=(*slices, *beside), worst=slices[figures.index(-1.0)])
+    reason = judge(dataclasses.replace(report, outputs=(output,)), KNOWN).reason
+    assert reason.endswith(f"38.0 dB as a whole){told}")
+    assert is_translated(reason)
+
+
+def test_a_figure_of_several_outputs_says_whose_it_is() -> None:
+    report = with_output(42.4, 27.5, samples=20)
+    scores, boxes = (dataclasses.replace(report.outputs[0], name=name) for name in ("scores", "boxes"))
+    boxes = dataclasses.replace(boxes, sqnr_db=44.9, worst_sqnr_db=40.0, centered_sqnr_db=13.1)
+    both = dataclasses.replace(report, outputs=(scores, boxes))
+    lines = _printed(both, KNOWN)
+    assert [line.split()[-1] for line in lines if "good from" in line and "dB)" not in line] == [
+        "scores",
+        "scores",
+        "boxes",
+    ]
+    searched = dataclasses.replace(KNOWN, all_8bit=Accuracy.of({"scores": 20.0, "boxes": 9.0}, {}, {}))
+    assert "boxes (all 8 bits), scores (this build)" in page(both, judge(both, searched))
+    assert not any("of output" in line for line in _printed(report, KNOWN))
+
+
+def test_words_are_explained_where_they_first_stand() -> None:
+    meant = "slice: one channel, position or part of an output; centered: signal is what varies over samples"
+    told = _printed(REPORT, KNOWN)
+    assert any(meant in line for line in told)
+    flags = ("--dtype", "uint8")
+    report = with_output(8.0, 6.0, layers=even(45.0))
+    told = _printed(report, dataclasses.replace(KNOWN, flags=flags))
+    command = next(i for i, line in enumerate(told) if "--merge" in line.split() and "hybridq step1" in line)
+    assert "--merge keeps your edits" in " ".join(told[:command])
 
 
 def test_numbers_lost_on_one_side_are_broken() -> None:
@@ -307,6 +374,7 @@ def test_times_of_a_board_are_marked_as_this_machines() -> None:
     timed = dataclasses.replace(REPORT, timing=Timing(2.0, 1.0, 2.0, 1.9, 2.1, 9, 1))
     lines = _printed(timed, dataclasses.replace(KNOWN, board="rknn2"))
     assert any(line.startswith("  PC time, 1 thread") for line in lines)
+    assert any("float and hybrid for rknn2, on" in line for line in lines)
     assert any("ONNX Runtime on this machine; rknn2 takes its own" in line for line in lines)
     told = judge(timed, dataclasses.replace(KNOWN, board="rknn2")).to_json()["columns"]
     assert [(c["timed_on"], c["board"]) for c in told] == [("ONNX Runtime on this machine", "rknn2")] * 2
@@ -319,6 +387,8 @@ def test_a_time_that_was_not_steady_is_no_number(steady: bool) -> None:
     line = next(line for line in _printed(timed, KNOWN) if line.startswith("  time"))
     assert line.split()[3:] == (["1.90", "ms", "75.60", "ms"] if steady else ["not", "steady"] * 2)
     told = page(timed, judge(timed, KNOWN))
+    assert not any("steadily" in warning for warning in timed.warnings)
+    assert any("run again while the machine is idle" in line for line in _printed(timed, KNOWN)) != steady
     assert ("75.60 ms" in told) == steady
     assert ("not measured steadily" in told.split("<script")[0]) != steady
     assert judge(timed, KNOWN).to_json()["columns"][1]["time_ms"] == 75.6

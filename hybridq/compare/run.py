@@ -28,7 +28,7 @@ from hybridq.compare.shards import (
     sessions_of,
     shards,
 )
-from hybridq.compare.timing import time_pairs, unsteady
+from hybridq.compare.timing import time_pairs
 from hybridq.errors import DatasetError, ModelError
 from hybridq.execution.pool import HERE, Pool
 from hybridq.execution.shared import Here
@@ -121,8 +121,7 @@ def compare(
     report = _report(protos[0].graph.name, outputs, layers, outside.metric, sizes)
     chance = [f"random numbers are drawn inside, by '{n}': both models drew the same ones" for n in drawing[:1]]
     scales = scale_warnings(layers.drift, (i.name for i in protos[0].graph.input))
-    late = [unsteady(timing)] if timing is not None else []
-    return replace(report, timing=timing, warnings=tuple(filter(None, [*chance, *report.warnings, *scales, *late])))
+    return replace(report, timing=timing, warnings=(*chance, *report.warnings, *scales))
 
 
 def _drawing_alike(models: Models) -> tuple[Models, list[str]]:

@@ -71,4 +71,4 @@ def unsteady(timing: Timing) -> str:
     """A warning where the pairs disagree too much for their median to mean much, else empty."""
     if timing.high < UNSTEADY * timing.low:
         return ""
-    return "times were not measured steadily: run again while the machine is idle"
+    return f"times not measured steadily ({timing.pairs} pairs): run again while the machine is idle"

@@ -131,6 +131,19 @@ class Facts:
                     waiting.append(layer.group)
         return [n for n in found if n not in group.layers]
 
+    def called(self, tensor: str) -> str:
+        """A tensor in a sentence: the layers whose values it holds, as commands name them."""
+        return names(self._written_by(tensor))
+
+    def _written_by(self, tensor: str) -> tuple[str, ...]:
+        """Through what only moves values; of no layer, as an input, its own name."""
+        node = self.model.producers.get(tensor)
+        if tensor in self.model.layer or node is None or row_of(node).kind is not Kind.MOVEMENT:
+            return (tensor,)
+        read = node.input if row_of(node).moves_all else node.input[:1]
+        behind = (n for i in read if i in self.model.group_of or i in self.model.producers for n in self._written_by(i))
+        return tuple(dict.fromkeys(behind)) or (tensor,)
+
     def whole(self, layers: Iterable[str]) -> tuple[str, ...]:
         """Layers with all that share parameters with one of them: one must not rise without the others."""
         model = self.model

@@ -134,7 +134,7 @@ def _parts(facts: Facts, inputs: Sequence[str]) -> str:
     live = [i for i in inputs if _width(facts.ranges[i]) > 0]
     narrow = min(live, key=lambda i: Part(facts.ranges[i], facts.is_score(i)).allowed)
     wide = max((i for i in live if i != narrow), key=lambda i: _width(facts.ranges[i]))
-    return " and ".join(f"'{i}' ({_held(facts, i)})" for i in (narrow, wide))
+    return " and ".join(f"{facts.called(i)} ({_held(facts, i)})" for i in (narrow, wide))
 
 
 def _held(facts: Facts, tensor: str) -> str:
@@ -153,8 +153,8 @@ def _sharing(facts: Facts, joined: Joined) -> Finding:
         f"{mixed.narrow.fate(joined.params)}"
     )
     high = facts.high(mixed.whole, mixed.enough)
-    settable = any(not facts.model.layer[n].float_only for n in group.layers)
-    remedy = setting([*([name] if settable else []), *keeping], high)
+    settable = [n for n in group.layers if not facts.model.layer[n].float_only]
+    remedy = setting([*settable, *keeping], high)
     severity = mixed.severity(output=name in facts.model.outputs)
     return Finding(name, "concat", message, remedy, severity, (*group.layers, *keeping), high)
 
@@ -238,7 +238,7 @@ def sums(facts: Facts) -> Iterator[Finding]:
         small = min(node.input, key=lambda i: _width(facts.ranges[i]))
         message = (
             f"'{layer.name}' adds {_parts(facts, list(node.input))} at a step of {number(float(params.scale))}: "
-            f"'{small}' gets {_width(mixed.narrow.range) / float(params.scale):.1f} steps in the sum"
+            f"{facts.called(small)} gets {_width(mixed.narrow.range) / float(params.scale):.1f} steps in the sum"
         )
         high = facts.high(mixed.whole, mixed.enough)
         layers = (layer.name, *facts.keeping(facts.model.group[layer.group]))

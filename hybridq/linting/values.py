@@ -39,8 +39,8 @@ def squashed(facts: Facts) -> Iterator[Finding]:
         if slope * step <= SCORE_STEP or _is_deaf(facts, node.input[0], 1 / slope):
             continue
         message = (
-            f"'{node.input[0]}' spans {span(r)} in steps of {number(step)}, of which {layer.op} uses but the middle: "
-            f"near 0.5 '{layer.name}' moves by {number(slope * step)} a step"
+            f"{facts.called(node.input[0])} spans {span(r)} in steps of {number(step)}, of which {layer.op} uses "
+            f"but the middle: near 0.5 '{layer.name}' moves by {number(slope * step)} a step"
         )
         group = facts.model.group_of[node.input[0]]
         high = facts.high(r, SCORE_STEP / slope / 10)
@@ -104,8 +104,8 @@ def coarse(facts: Facts) -> Iterator[Finding]:
         if params.range.amax >= OUTLIER * magnitude_of(histogram, OUTLIER_SHARE):
             continue  # ``outliers`` says more
         message = (
-            f"'{group.name}' spans {span(params.range)} in steps of {number(step)}, and half of its values other than "
-            f"0 are smaller than {number(typical)}: {typical / step:.1f} steps"
+            f"{facts.called(group.name)} spans {span(params.range)} in steps of {number(step)}, and half of its values "
+            f"other than 0 are smaller than {number(typical)}: {typical / step:.1f} steps"
         )
         high = facts.high(params.range, typical / 10)
         layers = (*group.layers, *facts.keeping(group))
@@ -126,8 +126,8 @@ def outliers(facts: Facts) -> Iterator[Finding]:
         if common <= 0 or reach < OUTLIER * common:
             continue
         message = (
-            f"'{group.name}' reaches {number(reach)} but {OUTLIER_SHARE:.1%} of its values stay within "
-            f"{number(common)}: these share {2 * common / float(params.scale):.1f} steps"
+            f"{facts.called(group.name)} reaches {number(reach)} but {OUTLIER_SHARE:.1%} of its values stay "
+            f"within {number(common)}: these share {2 * common / float(params.scale):.1f} steps"
         )
         high = facts.high(Range(-reach, reach), common / 10)
         layers = (*group.layers, *facts.keeping(group))

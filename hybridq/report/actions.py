@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from hybridq.compare import ComparisonReport, LayerReport
+from hybridq.compare import ComparisonReport, Drift, LayerReport
 from hybridq.report import board_section
 from hybridq.report.advice import BETTER_DB, Action, distinct
 from hybridq.report.again import calibrating, comparing, following, searching, timed
-from hybridq.report.all_layers import algorithm, blamed, metric, ranges, without
+from hybridq.report.all_layers import algorithm, blamed, ranges, without
 from hybridq.report.commands import set_command, unset_command
 from hybridq.report.ends import cut, listed
 from hybridq.report.gain import GOOD_WHOLE_DB, Gain
 from hybridq.report.known import Known, Remedy
 from hybridq.report.prediction import MOST_DB
-from hybridq.report.suspects import HARMLESS_DB, LOW, SPREAD, alone_db, suspected
+from hybridq.report.suspects import HARMLESS_DB, LOW, alone_db, blamed_below, spread, suspected
+from hybridq.report.task import metric
 from hybridq.report.words import decibels, short
 
 MOST = 3
@@ -35,7 +36,7 @@ def next_actions(report: ComparisonReport, known: Known, *, good: bool) -> tuple
         return _complete(found, known)
     guilty = suspected(report, known)
     if not known.folder:
-        return (*_elsewhere(guilty), *_search(known, "" if guilty else SPREAD))
+        return (*_elsewhere(report, guilty, known), *_search(known, "" if guilty else spread(report, known)))
     rules = _of_other_samples(report, guilty, known) if _drifted(report) else _of_layers(report, guilty, known)
     found = tuple(islice(distinct(action for rule in rules for action in rule), MOST))
     return _complete(useful_first(report, found), known)
@@ -50,7 +51,7 @@ def _of_other_samples(report: ComparisonReport, guilty: list[LayerReport], known
     return [
         _device(report, known),
         listed(report, known),
-        _undo(guilty, known),
+        _undo(report, guilty, known),
         _samples(report, known),
         _search(anew, ""),
     ]
@@ -62,7 +63,7 @@ def _of_layers(report: ComparisonReport, guilty: list[LayerReport], known: Known
     return [
         _device(report, known),
         listed(report, known),
-        _undo(guilty, known),
+        _undo(report, guilty, known),
         _front(report, known),
         _raise(report, [x for x in guilty if alone_db(x) < SEVERE_DB], known),
         _lint(report, known),
@@ -72,7 +73,7 @@ def _of_layers(report: ComparisonReport, guilty: list[LayerReport], known: Known
         cut(report, known),
         algorithm(report, known, found=any(_lint(report, known))),
         _lint(report, known, acquitted=True),
-        _search(free, "" if guilty else SPREAD),
+        _search(free, "" if guilty else spread(report, known)),
         ranges(report, known),
         metric(report, known),
     ]
@@ -105,13 +106,13 @@ def _device(report: ComparisonReport, known: Known) -> Iterator[Action]:
         yield Action("device", board_section.advice(found), (), None, command, board_section.sentence(found))
 
 
-def _undo(guilty: list[LayerReport], known: Known) -> Iterator[Action]:
+def _undo(report: ComparisonReport, guilty: list[LayerReport], known: Known) -> Iterator[Action]:
     edited = [x for x in guilty if x.name in known.edited]
     if edited:
         command = unset_command(known.folder, _names(edited))
         why, cause = (
             f"take back the edited parameters of {_named(edited)}",
-            f"edited parameters, and {_standing_out(edited)}",
+            f"edited parameters, and {_standing_out(report, edited, known)}",
         )
         yield Action("undo", why, _names(edited), None, command, cause)
 
@@ -131,7 +132,8 @@ def _raise(report: ComparisonReport, guilty: list[LayerReport], known: Known) ->
             more = f" and {count - 1} more" if count > 1 else ""
             beside = _with(set(layers) - set(_names(some)))
             why = f"raise '{short(some[0].name, 40)}'{more} to {known.wider}{beside}"
-            gain, cause = _forecast(layers, known.wider, report, known), _standing_out(some) + _reason(layers, known)
+            gain = _forecast(layers, known.wider, report, known)
+            cause = _standing_out(report, some, known) + _reason(layers, known)
             yield Action("raise", why, layers, gain, set_command(known.folder, layers, known.wider), cause)
             return
 
@@ -144,9 +146,10 @@ def _with(beside: set[str]) -> str:
     return f", with {who} must rise, too, to keep the gain"
 
 
-def _standing_out(some: list[LayerReport]) -> str:
-    """What the worst layer loses alone, in words."""
-    return f"'{short(some[0].name, 40)}' keeps {decibels(alone_db(some[0]))} alone, far less than most layers"
+def _standing_out(report: ComparisonReport, some: list[LayerReport], known: Known) -> str:
+    """What the worst layer loses alone, in words, and below what a layer is to blame."""
+    kept = f"'{short(some[0].name, 40)}' keeps {decibels(alone_db(some[0]))} alone"
+    return f"{kept}, far less than most layers (to blame below {decibels(blamed_below(report, known))})"
 
 
 def _reason(layers: Iterable[str], known: Known) -> str:
@@ -172,11 +175,11 @@ def _forecast(layers: Iterable[str], precision: str, report: ComparisonReport, k
     return Gain(whole, "predicted", worst, share, centered)
 
 
-def _elsewhere(guilty: list[LayerReport]) -> Iterator[Action]:
+def _elsewhere(report: ComparisonReport, guilty: list[LayerReport], known: Known) -> Iterator[Action]:
     """For a model that hybridq did not build."""
     if guilty:
         why = f"give more bits to {_named(guilty)}, in the tool that made this model"
-        yield Action("raise", why, _names(guilty), cause=_standing_out(guilty))
+        yield Action("raise", why, _names(guilty), cause=_standing_out(report, guilty, known))
 
 
 def _front(report: ComparisonReport, known: Known) -> Iterator[Action]:
@@ -235,12 +238,12 @@ def _drifted(report: ComparisonReport) -> bool:
 def _samples(report: ComparisonReport, known: Known) -> Iterator[Action]:
     if not _warned(report):
         return
-    far = sum(one.significant for one in report.drift)
-    cause = f"these samples are of another kind than those calibrated on ({far} of the tensors leave their ranges)"
+    cause = "these samples are of another kind"
     if not _drifted(report):
-        cause = f"these samples hold values that calibration did not see, in {far} of the tensors"
+        cause = "these samples hold values that calibration did not see"
+    cause = f"{cause}: {_beyond([one for one in report.drift if one.significant])}"
     anew = _on_all_kinds(report, known)
-    why = f"calibrate on all of {short(known.dataset, 40)}, to which you add samples of every kind that is to work"
+    why = f"calibrate on all of {short(known.dataset, 40)}, with samples of every kind added to it"
     if anew.dataset != known.dataset:
         other = short(anew.dataset, 40)
         why = (
@@ -248,6 +251,14 @@ def _samples(report: ComparisonReport, known: Known) -> Iterator[Action]:
             f"this compares on {other} again: to prove the result, compare on samples that are in neither"
         )
     yield Action("samples", why, (), None, calibrating(anew), cause)
+
+
+def _beyond(far: Sequence[Drift]) -> str:
+    """What most of one tensor is beyond, an input rather than what follows from it, and how many tensors are."""
+    most = max(far, key=lambda one: (not one.layer, one.share, one.excess))
+    was, now = (f"{a:.4g}..{b:.4g}" for a, b in ((most.min, most.max), (most.seen_min, most.seen_max)))
+    others = f", and {len(far) - 1} more tensor{'s' * (len(far) > 2)} left theirs" if len(far) > 1 else ""
+    return f"'{short(most.tensor, 40)}' was {was} in calibration and is {now} here{others}"
 
 
 def _on_all_kinds(report: ComparisonReport, known: Known) -> Known:

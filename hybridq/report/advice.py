@@ -31,6 +31,11 @@ class Action:
         """All of them in one line to copy."""
         return " && ".join(filter(None, (self.command, self.then)))
 
+    @property
+    def aside(self) -> str:
+        """What the command does not say by itself."""
+        return "--merge keeps your edits" if "--merge" in self.command.split() else ""
+
     def __str__(self) -> str:
         return self.why + (f": {self.gain}" if self.gain else "")
 

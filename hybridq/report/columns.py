@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from hybridq.compare import ComparisonReport
 from hybridq.compare.timing import unsteady
 from hybridq.report import words
+from hybridq.report.gain import GOOD_CENTERED_DB, GOOD_WHOLE_DB, GOOD_WORST_DB
 from hybridq.report.known import Accuracy, Known
 
 HERE = "these samples"
+NAME = 30  # characters of an output's name
 PC = "ONNX Runtime on this machine"
 NOT_STEADY = "not steady"  # in place of a time
+MEANT = {
+    "worst slice": "slice: one channel, position or part of an output",
+    "centered": "centered: signal is what varies over samples",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +44,16 @@ class Column:
         return self.model if self.measured_on == HERE else f"{self.model} *"
 
 
-def notes(columns: Sequence[Column]) -> list[str]:
-    """What the marks in the heads say, and whose times these are where they are not the target's."""
-    found = [f"* {c.model}: accuracy on {c.measured_on}" for c in columns if c.measured_on != HERE]
+def notes(report: ComparisonReport, columns: Sequence[Column]) -> list[str]:
+    """What the words and the marks in the heads say, and what to know of the times."""
+    words_used = {head.split(",")[0] for head, *_ in rows(report, columns)}
+    found = ["; ".join(meant for word, meant in MEANT.items() if word in words_used)]
+    found += [f"* {c.model}: accuracy on {c.measured_on}" for c in columns if c.measured_on != HERE]
     boards = {c.board for c in columns if c.time_ms is not None and c.board}
-    return [*found, *(f"PC time: {PC}; {board} takes its own" for board in sorted(boards))]
+    found += [f"PC time: {PC}; {board} takes its own" for board in sorted(boards)]
+    if report.timing is not None and unsteady(report.timing):
+        found.append(unsteady(report.timing))
+    return list(filter(None, found))
 
 
 def side_by_side(report: ComparisonReport, known: Known) -> tuple[Column, ...]:
@@ -57,12 +68,14 @@ def side_by_side(report: ComparisonReport, known: Known) -> tuple[Column, ...]:
         board=known.board,
     )
     floats = [o for o in report.outputs if o.equal is None]
-    whole = min((o.sqnr_db for o in floats), default=None)
-    worst = min((o.worst_sqnr_db for o in floats if o.worst.axis >= 0), default=None)
-    centered = min((o.centered_sqnr_db for o in floats if o.centered_sqnr_db is not None), default=None)
     built = Column(
         "this build",
-        Accuracy(whole, worst, centered, metric.hybrid_value if metric else None),
+        Accuracy.of(
+            {o.name: o.sqnr_db for o in floats},
+            {o.name: o.worst_sqnr_db for o in floats if o.worst.axis >= 0},
+            {o.name: o.centered_sqnr_db for o in floats},
+            metric.hybrid_value if metric else None,
+        ),
         report.sizes.hybrid_bytes,
         timing.hybrid_ms if timing else None,
         known.high_fraction,
@@ -99,22 +112,50 @@ def _elsewhere(report: ComparisonReport, known: Known) -> Iterator[Column]:
 
 
 def rows(report: ComparisonReport, columns: Sequence[Column]) -> list[tuple[str, ...]]:
-    """A table's rows: a head, then a cell for each column; what is known of no model is left out."""
+    """A table's rows: a head, then a cell for each column; what is known of no model is left out.
+
+    Where a model has several outputs, a last cell says whose figure it is.
+    """
     found: list[tuple[str, ...]] = []
     if report.metric is not None:
         name = words.short(report.metric.name, 24)
         found.append((name, *(_number(c.accuracy.metric, "{:.4f}") for c in columns)))
     found += [
-        ("SQNR", *(words.decibels(c.accuracy.sqnr_db) for c in columns)),
-        ("worst slice's SQNR", *(words.decibels(c.accuracy.worst_sqnr_db) for c in columns)),
-        ("centered SQNR", *(words.decibels(c.accuracy.centered_sqnr_db) for c in columns)),
+        (f"SQNR, {good(GOOD_WHOLE_DB)}", *(words.decibels(c.accuracy.sqnr_db) for c in columns)),
+        (f"worst slice, {good(GOOD_WORST_DB)}", *(words.decibels(c.accuracy.worst_sqnr_db) for c in columns)),
+        (f"centered, {good(GOOD_CENTERED_DB)}", *(words.decibels(c.accuracy.centered_sqnr_db) for c in columns)),
         ("size", *("-" if c.size is None else words.size(c.size) for c in columns)),
     ]
     if report.timing is not None:
         whose = "PC time" if any(c.board for c in columns) else "time"
         found.append((f"{whose}, {words.threads(report.timing.threads)}", *(_time(c, report) for c in columns)))
     found.append(("MACs above 8 bits", *(_number(c.high_fraction, "{:.1%}") for c in columns)))
-    return [(head, *cells) for head, *cells in found if set(cells) != {"-"}]
+    shown = [(head, *cells) for head, *cells in found if set(cells) != {"-"}]
+    of = _outputs(columns) if len(report.outputs) > 1 else {}
+    return [(*row, of.get(row[0].split(",")[0], "")) for row in shown] if of else shown
+
+
+def heads(report: ComparisonReport, columns: Sequence[Column]) -> tuple[str, ...]:
+    """What stands above the cells of ``rows``."""
+    several = len(report.outputs) > 1 and _outputs(columns)
+    return ("", *(column.head for column in columns), *(["of output"] if several else []))
+
+
+def good(limit: float) -> str:
+    """From where on a figure is good."""
+    return f"good from {limit:g} dB"
+
+
+def _outputs(columns: Sequence[Column]) -> dict[str, str]:
+    """By row, the outputs that have its figures: one name, or one a column where they differ."""
+    found = {}
+    for row, name in (("SQNR", "output"), ("worst slice", "worst_output"), ("centered", "centered_output")):
+        of = {c.model: words.short(getattr(c.accuracy, name), NAME) for c in columns if getattr(c.accuracy, name)}
+        if of:
+            found[row] = (
+                ", ".join(f"{n} ({m})" for m, n in of.items()) if len({*of.values()}) > 1 else next(iter(of.values()))
+            )
+    return found
 
 
 def _time(column: Column, report: ComparisonReport) -> str:

@@ -24,12 +24,36 @@ class Remedy:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Of one model: the lowest SQNR in dB over the outputs, that of the worst slice, the centered one, the metric."""
+    """Of one model: the lowest SQNR in dB over the outputs, that of the worst slice, the centered one, the metric.
+
+    ``output``, ``worst_output`` and ``centered_output`` name the outputs whose figures these are.
+    """
 
     sqnr_db: float | None = None
     worst_sqnr_db: float | None = None
     centered_sqnr_db: float | None = None
     metric: float | None = None
+    output: str = ""
+    worst_output: str = ""
+    centered_output: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        whole: Mapping[str, float | None],
+        worst: Mapping[str, float | None],
+        centered: Mapping[str, float | None],
+        metric: float | None = None,
+    ) -> Accuracy:
+        """The lowest figures of what is known by output."""
+        (a, a_of), (b, b_of), (c, c_of) = map(_lowest, (whole, worst, centered))
+        return cls(a, b, c, metric, a_of, b_of, c_of)
+
+
+def _lowest(figures: Mapping[str, float | None]) -> tuple[float | None, str]:
+    known = {name: db for name, db in figures.items() if db is not None}
+    name = min(known, key=lambda n: known[n], default="")
+    return known.get(name), name
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from pathlib import PurePath
 from typing import Any
 
 import jinja2
@@ -24,8 +23,9 @@ from hybridq.compare import ComparisonReport, LayerReport, OutputReport, TensorF
 from hybridq.compare.timing import unsteady
 from hybridq.report import board_section, error_over_time, words
 from hybridq.report.advice import Action
-from hybridq.report.columns import notes, rows
+from hybridq.report.columns import good, heads, notes, rows
 from hybridq.report.extras import Extras
+from hybridq.report.gain import GOOD_CENTERED_DB, GOOD_WHOLE_DB, GOOD_WORST_DB
 from hybridq.report.gallery import Shot
 from hybridq.report.terminal import damage, summary
 from hybridq.report.verdict import Verdict, limits, worst_first
@@ -70,16 +70,16 @@ def page(report: ComparisonReport, judged: Verdict, extras: Extras | None = None
     parts = [one for one in PARTS if sections.get(one[0], True)]
     plural = "" if report.samples == 1 else "s"
     note = " of the calibration set: step3 --dataset gives data that it has not seen" if report.calibration_data else ""
-    found = rows(report, judged.columns)
     return _template().render(
-        model=words.visible(_title(report, extras)),
-        samples=f"{report.samples} sample{plural}{note}",
+        model=words.visible(report.model),
+        about=[*_made(extras), f"{report.samples} sample{plural}{note}"],
         limits=limits(),
         caution=_caution(report, extras),
         level=str(judged.level),
         reason=words.visible(judged.reason),
-        columns=[("", *(c.head for c in judged.columns)), *found],
-        elsewhere=" ".join(f"{note}." for note in notes(judged.columns)),
+        short_of=_short_of(report),
+        columns=[heads(report, judged.columns), *rows(report, judged.columns)],
+        elsewhere=[f"{words.sentence(note)}." for note in notes(report, judged.columns)],
         summary=[" ".join(line.split()) for line in summary(report)[1:]],
         cause=words.visible(words.sentence(judged.actions[0].cause)) if judged.actions else "",
         actions=[_action(one, judged.actions[0] if i else None) for i, one in enumerate(judged.actions)],
@@ -99,10 +99,12 @@ def page(report: ComparisonReport, judged: Verdict, extras: Extras | None = None
     )
 
 
-def _title(report: ComparisonReport, extras: Extras) -> str:
-    """The model's name, with the folder's where it says nothing."""
-    folder = PurePath(extras.folder).name
-    return f"{report.model}, {folder}" if report.model == "model" and folder else report.model
+def _made(extras: Extras) -> Iterable[str]:
+    """What the model is built for, and where."""
+    if extras.target:
+        yield f"for {extras.target.name}"
+    if extras.folder:
+        yield f"built in {words.visible(extras.folder, 60)}"
 
 
 def _caution(report: ComparisonReport, extras: Extras) -> str:
@@ -140,6 +142,7 @@ def page_data(report: ComparisonReport, judged: Verdict, extras: Extras) -> dict
         "shots": [_shot(one) for one in extras.shots],
         "sqnr": [_db(v) for v in extras.sqnr],
         "points": [p._asdict() for p in extras.points],
+        "limits": {"layer": judged.blamed_below_db, "slice": GOOD_WORST_DB},
     }
     plain = words.few_digits(_cut(found), DIGITS)
     return {**plain, "prediction": prediction.to_json() if prediction else None}
@@ -168,7 +171,8 @@ def harmless(value: Any) -> str:
 def _action(one: Action, first: Action | None) -> dict[str, str]:
     """The text, with a reason of its own behind the ``first``, and the command as it is copied and as it is shown."""
     told = words.visible(words.sentence(one.after(first) if first else str(one)))
-    return {"text": told, "command": words.short(one.commands, NAME), "shown": words.visible(one.commands, NAME)}
+    commands = {"command": words.short(one.commands, NAME), "shown": words.visible(one.commands, NAME)}
+    return {"text": told, "aside": one.aside, **commands}
 
 
 def _sections(report: ComparisonReport, extras: Extras) -> dict[str, Any]:
@@ -188,7 +192,9 @@ def _sections(report: ComparisonReport, extras: Extras) -> dict[str, Any]:
 
 def _outputs(report: ComparisonReport) -> Iterable[Sequence[str]]:
     if report.outputs:
-        yield "output", "SQNR", "worst slice's SQNR", "centered SQNR", "cosine", "largest error", "at"
+        limits = good(GOOD_WHOLE_DB), good(GOOD_WORST_DB), good(GOOD_CENTERED_DB)
+        judged = (f"{what}, {limit}" for what, limit in zip(("SQNR", "worst slice", "centered"), limits, strict=True))
+        yield "output", *judged, "cosine", "largest error", "at"
     for output in worst_first(report):
         figures = output.figures
         cosine = f"{figures.cosine:.6f}" if output.equal is None else "-"
@@ -196,6 +202,17 @@ def _outputs(report: ComparisonReport) -> Iterable[Sequence[str]]:
         name = words.visible(output.name, 80)
         whole, centered = words.quality(output), words.decibels(output.centered_sqnr_db)
         yield name, whole, words.worst(output), centered, cosine, f"{figures.largest_error:.4g}", at
+
+
+def _short_of(report: ComparisonReport) -> list[tuple[int, int]]:
+    """The cells, row and column, of the outputs' table that are below their limit."""
+    limits = GOOD_WHOLE_DB, GOOD_WORST_DB, GOOD_CENTERED_DB
+    found = []
+    for row, o in enumerate(worst_first(report)):
+        worst = o.worst_sqnr_db if o.worst.axis >= 0 else None
+        figures = (o.sqnr_db, worst, o.centered_sqnr_db) if o.equal is None else ()
+        found += [(row, i + 1) for i, db in enumerate(figures) if db is not None and db < limits[i]]
+    return found
 
 
 def _place(figures: TensorFigures) -> str:

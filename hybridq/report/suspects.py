@@ -7,12 +7,12 @@ import statistics
 
 from hybridq.compare import ComparisonReport, LayerReport
 from hybridq.report.known import Known
+from hybridq.report.words import decibels
 
 LOW = ("uint8", "int8")
 GUILTY_DB = 12.0  # below the median of the layers in 8 bits: such a layer does what the others do not
 HARMLESS_DB = 20.0  # individually: such a layer is not what breaks a model
 MOST = 3  # layers
-SPREAD = "no layer stands out: each loses a little, and the losses add up"
 
 
 def low_layers(report: ComparisonReport, known: Known) -> list[LayerReport]:
@@ -28,11 +28,25 @@ def harmed_alone(report: ComparisonReport, known: Known) -> list[LayerReport]:
 
 def suspected(report: ComparisonReport, known: Known) -> list[LayerReport]:
     """Layers that alone lose far more than most do; not those that lose what no reader hears."""
-    layers = [x for x in low_layers(report, known) if x.name not in known.trimmed]
-    if not layers:
-        return []
-    limit = min(statistics.median(map(alone_db, layers)) - GUILTY_DB, HARMLESS_DB)
-    return [x for x in layers if alone_db(x) < limit][:MOST]
+    limit = blamed_below(report, known)
+    return [] if limit is None else [x for x in _heard(report, known) if alone_db(x) < limit][:MOST]
+
+
+def blamed_below(report: ComparisonReport, known: Known) -> float | None:
+    """Individually, in dB: what is below does what most layers do not; None where none in 8 bits was measured."""
+    layers = _heard(report, known)
+    return min(statistics.median(map(alone_db, layers)) - GUILTY_DB, HARMLESS_DB) if layers else None
+
+
+def _heard(report: ComparisonReport, known: Known) -> list[LayerReport]:
+    return [x for x in low_layers(report, known) if x.name not in known.trimmed]
+
+
+def spread(report: ComparisonReport, known: Known) -> str:
+    """The cause where no layer is suspected, in words."""
+    limit = blamed_below(report, known)
+    bound = "" if limit is None else f" (none is below {decibels(limit)} alone)"
+    return f"no layer stands out{bound}: each loses a little, and the losses add up"
 
 
 def alone_db(layer: LayerReport) -> float:

@@ -13,14 +13,15 @@ from rich.text import Text
 from hybridq.compare import BoardLayer, ComparisonReport, LayerReport
 from hybridq.compare.timing import unsteady
 from hybridq.report import board_section, error_over_time, words
-from hybridq.report.columns import notes, rows
+from hybridq.report.columns import heads, notes, rows
 from hybridq.report.known import Known
 from hybridq.report.suspects import LOW
 from hybridq.report.verdict import Verdict, judge, worst_first
 
 LINES, COLUMNS = 25, 100
 NAME, CELL = 42, 14  # columns of a layer's name, and of a figure
-WARNINGS = 2  # all are on the page
+HEAD, LEAST_NAME = 28, 10  # of what a figure is, and of an output's name beside it, at least
+WARNINGS = 1  # all are on the page
 LEAST = 2  # layers that are shown in any case
 STYLES = {"ok": "bold green", "warning": "bold yellow", "broken": "bold red"}
 
@@ -41,9 +42,7 @@ def summary(report: ComparisonReport) -> list[str]:
     before, after = words.size(sizes.float_bytes), words.size(sizes.hybrid_bytes)
     lines = [f"size    {before} float, {after} hybrid: {sizes.ratio:.2f} of it"]
     timing = report.timing
-    if timing is not None and unsteady(timing):
-        lines.append(f"time    not measured steadily ({timing.pairs} pairs, {words.threads(timing.threads)})")
-    elif timing is not None:
+    if timing is not None and not unsteady(timing):
         lines.append(
             f"time    {timing.float_ms:.2f} ms float, {timing.hybrid_ms:.2f} ms hybrid: {timing.speedup:.2f} times as "
             f"fast ({timing.low:.2f}..{timing.high:.2f}, {timing.pairs} pairs, {words.threads(timing.threads)})"
@@ -65,20 +64,25 @@ def damage(layer: LayerReport) -> float:
 
 def _head(report: ComparisonReport, judged: Verdict) -> Iterable[Text]:
     level = str(judged.level)
-    model = words.short(report.model, 40)
+    model = words.short(report.model, NAME)
     first, *rest = textwrap.wrap(f"{model}: {level}: {judged.reason}", COLUMNS)
     yield Text.assemble((f"{model}: ", "bold"), (level, STYLES[level]), first.removeprefix(f"{model}: {level}"))
     yield from map(Text, rest)
     where = " of the calibration set (--dataset: data that it has not seen)" if report.calibration_data else ""
     plural = "" if report.samples == 1 else "s"
-    yield Text(f"float and hybrid on {report.samples} sample{plural}{where}", "dim")
+    board = judged.columns[-1].board if judged.columns else ""
+    aim = f" for {board}," if board else ""
+    yield Text(f"float and hybrid{aim} on {report.samples} sample{plural}{where}", "dim")
 
 
 def _columns(report: ComparisonReport, judged: Verdict) -> Iterable[Text]:
-    heads = ("", *(column.head for column in judged.columns))
-    for i, (head, *cells) in enumerate([heads, *rows(report, judged.columns)]):
-        yield Text(f"  {head:<24}" + "".join(f" {cell:>{CELL - 1}}" for cell in cells), "" if i else "bold")
-    yield from (Text(f"  {note}", "dim") for note in notes(judged.columns))
+    count = len(judged.columns)
+    for i, (head, *cells) in enumerate([heads(report, judged.columns), *rows(report, judged.columns)]):
+        line = f"  {head:<{HEAD}}" + "".join(f" {cell:>{CELL - 1}}" for cell in cells[:count])
+        whose = "".join(f"  {words.short(cell, COLUMNS - len(line) - 2)}" for cell in cells[count:])
+        yield Text((line + (whose if len(line) + LEAST_NAME < COLUMNS else "")).rstrip(), "" if i else "bold")
+    for note in notes(report, judged.columns):
+        yield from (Text(f"  {line}", "dim") for line in textwrap.wrap(note, COLUMNS - 2))
 
 
 def _outputs(report: ComparisonReport) -> Iterable[Text]:
@@ -164,13 +168,15 @@ def _next(judged: Verdict) -> Iterable[Text]:
     first, *others = judged.actions
     since = f", since {first.cause}" if first.cause else ""
     yield from (Text(line, "bold") for line in _wrapped(f"what to do next{since}", COLUMNS))
-    yield from _action(f"1. {first}", first.commands)
+    yield from _action(f"1. {first}", first.commands, first.aside)
     for i, action in enumerate(others, 2):
-        yield from _action(f"{i}. or then: {action.after(first)}", action.command)
+        aside = "" if any(action.aside == one.aside for one in judged.actions[: i - 1]) else action.aside
+        yield from _action(f"{i}. or then: {action.after(first)}", action.command, aside)
 
 
-def _action(told: str, command: str) -> Iterable[Text]:
-    first, *rest = _wrapped(told, COLUMNS - 3)
+def _action(told: str, command: str, aside: str) -> Iterable[Text]:
+    """What to do, what its command does not say by itself, and the command, last."""
+    first, *rest = _wrapped(told + (f" ({aside})" if aside else ""), COLUMNS - 3)
     yield Text(first)
     yield from (Text(f"   {line}") for line in rest)
     if command:

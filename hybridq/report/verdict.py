@@ -21,7 +21,7 @@ from hybridq.report.advice import Action
 from hybridq.report.columns import Column, side_by_side
 from hybridq.report.gain import GOOD_CENTERED_DB, GOOD_WHOLE_DB, GOOD_WORST_DB
 from hybridq.report.known import Known
-from hybridq.report.suspects import harmed_alone
+from hybridq.report.suspects import blamed_below, harmed_alone
 
 
 class Level(StrEnum):
@@ -41,6 +41,7 @@ CENTERED_SAMPLES = 5  # fewer hardly say what varies
 EQUAL = {Level.BROKEN: 0.9, Level.WARNING: 0.99}  # share of equal values in an output of integers
 DROP = {Level.BROKEN: 0.1, Level.WARNING: 0.01}  # of the float model's metric
 FEW_OUTSIDE = 0.01  # of a tensor's values
+BESIDE = 3  # slices that are named beside the worst one
 FAITHFUL_DB = {Level.BROKEN: 10.0, Level.WARNING: 30.0}  # ONNX Runtime optimized against the file as written
 
 
@@ -58,7 +59,7 @@ class Verdict:
     """The level, its reason in one sentence, at most three things to do next, the models side by side.
 
     ``by_design`` are the layers that step1 leaves in float, whatever their figures; ``unheard`` those in 8 bits that
-    alone lose what no reader hears.
+    alone lose what no reader hears. Below ``blamed_below_db`` alone a layer is to blame; None where none is in 8 bits.
     """
 
     level: Level
@@ -67,6 +68,7 @@ class Verdict:
     columns: tuple[Column, ...]
     by_design: tuple[str, ...] = ()
     unheard: tuple[str, ...] = ()
+    blamed_below_db: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As ``verdict`` in ``report.json``; what is infinite there is null, as everywhere in it."""
@@ -82,7 +84,8 @@ def judge(report: ComparisonReport, known: Known) -> Verdict:
     actions = next_actions(report, known, good=worst is None)
     by_design = tuple(x.name for x in report.layers if x.name in known.by_design)
     unheard = tuple(x.name for x in harmed_alone(report, known) if x.name in known.trimmed)
-    return Verdict(level, reason, actions, side_by_side(report, known), by_design, unheard)
+    limit = blamed_below(report, known)
+    return Verdict(level, reason, actions, side_by_side(report, known), by_design, unheard, limit)
 
 
 def limits() -> str:
@@ -106,10 +109,18 @@ def _below(value: float, limits: dict[Level, float]) -> Level | None:
     return next((level for level in reversed(SEVERITY) if level in limits and value < limits[level]), None)
 
 
+def _bound(level: Level, limits: dict[Level, float]) -> str:
+    """The limit that a value falls short of, in words: decibels, or shares up to 1."""
+    limit = f"{limits[level]:.0%}" if limits[level] <= 1.0 else f"{limits[level]:g} dB"
+    return f"broken below {limit}" if level is Level.BROKEN else f"good from {limit}"
+
+
 def _metric(report: ComparisonReport) -> Iterator[Charge]:
     level = _metric_level(report.metric)
     if level and (m := report.metric):
-        yield Charge(level, f"{m.name} falls from {_score(m.float_value)} to {_score(m.hybrid_value)}")
+        fall = f"by {m.drop / abs(m.float_value):.1%}, " if m.float_value else ""
+        bound = f"broken from {DROP[level]:.0%}" if level is Level.BROKEN else f"good up to {DROP[level]:.0%}"
+        yield Charge(level, f"{m.name} falls from {_score(m.float_value)} to {_score(m.hybrid_value)} ({fall}{bound})")
 
 
 def _score(value: float) -> str:
@@ -165,7 +176,11 @@ def _of_output(output: OutputReport, samples: int) -> Charge | None:
         return Charge(Level.BROKEN, f"output {name} has {figures.nonfinite} NaN or infinite values in one model only")
     if output.equal is not None:
         level = _below(output.equal, EQUAL)
-        return Charge(level, f"{output.equal:.2%} of output {name} equals float's") if level else None
+        return (
+            Charge(level, f"{output.equal:.2%} of output {name} equals float's ({_bound(level, EQUAL)})")
+            if level
+            else None
+        )
     return max((*_of_signal(output, name), *_of_centered(output, name, samples)), key=_weight, default=None)
 
 
@@ -174,11 +189,26 @@ def _of_signal(output: OutputReport, name: str) -> Iterator[Charge]:
     whole, worst = _below(output.sqnr_db, WHOLE_DB), _below(output.worst_sqnr_db, WORST_DB)
     if worst and (whole is None or SEVERITY.index(worst) >= SEVERITY.index(whole)):
         cut = "" if output.worst.axis < 0 else f" at {words.where(output, output.worst)}"
-        whole_one = f" ({words.decibels(output.sqnr_db)} as a whole)" if cut else ""
-        reason = f"output {name}{cut} {_kept(output.worst_sqnr_db)}{whole_one}"
+        whole_one = f"; {words.decibels(output.sqnr_db)} as a whole" if cut else ""
+        told = f"{_kept(output.worst_sqnr_db)} ({_bound(worst, WORST_DB)}{whole_one})"
+        reason = f"output {name}{cut} {told}{_beside(output, WORST_DB[worst])}"
         yield Charge(worst, reason, WORST_DB[worst] - output.worst_sqnr_db)
     elif whole:
-        yield Charge(whole, f"output {name} {_kept(output.sqnr_db)}", WHOLE_DB[whole] - output.sqnr_db)
+        told = f"{_kept(output.sqnr_db)} ({_bound(whole, WHOLE_DB)})"
+        yield Charge(whole, f"output {name} {told}", WHOLE_DB[whole] - output.sqnr_db)
+
+
+def _beside(output: OutputReport, limit: float) -> str:
+    """The other slices along the worst one's axis that are below the limit, too, the worst first."""
+    worst = output.worst
+    wide = worst.stop - worst.start > 1
+    alike = [s for s in output.slices if s.axis == worst.axis and (s.stop - s.start > 1) is wide]
+    low = sorted((s for s in alike if s.sqnr_db < limit and s.start != worst.start), key=lambda s: s.sqnr_db)
+    if not low:
+        return ""
+    more = f" and {len(low) - BESIDE} more" if len(low) > BESIDE else ""
+    verb = "is" if len(low) == 1 else "are"
+    return f"; so {verb} {', '.join(words.place(s) for s in low[:BESIDE])}{more}"
 
 
 def _of_centered(output: OutputReport, name: str, samples: int) -> Iterator[Charge]:
@@ -186,7 +216,7 @@ def _of_centered(output: OutputReport, name: str, samples: int) -> Iterator[Char
     centered = output.centered_sqnr_db
     level = _below(centered, CENTERED_DB) if centered is not None and samples >= CENTERED_SAMPLES else None
     if level and centered is not None:
-        whole = f"({words.decibels(output.sqnr_db)} with what all samples share)"
+        whole = f"({_bound(level, CENTERED_DB)}; {words.decibels(output.sqnr_db)} with what all samples share)"
         reason = f"what varies in output {name} from sample to sample {_kept(centered)} {whole}"
         yield Charge(level, reason, CENTERED_DB[level] - centered)
 

@@ -39,7 +39,12 @@ def worst(output: OutputReport) -> str:
 def where(output: OutputReport, one: SliceReport) -> str:
     """Which slice: ``channel [4]``, ``axis 2 [4]``, ``axis 2 [0:4]`` for a part."""
     name = "channel" if one.axis == 1 and len(output.shape) > 2 else f"axis {one.axis}"
-    return f"{name} [{one.start}]" if one.stop == one.start + 1 else f"{name} [{one.start}:{one.stop}]"
+    return f"{name} {place(one)}"
+
+
+def place(one: SliceReport) -> str:
+    """Where a slice is along its axis: ``[4]``, ``[0:4]``."""
+    return f"[{one.start}]" if one.stop == one.start + 1 else f"[{one.start}:{one.stop}]"
 
 
 def size(count: int) -> str:

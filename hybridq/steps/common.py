@@ -66,6 +66,11 @@ def read_sources(directory: Path) -> dict[str, Any]:
     return read_object(directory, SOURCES)
 
 
+def titled(path: Path | str) -> str:
+    """A model's file as people tell it from others: with the folder that it lies in."""
+    return "/".join(Path(path).parts[-2:]).lstrip("/")
+
+
 def calibration_samples(directory: Path, state: State, given: Preprocessing, count: int) -> list[Feed]:
     """The first of step1's samples as ``given`` prepares them; none where they are gone."""
     source = read_sources(directory).get("dataset")

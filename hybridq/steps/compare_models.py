@@ -25,7 +25,7 @@ from hybridq.graph.states import States, states_of
 from hybridq.graph.words import first_line
 from hybridq.report import Extras, Known, Verdict, judge, report_json, write_report
 from hybridq.report.gallery import Gallery
-from hybridq.steps.common import REPORT
+from hybridq.steps.common import REPORT, titled
 from hybridq.steps.known import step1_flags
 from hybridq.steps.options.as_typed import said
 from hybridq.steps.options.comparison import ComparisonOptions
@@ -71,7 +71,7 @@ def compare_models(
     pair = ModelPair.read(Path(float_model), Path(other_model), StateOptions(**loop).pairs)
     data = pair.samples(dataset, wanted, preprocessing)
     watched = Watched(data, Gallery(preprocessing, wanted.drawer))
-    found = replace(_compared(pair, watched, wanted, progress), model=pair.paths[1].stem)
+    found = replace(_compared(pair, watched, wanted, progress), model=titled(pair.paths[1]))
     flags = (*step1_flags(preprocessing), *said(StateOptions(**loop)))
     known = Known(folder="", model=str(float_model), dataset=str(data.path), flags=flags, metric=wanted.metric or "")
     judged = judge(found, known)

@@ -181,9 +181,8 @@ def _all_8bit(search: Mapping[str, Any]) -> Accuracy | None:
     held = search.get("all_8bit")
     if not isinstance(held, dict):
         return None
-    names = ("sqnr_db", "worst_sqnr_db", "centered_sqnr_db")
-    whole, worst, centered = (min(held.get(name, {}).values(), default=None) for name in names)
-    return Accuracy(whole, worst, centered, held.get("metric"))
+    whole, worst, centered = (held.get(name, {}) for name in ("sqnr_db", "worst_sqnr_db", "centered_sqnr_db"))
+    return Accuracy.of(whole, worst, centered, held.get("metric"))
 
 
 def _left_high(search: Mapping[str, Any]) -> float:

@@ -34,6 +34,7 @@ from hybridq.steps.common import (
     read_config,
     read_sources,
     read_state,
+    titled,
 )
 from hybridq.steps.known import from_here, known_of
 from hybridq.steps.options.as_typed import said
@@ -163,7 +164,7 @@ def _compared(
         states=state.model.states,
         runs=Runs(asked.threads, watched.runner(place, progress), place),
     )
-    return replace(found, model=state.model.name)
+    return replace(found, model=titled(from_here(read_sources(folder).get("model", state.model.name))))
 
 
 def _inside(state: State, hybrid: onnx.ModelProto, asked: ComparisonOptions, dumper: Dumper | None) -> Inside:

@@ -45,8 +45,8 @@ HQ.whatif = (() => {
     const worst = (found) => Math.min(...slices.map((i) => found[i]), least(found));
     const hybrid = (x) => HQ.data.sizes.hybrid_bytes + P.bytes(model, x) - P.bytes(model, built);
     const found = [
-      tile("lowest SQNR, predicted", db(least(now)), least(now) - least(was), " dB", true),
-      tile("worst slice, predicted", db(worst(now)), worst(now) - worst(was), " dB", true),
+      tile("lowest SQNR, predicted", db(least(now)), least(now) - least(was), " dB", true, whose(model, wholes, now)),
+      tile("worst slice, predicted", db(worst(now)), worst(now) - worst(was), " dB", true, whose(model, slices.length ? slices : wholes, now)),
       tile("size, about", size(Math.max(0, hybrid(up))), (hybrid(up) / hybrid(built) - 1) * 100, " %", false),
       tile("MACs above 8 bits", share(P.share(model, up)), (P.share(model, up) - P.share(model, built)) * 100, " %", false),
     ];
@@ -60,10 +60,15 @@ HQ.whatif = (() => {
     const ms = Math.max(0, timing.hybrid_ms + delta / 1000);
     return tile("time here, about", `${ms.toFixed(2)} ms`, delta / 1000, " ms", false);
   }
-  function tile(label, value, delta, unit, more) {
+  // Which output has the lowest of some figures, where there are several.
+  function whose(model, some, now) {
+    if (new Set(model.figures.map((f) => f.output)).size < 2) return "";
+    return model.figures[some.reduce((a, b) => (now[b] < now[a] ? b : a))].output;
+  }
+  function tile(label, value, delta, unit, more, of = "") {
     const small = Math.abs(delta) < 0.05;
     const kind = small ? "" : (delta > 0) === more ? "better" : "worse";
-    return el("div", { class: "tile" }, el("span", {}, tr(label)), el("b", {}, value),
+    return el("div", { class: "tile" }, el("span", {}, tr(label), of ? ` · ${shown(of, 24)}` : ""), el("b", {}, value),
       el("span", { class: kind }, small ? tr("as built") : `${delta > 0 ? "+" : "−"}${Math.abs(delta).toFixed(1)}${unit}`));
   }
 

@@ -5,10 +5,11 @@ HQ.bars = (() => {
   const TOP = 60, width = () => (innerWidth < 700 ? 420 : 960);
 
   // `bars`: {label, db, precision, action}; low ones are damage. `unit` of the axis is dB.
-  function chart(bars, { height = 210, zoom = false, label = "" } = {}) {
+  // `limit`, if there is one: {db, label} of a line across.
+  function chart(bars, { height = 210, zoom = false, label = "", limit = null } = {}) {
     let from = 0, to = bars.length;
     const holder = el("div");
-    const draw = () => holder.replaceChildren(picture(bars, from, to, height, label));
+    const draw = () => holder.replaceChildren(picture(bars, from, to, height, label, limit));
     draw();
     if (!zoom || bars.length < 12) return holder;
     const move = (factor, shift) => {
@@ -23,7 +24,7 @@ HQ.bars = (() => {
     return el("div", {}, tools, holder);
   }
 
-  function picture(bars, from, to, height, label) {
+  function picture(bars, from, to, height, label, limit) {
     const kept = bars.slice(from, to);
     const finite = kept.map((b) => number(b.db)).filter(Number.isFinite);
     const top = Math.max(10, 10 * Math.ceil(Math.min(TOP, Math.max(0, ...finite)) / 10));
@@ -34,17 +35,19 @@ HQ.bars = (() => {
     for (let v = low; v <= top; v += top > 40 ? 20 : 10) {
       found.push(svg("line", { class: "grid", x1: 46, x2: wide, y1: y(v), y2: y(v) }), svg("text", { x: 40, y: y(v) + 4, "text-anchor": "end" }, `${v} dB`));
     }
-    kept.forEach((bar, i) => {
-      found.push(one(bar, 48 + i * step, Math.max(0.8, step * 0.82), y, top));
-      if (bar.short && step > 34) found.push(said(bar, 48 + i * step + step * 0.41, y, height));
-    });
+    kept.forEach((bar, i) => found.push(one(bar, 48 + i * step, Math.max(0.8, step * 0.82), y, top)));
+    if (limit && limit.db > low && limit.db < top) {
+      found.push(svg("line", { class: "limit", x1: 46, x2: wide, y1: y(limit.db), y2: y(limit.db) }),
+        svg("text", { class: "limit", x: wide - 4, y: y(limit.db) - 4, "text-anchor": "end" }, tr(limit.label)));
+    }
+    kept.forEach((bar, i) => { if (bar.short && step > 34) found.push(said(bar, 48 + i * step + step * 0.41, y, height)); });
     return svg("svg", { viewBox: `0 0 ${wide} ${height}`, role: "group", "aria-label": tr(label) }, found);
   }
   // Its index below a bar and its dB above it.
   function said(bar, x, y, height) {
     const value = number(bar.db), over = Number.isFinite(value) ? y(Math.max(0, value)) : y(0);
     return [svg("text", { x, y: height - 3, "text-anchor": "middle" }, bar.short),
-      svg("text", { x, y: Math.max(10, over - 3), "text-anchor": "middle" }, Number.isFinite(value) ? value.toFixed(1) : db(bar.db))];
+      svg("text", { class: "value", x, y: Math.max(10, over - 3), "text-anchor": "middle" }, Number.isFinite(value) ? value.toFixed(1) : db(bar.db))];
   }
   function one(bar, x, width, y, top) {
     const value = number(bar.db), known = value !== null && value !== undefined;

@@ -30,9 +30,14 @@ HQ.layers = (() => {
     return true;
   }
 
+  function blame() {
+    const limit = HQ.data.limits.layer;
+    return limit === null ? null : { db: limit, label: `to blame below ${db(limit)}` };
+  }
+
   function views(layers, choose) {
     const chart = (which) => HQ.bars.chart(layers.map((x) => ({ label: shown(x.name), short: HQ.data.advised.includes(x.name) ? "▲" : "", db: x[which], precision: x.precision, action: () => choose(x.name) })),
-      { zoom: true, label: "damage by layer, in the order of the graph" });
+      { zoom: true, label: "damage by layer, in the order of the graph", limit: which === "individual" ? blame() : null });
     const kinds = [["individual SQNR", () => chart("individual")], ["entire SQNR", () => chart("entire")], ["graph", () => HQ.graph.draw(choose)]];
     const holder = el("div", { id: "view" });
     const buttons = kinds.filter(([, make], i) => i < 2 || HQ.data.edges.length).map(([name, make], i) => {

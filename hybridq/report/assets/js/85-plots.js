@@ -7,7 +7,7 @@ HQ.plots = (() => {
     const cut = HQ.data.outputs.filter((o) => o.slices.length > 1);
     cut.forEach((output) => {
       body.append(el("details", { open: cut.length < 3 }, el("summary", {}, tr("Slices of {}", shown(output.name))),
-        HQ.bars.chart(output.slices.map((s) => ({ label: s.where, short: s.where.replace(/^.*\[/, "["), db: s.sqnr_db, precision: "int16" })), { height: 140, label: "SQNR by slice" })));
+        HQ.bars.chart(output.slices.map((s) => ({ label: s.where, short: s.where.replace(/^.*\[/, "["), db: s.sqnr_db, precision: "int16" })), { height: 140, label: "SQNR by slice", limit: { db: HQ.data.limits.slice, label: `good from ${HQ.data.limits.slice} dB` } })));
     });
     return true;
   }
