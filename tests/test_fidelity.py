@@ -9,8 +9,11 @@ import onnx
 import pytest
 from qdq_graphs import Array, Graph, symmetric, uint8
 
+from hybridq.cli.flags import talk
+from hybridq.cli.step_commands import tell_fidelity
 from hybridq.compare import fidelity
 from hybridq.compare.fidelity import Fidelity, check_fidelity
+from hybridq.graph import runtime
 from hybridq.quant.numerics import quantize
 
 RANDOM = np.random.default_rng(0)
@@ -92,3 +95,39 @@ def test_ties_are_no_rewriting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     found = checked(graph.model(y), tmp_path, feed)
     assert np.isfinite(found.worst)
     assert found.differing == ()
+
+
+@pytest.mark.parametrize(
+    ("optimized", "plain", "faithful"),
+    [(18.7, 18.0, True), (18.0, 20.9, True), (35.0, 22.0, False), (5.0, 22.0, False)],
+)
+def test_runs_that_are_as_near_to_float_are_no_loss(optimized: float, plain: float, faithful: bool) -> None:
+    assert Fidelity({"y": 22.5, "z": 80.0}, (), {"y": optimized}, {"y": plain}).faithful is faithful
+    assert Fidelity({"y": 22.5, "z": 12.0}, (), {"y": optimized}, {"y": plain}).faithful is False
+    assert Fidelity({"y": 22.5}, ()).faithful is False
+
+
+def test_float_is_asked_where_the_runs_do_not_agree(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def given() -> dict[str, Array]:
+        asked.append(1)
+        return dict(zip(names, runtime.run(runtime.session(model, level="none"), X), strict=True))
+
+    for kinds, barrier, times in (("iif", True, 0), ("iif", False, 1)):
+        model, _ = chain(kinds, barrier=barrier)
+        names = [o.name for o in model.graph.output]
+        onnx.save(model, tmp_path / "model.onnx")
+        found = check_fidelity(tmp_path / "model.onnx", X, threads=1, given=given)
+        assert len(asked) == times
+        assert list(found.optimized_db) == names * times
+    assert found.plain_db[names[0]] > 100 > found.optimized_db[names[0]]  # the file as written stood for float
+
+
+@pytest.mark.parametrize(("plain", "told"), [(18.0, "no loss"), (22.0, "good from 30 dB")])
+def test_step2_says_how_weighty_it_is(plain: float, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tell_fidelity(talk(quiet=False, verbose=False, as_json=False), Fidelity({"y": 22.5}, (), {"y": 18.7}, {"y": plain}))
+    said = " ".join(capsys.readouterr().out.split())
+    assert told in said
+    assert f"18.7 dB and {plain:.1f} dB from float" in said
+    assert "no layer is to blame" in said

@@ -392,3 +392,42 @@ def test_a_time_that_was_not_steady_is_no_number(steady: bool) -> None:
     assert ("75.60 ms" in told) == steady
     assert ("not measured steadily" in told.split("<script")[0]) != steady
     assert judge(timed, KNOWN).to_json()["columns"][1]["time_ms"] == 75.6
+
+
+LATE = Timing(1.0, 1.6, 0.63, 0.6, 0.7, 99, 1)
+
+
+@pytest.mark.parametrize(
+    ("timing", "more", "told"),
+    [
+        (LATE, {}, True),
+        (dataclasses.replace(LATE, high=1.1), {}, False),  # one quarter of the pairs was faster
+        (dataclasses.replace(LATE, low=0.3), {}, False),  # not steady
+        (None, {}, False),
+        (LATE, {"board": "rknn2"}, False),
+        (LATE, {"folder": ""}, False),
+    ],
+)
+def test_a_build_that_is_slower_than_float_where_it_runs_says_why_and_what_to_do(
+    timing: Timing | None, more: dict[str, str], told: bool
+) -> None:
+    why = "36 of 74 layers in 8 bits have no integer kernel here (30 Sigmoid, 6 Mul); 9 depthwise Conv run at half"
+    known = dataclasses.replace(KNOWN, slow_kernels=why, **more)
+    report = dataclasses.replace(REPORT, timing=timing)
+    found = judge(report, known).slower
+    assert (found is not None) == told
+    shown = " ".join(" ".join(_printed(report, known)).split())
+    assert ("takes 1.59 times as long as float here: 36 of 74 layers" in shown) == told
+    assert ("takes 1.59 times" in page(report, judge(report, known))) == told
+    if found is not None:
+        assert found.command.endswith("--min-speedup 1")
+        assert is_translated(found.cause)
+        assert is_translated(found.why)
+
+
+def test_where_a_search_for_time_found_nothing_faster_float_is_advised() -> None:
+    known = dataclasses.replace(KNOWN, search_flags=("--min-speedup", "1"))
+    found = judge(dataclasses.replace(REPORT, timing=LATE), known).slower
+    assert found is not None
+    assert not found.command
+    assert is_translated(found.why)

@@ -18,6 +18,7 @@ from hybridq.cli.grouped import and_more, groups
 from hybridq.cli.search_flags import budget_flags, headline, judge, need_proposal, search_arguments, tell_search
 from hybridq.cli.step1_flags import arguments, calibration, comparison
 from hybridq.cli.terminal import echo
+from hybridq.compare.fidelity import ENOUGH_DB, Fidelity
 from hybridq.config import to_github, to_json
 from hybridq.engines.table import ENGINES
 from hybridq.errors import ConfigError
@@ -34,7 +35,7 @@ from hybridq.steps.propose import propose
 from hybridq.storage.state import State
 
 SHOWN = 12  # rows of a table before the rest is counted
-TIES = "no layer is to blame: values between two integers are rounded otherwise, and that grows"
+TIES = "no layer is to blame, values between two integers are rounded otherwise"
 
 
 @click.command()
@@ -171,13 +172,24 @@ def step2(
     voice.problems(result.problems)
     tell_build(voice, result.report)
     if result.fidelity is not None:
-        voice.say(f"ONNX Runtime optimized against plain: {decibels(result.fidelity.worst)} on the first sample")
-        if not result.fidelity.faithful:
-            named = ", ".join(result.fidelity.differing[:SHOWN])
-            named = f"computed otherwise than written: {named}" if named else TIES
-            voice.say(Text(f"  under 30 dB; {named}", "yellow"))
+        tell_fidelity(voice, result.fidelity)
     voice.say(f"wrote {result.path} ({result.path.stat().st_size / 1e6:.2f} MB); next: hybridq step3 {directory}")
     voice.data({"path": str(result.path), "counts": result.report.counts, "high_fraction": result.report.high_fraction})
+
+
+def tell_fidelity(voice: Talk, found: Fidelity) -> None:
+    """How far the optimized model is from the file as written, and whether anything is lost by that."""
+    voice.say(f"ONNX Runtime optimized against the file as written: {decibels(found.worst)} on the first sample")
+    if found.worst >= ENOUGH_DB:
+        return
+    name = min(found.optimized_db, key=lambda n: found.sqnr_db[n], default="")
+    floats = f"{decibels(found.optimized_db.get(name))} and {decibels(found.plain_db.get(name))} from float"
+    named = ", ".join(found.differing[:SHOWN])
+    cause = f"computed otherwise than written: {named}" if named else TIES
+    if found.faithful:
+        voice.say(f"  no loss, both are as near to the float model ({floats}); {cause}")
+    else:
+        voice.say(Text(f"  good from {ENOUGH_DB:g} dB{f'; {floats}' if name else ''}; {cause}", "yellow"))
 
 
 def tell_build(voice: Talk, report: BuildReport) -> None:

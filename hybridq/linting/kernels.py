@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +12,7 @@ from hybridq.graph import operators
 from hybridq.graph.edit import attributes
 from hybridq.graph.model import Layer
 from hybridq.graph.operators import Kind, Layout, lookup
-from hybridq.linting.facts import Facts, Finding, names, number, setting
+from hybridq.linting.facts import SHOWN, Facts, Finding, names, number, setting
 from hybridq.plan.defaults import fast_kernel
 from hybridq.plan.layer_weights import WeightPlan
 from hybridq.quant.qparams import Range
@@ -125,6 +126,26 @@ def gainless(facts: Facts) -> Iterator[Finding]:
         )
         remedy = "step3 measures it; hybridq auto --min-speedup 1.0 keeps what pays; an NPU may gain all the same"
         yield Finding(weighted[0].name, "gainless", message, remedy, "note")
+
+
+def without_kernels(facts: Facts) -> str:
+    """Layers that are in 8 bits and computed no faster for it, in words; empty where there are none."""
+    low = [x for x in facts.model.layers if facts.plan.layers[x.name].done.bits == 8]
+    floats = Counter(x.op for x in low if not facts.plan.layers[x.name].native)
+    told = []
+    if floats:
+        ops = ", ".join(f"{n} {op}" for op, n in floats.most_common(SHOWN))
+        more = f" and {sum(floats.values()) - sum(n for _, n in floats.most_common(SHOWN))} more" * (
+            len(floats) > SHOWN
+        )
+        told.append(f"{sum(floats.values())} of {len(low)} layers in 8 bits have no integer kernel here ({ops}{more})")
+    converted = sum(b.conversion is not None for b in facts.plan.boundaries.values())
+    if converted:
+        told.append(f"{converted} times a layer reads a tensor of another precision, which is converted")
+    deep = sum(is_depthwise(x, facts) for x in low) if DEPTHWISE in facts.target.slow_8bit else 0
+    if deep:
+        told.append(f"{deep} depthwise Conv run at {facts.target.slow_8bit[DEPTHWISE]}")
+    return "; ".join(told)
 
 
 def larger(facts: Facts) -> Iterator[Finding]:

@@ -28,9 +28,9 @@ def comparing(known: Known, *more: str) -> str:
     return line("step3", known.folder, *_given_again(known.compare_flags, more))
 
 
-def searching(known: Known) -> str:
-    """``auto`` into a folder of its own: nothing that a person did to this one is lost."""
-    more = _larger(known)
+def searching(known: Known, *limits: str) -> str:
+    """``auto`` into a folder of its own, by a larger budget or ``limits``: what a person did to this one is kept."""
+    more = limits or _larger(known)
     if known.metric:
         more = (*more, "--metric", known.metric)
     if known.evaluation not in ("", known.dataset):

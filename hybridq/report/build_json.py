@@ -156,5 +156,6 @@ def _row(row: LayerRow) -> dict[str, Any]:
 
 
 def _fidelity(found: Fidelity) -> dict[str, Any]:
-    finite = {k: round(min(v, 999.0), 2) for k, v in found.sqnr_db.items()}
-    return {"sqnr_db": finite, "faithful": found.faithful, "differing": list(found.differing)}
+    figures = {name: getattr(found, name) for name in ("sqnr_db", "optimized_db", "plain_db")}
+    finite = {n: {k: round(max(-999.0, min(v, 999.0)), 2) for k, v in dbs.items()} for n, dbs in figures.items()}
+    return {**finite, "faithful": found.faithful, "differing": list(found.differing)}

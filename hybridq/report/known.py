@@ -72,6 +72,7 @@ class Known:
     ``trimmed`` are layers whose range was cut where all readers are deaf: what they lose alone says little.
     ``edited`` are layers whose parameters a person edited, ``by_design`` those that step1 leaves in float, ``joined``
     the tensors that a Concat joins into an output, ``listed`` those that an output's rows are chosen from.
+    ``slow_kernels`` says which layers the runtime computes no faster in 8 bits; empty where it computes all so.
     ``all_8bit`` and ``front`` are a search's, ``left_high`` is the share of MACs above 8 bits before it,
     ``predicted`` is what the what-if would raise, ``prediction`` what it knows.
     """
@@ -88,6 +89,7 @@ class Known:
     high_fraction: float | None = None
     fidelity_db: float | None = None
     board: str = ""
+    slow_kernels: str = ""
     algorithm: str = ""
     recorded: frozenset[str] = frozenset()
     wider: str = "float32"

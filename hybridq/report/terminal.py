@@ -83,6 +83,10 @@ def _columns(report: ComparisonReport, judged: Verdict) -> Iterable[Text]:
         yield Text((line + (whose if len(line) + LEAST_NAME < COLUMNS else "")).rstrip(), "" if i else "bold")
     for note in notes(report, judged.columns):
         yield from (Text(f"  {line}", "dim") for line in textwrap.wrap(note, COLUMNS - 2))
+    if judged.slower is not None:
+        yield from (Text(f"  {line}") for line in _wrapped(f"{judged.slower.cause}; {judged.slower}", COLUMNS - 2))
+        if judged.slower.command:
+            yield Text(f"   {judged.slower.command}", "cyan")
 
 
 def _outputs(report: ComparisonReport) -> Iterable[Text]:

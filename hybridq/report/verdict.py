@@ -21,6 +21,7 @@ from hybridq.report.advice import Action
 from hybridq.report.columns import Column, side_by_side
 from hybridq.report.gain import GOOD_CENTERED_DB, GOOD_WHOLE_DB, GOOD_WORST_DB
 from hybridq.report.known import Known
+from hybridq.report.slower import slower
 from hybridq.report.suspects import blamed_below, harmed_alone
 
 
@@ -60,6 +61,7 @@ class Verdict:
 
     ``by_design`` are the layers that step1 leaves in float, whatever their figures; ``unheard`` those in 8 bits that
     alone lose what no reader hears. Below ``blamed_below_db`` alone a layer is to blame; None where none is in 8 bits.
+    ``slower`` is what to do about the time of a build that takes longer than float; None where it does not.
     """
 
     level: Level
@@ -69,6 +71,7 @@ class Verdict:
     by_design: tuple[str, ...] = ()
     unheard: tuple[str, ...] = ()
     blamed_below_db: float | None = None
+    slower: Action | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As ``verdict`` in ``report.json``; what is infinite there is null, as everywhere in it."""
@@ -85,7 +88,8 @@ def judge(report: ComparisonReport, known: Known) -> Verdict:
     by_design = tuple(x.name for x in report.layers if x.name in known.by_design)
     unheard = tuple(x.name for x in harmed_alone(report, known) if x.name in known.trimmed)
     limit = blamed_below(report, known)
-    return Verdict(level, reason, actions, side_by_side(report, known), by_design, unheard, limit)
+    late = slower(report, known)
+    return Verdict(level, reason, actions, side_by_side(report, known), by_design, unheard, limit, late)
 
 
 def limits() -> str:
@@ -261,7 +265,8 @@ def _fidelity(known: Known) -> Iterator[Charge]:
     if level:
         yield Charge(
             level,
-            f"ONNX Runtime, optimized, computes otherwise than the file says ({words.decibels(found)} apart): "
+            f"ONNX Runtime, optimized, computes otherwise than the file says ({words.decibels(found)} apart, "
+            f"{_bound(level, FAITHFUL_DB)}): "
             "these figures hold for this runtime alone",
         )
 

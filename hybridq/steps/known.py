@@ -16,6 +16,7 @@ from hybridq.graph.chosen import lists
 from hybridq.graph.joined import joined
 from hybridq.graph.model import Model
 from hybridq.linting.facts import Facts
+from hybridq.linting.kernels import without_kernels
 from hybridq.linting.run import lint
 from hybridq.plan.plan import make_plan
 from hybridq.quant.records import WEIGHT_SUFFIX, Calibrated, QuantConfig
@@ -47,6 +48,7 @@ def known_of(folder: Path, state: State, config: QuantConfig) -> Known:
         high_fraction=built.get("high_fraction"),
         fidelity_db=_fidelity(built),
         board="" if target.name == "onnxruntime" else target.name,
+        slow_kernels=without_kernels(facts),
         algorithm=calibrated.algorithm,
         recorded=frozenset(set.intersection(*map(set, own))) if own else frozenset(),
         wider=wider,
@@ -110,8 +112,10 @@ def step1_flags(given: Preprocessing) -> Iterator[str]:
 
 
 def _fidelity(built: Mapping[str, Any]) -> float | None:
-    """The lowest SQNR between ONNX Runtime optimized and not; step2 measures none for models all in float."""
+    """The lowest SQNR between ONNX Runtime optimized and not, where that is a loss; None where it is none."""
     found = built.get("fidelity")
+    if isinstance(found, dict) and found.get("faithful") is True:
+        return None
     figures = found.get("sqnr_db") if isinstance(found, dict) else None
     return min(map(float, figures.values()), default=None) if isinstance(figures, dict) else None
 

@@ -6,7 +6,9 @@ import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +23,10 @@ from hybridq.files.commit import commit, is_ours, reading
 from hybridq.files.place import need_folder
 from hybridq.files.reading import exists, look_at
 from hybridq.files.seal import file_digest, read_sealed, text_digest
+from hybridq.graph import runtime
+from hybridq.graph.chance import seeded
 from hybridq.graph.onnx_file import OnnxFile
+from hybridq.graph.runtime import Feed
 from hybridq.graph.trial import death
 from hybridq.plan.narrowed import narrowed
 from hybridq.plan.plan import make_plan
@@ -32,7 +37,7 @@ from hybridq.report.build_json import BuildReport, report_build, write_build
 from hybridq.report.effects import Effects
 from hybridq.steps.common import BUILD, HYBRID, REPORT, read_config, read_state
 from hybridq.steps.options.step1 import need_threads
-from hybridq.storage.state import CFG, State
+from hybridq.storage.state import CFG, State, assemble
 
 MARK = "hybridq.cfg"  # the metadata property that says from which edits a model was built
 BUILD_AGAIN = "Run `hybridq step2` again."
@@ -137,9 +142,16 @@ def _fidelity(path: Path, state: State, report: BuildReport, threads: int) -> Fi
             f"ONNX Runtime {ort_version} ends the process ({ended}) when it runs the built model", hint=hint
         )
     if report.float_weight_bytes < LARGE:
-        return check_fidelity(path, feed, threads=threads)
+        return check_fidelity(path, feed, threads=threads, given=partial(_float_outputs, state, feed, threads))
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(check_fidelity, path, feed, threads=threads).result()
+
+
+def _float_outputs(state: State, feed: Feed, threads: int) -> dict[str, Any]:
+    """The float model's outputs on a sample."""
+    names = list(state.model.outputs)
+    session = runtime.session(seeded(assemble(state.model.proto, state.weights)), threads=threads)
+    return dict(zip(names, runtime.run(session, feed, names), strict=True))
 
 
 def edits_digest(config: QuantConfig) -> str:
