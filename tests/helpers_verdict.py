@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from typing import Any
 
 import qdq_models
+from rich.console import Console
 
 from hybridq.compare import ComparisonReport, Drift, Inside, LayerReport, Runs, compare
-from hybridq.report import Known
+from hybridq.report import Known, judge, print_report
 
 STORED = {"x": (-4.0, 4.0), "stem": (0.0, 12.0), "body": (-30.0, 30.0), "box": (-3000.0, 3000.0), "score": (-3.0, 3.0)}
 
@@ -42,3 +44,10 @@ def even(least: float) -> tuple[LayerReport, ...]:
         dataclasses.replace(x, precision="uint8", individual=dataclasses.replace(x.entire, sqnr_db=least + i))  # type: ignore[type-var]
         for i, x in enumerate(REPORT.layers)
     )
+
+
+def printed(report: ComparisonReport, known: Known) -> list[str]:
+    """What the terminal shows of a report, line by line."""
+    text = io.StringIO()
+    print_report(report, Console(file=text, width=240, color_system=None), judge(report, known))
+    return text.getvalue().splitlines()

@@ -19,6 +19,7 @@ from rich.console import Console
 
 import hybridq
 from hybridq.compare import ComparisonReport, Drift, Inside, MetricReport, Outside, Runs, compare
+from hybridq.compare.results import Timing
 from hybridq.report import Extras, ParetoPoint, print_report, render, words, write_report
 from hybridq.report.files import _harmless
 from hybridq.steps.common import titled
@@ -141,7 +142,7 @@ def test_the_page_is_whole_escaped_and_needs_nothing_else(report: ComparisonRepo
 def test_the_terminal_shows_the_figures_and_survives_markup() -> None:
     text = io.StringIO()
     console = Console(file=text, width=140, color_system=None)
-    print_report(ODD, console)
+    print_report(dataclasses.replace(ODD, timing=Timing(2.0, 1.0, 2.0, 1.9, 2.1, 9, 1)), console)
     shown = text.getvalue()
     for part in (
         "<b>[red]$model&",

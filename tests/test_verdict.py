@@ -11,15 +11,15 @@ import numpy as np
 import onnx
 import pytest
 from helpers_chinese import is_translated
-from helpers_verdict import FAR, KNOWN, REPORT, even, with_output
+from helpers_verdict import FAR, KNOWN, REPORT, printed, with_output
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
 import hybridq
-from hybridq.compare import ComparisonReport, MetricReport
-from hybridq.compare.results import SliceReport, Timing
+from hybridq.compare import MetricReport
+from hybridq.compare.results import Timing
 from hybridq.report import Known, Level, judge, print_report
 from hybridq.report.known import Accuracy, Remedy
 from hybridq.report.page import page
@@ -82,7 +82,7 @@ def test_the_output_farthest_below_its_limit_is_named_first_and_how_many_fall_sh
         assert reason.startswith("what varies in output 'boxes' from sample to sample is down to 13.1 dB")
         assert reason.endswith("; 2 of 2 outputs fall short")
         assert is_translated(reason)
-        told = _printed(dataclasses.replace(report, outputs=outputs), KNOWN)
+        told = printed(dataclasses.replace(report, outputs=outputs), KNOWN)
         assert "outputs  boxes 44.9 dB, scores 42.4 dB" in told
     lost = dataclasses.replace(scores, worst_sqnr_db=2.9)  # a level worse, however little below that limit
     fine = dataclasses.replace(boxes, centered_sqnr_db=30.0)
@@ -141,72 +141,6 @@ def test_a_runtime_that_computes_otherwise_is_told(db: float, level: Level) -> N
     assert ("ONNX Runtime" in found.reason) == (level is not Level.OK)
 
 
-@pytest.mark.parametrize(
-    ("whole", "worst", "centered", "bound"),
-    [
-        (45.0, 2.0, 40.0, "(broken below 3 dB; 45.0 dB as a whole)"),
-        (45.0, 29.0, 40.0, "(good from 30 dB; 45.0 dB as a whole)"),
-        (15.0, 35.0, 40.0, "(good from 20 dB)"),
-        (5.0, 35.0, 40.0, "(broken below 10 dB)"),
-        (45.0, 42.0, 22.0, "(good from 25 dB; 45.0 dB with what all samples share)"),
-    ],
-)
-def test_the_bound_that_an_output_falls_short_of_stands_beside_its_figure(
-    whole: float, worst: float, centered: float, bound: str
-) -> None:
-    report = with_output(whole, worst, samples=20)
-    output = dataclasses.replace(report.outputs[0], centered_sqnr_db=centered, slices=())
-    reason = judge(dataclasses.replace(report, outputs=(output,)), KNOWN).reason
-    assert reason.endswith(f" dB {bound}")
-    assert is_translated(reason)
-    assert is_translated(bound.strip("()").split(";")[0])
-
-
-@pytest.mark.parametrize(
-    ("figures", "told"),
-    [
-        ([-1.0, 40.0, 35.0], ""),
-        ([-1.0, 2.0, 35.0], "; so is [1]"),
-        ([2.0, -1.0, 1.0, 0.0, 2.5, 40.0], "; so are [3], [2], [0] and 1 more"),
-    ],
-)
-def test_where_several_slices_are_dead_all_are_counted_and_some_named(figures: list[float], told: str) -> None:
-    report = with_output(38.0, -1.0, samples=20)
-    slices = tuple(SliceReport(1, i, i + 1, db) for i, db in enumerate(figures))
-    beside = (SliceReport(1, 0, 2, -0.5), SliceReport(2, 0, 1, 0.5))  # a part, and another axis
-    output = dataclasses.replace(report.outputs[0], slices=(*slices, *beside), worst=slices[figures.index(-1.0)])
-    reason = judge(dataclasses.replace(report, outputs=(output,)), KNOWN).reason
-    assert reason.endswith(f"38.0 dB as a whole){told}")
-    assert is_translated(reason)
-
-
-def test_a_figure_of_several_outputs_says_whose_it_is() -> None:
-    report = with_output(42.4, 27.5, samples=20)
-    scores, boxes = (dataclasses.replace(report.outputs[0], name=name) for name in ("scores", "boxes"))
-    boxes = dataclasses.replace(boxes, sqnr_db=44.9, worst_sqnr_db=40.0, centered_sqnr_db=13.1)
-    both = dataclasses.replace(report, outputs=(scores, boxes))
-    lines = _printed(both, KNOWN)
-    assert [line.split()[-1] for line in lines if "good from" in line and "dB)" not in line] == [
-        "scores",
-        "scores",
-        "boxes",
-    ]
-    searched = dataclasses.replace(KNOWN, all_8bit=Accuracy.of({"scores": 20.0, "boxes": 9.0}, {}, {}))
-    assert "boxes (all 8 bits), scores (this build)" in page(both, judge(both, searched))
-    assert not any("of output" in line for line in _printed(report, KNOWN))
-
-
-def test_words_are_explained_where_they_first_stand() -> None:
-    meant = "slice: one channel, position or part of an output; centered: signal is what varies over samples"
-    told = _printed(REPORT, KNOWN)
-    assert any(meant in line for line in told)
-    flags = ("--dtype", "uint8")
-    report = with_output(8.0, 6.0, layers=even(45.0))
-    told = _printed(report, dataclasses.replace(KNOWN, flags=flags))
-    command = next(i for i, line in enumerate(told) if "--merge" in line.split() and "hybridq step1" in line)
-    assert "--merge keeps your edits" in " ".join(told[:command])
-
-
 def test_numbers_lost_on_one_side_are_broken() -> None:
     report = with_output(45.0, 35.0)
     figures = dataclasses.replace(report.outputs[0].figures, nonfinite=3)
@@ -219,12 +153,6 @@ def test_class_numbers_are_judged_by_how_many_are_equal(equal: float, level: Lev
     report = with_output(-math.inf, -math.inf)
     report = dataclasses.replace(report, outputs=(dataclasses.replace(report.outputs[0], equal=equal),))
     assert judge(report, KNOWN).level is level
-
-
-def _printed(report: ComparisonReport, known: Known) -> list[str]:
-    text = io.StringIO()
-    print_report(report, Console(file=text, width=240, color_system=None), judge(report, known))
-    return text.getvalue().splitlines()
 
 
 def test_a_good_build_whose_samples_leave_the_ranges_says_what_to_do_about_it() -> None:
@@ -241,17 +169,17 @@ def test_no_sentence_is_cut(lengths: list[int]) -> None:
     said = " ".join("w" * n for n in lengths)
     remedy = Remedy(("body",), "float32", said)
     report = with_output(25.0, 9.0, warnings=(said, f"'{'n' * 90}' {said}"))
-    told = " ".join(" ".join(_printed(report, dataclasses.replace(KNOWN, lint=(remedy,)))).split())
+    told = " ".join(" ".join(printed(report, dataclasses.replace(KNOWN, lint=(remedy,)))).split())
     assert told.count(said) >= 2
     assert "n" * 60 not in told
 
 
 def test_a_column_of_other_samples_says_so() -> None:
     known = dataclasses.replace(KNOWN, all_8bit=Accuracy(12.0, 3.0, metric=0.5))
-    lines = _printed(REPORT, known)
+    lines = printed(REPORT, known)
     assert any("all 8 bits *" in line for line in lines)
     assert any("* all 8 bits: accuracy on the search's samples" in line for line in lines)
-    assert not any("*" in line for line in _printed(REPORT, KNOWN))
+    assert not any("*" in line for line in printed(REPORT, KNOWN))
 
 
 def test_what_the_cfg_raised_is_not_called_by_design() -> None:
@@ -260,7 +188,7 @@ def test_what_the_cfg_raised_is_not_called_by_design() -> None:
     )
     report = dataclasses.replace(REPORT, layers=layers)
     known = dataclasses.replace(KNOWN, by_design=frozenset({layers[0].name}))
-    told = " ".join(_printed(report, known))
+    told = " ".join(printed(report, known))
     assert f"1 layer stays float by design: 1 {layers[0].op}" in told
     assert f"1 layer has more bits by the cfg: 1 {layers[1].op}" in told
 
@@ -372,62 +300,23 @@ def test_a_fault_in_one_layer_tops_the_list_and_is_named_first(
 
 def test_times_of_a_board_are_marked_as_this_machines() -> None:
     timed = dataclasses.replace(REPORT, timing=Timing(2.0, 1.0, 2.0, 1.9, 2.1, 9, 1))
-    lines = _printed(timed, dataclasses.replace(KNOWN, board="rknn2"))
+    lines = printed(timed, dataclasses.replace(KNOWN, board="rknn2"))
     assert any(line.startswith("  PC time, 1 thread") for line in lines)
     assert any("float and hybrid for rknn2, on" in line for line in lines)
     assert any("ONNX Runtime on this machine; rknn2 takes its own" in line for line in lines)
     told = judge(timed, dataclasses.replace(KNOWN, board="rknn2")).to_json()["columns"]
     assert [(c["timed_on"], c["board"]) for c in told] == [("ONNX Runtime on this machine", "rknn2")] * 2
-    assert not any("PC time" in line for line in _printed(timed, KNOWN))
+    assert not any("PC time" in line for line in printed(timed, KNOWN))
 
 
 @pytest.mark.parametrize("steady", [True, False])
 def test_a_time_that_was_not_steady_is_no_number(steady: bool) -> None:
     timed = dataclasses.replace(REPORT, timing=Timing(1.9, 75.6, 0.03, 0.03, 0.03 if steady else 3.0, 9, 1))
-    line = next(line for line in _printed(timed, KNOWN) if line.startswith("  time"))
+    line = next(line for line in printed(timed, KNOWN) if line.startswith("  time"))
     assert line.split()[3:] == (["1.90", "ms", "75.60", "ms"] if steady else ["not", "steady"] * 2)
     told = page(timed, judge(timed, KNOWN))
     assert not any("steadily" in warning for warning in timed.warnings)
-    assert any("run again while the machine is idle" in line for line in _printed(timed, KNOWN)) != steady
+    assert any("run again while the machine is idle" in line for line in printed(timed, KNOWN)) != steady
     assert ("75.60 ms" in told) == steady
     assert ("not measured steadily" in told.split("<script")[0]) != steady
     assert judge(timed, KNOWN).to_json()["columns"][1]["time_ms"] == 75.6
-
-
-LATE = Timing(1.0, 1.6, 0.63, 0.6, 0.7, 99, 1)
-
-
-@pytest.mark.parametrize(
-    ("timing", "more", "told"),
-    [
-        (LATE, {}, True),
-        (dataclasses.replace(LATE, high=1.1), {}, False),  # one quarter of the pairs was faster
-        (dataclasses.replace(LATE, low=0.3), {}, False),  # not steady
-        (None, {}, False),
-        (LATE, {"board": "rknn2"}, False),
-        (LATE, {"folder": ""}, False),
-    ],
-)
-def test_a_build_that_is_slower_than_float_where_it_runs_says_why_and_what_to_do(
-    timing: Timing | None, more: dict[str, str], told: bool
-) -> None:
-    why = "36 of 74 layers in 8 bits have no integer kernel here (30 Sigmoid, 6 Mul); 9 depthwise Conv run at half"
-    known = dataclasses.replace(KNOWN, slow_kernels=why, **more)
-    report = dataclasses.replace(REPORT, timing=timing)
-    found = judge(report, known).slower
-    assert (found is not None) == told
-    shown = " ".join(" ".join(_printed(report, known)).split())
-    assert ("takes 1.59 times as long as float here: 36 of 74 layers" in shown) == told
-    assert ("takes 1.59 times" in page(report, judge(report, known))) == told
-    if found is not None:
-        assert found.command.endswith("--min-speedup 1")
-        assert is_translated(found.cause)
-        assert is_translated(found.why)
-
-
-def test_where_a_search_for_time_found_nothing_faster_float_is_advised() -> None:
-    known = dataclasses.replace(KNOWN, search_flags=("--min-speedup", "1"))
-    found = judge(dataclasses.replace(REPORT, timing=LATE), known).slower
-    assert found is not None
-    assert not found.command
-    assert is_translated(found.why)

@@ -22,5 +22,5 @@ def slower(report: ComparisonReport, known: Known) -> Action | None:
         return Action(
             "search", "where time counts, keep the float model: no choice that was tried is faster", cause=cause
         )
-    why = "where time counts, let a search keep in 8 bits what is faster so"
+    why = "where time counts, keep in 8 bits what pays"
     return Action("search", why, (), None, searching(known, PAYS, "1"), cause)
