@@ -266,9 +266,7 @@ def test_what_entered_the_model_is_told_before_what_follows_from_it() -> None:
     assert is_translated(first.cause)
 
 
-@pytest.mark.parametrize(
-    ("centered", "said"), [(22.0, "where these numbers are scores"), (5.0, "coordinates and sizes")]
-)
+@pytest.mark.parametrize(("centered", "said"), [(22.0, "where these numbers are scores"), (5.0, "as coordinates do")])
 def test_numbers_that_hardly_vary_about_their_mean_are_no_scores_of_classes(centered: float, said: str) -> None:
     """Landmarks keep their order: which number is the largest says nothing of them."""
     report = with_output(25.0, 20.0, layers=(), samples=20)

@@ -43,8 +43,8 @@ def _fitting(report: ComparisonReport) -> tuple[str, str]:
 
 OWN = "step3 --metric takes names and functions of your own (hybridq step3 -h)"
 MEASURES = (
-    "these numbers vary little about what all samples share, as coordinates and sizes do: how far they are from the "
-    "truth, by a function of your own (hybridq step3 -h)"
+    "how far these numbers, which vary little about a mean as coordinates do, are from the truth, by a function of "
+    "your own (hybridq step3 -h)"
 )
 PERHAPS = (
     "where these numbers are scores of classes, how often both models choose the same class; else a function of your "
