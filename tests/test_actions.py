@@ -262,7 +262,7 @@ def test_another_algorithm_than_the_default_one_comes_behind_a_search() -> None:
 def test_what_entered_the_model_is_told_before_what_follows_from_it() -> None:
     entered = dataclasses.replace(FAR, tensor="x", layer="", share=0.1)
     (first, *_) = judge(with_output(45.0, 35.0, drift=(FAR, entered, FAR), layers=even(45.0)), KNOWN).actions
-    assert first.cause.endswith("'x' was 0..1 in calibration and is -9..9 here, and 2 more tensors left theirs")
+    assert first.cause.endswith("'x' was 0..1 in calibration and is -9..9 here, and 2 more tensors left their ranges")
     assert is_translated(first.cause)
 
 
@@ -302,3 +302,12 @@ def test_boxes_are_judged_by_how_many_are_found_again(
     action = next(a for a in found if a.kind == "metric")
     assert action.command.endswith(f"--metric boxes:{layout}") if layout else "boxes" not in action.command
     assert is_translated(action.why)
+
+
+def test_where_none_stands_out_those_that_no_reader_hears_are_not_counted() -> None:
+    low = dataclasses.replace(even(45.0)[0], individual=dataclasses.replace(even(45.0)[0].individual, sqnr_db=4.0))  # type: ignore[type-var]
+    report = with_output(15.0, 12.0, layers=(low, *even(45.0)[1:]))
+    cause = judge(report, dataclasses.replace(KNOWN, trimmed=frozenset({low.name}))).actions[0].cause
+    assert "(none that its readers hear is below 20.0 dB alone)" in cause
+    assert is_translated(cause)
+    assert "(none is below 20.0 dB alone)" in judge(with_output(15.0, 12.0, layers=even(45.0)), KNOWN).actions[0].cause

@@ -88,6 +88,19 @@ def test_the_table_sorts_by_every_head_and_filters(page: Page, built: tuple[Path
     assert rows.count() == 0
 
 
+def test_bounds_stand_beside_the_figures(page: Page, built: tuple[Path, Step3Result]) -> None:
+    limit = built[1].verdict.blamed_below_db
+    assert page.locator(f".key:has-text('to blame below {limit:.1f} dB')").is_visible()
+    assert page.locator("#view svg[role=group] line.limit").count() == 1
+    assert page.locator("#outputs svg[role=group] line.limit").count() == len(built[1].report.outputs)
+    low = page.locator("#outputs td.low").all_inner_texts()
+    assert low
+    assert all(float(text.split(" dB")[0]) < 30.0 for text in low)
+    assert "good from 20 dB" in page.locator("#outputs thead").inner_text()
+    page.click("#view-1")
+    assert page.locator("#view line.limit").count() == 0  # what came before is no layer's fault
+
+
 def test_a_layer_is_told_by_mouse_and_by_keyboard(page: Page) -> None:
     row = page.locator("tr.layer").nth(2)
     row.focus()

@@ -257,7 +257,7 @@ def _beyond(far: Sequence[Drift]) -> str:
     """What most of one tensor is beyond, an input rather than what follows from it, and how many tensors are."""
     most = max(far, key=lambda one: (not one.layer, one.share, one.excess))
     was, now = (f"{a:.4g}..{b:.4g}" for a, b in ((most.min, most.max), (most.seen_min, most.seen_max)))
-    others = f", and {len(far) - 1} more tensor{'s' * (len(far) > 2)} left theirs" if len(far) > 1 else ""
+    others = f", and {len(far) - 1} more tensor{'s' * (len(far) > 2)} left their ranges" if len(far) > 1 else ""
     return f"'{short(most.tensor, 40)}' was {was} in calibration and is {now} here{others}"
 
 

@@ -45,7 +45,9 @@ def _heard(report: ComparisonReport, known: Known) -> list[LayerReport]:
 def spread(report: ComparisonReport, known: Known) -> str:
     """The cause where no layer is suspected, in words."""
     limit = blamed_below(report, known)
-    bound = "" if limit is None else f" (none is below {decibels(limit)} alone)"
+    deaf = any(x.name in known.trimmed and limit is not None and alone_db(x) < limit for x in low_layers(report, known))
+    which = "none that its readers hear" if deaf else "none"
+    bound = "" if limit is None else f" ({which} is below {decibels(limit)} alone)"
     return f"no layer stands out{bound}: each loses a little, and the losses add up"
 
 

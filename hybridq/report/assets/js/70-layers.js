@@ -20,7 +20,7 @@ HQ.layers = (() => {
     const [inside, all] = HQ.data.counted;
     const precisions = [...new Set(layers.map((x) => x.precision))];
     body.append(el("p", { class: "note" }, tr("Individual: only this layer quantized, given the float model's inputs. Entire: inside the hybrid model, with all that came before. Low individual figures are a layer's own damage; the outputs say whether it matters.")),
-      el("div", {}, precisions.map((p) => el("span", { class: "key" }, el("i", { style: `background:${HQ.dom.colour(p)}` }), p))));
+      el("div", {}, precisions.map((p) => el("span", { class: "key" }, el("i", { style: `background:${HQ.dom.colour(p)}` }), p)), pale(layers)));
     if (inside < all) body.append(el("p", { class: "note" }, tr("Figures of layers are of the first {} of {} samples, those of outputs of all.", inside, all)));
     body.append(views(layers, choose), detail, el("h3", {}, tr("All layers")), table(layers, choose));
     const worst = [...layers].filter((x) => x.individual !== null && !x.by_design && !x.unheard).sort((a, b) => number(a.individual) - number(b.individual))[0] || layers[0];
@@ -30,13 +30,17 @@ HQ.layers = (() => {
     return true;
   }
 
+  function pale(layers) {
+    const one = layers.find((x) => x.unheard);
+    return one ? el("span", { class: "key" }, el("i", { style: `background:${HQ.dom.colour(one.precision)};opacity:.4` }), tr("its readers do not hear what its range cuts off")) : null;
+  }
   function blame() {
     const limit = HQ.data.limits.layer;
     return limit === null ? null : { db: limit, label: `to blame below ${db(limit)}` };
   }
 
   function views(layers, choose) {
-    const chart = (which) => HQ.bars.chart(layers.map((x) => ({ label: shown(x.name), short: HQ.data.advised.includes(x.name) ? "▲" : "", db: x[which], precision: x.precision, action: () => choose(x.name) })),
+    const chart = (which) => HQ.bars.chart(layers.map((x) => ({ label: shown(x.name), short: HQ.data.advised.includes(x.name) ? "▲" : "", db: x[which], precision: x.precision, pale: x.unheard, action: () => choose(x.name) })),
       { zoom: true, label: "damage by layer, in the order of the graph", limit: which === "individual" ? blame() : null });
     const kinds = [["individual SQNR", () => chart("individual")], ["entire SQNR", () => chart("entire")], ["graph", () => HQ.graph.draw(choose)]];
     const holder = el("div", { id: "view" });
