@@ -4,7 +4,8 @@ On ``onnxruntime`` some layers start in float32 because 8 bits would make them s
 in ``docs/onnxruntime.md``): elementwise layers without a fast integer kernel, those whose result no integer
 convolution or matrix product reads, products of two activations, and, between such, elementwise layers and
 convolutions of single channels (``islands``). Last matrix products that are little of the arithmetic are there for
-what they cost otherwise: nothing hides their errors. What such a layer writes is still stored in 8 bits where only
+what they cost otherwise: nothing hides their errors. First convolutions of few channels are, where only float layers
+read them: integers save less there than converting costs. What such a layer writes is still stored in 8 bits where only
 integer layers read it.
 
 A step of a recurrent model is often so little work that integers save no time at all; then weights alone are stored in
@@ -29,6 +30,10 @@ TAIL = "no integer layer reads its result: float32 is as fast here and exact"
 KERNEL = "ONNX Runtime has no fast integer kernel for it: float32 is faster and exact"
 PRODUCT = "a product of two activations is faster in float32"
 LAST = "the last product, and little of the arithmetic: float32 costs next to nothing, and nothing hides its errors"
+FIRST = (
+    "it reads the model's input, multiplies little, and float32 alone reads its result: "
+    "converting there and back costs more than integers save"
+)
 LOST = "8 bits would make zeros of half of what a logarithm or root reads"
 ONE_CHANNEL = (
     "each of its filters reads one channel: its integer kernel is slower, and what it reads or what reads it is float32"
@@ -42,6 +47,7 @@ STATE = "it makes a state, which 8 bits would round at every step: measured in t
 WORTH_MACS = 1_000_000  # of a layer, from which on ONNX Runtime's integer kernels save more than conversions cost
 WORTH_SHARE = 0.5  # of the multiply-accumulates in such layers
 LITTLE = 0.01  # of the multiply-accumulates, and of the weights: last products that may be float32 for nothing
+FEW_PRODUCTS = 48  # a number of a convolution's result: below, integers save less than two conversions cost
 WORTH_NUMBERS = 256  # of a weight: less saves less than scales and a dequantizer take
 
 
@@ -112,7 +118,19 @@ def _float_reasons(model: Model, lost: Collection[str]) -> dict[str, str]:
     between = float_side(model, {model.layer[n].group for n in found}, free)
     for name in (n for g in model.groups if g.name in between for n in g.layers):
         found[name] = ONE_CHANNEL if one_channel(model, model.layer[name]) else BETWEEN
+    found.update(dict.fromkeys(_first_convolutions(model, found), FIRST))
     return found
+
+
+def _first_convolutions(model: Model, floats: Collection[str]) -> list[str]:
+    """Convolutions of the model's inputs with few products a number, alone in their groups and read in float alone."""
+    return [x.name for x in model.layers if x.name not in floats and _is_first(model, x) and _alone(model, x, floats)]
+
+
+def _is_first(model: Model, layer: Layer) -> bool:
+    if operators.lookup(layer.op).layout is not Layout.CONV or not layer.weights:
+        return False
+    return layer.inputs[0] in model.inputs and math.prod(layer.weights[0].shape[1:]) <= FEW_PRODUCTS
 
 
 def _last_products(model: Model, floats: Collection[str]) -> set[str]:
@@ -143,8 +161,13 @@ def _numbers(layer: Layer) -> int:
 def _stands_alone(model: Model, layer: Layer, floats: Collection[str]) -> bool:
     """Whether a layer is a matrix product with weights that can be float without any other layer."""
     product = operators.lookup(layer.op).float_result and bool(layer.weights)
+    return product and _alone(model, layer, floats)
+
+
+def _alone(model: Model, layer: Layer, floats: Collection[str]) -> bool:
+    """Whether a layer's group holds no other, and what reads it is float."""
     alone = model.group[layer.group].layers == (layer.name,)
-    return product and alone and all(x.name in floats for x in model.readers.get(layer.group, ()))
+    return alone and all(x.name in floats for x in model.readers.get(layer.group, ()))
 
 
 def _reasons_of(model: Model, group: Group, useful: set[str]) -> dict[str, str]:
