@@ -16,7 +16,7 @@ from hybridq.steps import editing
 
 @click.command("set")
 @click.argument("directory", type=FOLDER, metavar="DIR")
-@click.argument("words", nargs=-1, required=True, metavar="SELECTOR... [PRECISION]")
+@click.argument("selector", nargs=-1, required=True, metavar="SELECTOR... [PRECISION]")
 @click.option(
     "--param", multiple=True, metavar="NAME=VALUE", help="A field of the tensors: min=0, max=6, scale=0.05, ..."
 )
@@ -24,7 +24,7 @@ from hybridq.steps import editing
 @common
 def set_(
     directory: Path,
-    words: tuple[str, ...],
+    selector: tuple[str, ...],
     param: tuple[str, ...],
     algorithm: str | None,
     quiet: bool,
@@ -34,7 +34,7 @@ def set_(
     """Give the layers of each SELECTOR a precision, their tensors parameters, or both.
 
     \b
-    hybridq set build conv1 conv2 int16
+    hybridq set build conv1 op:Sigmoid int16
     hybridq set build op:Sigmoid float32
     hybridq set build "head/* and not op:Sigmoid" int16
     hybridq set build conv1 --param min=0 --param max=6
@@ -44,8 +44,8 @@ def set_(
     SELECTOR is a name, a glob, re:REGEX, op:TYPE, from:A..to:B (between two tensors), group:NAME, boundary,
     or a combination with and, or, not.
     """
-    only_fields = bool(param or algorithm) and not (len(words) > 1 and is_precision(words[-1]))
-    selectors, precision = (words, None) if only_fields else (words[:-1], words[-1])
+    only_fields = bool(param or algorithm) and not (len(selector) > 1 and is_precision(selector[-1]))
+    selectors, precision = (selector, None) if only_fields else (selector[:-1], selector[-1])
     if not selectors:
         raise click.UsageError("Give a PRECISION, --param or --algorithm.")
     params = dict(_pair(p) for p in param)
@@ -55,16 +55,16 @@ def set_(
 
 @click.command()
 @click.argument("directory", type=FOLDER, metavar="DIR")
-@click.argument("selectors", nargs=-1, required=True, metavar="SELECTOR...")
+@click.argument("selector", nargs=-1, required=True, metavar="SELECTOR...")
 @common
-def unset(directory: Path, selectors: tuple[str, ...], quiet: bool, verbose: bool, as_json: bool) -> None:
+def unset(directory: Path, selector: tuple[str, ...], quiet: bool, verbose: bool, as_json: bool) -> None:
     """Take back every edit of the layers of each SELECTOR.
 
     \b
-    hybridq unset build conv1 conv2
+    hybridq unset build conv1 op:Sigmoid
     hybridq unset build op:Sigmoid
     """
-    tell(talk(quiet, verbose, as_json), editing.unset(directory, selectors))
+    tell(talk(quiet, verbose, as_json), editing.unset(directory, selector))
 
 
 @click.command("list")
