@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from hybridq.errors import StorageError
 from hybridq.execution.versions import versions
@@ -55,10 +55,12 @@ def bundle(directory: Path | str, out: Path | str | None = None, *, weights: boo
 
 
 def _without_paths(data: bytes, path: Path) -> bytes:
-    """A report without the commands that it advises, which name files, and with a metric's bare name."""
+    """A report without the commands that it advises, which name files, and with bare names of model and metric."""
     try:
         report = json.loads(data)
-        report["verdict"].pop("actions", None)
+        for advice in ("actions", "slower"):
+            report["verdict"].pop(advice, None)
+        report["model"] = PurePosixPath(report["model"]).stem
         if report["metric"] is not None:
             report["metric"]["name"] = str(report["metric"].get("name", "")).replace("\\", "/").rsplit("/", 1)[-1]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
