@@ -125,6 +125,48 @@ def test_a_classification_is_judged_by_its_answers() -> None:
     assert set(held.tolerated) == {TOLERATED}
 
 
+LINE = 12  # characters of a line
+CLASSES = 40
+SEEN = 3  # classes that some character is
+
+
+def read_line(extra: str = "") -> tuple[Reference, Array]:
+    """A Softmax at every character of a line, beside an output ``extra``; the last is what it says, (samples, ...)."""
+    random = np.random.default_rng(3)
+    logits = random.normal(size=(6, 1, LINE, CLASSES)).astype(np.float32)
+    logits[..., :SEEN] += 12.0 * (random.integers(SEEN, size=(6, 1, LINE, 1)) == np.arange(SEEN))
+    body = [("Softmax", "x", "y", {"axis": -1}), *([("Relu", "x", extra)] if extra else [])]
+    outputs = ["y", extra] if extra else ["y"]
+    case = make_case(given(body, {}, outputs, (1, LINE, CLASSES)), {"x": logits[0]})
+    held = measure_reference(session(case.proto, threads=1), [{"x": x} for x in logits], case.model)
+    return held, np.stack([sample[0] for sample in held.given])
+
+
+def test_a_classification_at_every_position_is_compared_by_logarithms() -> None:
+    held, _ = read_line()
+    assert held.logs == {"y"}
+    assert set(held.scores) == {"y"}  # its answers are counted, too
+    assert set(held.tolerated) == {TOLERATED}
+    assert not read_line("z")[0].logs  # what stands beside may be boxes
+
+
+def test_what_is_likely_nowhere_counts_little() -> None:
+    """The same factor on one class: on one that characters are, and on one that none is."""
+    held, said = read_line()
+    assert said[..., SEEN:].max() < 0.1 < said[..., :SEEN].max(axis=(0, 1, 2)).min()
+
+    def damage_of(klass: int) -> float:
+        rows = []
+        for sample, values in enumerate(said):
+            other = values.copy()
+            other[..., klass] *= 0.8
+            rows.append(held.noise(sample, [other])[0])
+        aim = objective(held, 1e-3 * np.broadcast_to(held.signal, (len(rows), len(held.signal))))
+        return sum(float(aim.of(i, row[None])[0]) for i, row in enumerate(rows))
+
+    assert min(map(damage_of, range(SEEN))) > 10 * max(map(damage_of, range(SEEN, CLASSES)))
+
+
 def test_parts_of_an_output_count_alike() -> None:
     """However many channels each has."""
     feeds = [{"x": np.random.default_rng(i).normal(size=(1, 8, 4, 6)).astype(np.float32)} for i in range(3)]

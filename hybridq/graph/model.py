@@ -7,6 +7,7 @@ set of quantization parameters. Every float tensor that a precision can apply to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,6 +58,11 @@ class Layer:
     macs: int
     group: str
     float_only: str = ""
+
+    @property
+    def numbers(self) -> int:
+        """How many its weights hold."""
+        return sum(math.prod(w.shape) for w in self.weights)
 
 
 @dataclass(frozen=True, slots=True)

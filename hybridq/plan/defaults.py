@@ -99,7 +99,7 @@ def _in_loop(model: Model, loop: LoopDefaults) -> dict[str, LayerDefault]:
     found = {}
     for layer in model.layers:
         if loop.everywhere or layer.float_only or (loop.float_states and layer.name in makers):
-            stored = loop.weights if _numbers(layer) >= WORTH_NUMBERS else None
+            stored = loop.weights if layer.numbers >= WORTH_NUMBERS else None
             usual = STATE if not loop.everywhere else WEIGHTS_ALONE if stored else GAINS_NOTHING
             found[layer.name] = LayerDefault(Precision.FLOAT32, layer.float_only or usual, stored)
     return found
@@ -154,8 +154,7 @@ def _macs(layer: Layer) -> int:
 
 
 def _numbers(layer: Layer) -> int:
-    """In the weights of a layer."""
-    return sum(math.prod(w.shape) for w in layer.weights)
+    return layer.numbers
 
 
 def _stands_alone(model: Model, layer: Layer, floats: Collection[str]) -> bool:

@@ -29,7 +29,15 @@ from hybridq.graph.runtime import Feed, Session
 from hybridq.quant.metrics import PART_FLOOR, SIGNAL_FLOOR, Parts, cut_axes
 from hybridq.search.measuring.answers import Passed, is_classification
 from hybridq.search.measuring.figures import Sums, Told, told_of
-from hybridq.search.measuring.outputs import LEAST_PROBABILITY, OutputLayout, attention, classifications, layouts
+from hybridq.search.measuring.outputs import (
+    LEAST_PROBABILITY,
+    TINY,
+    OutputLayout,
+    attention,
+    classifications,
+    layouts,
+    likelihood,
+)
 
 Array = NDArray[Any]
 Doubles = NDArray[np.float64]
@@ -103,9 +111,9 @@ class Reference:
     given: tuple[tuple[Array, ...], ...] = ()  # a sample, an output: as the model gave it
     told: Mapping[str, Told] = field(repr=False, default_factory=dict)
     classes: frozenset[str] = frozenset()  # outputs that are a classification of the sample
-    scores: Mapping[str, OutputLayout] = field(
+    scores: Mapping[str, OutputLayout | None] = field(
         repr=False, default_factory=dict
-    )  # of outputs that hold any beside these
+    )  # of outputs that hold any beside these; None: all of it
 
     def noise(self, sample: int, outputs: Sequence[Array], told: Sums | None = None) -> Doubles:
         """Mean squared error of every slice: outputs ``(rows, ...)`` against one sample, gives (rows, slices).
@@ -130,10 +138,15 @@ class Reference:
         """Take in what the scores of one sample do beside float's; those of another shape are no scores."""
         for name, layout in self.scores.items():
             mine, theirs = self.given[sample][self.names.index(name)], outputs[name]
-            if mine.shape == theirs.shape:
-                weights = self.attention[sample].get(name) if self.attention else None
-                read = 1.0 if weights is None else layout.scores_of(weights)
-                into.setdefault(name, Passed()).add(layout.scores_of(mine), layout.scores_of(theirs), read)
+            if mine.shape != theirs.shape:
+                continue
+            found = into.setdefault(name, Passed())
+            if layout is None:
+                found.add(mine, theirs)
+                continue
+            weights = self.attention[sample].get(name) if self.attention else None
+            read = 1.0 if weights is None else layout.scores_of(weights)
+            found.add(layout.scores_of(mine), layout.scores_of(theirs), read)
 
     def _logarithm(self, name: str, values: Array) -> Array:
         return logarithm(values) if name in self.logs else values
@@ -200,15 +213,18 @@ def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> 
     given = tuple(tuple(rolled.run(feed, list(names))) for feed in feeds)
     rows = tuple(tuple(one_row(x) for x in sample) for sample in given)
     rowless = {n for i, n in enumerate(names) if any(a[i].ndim != b[i].ndim for a, b in zip(given, rows, strict=True))}
-    found = {n: layout for n, layout in layouts(model).items() if n not in rowless}
+    found = {n: layout for n, layout in layouts(model).items() if n not in rowless | logs}
     outputs = tuple(tuple(logarithm(x) if n in logs else x for n, x in zip(names, o, strict=True)) for o in rows)
     parts = {n: x.parts for n, x in found.items() if x.parts}
-    weights = tuple(attention(found, names, outputs))
     cuts = {n: cuts_of([sample[i].shape for sample in outputs], parts.get(n)) for i, n in enumerate(names)}
+    read = attention(found, names, outputs)
     known, classes = _told(names, given, rows, parts)
     found = {n: replace(x, scores=()) if n in classes else x for n, x in found.items()}  # those are judged by answers
-    slices = _slices(names, outputs, weights, cuts, found)
-    scores = {n: x for n, x in found.items() if x.scores}
+    likely = {n: [sample[i] for sample in rows] for i, n in enumerate(names) if n in logs - classes}
+    counted = {n: likelihood(found) for n, found in likely.items()}
+    weights = tuple({**at, **{n: w[i] for n, w in counted.items()}} for i, at in enumerate(read))
+    slices = _slices(names, outputs, weights, cuts, found, likely)
+    scores = {**{n: x for n, x in found.items() if x.scores}, **dict.fromkeys(likely)}
     return Reference(names, tuple(feeds), outputs, cuts, *slices, weights, logs, given, known, classes, scores)
 
 
@@ -231,6 +247,7 @@ def _slices(
     weights: Sequence[Mapping[str, Array]],
     cuts: Mapping[str, Sequence[Cut]],
     known: Mapping[str, OutputLayout],
+    likely: Mapping[str, Sequence[Array]],
 ) -> tuple[Doubles, Doubles, Doubles, Doubles, tuple[tuple[str, int, int], ...]]:
     """Of every slice of every output: signal, share of the whole, tolerated noise, numbers by sample, and place."""
     signal, share, tolerated, counts, labels = [], [], [], [], []
@@ -242,12 +259,13 @@ def _slices(
             floors = _floors(variance, cut, layout.parts if layout else None)
             signal.append(np.maximum(variance, floors) if values[0].dtype.kind == "f" else np.ones(len(variance)))
             counts.append(count)
-            share.append(_alike(cut, len(variance), layout) / len(names) / len(cuts[name]))
+            slices = _likeliest(cut, likely[name]) if name in likely else _alike(cut, len(variance), layout)
+            share.append(slices / len(names) / len(cuts[name]))
             starts = cut.starts(length).tolist()
             tolerated.append(_tolerated(layout, cut.axis, [*starts, length], values[0].shape))
             labels += [(name, cut.axis, start) for start in starts]
     ratios = np.concatenate(tolerated)
-    gated = [name in weights[0] for name, _, _ in labels]
+    gated = [name in weights[0] and name not in likely for name, _, _ in labels]
     shares = np.concatenate(share) * np.where(gated & (ratios == TOLERATED), BESIDE_SCORES, 1.0)
     told = np.concatenate(signal), shares / shares.sum(), ratios
     return (*told, np.concatenate(counts, axis=1), tuple(labels))
@@ -259,6 +277,14 @@ def _alike(cut: Cut, slices: int, layout: OutputLayout | None) -> Doubles:
     if parts is None or cut.axis != parts.axis or cut.sizes or sum(parts.sizes) != slices:
         return np.full(slices, 1.0 / slices)
     return np.repeat([1.0 / len(parts.sizes) / size for size in parts.sizes], parts.sizes)
+
+
+def _likeliest(cut: Cut, probabilities: Sequence[Array]) -> Doubles:
+    """The share of each slice of a classification by position: classes by how likely they ever are."""
+    if cut.axis < 0:
+        return np.ones(1)
+    most = np.max([p.max(tuple(i for i in range(p.ndim) if i != cut.axis)) for p in probabilities], axis=0)
+    return np.asarray(most / max(float(most.sum()), TINY), np.float64)
 
 
 def _tolerated(layout: OutputLayout | None, axis: int, bounds: Sequence[int], shape: Sequence[int]) -> Doubles:

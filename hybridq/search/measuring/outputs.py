@@ -23,6 +23,7 @@ from hybridq.quant.metrics import Parts
 
 LEAST_PROBABILITY = 1e-3  # of a class: what is less likely decides nothing
 LOUD = 0.1  # the highest score at a typical position: one that speaks up there says nothing by itself
+TINY = float(np.finfo(np.float32).tiny)
 EVERYWHERE = 0.1  # of the weight of an error lies on all positions alike, the rest where scores speak up
 
 
@@ -70,19 +71,32 @@ def layouts(model: Model) -> dict[str, OutputLayout]:
 
 
 def classifications(model: Model) -> frozenset[str]:
-    """Outputs that are one Softmax over classes for the whole sample.
+    """Outputs that are one Softmax over classes for the whole sample; where all outputs are Softmaxes, each of them.
+
+    Those are read at every position (characters of a line, pixels of a picture). Beside other outputs such scores
+    belong to boxes, and are read as a detector's.
 
     Their noise is measured on ``log(p + LEAST_PROBABILITY)``: squares of probabilities speak of the two or three
     samples near a tie, logarithms of all samples and of every class that could win.
     """
-    found = set()
-    for name in model.outputs:
-        tensor = model.tensors.get(name)
-        shape = tensor.shape if tensor else None
-        sizes = [d for d in (shape or ())[1:] if d != 1]
-        if len(sizes) == 1 and is_score(name, model, _shares_one):
-            found.add(name)
-    return frozenset(found)
+    found = {n for n in model.outputs if is_score(n, model, _shares_one)}
+    return frozenset(found if found == set(model.outputs) else {n for n in found if _is_whole(model, n)})
+
+
+def _is_whole(model: Model, name: str) -> bool:
+    """Whether an output is known to be one row of numbers for the whole sample."""
+    tensor = model.tensors.get(name)
+    shape = tensor.shape if tensor else None
+    return len([d for d in (shape or ())[1:] if d != 1]) == 1
+
+
+def likelihood(probabilities: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+    """How much each probability of a classification by position counts, sample by sample: half alike, half by itself.
+
+    With a mean of 1. Of thousands of classes most are likely nowhere, and only those that are can be taken for another.
+    """
+    mean = max(float(np.mean([np.mean(p, dtype=np.float64) for p in probabilities])), TINY)
+    return [np.asarray(0.5 + 0.5 * np.maximum(p, 0.0) / mean, np.float32) for p in probabilities]
 
 
 def _channels(shape: Sequence[int]) -> int:
