@@ -25,6 +25,7 @@ RIGHT = {
     "build/packing.py": WRITES,
     "build/padding.py": WRITES,
     "build/pools.py": WRITES,
+    "build/tables.py": WRITES,
     "build/writer.py": WRITES,
     "calibration/instrument.py": WRITES,
     "calibration/recurrent.py": WRITES,

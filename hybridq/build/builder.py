@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from onnx import NodeProto, TensorProto, helper
 
 from hybridq import __version__
-from hybridq.build import barriers, boundaries, packing, padding, pools
+from hybridq.build import barriers, boundaries, packing, padding, pools, tables
 from hybridq.build.metadata import Copy, Metadata, write_metadata
 from hybridq.build.writer import Writer
 from hybridq.graph import edit
@@ -45,6 +45,7 @@ def _write(writer: Writer, given: NodeProto, model: Model, plan: QuantPlan, weig
         node.input[:] = [writer.values.get(name, name) for name in node.input]
     else:
         _read(writer, node, layer, model, plan, weights)
+        tables.pick(writer, node, plan.layers[layer.name].weights, weights)
         pool = plan.layers[layer.name].pool
         if pool is not None:
             channels = (model.tensors[layer.inputs[0]].shape or ())[1]
@@ -63,6 +64,8 @@ def _read(writer: Writer, node: NodeProto, layer: Layer, model: Model, plan: Qua
     planned = plan.layers[layer.name]
     by_index = {w.index: w for w in planned.weights}
     for i, name in enumerate(node.input):
+        if i in by_index and by_index[i].picked:
+            continue
         if i in by_index:
             node.input[i] = packing.weight(writer, by_index[i], planned.padding, weights)
             if planned.operand_axes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,12 +58,27 @@ def _integers(writer: Writer, planned: WeightPlan, p: QParams, channels: int, we
         q = integers(planned, weights)
         return np.pad(q, [(0, 0), (0, channels), (0, 0), (0, 0)]) if channels else q
 
-    stored = writer.constant(f"{name}/{p.precision}", p.precision.numpy, tuple(shape), make)
+    stored = _once(writer, planned, p, channels, tuple(shape), make)
     result = writer.fresh(f"{name}/as_{p.precision}")
     if planned.folded:
         return _folded(writer, name, stored, p, result, len(shape))
     axis = {} if p.axis is None else {"axis": p.axis}
     return writer.node("DequantizeLinear", [stored, *writer.numbers(p, owner=stored)], result, **axis)
+
+
+def stored_integers(writer: Writer, planned: WeightPlan, weights: Weights) -> str:
+    """The integers of a weight alone, shared with whoever stores the same."""
+    assert planned.qparams is not None
+    shape = weights[planned.tensor].shape
+    return _once(writer, planned, planned.qparams, 0, shape, lambda: integers(planned, weights))
+
+
+def _once(
+    writer: Writer, planned: WeightPlan, p: QParams, channels: int, shape: tuple[int, ...], make: Callable[[], Array]
+) -> str:
+    key = ("stored", planned.tensor, planned.rounded, p.precision, channels, p.scale.tobytes(), p.zero_point.tobytes())
+    name = f"{planned.tensor}/{p.precision}"
+    return writer.once((*key, p.axis), lambda: writer.constant(name, p.precision.numpy, shape, make))
 
 
 def _folded(writer: Writer, name: str, stored: str, p: QParams, result: str, rank: int) -> str:

@@ -27,6 +27,9 @@ class Asked:
     key: Scalar
 
 
+WEIGHTS_MAY = "; its weights alone can have fewer bits (weight_only: int8)"
+
+
 def choices_of(
     document: Document, names: Names, defaults: MappingLike[str, Precision], target: Target, source: CfgText
 ) -> dict[str, Asked]:
@@ -136,7 +139,7 @@ def refusal(layer: Layer, choice: LayerChoice, target: Target) -> str:
         return "" if layer.weights else "has no weights"
     narrow = choice.precision is not Precision.FLOAT32
     if layer.float_only and narrow and (choice.precision.is_integer or Precision.FLOAT32 in target.precisions):
-        return f"must stay float32: {layer.float_only}"
+        return f"must stay float32: {layer.float_only}" + WEIGHTS_MAY * bool(layer.weights)
     return ""
 
 

@@ -201,11 +201,21 @@ def _weights(view: GraphView, node: NodeProto, row: Operator) -> tuple[Weight, .
     found = []
     for i, name in enumerate(node.input):
         held = view.initializers.get(name)
-        if held is not None and held.data_type == TensorProto.FLOAT and row.inputs[i] in roles:
+        if (
+            held is not None
+            and held.data_type == TensorProto.FLOAT
+            and (row.inputs[i] in roles or _is_table(node, held))
+        ):
             shape = tuple(held.dims)
             axis = operators.weight_axis(row.layout, edit.attributes(node), i, len(shape))
             found.append(Weight(name, i, shape, axis))
     return tuple(found)
+
+
+def _is_table(node: NodeProto, held: TensorProto) -> bool:
+    """Whether an operator picks rows of a constant."""
+    picks = row_of(node).layout is Layout.TABLE and node.input[0] == held.name
+    return picks and len(held.dims) > 1 and edit.attribute(node, "axis", 0) == 0
 
 
 def macs(node: NodeProto, tensors: Mapping[str, Tensor], initializers: Mapping[str, TensorProto]) -> int:

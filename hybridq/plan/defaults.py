@@ -15,8 +15,8 @@ fewer bits (``LoopDefaults``), which costs no time and feeds no error back.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from hybridq.graph import edit, operators
 from hybridq.graph.model import Group, Layer, Model
@@ -49,6 +49,7 @@ WORTH_SHARE = 0.5  # of the multiply-accumulates in such layers
 LITTLE = 0.01  # of the multiply-accumulates, and of the weights: last products that may be float32 for nothing
 FEW_PRODUCTS = 48  # a number of a convolution's result: below, integers save less than two conversions cost
 WORTH_NUMBERS = 256  # of a weight: less saves less than scales and a dequantizer take
+WORTH_TABLE = 65_536  # numbers of a table, from which on 8 bits make the file smaller by what one would notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,19 @@ def default_precisions(
     if target.latency_aware and precision.bits == 8 and not literal:
         for name, reason in _float_reasons(model, lost).items():
             found[name] = LayerDefault(Precision.FLOAT32, reason)
+        found.update(_tables(model, target, found))
     return found if loop is None else found | _in_loop(model, loop)
+
+
+def _tables(model: Model, target: Target, usual: Mapping[str, LayerDefault]) -> dict[str, LayerDefault]:
+    """Large tables of which layers pick rows, such as embeddings: their numbers alone are stored in 8 bits.
+
+    A scale a row leaves 40 dB and more, and the rows that are picked are all that is made real again.
+    """
+    if Precision.INT8 not in target.precisions:
+        return {}
+    large = [x for x in model.layers if operators.lookup(x.op).layout is Layout.TABLE and _numbers(x) >= WORTH_TABLE]
+    return {x.name: replace(usual[x.name], precision=Precision.FLOAT32, weight_only=Precision.INT8) for x in large}
 
 
 def _in_loop(model: Model, loop: LoopDefaults) -> dict[str, LayerDefault]:
@@ -145,7 +158,7 @@ def _last_products(model: Model, floats: Collection[str]) -> set[str]:
             followed.add(layer.name)
     open_still = (x for x in model.layers if x.name not in followed and x.name not in floats)
     last = [x for x in open_still if _stands_alone(model, x, floats)]
-    little = all(sum(map(of, last)) <= LITTLE * sum(map(of, model.layers)) for of in (_macs, _numbers))
+    little = all(sum(map(of, last)) <= LITTLE * sum(map(of, model.layers)) for of in (_macs, _multiplied))
     return {x.name for x in last} if little else set()
 
 
@@ -155,6 +168,11 @@ def _macs(layer: Layer) -> int:
 
 def _numbers(layer: Layer) -> int:
     return layer.numbers
+
+
+def _multiplied(layer: Layer) -> int:
+    """In the weights that a layer multiplies with, which those of a table are not."""
+    return 0 if operators.lookup(layer.op).layout is Layout.TABLE else _numbers(layer)
 
 
 def _stands_alone(model: Model, layer: Layer, floats: Collection[str]) -> bool:

@@ -28,6 +28,7 @@ class WeightPlan:
     """One initializer of one layer. ``folded``: integers that ONNX Runtime turns to float once, at load.
 
     ``rounded`` is the layer whose integers are ready among the weights; empty: each weight goes to the nearest.
+    ``picked``: a layer picks rows of the integers, and only those become real numbers.
     """
 
     tensor: str
@@ -36,6 +37,7 @@ class WeightPlan:
     qparams: QParams | None
     folded: bool
     rounded: str = ""
+    picked: bool = False
 
 
 def integers(plan: WeightPlan, weights: Weights) -> NDArray[np.integer]:
@@ -93,7 +95,8 @@ def weight_plans(context: Context, layer: Layer, precision: Precision, native: b
         params = weight_params(entry, edited, storage, axis, weights[weight.tensor])
         together = entry.algorithm == TOGETHER and layer.name in weights.rounded
         ready = layer.name if together and _as_recorded(layer, params, calibrated) else ""
-        found.append(WeightPlan(weight.tensor, weight.index, params.precision, params, not native, ready))
+        picked = operators.lookup(layer.op).layout is Layout.TABLE and not params.zero_point.any()
+        found.append(WeightPlan(weight.tensor, weight.index, params.precision, params, not native, ready, picked))
     return tuple(found)
 
 

@@ -84,7 +84,7 @@ def absorbs(node: NodeProto, own: Collection[str], weights: Weights) -> bool:
         return plain and all(weights[n].shape == (outputs,) for n in held[1:])
     if layout is Layout.MATMUL:
         return weights[held[0]].ndim == 2
-    return layout is not Layout.NONE
+    return layout not in (Layout.NONE, Layout.TABLE)
 
 
 def vector_of(node: NodeProto, own: Collection[str], weights: Weights) -> Vector | None:

@@ -91,6 +91,7 @@ class Layout(StrEnum):
     GEMM = "inputs, outputs; with transB the other way round"
     MATMUL = "..., inputs, outputs"
     RECURRENT = "directions, rows of the gates, inputs"
+    TABLE = "rows that are picked, numbers of a row"
     NONE = "no weights"
 
 

@@ -203,7 +203,7 @@ TABLE: dict[str, Operator] = {
     **like(MOVES, "Transpose", rows=BatchRows.TRANSPOSE, interval=Interval.TRANSPOSED),
     **like(MOVES, "Slice", inputs="data other other other other", rows=BatchRows.SLICE),
     **like(MOVES, "Split", inputs="data other", rows=BatchRows.AXIS, axis=0),
-    **like(MOVES, "Gather", inputs="data other", rows=BatchRows.GATHER),
+    **like(MOVES, "Gather", inputs="data other", layout=Layout.TABLE, rows=BatchRows.GATHER),
     **like(
         MOVES,
         "Concat",

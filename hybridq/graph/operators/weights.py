@@ -19,10 +19,11 @@ def weight_axis(layout: Layout, attributes: Mapping[str, Any], index: int, rank:
 
     Conv: 0. ConvTranspose: 1, unless grouped (its axis 1 counts channels of one group). Gemm: 0 with transB, else 1.
     MatMul: the last axis of a right operand, the last but one of a left operand. LSTM, GRU, RNN: 1, the gates' rows.
+    Gather: 0, the rows of the table.
     """
     if layout is Layout.RECURRENT:
         return 1 if rank == 3 else None
-    if layout is Layout.CONV:
+    if layout in (Layout.CONV, Layout.TABLE):
         return 0
     if layout is Layout.CONV_TRANSPOSE:
         return 1 if attributes.get("group", 1) == 1 else None
