@@ -46,6 +46,7 @@ RIGHT = {
     "graph/intake/folded.py": READS,
     "graph/intake/given.py": READS,
     "graph/intake/linear.py": READS,
+    "graph/intake/picked.py": READS,
     "graph/intake/qoperators.py": READS,
     "graph/intake/recovered.py": READS,
     "graph/intake/scans.py": READS,

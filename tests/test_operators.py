@@ -131,7 +131,7 @@ class TestWhole:
         for name, row in TABLE.items():
             assert (row.kind is Kind.MOVEMENT) == (row.movement is not Movement.NONE), name
             assert (row.kind is Kind.COMPUTE) == (row.channel_axis is not None), name
-            assert (row.kind is Kind.COMPUTE) == (row.layout not in (Layout.NONE, Layout.RECURRENT)), name
+            assert (row.kind is Kind.COMPUTE) == (row.layout not in (Layout.NONE, Layout.RECURRENT, Layout.TABLE)), name
             assert (row.ties is Ties.ABSORBED) == (row.kind is Kind.COMPUTE), name
             assert (row.rows in (BatchRows.AXIS,)) == (row.axis is not None), name
             assert row.slope is None or row.makes_scores, name

@@ -72,8 +72,8 @@ def not_as_given(
 
 def _first(given: onnx.ModelProto, hybrid: onnx.ModelProto, recovered: Recovered, feed: Feed, threads: int) -> str:
     """Where the two part, in words: the first quantized tensor that differs."""
-    made = [o for n in hybrid.graph.node for o in n.output]
-    pairs = {o: recovered.dequantized[o] for o in made if o in recovered.dequantized}
+    made, there = ({o for n in m.graph.node for o in n.output} for m in (hybrid, given))
+    pairs = {o: t for o, t in recovered.dequantized.items() if o in made and t in there}
     ours, theirs = _values(hybrid, pairs, feed, threads), _values(given, pairs.values(), feed, threads)
     found = next((o for o, t in pairs.items() if not np.array_equal(ours[o], theirs[t], equal_nan=True)), "")
     return f"; the first tensor that does is '{found}'" if found else "; every quantized tensor before is the same"

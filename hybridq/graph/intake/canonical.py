@@ -56,6 +56,9 @@ RUNTIME_TYPES = {  # ONNX Runtime's words
 RENAMING = ["MatMulAddFusion", "GemmTransposeFusion", "TransposeOptimizer"]  # they name what no file named
 LAYER_FUSIONS = ["ConvBNFusion", "ConvMulFusion", "ConvAddFusion", "Pad_Fusion"]
 MERGING = ["CommonSubexpressionElimination"]  # of two equal results one may have a quantizer
+SKIPPING = ["DivMulFusion", "FuseReluClip", "GemmSumFusion", "MatMul_BatchNormalization_Fusion"]  # the result between
+REPEATING = ["EnsureUniqueDQForNodeUnit"]  # of one result they make one a reader
+AS_GIVEN = [*LAYER_FUSIONS, *MERGING, *SKIPPING, *REPEATING]
 PRIVATE_FUSIONS = ["GeluFusionL1", "LayerNormFusionL1", "BiasGeluFusion", "FastGeluFusion", "SkipLayerNormFusion"]
 
 
@@ -64,8 +67,9 @@ def canonicalize(
 ) -> onnx.ModelProto:
     """The canonical graph of a float model, weights included; ``given`` is left as it is.
 
-    Without ``folds_layers`` a BatchNorm and the like stay beside their Conv, as a quantizer between them demands, and
-    equal results stay two. The weights of a large model lie in ``scratch``, which must live as long.
+    Without ``folds_layers`` a BatchNorm and the like stay beside their Conv, a bias beside its MatMul, as a quantizer
+    between them demands, and equal results stay two. The weights of a large model lie in ``scratch``, which must live
+    as long.
     Raises ModelError when the opset cannot be converted or ONNX Runtime refuses the model.
     """
     proto = _plain(given, scratch)
@@ -74,7 +78,7 @@ def canonicalize(
         before = brought_up(light(proto, scratch), path)
         unfuse(before, lambda names: _ranks(before, names))
         drop_wrong(before, skeleton(before))
-        proto = _fold(before, path, [] if folds_layers else [*LAYER_FUSIONS, *MERGING], scratch)
+        proto = _fold(before, path, [] if folds_layers else AS_GIVEN, scratch)
     except ModelError as error:
         if halves is None:
             raise
@@ -93,7 +97,8 @@ def canonicalize(
     _drop_unused_opsets(proto)
     name_everything(proto.graph)
     _complete_types(proto)
-    join_linear(proto.graph)
+    if folds_layers:
+        join_linear(proto.graph)
     return proto
 
 

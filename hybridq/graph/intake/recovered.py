@@ -21,6 +21,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from hybridq.errors import ModelError
 from hybridq.graph import edit
 from hybridq.graph.intake.folded import with_constants
+from hybridq.graph.intake.picked import picked_first
 from hybridq.graph.intake.qoperators import as_qdq
 from hybridq.graph.operators import Movement, Role, row_of
 from hybridq.graph.outside import values_of
@@ -72,7 +73,7 @@ def is_quantized(proto: onnx.ModelProto) -> bool:
 
 def recover(given: onnx.ModelProto, path: str = "") -> Recovered:
     """The float graph of a quantized model. Raises ModelError for parameters that are computed, and integer ends."""
-    work = _Work(as_qdq(with_constants(given), path), path)
+    work = _Work(picked_first(as_qdq(with_constants(given), path)), path)
     work.run()
     return Recovered(work.result(), work.tensors, work.weights, work.biases, work.dequantized)
 
