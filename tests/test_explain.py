@@ -31,6 +31,16 @@ def test_it_agrees_with_list_and_the_report(folder: Path, run: Run, layer: str) 
         assert db == (figures and figures["sqnr_db"])
 
 
+@pytest.mark.usefixtures("folder")
+def test_below_what_a_layer_is_to_blame_stands_beside_what_it_loses(run: Run) -> None:
+    hybridq.set("build", "*", "uint8")
+    hybridq.step2("build", threads=1)
+    limit = hybridq.step3("build", threads=1, seconds=0).verdict.blamed_below_db
+    assert limit is not None
+    assert hybridq.explain("build", "relu").blamed_below_db == pytest.approx(limit)
+    assert f"(to blame below {limit:.1f} dB)" in " ".join(run("explain", "build", "relu").out.split())
+
+
 def test_every_name_of_a_layer_explains_it(folder: Path) -> None:
     for name in ("relu", "conv", "first"):
         assert hybridq.explain(folder / "build", name) == hybridq.explain(folder / "build", "relu")

@@ -86,12 +86,7 @@ def _screen(found: Explanation) -> Iterator[str]:
     yield from _listed("edits", [f"line {e.line}: {e.field} {e.before} -> {e.after}" for e in found.edits], "none")
     yield from _listed("reads", map(_neighbour, found.reads), "constants only")
     yield from _listed("read by", map(_neighbour, found.read_by), "an output of the model")
-    yield from _told(
-        "damage",
-        f"{decibels(found.alone_db)} as the only quantized layer, {decibels(found.inside_db)} in the whole model"
-        if found.alone_db is not None or found.inside_db is not None
-        else "not measured: run step2 and step3",
-    )
+    yield from _told("damage", _damage(found))
     if found.board:
         yield from _told("board", found.board)
     for finding in found.findings[:SHOWN]:
@@ -100,6 +95,16 @@ def _screen(found: Explanation) -> Iterator[str]:
         yield f"{'would help':<12}{command}"
     if not found.help:
         yield from _told("would help", "nothing need be done here")
+
+
+def _damage(found: Explanation) -> str:
+    if found.alone_db is None and found.inside_db is None:
+        return "not measured: run step2 and step3"
+    limit = found.blamed_below_db
+    bound = "" if limit is None or found.alone_db is None else f" (to blame below {decibels(limit)})"
+    return (
+        f"{decibels(found.alone_db)} as the only quantized layer{bound}, {decibels(found.inside_db)} in the whole model"
+    )
 
 
 def _output(found: Explanation) -> Iterator[str]:

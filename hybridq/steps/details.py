@@ -18,7 +18,7 @@ from hybridq.storage.state import State
 CHANNELS = 64  # of a weight, evenly spaced
 LAYERS = 1500  # of a model: beyond it the page tells figures alone
 DIGITS = 6
-LEFT_OUT = ("name", "op", "alone_db", "inside_db")  # the report itself has these
+LEFT_OUT = ("name", "op", "alone_db", "inside_db", "blamed_below_db")  # the report itself has these
 
 
 def details_of(folder: Path, state: State, config: QuantConfig) -> dict[str, Mapping[str, Any]]:

@@ -73,8 +73,8 @@ class Explanation:
     """One layer, and what would help it.
 
     ``why`` is the reason for ``done``; ``alone_db`` and ``inside_db`` are step3's SQNR, individual and entire, None
-    where not measured; ``board`` says what a device computed, ``search`` the search's reason for its choice, both are
-    empty without one.
+    where not measured, and ``blamed_below_db`` what a layer to blame is below alone; ``board`` says what a device
+    computed, ``search`` the search's reason for its choice, both are empty without one.
     ``raised`` says of a layer with more bits than step1 gave it what it was, what it costs and what it brought.
     ``findings`` are the lint's, ``help`` are commands.
     """
@@ -96,6 +96,7 @@ class Explanation:
     read_by: tuple[Neighbour, ...]
     alone_db: float | None
     inside_db: float | None
+    blamed_below_db: float | None
     board: str
     search: str
     raised: tuple[str, ...]
@@ -193,6 +194,7 @@ def _explained(ground: Ground, layer: Layer) -> Explanation:
         read_by=_read_by(model, plan, layer),
         alone_db=alone,
         inside_db=inside,
+        blamed_below_db=(ground.report.get("verdict") or {}).get("blamed_below_db"),
         board=_board(ground.report, layer.name),
         search=str(ground.reasons.get(layer.name, "")),
         raised=tuple(_raised(ground, layer)),
