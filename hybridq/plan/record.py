@@ -133,12 +133,27 @@ def record(
         precision = target.float_precision if measured[group.name].unbounded else precision
         precision = Precision.FLOAT32 if group.float_only else precision
         entries[group.name] = activation_entry(measured[group.name], precision, request.algorithm, target)
+    entries |= _weight_entries(model, weights, layers, request)
+    return Calibrated(target.name, default, request.algorithm, request.weights_per, entries, measured, layers)
+
+
+def with_weights(model: Model, calibrated: Calibrated, weights: Tensors, request: Request) -> Calibrated:
+    """The record of a model with other weights that computes the same, within the same ranges."""
+    entries = {**calibrated.entries, **_weight_entries(model, weights, calibrated.layers, request)}
+    return replace(calibrated, entries=entries)
+
+
+def _weight_entries(
+    model: Model, weights: Tensors, layers: Mapping[str, LayerDefault], request: Request
+) -> dict[str, Entry]:
+    how = weights, request.weights_per, request.weights_algorithm, request.target
+    entries: dict[str, Entry] = {}
     for layer in model.layers:
         for weight in layer.weights:
-            stored = layers[layer.name].weight_only or chosen[layer.name]
-            made = weight_entry(layer, weight, stored, weights, request.weights_per, request.weights_algorithm, target)
+            stored = layers[layer.name].weight_only or layers[layer.name].precision
+            made = weight_entry(layer, weight, stored, *how)
             entries[entry_key(layer)] = made if len(layer.weights) == 1 else _of_several(made)
-    return Calibrated(target.name, default, request.algorithm, request.weights_per, entries, measured, layers)
+    return entries
 
 
 def _of_several(entry: Entry) -> Entry:

@@ -26,7 +26,7 @@ from hybridq.graph.states import States
 from hybridq.linting import Finding, lint
 from hybridq.plan.as_given import as_given
 from hybridq.plan.defaults import LoopDefaults
-from hybridq.plan.record import Request, decide, record
+from hybridq.plan.record import Request, decide, record, with_weights
 from hybridq.quant.records import Calibrated
 from hybridq.repair.equalization import NOTHING as UNEQUALIZED
 from hybridq.repair.equalization import Equalizations, equalizations
@@ -206,9 +206,14 @@ class Step1Run:
         except DatasetError:
             return first
 
-    def _candidate(self, stats: CalibrationStats) -> Calibration:
-        weights = storage.weights_of(self.prepared.proto)
-        calibrated = replace(self._decide(weights, stats, self.loop), equalized=self.equalized)
+    def _candidate(self, stats: CalibrationStats, known: Calibrated | None = None) -> Calibration:
+        """The model with its weights; ``known`` is the record of one that computes the same within the same ranges."""
+        model, weights = self.prepared.model, storage.weights_of(self.prepared.proto)
+        if known is None:
+            decided = self._decide(weights, stats, self.loop)
+        else:
+            decided = with_weights(model, known, weights, self._request(self.loop))
+        calibrated = replace(decided, equalized=self.equalized)
         said = (f"channels of {len(self.equalized)} layers equalized",) if self.equalized else ()
         return Calibration(weights, calibrated, stats, said)
 
@@ -266,7 +271,7 @@ class Step1Run:
 
         Its strongest channels stay as they are and no other outgrows them, so ranges hold without another pass.
         """
-        return self._changed(plain.weights, made)._candidate(plain.stats) if made else None
+        return self._changed(plain.weights, made)._candidate(plain.stats, plain.calibrated) if made else None
 
     def _changed(self, weights: Weights, made: Mapping[str, NDArray[Any]]) -> Step1Run:
         """The run with other weights that compute the same."""
