@@ -19,7 +19,7 @@ from hybridq.quant.metrics import sqnr_db
 from hybridq.repair.channels import tied_channels
 from hybridq.repair.equalization import equalizations, expected_reach
 from hybridq.repair.observe import observer
-from hybridq.search.for_step1 import weight_repair
+from hybridq.search.for_step1 import measure, weight_repair
 from hybridq.steps import step1, step2
 from hybridq.steps.editing import set_precision
 from hybridq.storage.state import assemble
@@ -221,13 +221,13 @@ class TestEqualizedUnasked:
     ) -> None:
         """With biases corrected they must leave less damage than channels as they are."""
         measured: list[tuple[str, ...]] = []
-        damage = weight_repair._Measure._damage
+        damage = measure.Measure._damage
 
-        def told(self: weight_repair._Measure, one: weight_repair.Calibration) -> float:
+        def told(self: measure.Measure, one: measure.Calibration) -> float:
             measured.append(one.repairs)
             return damage(self, one) * (1.0 if worth or not one.calibrated.equalized else 100.0)
 
-        monkeypatch.setattr(weight_repair._Measure, "_damage", told)
+        monkeypatch.setattr(measure.Measure, "_damage", told)
         for worth in (True, False):
             measured.clear()
             made = step1(path, feeds(8), tmp_path / "out", threads=1, force=True).state.calibrated
