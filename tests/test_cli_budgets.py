@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from helpers_cli import Run
 
-from hybridq.cli.search_flags import STEP1_LEAVES, headline, missed
+from hybridq.cli.search_flags import ENDED, STEP1_LEAVES, headline, missed
 from hybridq.search.measuring.joint import Figures
 from hybridq.search.search import Budget, SearchResult
 
@@ -95,6 +95,10 @@ class TestBudgets:
                     "--min-speedup 3: not reachable, best 1.50 times float32 within --max-high 0.1",
                     f"--max-high 0.1: not reachable, best 25.0% of the MACs\n  {LEFT}",
                 ],
+            ),
+            (
+                {"min_speedup": 1.2, "time": 20},
+                [f"--min-speedup 1.2: not reachable, {ENDED}"],
             ),
             (
                 {"min_sqnr": 30, "min_speedup": 1.2},

@@ -96,7 +96,15 @@ MODELS = {
     ),
     "sum": Harmed(SUM_ROWS, {"w": conv(8, 8), "v": conv(8, 8, 1e-2)[::-1].copy()}),
 }
-NOT_OF_PRECISION = {"zero", "unsettled", "slow", "gainless", "larger", "listed"}  # more samples, time and place, ends
+NOT_OF_PRECISION = {
+    "zero",
+    "unsettled",
+    "slow",
+    "gainless",
+    "larger",
+    "listed",
+    "branches",
+}  # more samples, time and place, ends
 IN_A_LOOP = {"state"}  # test_choose_loop.py
 
 

@@ -16,6 +16,8 @@ from hybridq.steps.options.proposal import WORST, ProposalOptions
 from hybridq.steps.options.validation import asked
 
 SHOWN = 20
+NOT_TOGETHER = "each by itself holds, all together do not"
+ENDED = "the search ended before it had chosen one that holds it; --time gives it longer"
 STEP1_LEAVES = (
     "Step1 itself leaves {own:.1%} of the MACs above 8 bits, for speed, accuracy or want of an integer form: give "
     "--max-high {least:g} or more, or --dtype uint8 (int8), with which all that can have 8 bits starts there."
@@ -84,7 +86,8 @@ def missed(found: SearchResult, budget: Budget) -> list[Problem]:
         said.append((f"--max-high {budget.max_high:g}", f"best {figures.high:.1%} of the MACs"))
     if budget.max_drop is not None and figures.metric is not None and not said:
         said.append((f"--max-drop {budget.max_drop:g}", f"best metric {figures.metric:.6g}{within}"))
-    said = said or [(_given(budget), "each by itself holds, all together do not")]
+    flags = _given(budget)
+    said = said or [(flags, ENDED if flags.count("--") == 1 or budget.time is not None else NOT_TOGETHER)]
     hints = {flag: _left_by_step1(found, budget) if flag.startswith("--max-high ") else "" for flag, _ in said}
     return [Problem(f"not reachable, {best}", path=flag, code="budget", hint=hints[flag]) for flag, best in said]
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from hybridq.calibration.statistics import TensorStatistics
 from hybridq.graph.model import Model
-from hybridq.linting import kernels, listed, mixing, states, values
+from hybridq.linting import branches, kernels, listed, mixing, states, values
 from hybridq.linting.facts import Facts, Finding
 from hybridq.plan.plan import make_plan
 from hybridq.quant.records import Calibrated, QuantConfig
@@ -35,6 +35,7 @@ RULES: dict[str, Rule] = {
     "gainless": kernels.gainless,
     "larger": kernels.larger,
     "listed": listed.listed,
+    "branches": branches.branches,
 }
 
 
