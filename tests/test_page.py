@@ -202,6 +202,19 @@ def test_chinese_and_back(page: Page) -> None:
     assert page.locator("h2:has-text('What if')").is_visible()
 
 
+def test_a_sentence_is_translated_with_and_without_its_capital(page: Page) -> None:
+    page.click("#language")
+    weights = (
+        "he weights of 'y' reach 20 in one channel and 0.1 in another at one step of 0.0784: 1 of 8 channels keep "
+        "5.1 steps or fewer"
+    )
+    spread = "o layer stands out (none is below 20.0 dB alone): each loses a little, and the losses add up"
+    for first, rest in (("t", weights), ("n", spread), ("o", "nly 17 different samples")):
+        small, large = (page.evaluate("text => HQ.words.tr(text)", c + rest) for c in (first, first.upper()))
+        assert small == large
+        assert any("\u4e00" <= c <= "\u9fff" for c in small)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1300, 390])
 def test_it_fits_a_phone_and_every_text_has_contrast(

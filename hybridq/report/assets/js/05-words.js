@@ -4,14 +4,16 @@ HQ.words = (() => {
   const patterns = chinese.patterns.map(([from, to]) => [new RegExp(`^${from}$`, "s"), to]);
   let language = "en";
 
-  function translated(text) {
+  function looked(text) {
     if (Object.hasOwn(chinese.exact, text)) return chinese.exact[text];
     for (const [from, to] of patterns) {
       const found = from.exec(text);
       if (found) return to.replace(/\$(\d)/g, (_, i) => translated(found[i] ?? ""));
     }
-    return text;
+    return null;
   }
+  // As it stands, or as it would within a sentence.
+  const translated = (text) => looked(text) ?? looked(text.slice(0, 1).toLowerCase() + text.slice(1)) ?? text;
   // `{}` stands for values that follow.
   function tr(text, ...values) {
     const found = language === "zh" ? translated(text) : text;
