@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, numpy_helper, parser
 
 from hybridq.errors import ConfigError
-from hybridq.steps.editing import set_precision
+from hybridq.steps.editing import diff, list_layers, set_precision
 from hybridq.steps.step1 import step1
 from hybridq.steps.step2 import step2
 
@@ -87,6 +87,17 @@ def test_a_small_table_stays_float_until_it_is_asked_for(tmp_path: Path) -> None
     (row,) = (x for x in report.layers if x.name == "e")
     assert (row.asked, row.done) == ("weight_only int8", "weight_only int8")
     assert not [t for t in onnx.load(built).graph.initializer if t.name == "t"]
+
+
+def test_commands_show_how_it_is_stored_and_what_was_before(tmp_path: Path) -> None:
+    step1(model(tmp_path / "given.onnx"), feeds(), tmp_path / "b", threads=1)
+    (row,) = (x for x in list_layers(tmp_path / "b") if x["name"] == "e")
+    assert (row["precision"], row["weight_only"]) == ("float32", "int8")
+    set_precision(tmp_path / "b", "e", "float32")
+    (edit,) = diff(tmp_path / "b")
+    assert (edit.before, edit.after) == ("{weight_only: int8}", "float32")
+    built = step2(tmp_path / "b", threads=1).path
+    assert [t.data_type for t in onnx.load(built).graph.initializer if t.name == "t"] == [TensorProto.FLOAT]
 
 
 def test_its_result_can_have_no_integers(tmp_path: Path) -> None:

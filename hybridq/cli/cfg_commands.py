@@ -81,7 +81,8 @@ def list_(directory: Path, quiet: bool, verbose: bool, as_json: bool) -> None:
     rows = editing.list_layers(directory)
     table = Table(Column("layer", overflow="fold"), "operator", "shape", "MACs", "min", "max", "precision")
     for each in rows:
-        row(table, *(_cell(each.get(k)) for k in ("name", "op", "shape", "macs", "min", "max", "precision")))
+        shown = {**each, "precision": f"weight_only {each['weight_only']}"} if each["weight_only"] else each
+        row(table, *(_cell(shown.get(k)) for k in ("name", "op", "shape", "macs", "min", "max", "precision")))
     voice.say(table)
     voice.data(rows)
 

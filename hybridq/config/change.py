@@ -84,6 +84,7 @@ def list_layers(model: Model, calibrated: Calibrated, config: QuantConfig) -> li
     rows: list[dict[str, object]] = []
     for layer in model.layers:
         choice = config.choices.get(layer.name)
+        alone = choice.weight_only if choice else calibrated.weight_only_of(layer.name)
         entry = config.entries.get(layer.group)
         tensor = model.tensors.get(layer.name)
         rows.append(
@@ -96,7 +97,7 @@ def list_layers(model: Model, calibrated: Calibrated, config: QuantConfig) -> li
                 "min": entry.min if entry else None,
                 "max": entry.max if entry else None,
                 "precision": str(choice.precision if choice else defaults[layer.name]),
-                "weight_only": str(choice.weight_only) if choice and choice.weight_only else None,
+                "weight_only": str(alone) if alone else None,
                 "edited": choice is not None or layer.group in config.edited,
                 "group": layer.group,
                 "aliases": list(layer.aliases),

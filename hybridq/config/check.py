@@ -193,7 +193,7 @@ def _config(meaning: Meaning, changed: dict[str, Changed], separate: list[Edit])
     choices = {x.name: asked[x.name].choice for x in meaning.names.model.layers if x.name in asked}
     settled = {key: meaning.settle(one) for key, one in changed.items()}
     edits = separate + [
-        Edit(name, "precision", str(meaning.defaults[name]), choice_text(choice), choice.line)
+        Edit(name, "precision", _usual(meaning, name), choice_text(choice), choice.line)
         for name, choice in choices.items()
         if choice.selector
     ]
@@ -205,3 +205,8 @@ def _config(meaning: Meaning, changed: dict[str, Changed], separate: list[Edit])
         edited={key: one.edited for key, one in changed.items()},
         edits=tuple(sorted(edits, key=lambda e: e.line)),
     )
+
+
+def _usual(meaning: Meaning, layer: str) -> str:
+    """What a layer has by default, in the cfg's words."""
+    return choice_text(LayerChoice(meaning.defaults[layer], meaning.calibrated.weight_only_of(layer)))
