@@ -121,6 +121,17 @@ def test_a_precision_that_was_asked_for_leaves_tables_alone(tmp_path: Path) -> N
     assert state.calibrated.weight_only_of("e") is None
 
 
+def test_a_scale_for_a_few_numbers_is_not_worth_it(tmp_path: Path) -> None:
+    given = parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        g (int64[6] i) => (float[6, 1] y) { e = Gather(t, i)  y = Relu(e) }""")
+    given.graph.initializer.append(numpy_helper.from_array(RANDOM.normal(size=(70_000, 1)).astype(np.float32), "t"))
+    onnx.save(given, tmp_path / "given.onnx")
+    picked = [{"i": RANDOM.integers(0, 70_000, 6)} for _ in range(4)]
+    assert (
+        step1(tmp_path / "given.onnx", picked, tmp_path / "b", threads=1).state.calibrated.weight_only_of("e") is None
+    )
+
+
 def test_columns_that_are_picked_are_no_table(tmp_path: Path) -> None:
     given = parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
         g (int64[6] i) => (float[40, 6] y) { e = Gather<axis = 1>(t, i)  y = Relu(e) }""")

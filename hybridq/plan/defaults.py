@@ -50,6 +50,7 @@ LITTLE = 0.01  # of the multiply-accumulates, and of the weights: last products 
 FEW_PRODUCTS = 48  # a number of a convolution's result: below, integers save less than two conversions cost
 WORTH_NUMBERS = 256  # of a weight: less saves less than scales and a dequantizer take
 WORTH_TABLE = 65_536  # numbers of a table, from which on 8 bits make the file smaller by what one would notice
+WORTH_ROW = 16  # numbers of a row: a scale for less is a good part of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ def _tables(model: Model, target: Target, usual: Mapping[str, LayerDefault]) -> 
     """
     if Precision.INT8 not in target.precisions:
         return {}
-    large = [x for x in model.layers if operators.lookup(x.op).layout is Layout.TABLE and _numbers(x) >= WORTH_TABLE]
+    tables = [x for x in model.layers if operators.lookup(x.op).layout is Layout.TABLE and _numbers(x) >= WORTH_TABLE]
+    large = [x for x in tables if math.prod(x.weights[0].shape[1:]) >= WORTH_ROW]
     return {x.name: replace(usual[x.name], precision=Precision.FLOAT32, weight_only=Precision.INT8) for x in large}
 
 
