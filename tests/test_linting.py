@@ -155,13 +155,14 @@ class TestValues:
     @pytest.mark.parametrize(("scale", "harmed"), [(1.0, False), (60.0, True)])
     def test_sigmoid(self, tmp_path: Path, scale: float, harmed: bool) -> None:
         rows = [("Conv", "x w", "c"), ("Sigmoid", "c", "y")]
-        findings = by_code(found(tmp_path, rows, {"w": conv(8, 8, scale)}, algorithm="normal"))
+        findings = by_code(found(tmp_path, rows, {"w": conv(8, 8, scale)}, algorithm="normal", dtype="uint8"))
         assert ("squashed" in findings) is harmed
         assert not harmed or '"c": float32' in findings["squashed"].remedy
 
     def test_a_sigmoid_whose_range_is_trimmed_is_none(self, tmp_path: Path) -> None:
         rows = [("Conv", "x w", "c"), ("Sigmoid", "c", "y")]
-        assert "squashed" not in by_code(found(tmp_path, rows, {"w": conv(8, 8, 60.0)}))
+        options = {"algorithm": "trimmed", "dtype": "uint8"}
+        assert "squashed" not in by_code(found(tmp_path, rows, {"w": conv(8, 8, 60.0)}, **options))
 
     def test_silu_is_no_finding(self, tmp_path: Path) -> None:
         rows = [("Conv", "x w", "c"), ("Sigmoid", "c", "s"), ("Mul", "c s", "y")]
@@ -176,7 +177,7 @@ class TestValues:
     def test_outlier(self, tmp_path: Path, peak: float, harmed: bool) -> None:
         feeds = samples()
         feeds[3]["x"][0, 0, 0, 0] = peak
-        result = found(tmp_path, [("Conv", "x w", "y")], {"w": conv(8, 8)}, feeds, algorithm="mmse")
+        result = found(tmp_path, [("Conv", "x w", "y")], {"w": conv(8, 8)}, feeds, algorithm="mmse", dtype="uint8")
         state, stats = result.state, result.stats
         assert stats is not None
         entries = {k: replace(e, algorithm="normal") for k, e in state.calibrated.entries.items()}
@@ -302,7 +303,7 @@ class TestCoarse:
 @pytest.mark.parametrize(("group", "told"), [(8, True), (1, False)])
 def test_a_model_that_gains_nothing_is_told_so(tmp_path: Path, group: int, told: bool) -> None:
     rows = [("Conv", "x w", "y", {"group": group})]
-    findings = by_code(found(tmp_path, rows, {"w": conv(8, 8 // group)}))
+    findings = by_code(found(tmp_path, rows, {"w": conv(8, 8 // group)}, dtype="uint8"))
     assert ("gainless" in findings) is told
 
 
