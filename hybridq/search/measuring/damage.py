@@ -212,8 +212,8 @@ def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> 
     rolled = Rolled(session, model.states)
     given = tuple(tuple(rolled.run(feed, list(names))) for feed in feeds)
     rows = tuple(tuple(one_row(x) for x in sample) for sample in given)
-    rowless = {n for i, n in enumerate(names) if any(a[i].ndim != b[i].ndim for a, b in zip(given, rows, strict=True))}
-    found = {n: layout for n, layout in layouts(model).items() if n not in rowless | logs}
+    apart = _rowless(names, given, rows) | logs
+    found = {n: layout for n, layout in layouts(model).items() if n not in apart}
     outputs = tuple(tuple(logarithm(x) if n in logs else x for n, x in zip(names, o, strict=True)) for o in rows)
     parts = {n: x.parts for n, x in found.items() if x.parts}
     cuts = {n: cuts_of([sample[i].shape for sample in outputs], parts.get(n)) for i, n in enumerate(names)}
@@ -221,11 +221,23 @@ def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> 
     known, classes = _told(names, given, rows, parts)
     found = {n: replace(x, scores=()) if n in classes else x for n, x in found.items()}  # those are judged by answers
     likely = {n: [sample[i] for sample in rows] for i, n in enumerate(names) if n in logs - classes}
-    counted = {n: likelihood(found) for n, found in likely.items()}
-    weights = tuple({**at, **{n: w[i] for n, w in counted.items()}} for i, at in enumerate(read))
+    weights = _weighted(read, likely)
     slices = _slices(names, outputs, weights, cuts, found, likely)
     scores = {**{n: x for n, x in found.items() if x.scores}, **dict.fromkeys(likely)}
     return Reference(names, tuple(feeds), outputs, cuts, *slices, weights, logs, given, known, classes, scores)
+
+
+def _rowless(names: Sequence[str], given: Sequence[Sequence[Array]], rows: Sequence[Sequence[Array]]) -> set[str]:
+    """Outputs whose first axis is none of the batch."""
+    return {n for i, n in enumerate(names) if any(a[i].ndim != b[i].ndim for a, b in zip(given, rows, strict=True))}
+
+
+def _weighted(
+    read: Sequence[Mapping[str, Array]], likely: Mapping[str, Sequence[Array]]
+) -> tuple[Mapping[str, Array], ...]:
+    """What counts how much of every sample's outputs: what is read, and of probabilities what is likely."""
+    counted = {n: likelihood(found) for n, found in likely.items()}
+    return tuple({**at, **{n: w[i] for n, w in counted.items()}} for i, at in enumerate(read))
 
 
 def _told(
