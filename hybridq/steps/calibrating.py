@@ -225,7 +225,8 @@ class Step1Run:
         if options.repair is Repair.NONE or is_big(plain.weights) or self.prepared.recovered is not None:
             return plain, feeds
         self.progress("repairing weights", 0, None)
-        bed = Bed(self.prepared.model, feeds, options.threads, self.progress, self.kept)
+        others = "" if options.algorithm else RangeAlgorithm.MMSE
+        bed = Bed(self.prepared.model, feeds, options.threads, self.progress, self.kept, others)
         if options.repair is not Repair.BETTER:
             equal = partial(self._equalized, plain, data, feeds, executor)
             return repaired(bed, plain, equal, options.repair, self._time_for_weights()), feeds

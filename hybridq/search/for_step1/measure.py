@@ -49,13 +49,17 @@ def is_big(weights: Weights) -> bool:
 
 @dataclass(frozen=True)
 class Bed:
-    """What repairs are made and measured with: model, samples, threads of ONNX Runtime, whom to tell, what was kept."""
+    """What repairs are made and measured with: model, samples, threads of ONNX Runtime, whom to tell, what was kept.
+
+    ``ranges``: another algorithm that may choose the ranges, where it serves better; none where one was asked for.
+    """
 
     model: Model
     feeds: Sequence[Feed]
     threads: int
     progress: Progress = no_progress
     kept: Kept = NOTHING
+    ranges: str = ""
 
     @property
     def words(self) -> dict[str, Any]:

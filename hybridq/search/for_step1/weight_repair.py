@@ -13,6 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from hybridq import targets
 from hybridq.graph.model import Model
 from hybridq.graph.operators import Layout, lookup
 from hybridq.plan.layer_weights import entry_key
@@ -20,6 +21,7 @@ from hybridq.quant.entry_params import TOGETHER
 from hybridq.repair.bias_correction import corrected_biases
 from hybridq.repair.gptq import DAMPING, compensations
 from hybridq.search.for_step1.measure import FEW, Bed, Calibration, Measure, is_big, planned
+from hybridq.search.for_step1.range_algorithm import with_algorithm
 from hybridq.search.work import Deadline, TimeUp
 from hybridq.storage.weights import Weights, size_of
 
@@ -114,12 +116,14 @@ def _better(bed: Bed, plain: Calibration, equalize: Callable[[], Calibration | N
     first = with_biases(bed, plain)
     yield first
     measure = Measure(bed, first, TREATED)
-    given = _treated(bed, plain, first, measure)
+    serving, first = _serving(bed, plain, first, measure)
+    given = _treated(bed, serving, first, measure)
     yield given
     equal = equalize()
     if equal is None:
         return
     measure.expected += 1
+    equal = _within(bed, equal, serving.calibrated.algorithm)
     even = with_biases(bed, equal)
     if measure(even) >= MORE * measure(first):
         return
@@ -127,6 +131,25 @@ def _better(bed: Bed, plain: Calibration, equalize: Callable[[], Calibration | N
     other = _treated(bed, equal, even, measure)
     if measure(other) < min(CLEAR * measure(first), MORE * measure(given)):
         yield other
+
+
+def _serving(bed: Bed, plain: Calibration, first: Calibration, measure: Measure) -> tuple[Calibration, Calibration]:
+    """What was calibrated, plain and with corrected biases: within other ranges where these do clearly less damage."""
+    if bed.ranges:
+        measure.expected += 1
+        other = _within(bed, plain, bed.ranges)
+        repaired = with_biases(bed, other)
+        if measure(repaired) < MORE * measure(first):
+            return other, repaired
+    return plain, first
+
+
+def _within(bed: Bed, found: Calibration, algorithm: str) -> Calibration:
+    """The same within the ranges that an algorithm chose."""
+    if algorithm == found.calibrated.algorithm:
+        return found
+    calibrated = with_algorithm(bed.model, found.calibrated, targets.load(found.calibrated.target), algorithm)
+    return replace(found, calibrated=calibrated, repairs=(*found.repairs, f"ranges by {algorithm}"))
 
 
 def _treated(bed: Bed, start: Calibration, first: Calibration, measure: Measure) -> Calibration:
