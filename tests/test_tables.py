@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, numpy_helper, parser
 
 from hybridq.errors import ConfigError
+from hybridq.plan.defaults import PICKED
 from hybridq.steps.editing import diff, list_layers, set_precision
 from hybridq.steps.step1 import step1
 from hybridq.steps.step2 import step2
@@ -92,6 +93,8 @@ def test_a_small_table_stays_float_until_it_is_asked_for(tmp_path: Path) -> None
 def test_commands_show_how_it_is_stored_and_what_was_before(tmp_path: Path) -> None:
     step1(model(tmp_path / "given.onnx"), feeds(), tmp_path / "b", threads=1)
     (row,) = (x for x in list_layers(tmp_path / "b") if x["name"] == "e")
+    (told,) = (x for x in step2(tmp_path / "b", threads=1).report.layers if x.name == "e")
+    assert (told.done, told.why) == ("weight_only int8", PICKED)
     assert (row["precision"], row["weight_only"]) == ("float32", "int8")
     set_precision(tmp_path / "b", "e", "float32")
     (edit,) = diff(tmp_path / "b")

@@ -39,6 +39,7 @@ ONE_CHANNEL = (
     "each of its filters reads one channel: its integer kernel is slower, and what it reads or what reads it is float32"
 )
 BETWEEN = "what it reads or what reads it is float32: 8 bits would only round it once more"
+PICKED = "a large table: its numbers are stored in 8 bits, a scale a row, and the rows that are picked are real again"
 WEIGHTS_ALONE = "a step is too little work for integers to save time: weights alone are stored in fewer bits"
 GAINS_NOTHING = (
     "a step is too little work for integers to save time, and it has no weights: float32 is as fast and exact"
@@ -105,7 +106,7 @@ def _tables(model: Model, target: Target, usual: Mapping[str, LayerDefault]) -> 
         return {}
     tables = [x for x in model.layers if operators.lookup(x.op).layout is Layout.TABLE and _numbers(x) >= WORTH_TABLE]
     large = [x for x in tables if math.prod(x.weights[0].shape[1:]) >= WORTH_ROW]
-    return {x.name: replace(usual[x.name], precision=Precision.FLOAT32, weight_only=Precision.INT8) for x in large}
+    return {x.name: replace(usual[x.name], why=PICKED, weight_only=Precision.INT8) for x in large}
 
 
 def _in_loop(model: Model, loop: LoopDefaults) -> dict[str, LayerDefault]:
