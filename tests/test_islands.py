@@ -19,7 +19,7 @@ from hybridq.plan.islands import OUTPUT, _Cut, elements, float_saves, float_side
 from hybridq.plan.record import Request, decide
 from hybridq.quant.dtypes import Precision
 
-CONV = {"w": normal(8, 8, 1, 1), "v": normal(8, 8, 1, 1)}
+CONV = {"w": normal(8, 8, 3, 3), "v": normal(8, 8, 1, 1)}  # enough products that the first pays in integers
 
 
 def precisions(rows: list[tuple[Any, ...]], tensors: dict[str, Any]) -> dict[str, Precision]:
