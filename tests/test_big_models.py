@@ -19,7 +19,7 @@ from hybridq.graph.intake.given import read_model
 from hybridq.graph.load import load
 from hybridq.graph.outside import any_outside, values_of
 from hybridq.repair import bias_correction
-from hybridq.search.for_step1 import weight_repair
+from hybridq.search.for_step1 import measure, weight_repair
 
 FILES = ("model.json", "weights.data", "model.quantization.cfg", "hybrid.onnx")
 WIDTH = 48
@@ -214,7 +214,11 @@ def test_biases_are_corrected_in_portions(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_what_is_too_large_to_repair_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path, beside=False)
-    for name, words in (("EQUALIZED", "channels were not equalized"), ("BIG", "repairing them was left out")):
-        monkeypatch.setattr(weight_repair, name, 1)
+    left_out = (
+        (weight_repair, "EQUALIZED", "channels were not equalized"),
+        (measure, "BIG", "repairing them was left out"),
+    )
+    for home, name, words in left_out:
+        monkeypatch.setattr(home, name, 1)
         found = hybridq.step1(path, tmp_path / "list.txt", tmp_path / name, threads=1)
         assert any(words in line for line in found.remarks)
