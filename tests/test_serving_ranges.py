@@ -11,6 +11,7 @@ import pytest
 from helpers_graphs import given
 
 from hybridq.graph.runtime import run, session
+from hybridq.steps.calibrating import Step1Result
 from hybridq.steps.step1 import step1
 from hybridq.steps.step2 import step2
 
@@ -32,9 +33,9 @@ def feeds(tail: float, seed: int = 1) -> list[dict[str, Array]]:
     return [{"x": one} for one in (np.sign(x) * np.abs(x) ** tail).astype(np.float32)]
 
 
-def made(folder: Path, samples: list[dict[str, Array]], **options: Any) -> Any:
+def made(folder: Path, samples: list[dict[str, Array]], **options: Any) -> Step1Result:
     onnx.save(model(), folder / "model.onnx")
-    return step1(folder / "model.onnx", samples, folder / "build", threads=1, force=True, **options).state
+    return step1(folder / "model.onnx", samples, folder / "build", threads=1, force=True, **options)
 
 
 def noise(folder: Path, samples: list[dict[str, Array]]) -> float:
@@ -45,7 +46,9 @@ def noise(folder: Path, samples: list[dict[str, Array]]) -> float:
 
 
 def test_ranges_of_least_error_where_they_serve_better(tmp_path: Path) -> None:
-    state = made(tmp_path, feeds(FAR))
+    found = made(tmp_path, feeds(FAR))
+    state = found.state
+    assert any("Ranges by mmse" in line for line in found.remarks)
     assert state.calibrated.algorithm == "mmse"
     assert {state.calibrated.entries[n].algorithm for n in ("x", "r")} == {"mmse"}
     assert "algorithm: mmse" in (tmp_path / "build" / "model.quantization.cfg").read_text()
@@ -60,4 +63,6 @@ def test_ranges_of_least_error_where_they_serve_better(tmp_path: Path) -> None:
     ids=["nothing far out", "an algorithm by name", "a repair by name"],
 )
 def test_elsewhere_nothing_is_clipped(tmp_path: Path, tail: float, options: dict[str, str]) -> None:
-    assert made(tmp_path, feeds(tail), **options).calibrated.algorithm == "trimmed"
+    found = made(tmp_path, feeds(tail), **options)
+    assert found.state.calibrated.algorithm == "trimmed"
+    assert not any("Ranges by" in line for line in found.remarks)

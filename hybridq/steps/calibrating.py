@@ -142,6 +142,7 @@ class Step1Run:
             remarks = said_as_given(self.prepared.recovered, options)
         else:
             remarks = [] if growing else [convergence(measured).summary]
+            remarks += _ranges(options.by, calibrated.algorithm)
             remarks += said_of_repair(weights, options.repair, found.repairs)
         return Step1Result(Path(), state, [], left, remarks, difference, found.stats, findings)
 
@@ -280,6 +281,13 @@ class Step1Run:
         proto, changed = storage.assemble(model.proto, weights.changed(made)), set(made)
         layers = tuple(x.name for x in model.layers if changed & {x.bias, *(w.tensor for w in x.weights)})
         return replace(self, prepared=replace(self.prepared, proto=proto), equalized=layers)
+
+
+def _ranges(asked: str, chosen: str) -> list[str]:
+    """Ranges that are not by the algorithm that was to choose them, in words."""
+    if asked in (RangeAlgorithm.AUTO, chosen):
+        return []
+    return [f"Ranges by {chosen}: measured, they serve this model better than those by {asked}."]
 
 
 def _loop(states: States, steps: int, sequences: int) -> list[str]:

@@ -149,7 +149,7 @@ def _within(bed: Bed, found: Calibration, algorithm: str) -> Calibration:
     if algorithm == found.calibrated.algorithm:
         return found
     calibrated = with_algorithm(bed.model, found.calibrated, targets.load(found.calibrated.target), algorithm)
-    return replace(found, calibrated=calibrated, repairs=(*found.repairs, f"ranges by {algorithm}"))
+    return replace(found, calibrated=calibrated)
 
 
 def _treated(bed: Bed, start: Calibration, first: Calibration, measure: Measure) -> Calibration:
