@@ -59,10 +59,15 @@ def test_ranges_of_least_error_where_they_serve_better(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("tail", "options"),
-    [(0.1, {}), (FAR, {"algorithm": "trimmed", "weights_repair": "better"}), (FAR, {"weights_repair": "bias"})],
-    ids=["nothing far out", "an algorithm by name", "a repair by name"],
+    [
+        (0.1, {}),
+        (FAR, {"algorithm": "trimmed", "weights_repair": "better"}),
+        (FAR, {"dtype": "uint8", "weights_repair": "better"}),
+        (FAR, {"weights_repair": "bias"}),
+    ],
+    ids=["nothing far out", "an algorithm by name", "a precision by name", "a repair by name"],
 )
 def test_elsewhere_nothing_is_clipped(tmp_path: Path, tail: float, options: dict[str, str]) -> None:
     found = made(tmp_path, feeds(tail), **options)
-    assert found.state.calibrated.algorithm == "trimmed"
+    assert found.state.calibrated.algorithm == ("normal" if "dtype" in options else "trimmed")
     assert not any("Ranges by" in line for line in found.remarks)

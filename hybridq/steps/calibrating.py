@@ -226,7 +226,7 @@ class Step1Run:
         if options.repair is Repair.NONE or is_big(plain.weights) or self.prepared.recovered is not None:
             return plain, feeds
         self.progress("repairing weights", 0, None)
-        others = "" if options.algorithm else RangeAlgorithm.MMSE
+        others = "" if options.algorithm or options.literal else RangeAlgorithm.MMSE
         bed = Bed(self.prepared.model, feeds, options.threads, self.progress, self.kept, others)
         if options.repair is not Repair.BETTER:
             equal = partial(self._equalized, plain, data, feeds, executor)
