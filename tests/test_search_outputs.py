@@ -58,7 +58,7 @@ def test_stretches_of_one_output() -> None:
     assert np.allclose(found[:, 3:], apart["classes"])
 
 
-def detector() -> tuple[Case, list[dict[str, Array]]]:
+def detector(shape: tuple[int | str, ...] = (1, 3, 8, 8)) -> tuple[Case, list[dict[str, Array]]]:
     """A quiet score, a loud one and a box a cell; the input is what each says before its activation."""
     random = np.random.default_rng(0)
     cells = random.normal(size=(6, 1, 3, 8, 8)).astype(np.float32)
@@ -69,7 +69,7 @@ def detector() -> tuple[Case, list[dict[str, Array]]]:
         ("Sigmoid", "b", "classes"),
     ]
     places = {n: np.array([i]) for i, n in enumerate(("first", "second", "third"))}
-    case = make_case(given(body, places, ["object", "classes", "boxes"], (1, 3, 8, 8)), {"x": cells[0]})
+    case = make_case(given(body, places, ["object", "classes", "boxes"], shape), {"x": cells[0]})
     return case, [{"x": one} for one in cells]
 
 
@@ -77,6 +77,16 @@ def detector() -> tuple[Case, list[dict[str, Array]]]:
 def reference() -> Reference:
     case, feeds = detector()
     return measure_reference(session(case.proto, threads=1), feeds, case.model)
+
+
+def test_open_axes_say_no_less(reference: Reference) -> None:
+    case, feeds = detector(("n", 3, "h", "w"))
+    held = measure_reference(session(case.proto, threads=1), feeds, case.model)
+    assert case.model.tensors["boxes"].shape != (1, 1, 8, 8)
+    assert set(held.scores) == set(reference.scores) == {"object", "classes"}
+    assert np.array_equal(held.tolerated, reference.tolerated)
+    assert np.array_equal(held.share, reference.share)
+    assert held.attention[0].keys() == reference.attention[0].keys()
 
 
 def damage(reference: Reference, name: str, noise: float, where: Array | None = None) -> float:

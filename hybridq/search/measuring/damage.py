@@ -212,8 +212,8 @@ def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> 
     rolled = Rolled(session, model.states)
     given = tuple(tuple(rolled.run(feed, list(names))) for feed in feeds)
     rows = tuple(tuple(one_row(x) for x in sample) for sample in given)
-    apart = _rowless(names, given, rows) | logs
-    found = {n: layout for n, layout in layouts(model).items() if n not in apart}
+    apart, seen = _rowless(names, given, rows) | logs, {n: x.shape for n, x in zip(names, rows[0], strict=True)}
+    found = {n: layout for n, layout in layouts(model, seen).items() if n not in apart}
     outputs = tuple(tuple(logarithm(x) if n in logs else x for n, x in zip(names, o, strict=True)) for o in rows)
     parts = {n: x.parts for n, x in found.items() if x.parts}
     cuts = {n: cuts_of([sample[i].shape for sample in outputs], parts.get(n)) for i, n in enumerate(names)}

@@ -51,12 +51,12 @@ class OutputLayout:
         return math.prod(shape[1:]) // shape[self.axis]
 
 
-def layouts(model: Model) -> dict[str, OutputLayout]:
-    """Of every output with a known shape and a channel axis."""
+def layouts(model: Model, seen: Mapping[str, Sequence[int]] | None = None) -> dict[str, OutputLayout]:
+    """Of every output with a known shape and a channel axis; ``seen``: shapes that samples gave, batch first."""
     found = {}
     for name in model.outputs:
         tensor = model.tensors.get(name)
-        shape = tensor.shape if tensor else None
+        shape = (seen or {}).get(name) or (tensor.shape if tensor else None)
         if not shape or len(shape) < 3 or not all(isinstance(d, int) and d for d in shape[1:]):
             continue
         behind = joined(name, model.producers, {n: t.shape for n, t in model.tensors.items()})

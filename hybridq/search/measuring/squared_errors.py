@@ -103,7 +103,8 @@ def measured(reference: Reference, figures: Sequence[tuple[Figure, OutputSlice]]
 
 
 def _damage(model: Model, reference: Reference, run: Run) -> list[SliceDamage]:
-    parts = {n: x.parts for n, x in layouts(model).items()}
+    seen = {n: one_row(x).shape for n, x in zip(reference.names, reference.given[0], strict=True)}
+    parts = {n: x.parts for n, x in layouts(model, seen).items()}
     found = [SliceDamage(parts.get(n)) for n in reference.names]
     for feed, given in zip(reference.feeds, reference.given, strict=True):
         for one, mine, theirs in zip(found, given, run(feed), strict=True):
