@@ -15,7 +15,7 @@ damage of about 1 or less, and no slice counts more than ``WORST``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -212,8 +212,7 @@ def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> 
     rolled = Rolled(session, model.states)
     given = tuple(tuple(rolled.run(feed, list(names))) for feed in feeds)
     rows = tuple(tuple(one_row(x) for x in sample) for sample in given)
-    apart, seen = _rowless(names, given, rows) | logs, {n: x.shape for n, x in zip(names, rows[0], strict=True)}
-    found = {n: layout for n, layout in layouts(model, seen).items() if n not in apart}
+    found = _layouts(model, names, given, rows, logs)
     outputs = tuple(tuple(logarithm(x) if n in logs else x for n, x in zip(names, o, strict=True)) for o in rows)
     parts = {n: x.parts for n, x in found.items() if x.parts}
     cuts = {n: cuts_of([sample[i].shape for sample in outputs], parts.get(n)) for i, n in enumerate(names)}
@@ -227,9 +226,17 @@ def measure_reference(session: Session, feeds: Sequence[Feed], model: Model) -> 
     return Reference(names, tuple(feeds), outputs, cuts, *slices, weights, logs, given, known, classes, scores)
 
 
-def _rowless(names: Sequence[str], given: Sequence[Sequence[Array]], rows: Sequence[Sequence[Array]]) -> set[str]:
-    """Outputs whose first axis is none of the batch."""
-    return {n for i, n in enumerate(names) if any(a[i].ndim != b[i].ndim for a, b in zip(given, rows, strict=True))}
+def _layouts(
+    model: Model,
+    names: Sequence[str],
+    given: Sequence[Sequence[Array]],
+    rows: Sequence[Sequence[Array]],
+    logs: Collection[str],
+) -> dict[str, OutputLayout]:
+    """What is known of outputs, but of classifications and of those whose first axis is none of the batch."""
+    rowless = {n for i, n in enumerate(names) if any(a[i].ndim != b[i].ndim for a, b in zip(given, rows, strict=True))}
+    seen = {n: x.shape for n, x in zip(names, rows[0], strict=True)}
+    return {n: x for n, x in layouts(model, seen).items() if n not in rowless and n not in logs}
 
 
 def _weighted(
