@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from qdq_graphs import as_written
 
 from hybridq.errors import ModelError
 from hybridq.graph.intake.recovered import recover
@@ -26,20 +26,12 @@ RANDOM = np.random.default_rng(5)
 UINT8, INT8 = TensorProto.UINT8, TensorProto.INT8
 
 
-def outputs(path: Path, feeds: list[dict[str, Any]]) -> list[np.ndarray]:
-    """What ONNX Runtime computes without optimizing."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return [a for feed in feeds for a in session.run(None, feed)]
-
-
 def leaves_as_it_came(given: Path, feeds: list[dict[str, Any]], out: Path) -> None:
     result = step1(given, feeds, out, threads=1)
     assert not [p for p in result.problems if p.code == "quantized"]
     built = step2(out, threads=1).path
     assert not diff(out)
-    for a, b in zip(outputs(given, feeds), outputs(built, feeds), strict=True):
+    for a, b in zip(as_written(given, feeds), as_written(built, feeds), strict=True):
         assert np.array_equal(a, b)
 
 

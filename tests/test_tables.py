@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import TensorProto, numpy_helper, parser
 
 from hybridq.errors import ConfigError
+from hybridq.graph import runtime
 from hybridq.plan.defaults import PICKED
 from hybridq.steps.editing import diff, list_layers, set_precision
 from hybridq.steps.step1 import step1
@@ -48,10 +48,7 @@ def feeds(rows: int = 2000, seed: int = 0) -> list[dict[str, np.ndarray]]:
 def values(path: Path, name: str, feed: dict[str, np.ndarray]) -> np.ndarray:
     shown = onnx.load(path)
     shown.graph.output.append(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run([name], feed)[0]
+    return runtime.run(runtime.session(shown, threads=1, level="none"), feed, [name])[0]
 
 
 def sqnr(wanted: np.ndarray, found: np.ndarray) -> float:

@@ -104,7 +104,7 @@ def _tables(model: Model, target: Target, usual: Mapping[str, LayerDefault]) -> 
     """
     if Precision.INT8 not in target.precisions:
         return {}
-    tables = [x for x in model.layers if operators.lookup(x.op).layout is Layout.TABLE and _numbers(x) >= WORTH_TABLE]
+    tables = [x for x in model.layers if operators.lookup(x.op).layout is Layout.TABLE and x.numbers >= WORTH_TABLE]
     large = [x for x in tables if math.prod(x.weights[0].shape[1:]) >= WORTH_ROW]
     return {x.name: replace(usual[x.name], why=PICKED, weight_only=Precision.INT8) for x in large}
 
@@ -169,13 +169,9 @@ def _macs(layer: Layer) -> int:
     return layer.macs
 
 
-def _numbers(layer: Layer) -> int:
-    return layer.numbers
-
-
 def _multiplied(layer: Layer) -> int:
     """In the weights that a layer multiplies with, which those of a table are not."""
-    return 0 if operators.lookup(layer.op).layout is Layout.TABLE else _numbers(layer)
+    return 0 if operators.lookup(layer.op).layout is Layout.TABLE else layer.numbers
 
 
 def _stands_alone(model: Model, layer: Layer, floats: Collection[str]) -> bool:
